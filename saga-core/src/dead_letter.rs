@@ -1,0 +1,144 @@
+//! Dead letters: an event that a participant has given up on, with the reason.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::record::{Header, OutRecord, Record};
+
+/// Why an event was given up on; the `error.type` header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// No `ce_type`.
+    MissingType,
+    /// No key.
+    MissingKey,
+    /// The key is not the saga of the data.
+    KeyMismatch,
+    /// Headers or data that cannot be read.
+    Undecodable,
+    /// A consumed type in a version that is not.
+    UnsupportedVersion,
+    /// Readable, but against the rules.
+    Invalid,
+    /// A transient failure outlasted the step's retry policy.
+    RetriesExhausted,
+    /// A failure that no retry mends.
+    Permanent,
+}
+
+impl Reason {
+    /// All of them, for tables and metrics.
+    pub const ALL: [Self; 8] = [
+        Self::MissingType,
+        Self::MissingKey,
+        Self::KeyMismatch,
+        Self::Undecodable,
+        Self::UnsupportedVersion,
+        Self::Invalid,
+        Self::RetriesExhausted,
+        Self::Permanent,
+    ];
+
+    /// The value of `error.type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingType => "missing_type",
+            Self::MissingKey => "missing_key",
+            Self::KeyMismatch => "key_mismatch",
+            Self::Undecodable => "undecodable",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::Invalid => "invalid",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// A record that can never be handled as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Poison {
+    /// The class.
+    pub reason: Reason,
+    /// What is wrong, without quoting the data.
+    pub message: String,
+}
+
+impl Poison {
+    /// A poison of this class.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Longer texts are cut: a dead letter must not outgrow the record it carries.
+const MAX_TEXT: usize = 1024;
+
+/// The dead-letter topic of a participant.
+pub fn topic(participant: &str) -> String {
+    format!("{participant}.dlq")
+}
+
+/// The dead letter for a record: original key, value and headers, plus who gave up on it, where, when and why. The
+/// `__dlq.errors.*` names are Kafka's own (KIP-1191). What an earlier failure added is replaced, never appended to.
+pub fn letter(participant: &str, record: &Record, poison: &Poison, attempts: u32, failed_at: Timestamp) -> OutRecord {
+    let added = [
+        ("__dlq.errors.topic", record.topic.to_string()),
+        ("__dlq.errors.partition", record.partition.to_string()),
+        ("__dlq.errors.offset", record.offset.to_string()),
+        ("__dlq.errors.group", participant.to_owned()),
+        ("__dlq.errors.message", cap(&poison.message).to_owned()),
+        ("error.type", poison.reason.as_str().to_owned()),
+        ("attempts", attempts.to_string()),
+        ("first_failed_at", failed_at.to_string()),
+    ];
+    let mut headers: Vec<Header> =
+        record.headers.iter().filter(|h| !added.iter().any(|(name, _)| h.is(name))).cloned().collect();
+    headers.extend(added.into_iter().map(|(name, value)| Header::text(name, value)));
+    OutRecord { topic: Cow::Owned(topic(participant)), key: record.key.clone(), value: record.value.clone(), headers }
+}
+
+/// The text, cut at a character boundary.
+pub fn cap(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(headers: Vec<Header>) -> Record {
+        Record { topic: "order.events".into(), partition: 3, offset: 42, key: None, value: Some(vec![0xff]), headers }
+    }
+
+    #[test]
+    fn a_second_failure_replaces_what_the_first_one_added() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let poison = Poison::new(Reason::Permanent, "no");
+        let first = letter("order", &record(vec![Header::text("mine", "kept")]), &poison, 1, now);
+        let again = Record { headers: first.headers, ..record(vec![]) };
+        let second = letter("payment", &again, &Poison::new(Reason::Invalid, "still no"), 2, now);
+        assert_eq!(second.headers.len(), 9);
+        let value = |name: &str| {
+            let found: Vec<_> = second.headers.iter().filter(|h| h.is(name)).collect();
+            assert_eq!(found.len(), 1, "{name}");
+            String::from_utf8(found[0].value.clone().unwrap()).unwrap()
+        };
+        assert_eq!(value("mine"), "kept");
+        assert_eq!(value("error.type"), "invalid");
+        assert_eq!(value("__dlq.errors.group"), "payment");
+        assert_eq!(value("attempts"), "2");
+        assert_eq!(second.value, Some(vec![0xff]));
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        assert_eq!(cap(&"ä".repeat(2000)).len(), MAX_TEXT);
+        assert_eq!(cap(&format!("a{}", "ä".repeat(2000))).len(), MAX_TEXT - 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! Domain events: what happened, in the past tense, keyed by the saga it belongs to.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+pub use saga_macros::Event;
+
+/// Identifies one saga: the correlation id and the Kafka key of all its events, a UUID written as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SagaId(Uuid);
+
+impl SagaId {
+    /// A new, time-ordered id (UUIDv7).
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The UUID behind the id.
+    pub fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for SagaId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for SagaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SagaId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A domain event of a choreography. Derive it:
+///
+/// ```
+/// use saga_core::Event;
+/// use uuid::Uuid;
+///
+/// #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+/// #[event(name = "order.created", version = 1, topic = "order.events", saga = "order_id")]
+/// struct OrderCreated {
+///     order_id: Uuid,
+///     total_cents: i64,
+/// }
+/// assert_eq!(OrderCreated::NAME, "order.created");
+/// ```
+///
+/// `saga` names the field that holds the saga's id; `version` is 1 when left out; `validate = "path"` names a
+/// `fn(&Self) -> Result<(), String>` that data from outside must pass. Data that does not is dead-lettered as `invalid`.
+pub trait Event: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + 'static {
+    /// The CloudEvents type: past tense, dotted, e.g. `inventory.reserved`.
+    const NAME: &'static str;
+    /// The version of the data's schema; a consumer handles exactly this one.
+    const VERSION: u32;
+    /// The topic the event is published to.
+    const TOPIC: &'static str;
+
+    /// The saga the event belongs to.
+    fn saga_id(&self) -> SagaId;
+
+    /// Checks what the types cannot say. The message says what is wrong with the data, without quoting it.
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// An event type as data: what the graph, the schemas and the envelope need of it.
+#[derive(Clone, Copy)]
+pub struct EventType {
+    /// See [`Event::NAME`].
+    pub name: &'static str,
+    /// See [`Event::VERSION`].
+    pub version: u32,
+    /// See [`Event::TOPIC`].
+    pub topic: &'static str,
+    /// The JSON Schema of the data.
+    pub schema: fn() -> schemars::Schema,
+}
+
+impl EventType {
+    /// The declaration of `E`.
+    pub fn of<E: Event>() -> Self {
+        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: || schemars::schema_for!(E) }
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} on {}", self.name, self.version, self.topic)
+    }
+}
+
+impl PartialEq for EventType {
+    fn eq(&self, other: &Self) -> bool {
+        (self.name, self.version, self.topic) == (other.name, other.version, other.topic)
+    }
+}
+
+impl Eq for EventType {}
+
+/// Why the data of a consumed type cannot be handed to a step. Each ends in the dead-letter topic.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// A version that this participant does not handle.
+    #[error("version {0} is not supported")]
+    UnsupportedVersion(u32),
+    /// Not JSON, or JSON of another shape.
+    #[error("the data cannot be decoded: {0}")]
+    Undecodable(String),
+    /// Decoded, but [`Event::validate`] refused it.
+    #[error("the data is invalid: {0}")]
+    Invalid(String),
+}
+
+/// What starts a step: one event type, or one of several (`#[derive(Trigger)]` on an enum with one event per variant).
+///
+/// ```
+/// # use saga_core::{Event, Trigger}; use uuid::Uuid;
+/// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+/// # #[event(name = "inventory.rejected", topic = "inventory.events", saga = "order_id")]
+/// # struct InventoryRejected { order_id: Uuid }
+/// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+/// # #[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
+/// # struct InventoryReleased { order_id: Uuid }
+/// #[derive(Clone, Debug, Trigger)]
+/// enum NothingHeld {
+///     Rejected(InventoryRejected),
+///     Released(InventoryReleased),
+/// }
+/// assert_eq!(NothingHeld::event_types().len(), 2);
+/// ```
+pub trait Trigger: Clone + Send + Sized + 'static {
+    /// The event types that start the step.
+    fn event_types() -> Vec<EventType>;
+    /// Reads the data of event type `name`, which is one of [`Trigger::event_types`].
+    fn decode(name: &str, version: u32, data: &[u8]) -> Result<Self, DecodeError>;
+    /// The saga the event belongs to.
+    fn saga_id(&self) -> SagaId;
+}
+
+pub use saga_macros::Trigger;
+
+impl<E: Event> Trigger for E {
+    fn event_types() -> Vec<EventType> {
+        vec![EventType::of::<E>()]
+    }
+
+    fn decode(_name: &str, version: u32, data: &[u8]) -> Result<Self, DecodeError> {
+        if version != E::VERSION {
+            return Err(DecodeError::UnsupportedVersion(version));
+        }
+        let event: E = serde_json::from_slice(data).map_err(|e| DecodeError::Undecodable(shape_of(&e)))?;
+        event.validate().map_err(DecodeError::Invalid)?;
+        Ok(event)
+    }
+
+    fn saga_id(&self) -> SagaId {
+        Event::saga_id(self)
+    }
+}
+
+/// serde_json's message, which may quote the data, reduced to what and where.
+fn shape_of(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Io => "unreadable",
+        serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Eof => "JSON that ends early",
+        serde_json::error::Category::Data => "JSON of another shape",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}

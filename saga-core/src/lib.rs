@@ -1,0 +1,17 @@
+//! Choreographed sagas: the model, the checker and the runtime, with no Kafka, SQL or HTTP crate below it.
+
+// The derives name this crate `saga_core`, also when they are used in here.
+extern crate self as saga_core;
+
+pub mod barrier;
+pub mod clock;
+pub mod dead_letter;
+pub mod envelope;
+pub mod event;
+pub mod outcome;
+pub mod record;
+pub mod store;
+pub mod transport;
+
+pub use event::{Event, SagaId, Trigger};
+pub use outcome::{ErrorClass, Never, Outcome, StepError, StepResult};

@@ -1,0 +1,104 @@
+//! What a step ends in: success, a refusal, or a typed error.
+
+use std::{error::Error as StdError, fmt};
+
+use crate::store::StoreError;
+
+/// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
+#[derive(Clone, Debug)]
+pub enum Never {}
+
+/// The committed end of a step: at most one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<O, R = Never> {
+    /// Done; publishes the event.
+    Success(O),
+    /// A business "no": committed, with its own event, and never retried.
+    Refused(R),
+    /// Done, and nothing to tell.
+    Quiet,
+}
+
+/// What a handler returns.
+pub type StepResult<O, R = Never> = Result<Outcome<O, R>, StepError>;
+
+/// How a failure is treated. The class is part of the type, never read from a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// May pass by itself and concerns this saga alone: the saga is parked and retried under the step's policy.
+    Transient,
+    /// Will never pass: the event is dead-lettered and the saga's later events wait for an operator.
+    Permanent,
+    /// Concerns everybody (database or broker away): the participant waits and retries, nothing is dead-lettered.
+    Infrastructure,
+}
+
+/// Why a handler or an effect could not finish.
+#[derive(Debug)]
+pub struct StepError {
+    class: ErrorClass,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl StepError {
+    /// A failure of this saga that may pass.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Transient, message: message.into(), source: None }
+    }
+
+    /// A failure that no retry mends.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Permanent, message: message.into(), source: None }
+    }
+
+    /// A failure of what everybody needs.
+    pub fn infrastructure(message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Infrastructure, message: message.into(), source: None }
+    }
+
+    /// Keeps the cause, for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// How the failure is treated.
+    pub fn class(&self) -> ErrorClass {
+        self.class
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        // The root cause, not the chain of wrappers, is what an operator needs to read.
+        let mut cause = self.source.as_deref().map(|e| e as &dyn StdError);
+        let mut root = None;
+        while let Some(error) = cause {
+            root = Some(error);
+            cause = error.source();
+        }
+        match root {
+            Some(root) => write!(f, ": {root}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for StepError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|e| e as &dyn StdError)
+    }
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        let class = match &error {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Broken(_) => ErrorClass::Infrastructure,
+            StoreError::Rejected(_) => ErrorClass::Permanent,
+        };
+        Self { class, message: error.to_string(), source: Some(Box::new(error)) }
+    }
+}

@@ -1,0 +1,286 @@
+//! What the runtime asks of a participant's database: one local transaction that holds inbox, barrier, business data,
+//! outbox, parked sagas and timers.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    barrier::{Before, Mark, Op},
+    event::SagaId,
+    record::{OutRecord, Record},
+};
+
+/// A participant's database. A clone is another handle on the same one.
+///
+/// All writes of [`Store::begin`] and [`Store::commit`], and those that handlers make through [`Store::Tx`], are one
+/// transaction under READ COMMITTED or stronger: all of them are durable when `commit` returns `Ok`, or none is.
+/// When `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry finds out through the inbox.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// An open transaction, as handlers see it. Dropping it rolls back.
+    type Tx: Send + 'static;
+
+    /// Opens a transaction and admits these events: writes their inbox and barrier rows where there are none, and tells
+    /// for each what was there before. Inserts decide, never a select before an insert; rows are taken in the order of
+    /// (saga, step), so that two transactions cannot deadlock. No two admissions of a call concern the same saga.
+    ///
+    /// What is written, unless the event is in the inbox or its saga is parked (and `from_parked` is false):
+    ///
+    /// | phase | inbox | action | compensation |
+    /// |---|---|---|---|
+    /// | [`Phase::Whole`] | insert | action row `Done` if absent | action row `Null` if absent; compensation row `Done` if absent |
+    /// | [`Phase::Start`] | only looked up | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
+    /// | [`Phase::Finish`] | insert | nothing | nothing |
+    ///
+    /// For a compensation and for `Finish` the action row is locked until the transaction ends, and what is told about both
+    /// rows is read after the lock was taken.
+    fn begin(
+        &self,
+        admissions: &[Admission],
+    ) -> impl Future<Output = Result<(Self::Tx, Vec<Before>), StoreError>> + Send;
+
+    /// Applies the changes and commits.
+    fn commit(&self, tx: Self::Tx, changes: Changes) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes up to `limit` parked sagas whose head event is due at `now`, and leases each until `lease`: nobody else
+    /// gets it before. Returns the head events. Durable when it returns.
+    fn claim_parked(
+        &self,
+        now: Timestamp,
+        lease: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
+
+    /// Opens a transaction and takes up to `limit` timers due at `now` out of the table, oldest first, skipping those that
+    /// another transaction holds. Finish it with [`Store::commit`]; dropping the transaction leaves the timers armed.
+    fn begin_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
+
+    /// When the next parked head or timer is due, if there is any.
+    fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+
+    /// Outbox rows written before `before` and not yet marked sent, in the order of writing, at most `limit`.
+    fn unsent(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+
+    /// Forgets outbox rows that the broker has acknowledged.
+    fn mark_sent(&self, ids: &[Uuid]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Sizes and ages, for metrics; also tells whether the database answers.
+    fn summary(&self) -> impl Future<Output = Result<Summary, StoreError>> + Send;
+}
+
+/// How much of a step one transaction does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// All of it: the step has no effect outside the database.
+    Whole,
+    /// Records the intent, before the effect is called. A crash in between leaves `Started`, which tells a
+    /// compensation that the effect may have happened.
+    Start,
+    /// Records the end, after the effect was called.
+    Finish,
+}
+
+/// One event that asks to be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Unique among all events this participant ever sees.
+    pub event_id: String,
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The step; a compensation names the step that it undoes.
+    pub step: &'static str,
+    /// Which of the two.
+    pub op: Op,
+    /// How much of it.
+    pub phase: Phase,
+    /// The event is the head of a parked saga, so that the saga being parked does not stop it.
+    pub from_parked: bool,
+}
+
+/// What a transaction writes when it commits, besides what handlers wrote.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Events that ended in their [`Phase::Start`] (skipped, or null compensations), for the inbox. Already there is fine.
+    pub inbox: Vec<InboxRow>,
+    /// Barrier rows that now say something else.
+    pub marks: Vec<MarkChange>,
+    /// Events to publish, in order.
+    pub outbox: Vec<OutboxRow>,
+    /// Outbox rows of earlier transactions that the broker has acknowledged.
+    pub sent: Vec<Uuid>,
+    /// Parked sagas.
+    pub park: Vec<ParkChange>,
+    /// Timers to arm; one that is armed already stays as it is.
+    pub arm: Vec<Timer>,
+    /// Sagas of which all timers are disarmed; applied before `arm`.
+    pub disarm: Vec<SagaId>,
+}
+
+/// A handled event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxRow {
+    /// See [`Admission::event_id`].
+    pub event_id: String,
+    /// The saga.
+    pub saga_id: SagaId,
+}
+
+/// A new state of an existing barrier row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkChange {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The step.
+    pub step: &'static str,
+    /// Which of its two rows.
+    pub op: Op,
+    /// The new state.
+    pub mark: Mark,
+}
+
+/// An event that is committed but perhaps not yet acknowledged by the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The event's id (`ce_id`).
+    pub id: Uuid,
+    /// The saga, which is the record's key.
+    pub saga_id: SagaId,
+    /// The event's type.
+    pub event_type: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// The record.
+    pub record: OutRecord,
+}
+
+/// A change of a parked saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParkChange {
+    /// Append an event to its saga's queue. A queue that was empty makes it the head, due at `due`.
+    Append {
+        /// The saga.
+        saga_id: SagaId,
+        /// The event's id; appending one that is queued already changes nothing.
+        event_id: String,
+        /// The event.
+        record: Record,
+        /// The attempts made so far.
+        attempts: u32,
+        /// When the head is tried (again).
+        due: Timestamp,
+        /// When it failed for the first time; none for one that only waits behind the head.
+        failed_at: Option<Timestamp>,
+        /// What went wrong last, for an operator; capped in length.
+        reason: String,
+    },
+    /// The head failed again.
+    Retry {
+        /// See [`ParkedEvent::seq`].
+        seq: i64,
+        /// The attempts made so far.
+        attempts: u32,
+        /// When it is tried again.
+        due: Timestamp,
+        /// When it failed for the first time.
+        failed_at: Timestamp,
+        /// What went wrong last.
+        reason: String,
+    },
+    /// The head was dead-lettered: it stays, never due, and holds its saga's later events until an operator releases them.
+    Hold {
+        /// See [`ParkedEvent::seq`].
+        seq: i64,
+        /// Why.
+        reason: String,
+    },
+    /// The head is handled; the next event of the saga becomes the head, due at once.
+    Remove {
+        /// See [`ParkedEvent::seq`].
+        seq: i64,
+    },
+}
+
+/// The head of a parked saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedEvent {
+    /// Its place in the table; grows within a saga.
+    pub seq: i64,
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The attempts made so far.
+    pub attempts: u32,
+    /// When it failed for the first time.
+    pub failed_at: Option<Timestamp>,
+    /// The event as it was consumed.
+    pub record: Record,
+}
+
+/// A durable timer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// The saga that waits.
+    pub saga_id: SagaId,
+    /// The step that armed it.
+    pub step: &'static str,
+    /// When it fires.
+    pub due: Timestamp,
+    /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
+    pub trace: crate::envelope::TraceContext,
+}
+
+/// A timer that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTimer {
+    /// The saga that waits.
+    pub saga_id: SagaId,
+    /// The step that armed it.
+    pub step: String,
+    /// When it was due.
+    pub due: Timestamp,
+    /// See [`Timer::trace`].
+    pub trace: crate::envelope::TraceContext,
+}
+
+/// Sizes and ages of a participant's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Outbox rows not yet marked sent.
+    pub outbox_pending: u64,
+    /// When the oldest of them was written.
+    pub outbox_oldest: Option<Timestamp>,
+    /// Sagas that are parked and will be retried.
+    pub parked_sagas: u64,
+    /// Sagas whose head was dead-lettered and that wait for an operator.
+    pub held_sagas: u64,
+    /// When the oldest parked or held head failed first.
+    pub parked_oldest: Option<Timestamp>,
+    /// Timers armed.
+    pub timers: u64,
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, is starting or stopping, or is out of something. Handling: wait and try again.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// A deadlock or a serialisation failure. Handling: run the transaction again at once.
+    #[error("the transaction conflicted with another: {0}")]
+    Conflict(String),
+    /// The statement itself is wrong, or its table is: a defect or a missed migration that concerns every event alike.
+    /// Handling: wait for somebody to mend it; nothing is dead-lettered.
+    #[error("the database refused the statement: {0}")]
+    Broken(String),
+    /// The data broke a constraint or a type: a defect that concerns this event. Handling: dead letter.
+    #[error("the database refused the data: {0}")]
+    Rejected(String),
+}

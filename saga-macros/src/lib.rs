@@ -1,0 +1,141 @@
+//! The derives of saga-core: `Event` for a domain event, `Trigger` for an enum of events that start the same step.
+
+use proc_macro::TokenStream;
+use proc_macro2::TokenStream as Tokens;
+use quote::quote;
+use syn::{
+    Data, DeriveInput, Fields, LitInt, LitStr, Path, Type,
+    parse::{Parse, ParseStream},
+    parse_macro_input,
+    spanned::Spanned,
+};
+
+/// Implements `saga_core::Event`; see there for the attribute.
+#[proc_macro_derive(Event, attributes(event))]
+pub fn derive_event(input: TokenStream) -> TokenStream {
+    expand_event(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `saga_core::Trigger` for an enum whose variants hold one event each.
+#[proc_macro_derive(Trigger)]
+pub fn derive_trigger(input: TokenStream) -> TokenStream {
+    expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+#[derive(Default)]
+struct EventAttribute {
+    name: Option<LitStr>,
+    version: Option<LitInt>,
+    topic: Option<LitStr>,
+    saga: Option<LitStr>,
+    validate: Option<LitStr>,
+}
+
+impl Parse for EventAttribute {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut attribute = Self::default();
+        while !input.is_empty() {
+            let key: syn::Ident = input.parse()?;
+            input.parse::<syn::Token![=]>()?;
+            match key.to_string().as_str() {
+                "name" => attribute.name = Some(input.parse()?),
+                "version" => attribute.version = Some(input.parse()?),
+                "topic" => attribute.topic = Some(input.parse()?),
+                "saga" => attribute.saga = Some(input.parse()?),
+                "validate" => attribute.validate = Some(input.parse()?),
+                _ => return Err(syn::Error::new(key.span(), "expected name, version, topic, saga or validate")),
+            }
+            if !input.is_empty() {
+                input.parse::<syn::Token![,]>()?;
+            }
+        }
+        Ok(attribute)
+    }
+}
+
+fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
+    let attribute: EventAttribute = input
+        .attrs
+        .iter()
+        .find(|a| a.path().is_ident("event"))
+        .ok_or_else(|| {
+            let help = "add #[event(name = \"order.created\", topic = \"order.events\", saga = \"order_id\")]";
+            syn::Error::new(input.span(), help)
+        })?
+        .parse_args()?;
+    let missing = |what: &str| syn::Error::new(input.span(), format!("#[event(..)] needs {what} = \"..\""));
+    let name = attribute.name.ok_or_else(|| missing("name"))?;
+    let is_dotted = |n: &str| {
+        n.contains('.')
+            && n.split('.').all(|part| {
+                !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            })
+    };
+    if !is_dotted(&name.value()) {
+        return Err(syn::Error::new(name.span(), "an event's name is dotted snake_case, like \"order.created\""));
+    }
+    let topic = attribute.topic.ok_or_else(|| missing("topic"))?;
+    let saga = attribute.saga.ok_or_else(|| missing("saga"))?;
+    let saga = syn::Ident::new(&saga.value(), saga.span());
+    let version = attribute.version.map_or_else(|| quote!(1), |v| quote!(#v));
+    let validate = match attribute.validate {
+        None => quote!(),
+        Some(path) => {
+            let path: Path = path.parse()?;
+            quote! {
+                fn validate(&self) -> ::std::result::Result<(), ::std::string::String> { #path(self) }
+            }
+        }
+    };
+    let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    Ok(quote! {
+        impl #generics ::saga_core::Event for #ident #type_generics #bounds {
+            const NAME: &'static str = #name;
+            const VERSION: u32 = #version;
+            const TOPIC: &'static str = #topic;
+            fn saga_id(&self) -> ::saga_core::SagaId { ::saga_core::SagaId::from(self.#saga) }
+            #validate
+        }
+    })
+}
+
+fn expand_trigger(input: &DeriveInput) -> syn::Result<Tokens> {
+    let Data::Enum(data) = &input.data else {
+        return Err(syn::Error::new(input.span(), "a Trigger is an enum with one event per variant"));
+    };
+    let mut variants: Vec<(&syn::Ident, &Type)> = Vec::new();
+    for variant in &data.variants {
+        match &variant.fields {
+            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
+                variants.push((&variant.ident, &fields.unnamed[0].ty));
+            }
+            _ => {
+                return Err(syn::Error::new(
+                    variant.span(),
+                    "each variant holds exactly one event: `Rejected(InventoryRejected)`",
+                ));
+            }
+        }
+    }
+    let names: Vec<_> = variants.iter().map(|(name, _)| name).collect();
+    let types: Vec<_> = variants.iter().map(|(_, ty)| ty).collect();
+    let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    Ok(quote! {
+        impl #generics ::saga_core::Trigger for #ident #type_generics #bounds {
+            fn event_types() -> ::std::vec::Vec<::saga_core::event::EventType> {
+                ::std::vec![#(::saga_core::event::EventType::of::<#types>()),*]
+            }
+            fn decode(name: &str, version: u32, data: &[u8]) -> ::std::result::Result<Self, ::saga_core::event::DecodeError> {
+                #(if name == <#types as ::saga_core::Event>::NAME {
+                    return <#types as ::saga_core::Trigger>::decode(name, version, data).map(Self::#names);
+                })*
+                ::std::result::Result::Err(::saga_core::event::DecodeError::Undecodable(
+                    ::std::format!("{name} does not start this step"),
+                ))
+            }
+            fn saga_id(&self) -> ::saga_core::SagaId {
+                match self { #(Self::#names(event) => ::saga_core::Event::saga_id(event)),* }
+            }
+        }
+    })
+}
