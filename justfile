@@ -1,0 +1,46 @@
+# `just` lists the recipes; each only calls what can be run without just.
+
+# Show the recipes
+default:
+    @just --list
+
+# Does everything compile?
+check:
+    cargo check --workspace --all-targets
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# What the gate says about style
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests; arguments go to cargo test
+test *args:
+    scripts/test {{args}}
+
+# The whole flow in one process: embedded broker, SQLite, nothing else installed
+demo *args:
+    cargo run --quiet --bin saga -- demo {{args}}
+
+# The benchmarks; they are not tests
+bench *args:
+    cargo bench --workspace {{args}}
+
+# All tests, failing instead of skipping where Kafka or PostgreSQL cannot be had
+live *args:
+    SAGA_REQUIRE_LIVE=1 scripts/test {{args}}
+
+# The whole gate
+ci:
+    .ci/run
+
+# Kafka without Docker: start, stop, kill, pause, resume, status, wipe, bootstrap
+kafka command="status":
+    scripts/kafka {{command}}
+
+# PostgreSQL without Docker: start, stop, kill, pause, resume, status, wipe, url
+postgres command="status":
+    scripts/postgres {{command}}
