@@ -1,0 +1,79 @@
+//! The choreography: all participants' declarations together, as data that is checked, drawn and watched.
+
+use std::time::Duration;
+
+use crate::event::EventType;
+
+/// One participant's declarations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// The participant's name, which is also its consumer group.
+    pub participant: &'static str,
+    /// Its steps.
+    pub steps: Vec<StepSpec>,
+    /// Events that it publishes outside any step: a request over HTTP, say. They may start a saga.
+    pub publishes: Vec<EventType>,
+    /// Events that end a saga and need no consumer.
+    pub ends: Vec<End>,
+}
+
+/// An event that ends a saga.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The event.
+    pub event: EventType,
+    /// How the saga stands then.
+    pub ending: Ending,
+}
+
+/// How a saga ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every step is done.
+    Completed,
+    /// Every step that was done is undone.
+    Undone,
+}
+
+/// A step as declared by its handlers' signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepSpec {
+    /// Unique within the participant.
+    pub name: &'static str,
+    /// Any of these starts it.
+    pub triggers: Vec<EventType>,
+    /// Published on success.
+    pub success: Option<EventType>,
+    /// Published on refusal.
+    pub refusal: Option<EventType>,
+    /// What undoes it.
+    pub undo: Option<UndoSpec>,
+    /// How long the participant waits after it.
+    pub deadline: Option<DeadlineSpec>,
+    /// Whether it calls the outside world.
+    pub effect: bool,
+    /// Whether the saga can only go forward after it.
+    pub pivot: bool,
+}
+
+/// A compensation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoSpec {
+    /// The handler's name.
+    pub name: &'static str,
+    /// Any of these starts it.
+    pub triggers: Vec<EventType>,
+    /// Published when undone, also by a null compensation.
+    pub event: EventType,
+    /// Whether it calls the outside world.
+    pub effect: bool,
+}
+
+/// A durable deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadlineSpec {
+    /// How long.
+    pub after: Duration,
+    /// Published when it passes, unless the wait is over.
+    pub event: EventType,
+}

@@ -1,0 +1,236 @@
+//! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
+
+use jiff::Timestamp;
+
+use crate::{
+    event::{Event, EventType, SagaId, Trigger},
+    outcome::{Never, Outcome, StepError, StepResult},
+    store::Store,
+};
+
+/// What a handler works with: the step's local transaction.
+pub struct Cx<'t, S: Store> {
+    tx: &'t mut S::Tx,
+    now: Timestamp,
+}
+
+impl<'t, S: Store> Cx<'t, S> {
+    /// A context on an open transaction.
+    pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
+        Self { tx, now }
+    }
+
+    /// The transaction: what is written through it becomes durable together with the step, or not at all.
+    pub fn tx(&mut self) -> &mut S::Tx {
+        self.tx
+    }
+
+    /// The time at which the transaction began, by the participant's clock.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+/// What an effect is told about the call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The same for every attempt, every redelivery and every duplicate of this half of the step: hand it to the outside
+    /// system, so that it can tell a repetition.
+    pub idempotency_key: uuid::Uuid,
+    /// The key of the action's effect: the same as `idempotency_key` in an action, and in a compensation the key
+    /// of the call that is to be undone.
+    pub action_key: uuid::Uuid,
+    /// The saga.
+    pub saga_id: SagaId,
+    /// From 1.
+    pub attempt: u32,
+    /// The saga's trace context, to be handed on.
+    pub trace: crate::envelope::TraceContext,
+}
+
+/// An event that a step may publish; also [`Never`].
+pub trait Emit: Send + 'static {
+    /// Its declaration, none for [`Never`].
+    fn event_type() -> Option<EventType>;
+    /// Its data as JSON.
+    ///
+    /// # Errors
+    /// When the event cannot be written as JSON, which is a defect of its type.
+    fn data(&self) -> Result<Vec<u8>, StepError>;
+    /// Its saga.
+    fn saga_id(&self) -> SagaId;
+}
+
+impl<E: Event> Emit for E {
+    fn event_type() -> Option<EventType> {
+        Some(EventType::of::<E>())
+    }
+
+    fn data(&self) -> Result<Vec<u8>, StepError> {
+        serde_json::to_vec(self)
+            .map_err(|e| StepError::permanent(format!("{} cannot be written as JSON", E::NAME)).caused_by(e))
+    }
+
+    fn saga_id(&self) -> SagaId {
+        Event::saga_id(self)
+    }
+}
+
+impl Emit for Never {
+    fn event_type() -> Option<EventType> {
+        None
+    }
+
+    fn data(&self) -> Result<Vec<u8>, StepError> {
+        match *self {}
+    }
+
+    fn saga_id(&self) -> SagaId {
+        match *self {}
+    }
+}
+
+/// The shapes a handler may have, as marker types: they exist so that the compiler can tell the implementations apart.
+pub mod shape {
+    #![allow(missing_docs, missing_debug_implementations, reason = "markers without values")]
+    pub enum Single {}
+    pub enum Set {}
+}
+
+/// The action of a step without an outside effect: one event at a time, or a set.
+///
+/// - `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`
+/// - `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`: one outcome per event, in their order;
+///   the events are of different sagas. An error concerns the whole set, which is then redone event by event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the action of a step",
+    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event or a Trigger and O, R are Events or Never",
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`"
+)]
+pub trait Action<S: Store, T, O, R, Shape>: Send + Sync + 'static {
+    /// Runs the handler on these events.
+    fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> impl Future<Output = Result<Vec<Outcome<O, R>>, StepError>>;
+}
+
+impl<S, F, T, O, R> Action<S, T, O, R, shape::Single> for F
+where
+    S: Store,
+    T: Trigger,
+    O: Emit,
+    R: Emit,
+    F: AsyncFn(&mut Cx<'_, S>, T) -> StepResult<O, R> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> {
+        let mut outcomes = Vec::with_capacity(triggers.len());
+        for trigger in triggers {
+            outcomes.push(self(cx, trigger).await?);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl<S, F, T, O, R> Action<S, T, O, R, shape::Set> for F
+where
+    S: Store,
+    T: Trigger,
+    O: Emit,
+    R: Emit,
+    F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> {
+        self(cx, triggers).await
+    }
+}
+
+/// The action of a step with an outside effect: like [`Action`], with what the effect answered, `X`.
+///
+/// - `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`
+/// - `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the action of a step with an effect",
+    note = "it is `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`, where X is what the effect returns",
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`"
+)]
+pub trait ActionAfter<S: Store, T, X, O, R, Shape>: Send + Sync + 'static {
+    /// Runs the handler on these events.
+    fn run(
+        &self,
+        cx: &mut Cx<'_, S>,
+        triggers: Vec<(T, X)>,
+    ) -> impl Future<Output = Result<Vec<Outcome<O, R>>, StepError>>;
+}
+
+impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Single> for F
+where
+    S: Store,
+    T: Trigger,
+    O: Emit,
+    R: Emit,
+    F: AsyncFn(&mut Cx<'_, S>, T, X) -> StepResult<O, R> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> {
+        let mut outcomes = Vec::with_capacity(triggers.len());
+        for (trigger, answer) in triggers {
+            outcomes.push(self(cx, trigger, answer).await?);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Set> for F
+where
+    S: Store,
+    T: Trigger,
+    O: Emit,
+    R: Emit,
+    F: AsyncFn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> {
+        self(cx, triggers).await
+    }
+}
+
+/// A compensation: undoes the step's action and always has an event, which can be made from the trigger alone
+/// (`C: From<T>`), because a null compensation publishes it without calling anything.
+///
+/// - `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`
+/// - `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`: one event per trigger, in their order
+///
+/// The action may have been cut short by a crash, in which case nothing of its SQL was written.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a compensation",
+    note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`"
+)]
+pub trait Undo<S: Store, T, C, Shape>: Send + Sync + 'static {
+    /// Runs the handler on these events.
+    fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> impl Future<Output = Result<Vec<C>, StepError>>;
+}
+
+impl<S, F, T, C> Undo<S, T, C, shape::Single> for F
+where
+    S: Store,
+    T: Trigger,
+    C: Event + From<T>,
+    F: AsyncFn(&mut Cx<'_, S>, T) -> Result<C, StepError> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<C>, StepError> {
+        let mut events = Vec::with_capacity(triggers.len());
+        for trigger in triggers {
+            events.push(self(cx, trigger).await?);
+        }
+        Ok(events)
+    }
+}
+
+impl<S, F, T, C> Undo<S, T, C, shape::Set> for F
+where
+    S: Store,
+    T: Trigger,
+    C: Event + From<T>,
+    F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError> + Send + Sync + 'static,
+{
+    async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<C>, StepError> {
+        self(cx, triggers).await
+    }
+}

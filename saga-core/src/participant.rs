@@ -1,0 +1,164 @@
+//! A participant: a service's declared part in a choreography. The same value runs the service and draws the graph.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    barrier::Op,
+    event::{Event, EventType},
+    graph::{Declaration, End, Ending},
+    handler::Emit,
+    step::{ErasedStep, Step},
+    store::Store,
+};
+
+/// A service's steps, and nothing else.
+///
+/// ```
+/// use saga_core::{Event, Outcome, Participant, Step, StepError, StepResult, handler::Cx, testing::MemoryStore};
+/// use serde::{Deserialize, Serialize};
+/// use schemars::JsonSchema;
+/// use uuid::Uuid;
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// #[event(name = "order.created", topic = "order.events", saga = "order_id")]
+/// struct OrderCreated { order_id: Uuid, sku: String }
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// #[event(name = "inventory.reserved", topic = "inventory.events", saga = "order_id")]
+/// struct InventoryReserved { order_id: Uuid }
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// #[event(name = "inventory.rejected", topic = "inventory.events", saga = "order_id")]
+/// struct InventoryRejected { order_id: Uuid, reason: String }
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// #[event(name = "payment.declined", topic = "payment.events", saga = "order_id")]
+/// struct PaymentDeclined { order_id: Uuid, reason: String }
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// #[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
+/// struct InventoryReleased { order_id: Uuid, reason: String }
+///
+/// impl From<PaymentDeclined> for InventoryReleased {
+///     fn from(why: PaymentDeclined) -> Self { Self { order_id: why.order_id, reason: why.reason } }
+/// }
+///
+/// async fn reserve(cx: &mut Cx<'_, MemoryStore>, order: OrderCreated) -> StepResult<InventoryReserved, InventoryRejected> {
+///     let left: u32 = cx.tx().get(&order.sku).unwrap_or(0);
+///     if left == 0 {
+///         let reason = "out_of_stock".to_owned();
+///         return Ok(Outcome::Refused(InventoryRejected { order_id: order.order_id, reason }));
+///     }
+///     cx.tx().put(&order.sku, &(left - 1));
+///     cx.tx().put(&format!("held/{}", order.order_id), &order.sku);
+///     Ok(Outcome::Success(InventoryReserved { order_id: order.order_id }))
+/// }
+///
+/// async fn release(cx: &mut Cx<'_, MemoryStore>, why: PaymentDeclined) -> Result<InventoryReleased, StepError> {
+///     if let Some(sku) = cx.tx().get::<String>(&format!("held/{}", why.order_id)) {
+///         let left: u32 = cx.tx().get(&sku).unwrap_or(0);
+///         cx.tx().put(&sku, &(left + 1));
+///     }
+///     Ok(why.into())
+/// }
+///
+/// let inventory = Participant::named("inventory").step(Step::on(reserve).undone_by(release));
+/// assert_eq!(inventory.declaration().steps[0].name, "reserve");
+/// ```
+pub struct Participant<S: Store> {
+    pub(crate) name: &'static str,
+    pub(crate) steps: Vec<ErasedStep<S>>,
+    publishes: Vec<EventType>,
+    ends: Vec<End>,
+}
+
+impl<S: Store> Participant<S> {
+    /// A participant without steps. The name is its consumer group, its `ce_source` and the stem of its dead-letter topic.
+    pub fn named(name: &'static str) -> Self {
+        Self { name, steps: Vec::new(), publishes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn step<T, O: Emit, R: Emit>(mut self, step: Step<S, T, O, R>) -> Self {
+        self.steps.push(step.into());
+        self
+    }
+
+    /// Declares an event that the participant publishes outside any step, for example on a request.
+    #[must_use]
+    pub fn publishes<E: Event>(mut self) -> Self {
+        self.publishes.push(EventType::of::<E>());
+        self
+    }
+
+    /// Declares an event that ends a saga whose steps are all done.
+    #[must_use]
+    pub fn completes_with<E: Event>(mut self) -> Self {
+        self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Completed });
+        self
+    }
+
+    /// Declares an event that ends a saga whose steps are all undone.
+    #[must_use]
+    pub fn cancels_with<E: Event>(mut self) -> Self {
+        self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Undone });
+        self
+    }
+
+    /// The participant's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The participant as data.
+    pub fn declaration(&self) -> Declaration {
+        Declaration {
+            participant: self.name,
+            steps: self.steps.iter().map(|s| s.spec.clone()).collect(),
+            publishes: self.publishes.clone(),
+            ends: self.ends.clone(),
+        }
+    }
+
+    /// Where an event type leads: the step, and which half of it.
+    pub(crate) fn route(&self, event_type: &str) -> Option<(usize, Op)> {
+        self.steps.iter().enumerate().find_map(|(i, step)| {
+            let starts = |types: &[EventType]| types.iter().any(|t| t.name == event_type);
+            if starts(&step.spec.triggers) {
+                Some((i, Op::Action))
+            } else if step.spec.undo.as_ref().is_some_and(|u| starts(&u.triggers)) {
+                Some((i, Op::Compensate))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+impl Declaration {
+    /// The topics the participant consumes, sorted.
+    pub fn consumed_topics(&self) -> Vec<String> {
+        let topics: BTreeSet<_> = self.consumed().map(|t| t.topic.to_owned()).collect();
+        topics.into_iter().collect()
+    }
+
+    /// The topics the participant publishes domain events to, sorted.
+    pub fn published_topics(&self) -> Vec<String> {
+        let topics: BTreeSet<_> = self.published().map(|t| t.topic.to_owned()).collect();
+        topics.into_iter().collect()
+    }
+
+    /// Every event type that starts one of its steps or compensations.
+    pub fn consumed(&self) -> impl Iterator<Item = EventType> {
+        self.steps.iter().flat_map(|s| s.triggers.iter().chain(s.undo.iter().flat_map(|u| &u.triggers))).copied()
+    }
+
+    /// Every event type it publishes, in a step or outside.
+    pub fn published(&self) -> impl Iterator<Item = EventType> {
+        let of_step = |s: &crate::graph::StepSpec| {
+            [s.success, s.refusal, s.undo.as_ref().map(|u| u.event), s.deadline.as_ref().map(|d| d.event)]
+        };
+        self.steps.iter().flat_map(of_step).flatten().chain(self.publishes.iter().copied())
+    }
+}

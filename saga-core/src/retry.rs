@@ -1,0 +1,129 @@
+//! Retry policies: when a parked saga is tried again, and when its retries are used up.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Decides the delay before the next attempt. Pure: time and randomness come in as arguments.
+#[derive(Clone)]
+pub struct RetryPolicy(Kind);
+
+/// The delay after the n-th failed attempt (from 1), or none when retries are used up.
+type Custom = dyn Fn(u32) -> Option<Duration> + Send + Sync;
+
+#[derive(Clone)]
+enum Kind {
+    None,
+    Fixed { delay: Duration, attempts: u32 },
+    Linear { step: Duration, max: Duration, attempts: u32 },
+    Exponential { initial: Duration, max: Duration, attempts: u32 },
+    Custom(Arc<Custom>),
+}
+
+impl RetryPolicy {
+    /// One attempt, no retry.
+    pub const NONE: Self = Self(Kind::None);
+
+    /// `attempts` in all (the first included), the same delay between them.
+    pub const fn fixed(delay: Duration, attempts: u32) -> Self {
+        Self(Kind::Fixed { delay, attempts })
+    }
+
+    /// `attempts` in all; the n-th delay is n times `step`, at most `max`.
+    pub const fn linear(step: Duration, max: Duration, attempts: u32) -> Self {
+        Self(Kind::Linear { step, max, attempts })
+    }
+
+    /// `attempts` in all; each delay is twice the one before, at most `max`, of which a random half is taken away so that
+    /// sagas that failed together do not come back together.
+    pub const fn exponential(initial: Duration, max: Duration, attempts: u32) -> Self {
+        Self(Kind::Exponential { initial, max, attempts })
+    }
+
+    /// One's own: the delay after the n-th failed attempt (from 1), or none to stop.
+    pub fn custom(delay: impl Fn(u32) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self(Kind::Custom(Arc::new(delay)))
+    }
+
+    /// The delay after `failed` attempts (from 1), or none when they are used up. `random` is in `0.0..1.0`.
+    pub fn delay(&self, failed: u32, random: f64) -> Option<Duration> {
+        let within = |attempts: u32| failed < attempts;
+        match &self.0 {
+            Kind::None => None,
+            Kind::Fixed { delay, attempts } => within(*attempts).then_some(*delay),
+            Kind::Linear { step, max, attempts } => within(*attempts).then(|| step.saturating_mul(failed).min(*max)),
+            Kind::Exponential { initial, max, attempts } => within(*attempts).then(|| {
+                let doublings = failed.saturating_sub(1).min(31);
+                let full = initial.saturating_mul(1 << doublings).min(*max);
+                full.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
+            }),
+            Kind::Custom(delay) => delay(failed),
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    /// From 100 ms to 5 s, ten attempts: about 20 s, and under a minute with effects that time out.
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(100), Duration::from_secs(5), 10)
+    }
+}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::None => write!(f, "no retry"),
+            Kind::Fixed { delay, attempts } => write!(f, "{attempts} attempts, {delay:?} apart"),
+            Kind::Linear { step, max, attempts } => write!(f, "{attempts} attempts, linear {step:?} up to {max:?}"),
+            Kind::Exponential { initial, max, attempts } => {
+                write!(f, "{attempts} attempts, exponential {initial:?} up to {max:?}")
+            }
+            Kind::Custom(_) => write!(f, "custom"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(policy: &RetryPolicy, random: f64) -> Vec<u128> {
+        (1..).map_while(|n| policy.delay(n, random)).map(|d| d.as_millis()).collect()
+    }
+
+    #[test]
+    fn no_retry_gives_up_after_the_first_attempt() {
+        assert!(delays(&RetryPolicy::NONE, 0.0).is_empty());
+    }
+
+    #[test]
+    fn a_policy_of_n_attempts_delays_n_minus_one_times() {
+        let ms = Duration::from_millis;
+        assert_eq!(delays(&RetryPolicy::fixed(ms(7), 4), 0.9), [7, 7, 7]);
+        assert_eq!(delays(&RetryPolicy::linear(ms(10), ms(25), 5), 0.9), [10, 20, 25, 25]);
+        assert_eq!(delays(&RetryPolicy::exponential(ms(100), ms(500), 6), 0.0), [100, 200, 400, 500, 500]);
+    }
+
+    #[test]
+    fn jitter_takes_away_at_most_half() {
+        let policy = RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(1), 3);
+        assert_eq!(delays(&policy, 1.0), [50, 100]);
+    }
+
+    #[test]
+    fn the_default_is_ten_attempts_within_a_minute() {
+        let all = delays(&RetryPolicy::default(), 0.0);
+        assert_eq!(all.len(), 9);
+        assert!(all.iter().sum::<u128>() < 25_000);
+    }
+
+    #[test]
+    fn a_huge_attempt_number_does_not_overflow() {
+        let policy = RetryPolicy::exponential(Duration::from_secs(1), Duration::from_secs(9), u32::MAX);
+        assert_eq!(policy.delay(4_000_000_000, 0.0), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn ones_own_policy_decides_alone() {
+        let policy = RetryPolicy::custom(|failed| (failed < 3).then_some(Duration::from_millis(1)));
+        assert_eq!(delays(&policy, 0.5), [1, 1]);
+    }
+}
