@@ -181,6 +181,8 @@ pub enum ParkChange {
         failed_at: Option<Timestamp>,
         /// What went wrong last, for an operator; capped in length.
         reason: String,
+        /// The event was dead-lettered and is kept as a head that is never due, as after [`ParkChange::Hold`].
+        held: bool,
     },
     /// The head failed again.
     Retry {
