@@ -1,0 +1,80 @@
+//! Why a database cannot be used, and how a transaction remembers its first failure.
+
+use std::sync::{Arc, OnceLock};
+
+use saga_core::store::StoreError;
+
+/// The settings can never work: waiting does not help, somebody must change them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the database settings are wrong: {0}")]
+pub struct Misconfigured(pub String);
+
+/// Why the database is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not reachable yet, or busy: try again later.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// Wrong password, no such database, no permission, a certificate that does not fit: trying again does not help.
+    #[error(transparent)]
+    Misconfigured(#[from] Misconfigured),
+    /// A migration was refused, or differs from the one of the same name that was applied. Trying again does not help.
+    #[error("migration {name}: {message}")]
+    Migration {
+        /// The migration's name.
+        name: String,
+        /// What the database says.
+        message: String,
+    },
+}
+
+impl ConnectError {
+    pub(crate) fn misconfigured(message: impl Into<String>) -> Self {
+        Self::Misconfigured(Misconfigured(message.into()))
+    }
+
+    /// What running the migration `name` ended in: only what may pass by itself is worth another try.
+    pub(crate) fn migration(name: &str, error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(message) | StoreError::Conflict(message) => Self::Unavailable(message),
+            StoreError::Broken(message) | StoreError::Rejected(message) => {
+                Self::Migration { name: name.to_owned(), message }
+            }
+        }
+    }
+}
+
+/// The first failure of a transaction. Nothing can be done in the transaction after it, on either database: PostgreSQL
+/// has aborted it by then, and what a handler may do must not depend on the database.
+#[derive(Clone, Default)]
+pub(crate) struct Failure(Arc<OnceLock<StoreError>>);
+
+impl Failure {
+    /// Fails with the first failure, if there was one.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.0.get().map_or(Ok(()), |first| Err(copy(first)))
+    }
+
+    /// Remembers a result's error.
+    pub(crate) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            // Only the first one counts; what comes after it is a consequence.
+            let _ = self.0.set(copy(error));
+        }
+        result
+    }
+
+    /// Whether the transaction is worth another try at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self.0.get(), Some(StoreError::Conflict(_)))
+    }
+}
+
+fn copy(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(message) => StoreError::Unavailable(message.clone()),
+        StoreError::Conflict(message) => StoreError::Conflict(message.clone()),
+        StoreError::Broken(message) => StoreError::Broken(message.clone()),
+        StoreError::Rejected(message) => StoreError::Rejected(message.clone()),
+    }
+}

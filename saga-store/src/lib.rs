@@ -1,0 +1,54 @@
+//! Participants' databases: the local transaction of a saga step, on PostgreSQL and on SQLite, behind one API.
+//!
+//! ```
+//! use saga_store::{Db, Migration, Rows, params};
+//!
+//! const MIGRATIONS: &[Migration] = &[Migration {
+//!     name: "stock",
+//!     sql: "CREATE TABLE stock (sku text PRIMARY KEY, available bigint NOT NULL)",
+//! }];
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let db = Db::open("sqlite::memory:".parse()?, "inventory", MIGRATIONS)?;
+//! db.prepare().await?;
+//! db.transaction(async |tx| {
+//!     let rows: Rows = [("SKU-1", 10), ("SKU-2", 5)].into_iter().map(|(sku, n)| params![sku, n]).collect();
+//!     tx.execute_rows(
+//!         "INSERT INTO stock (sku, available) SELECT r.sku, r.n FROM :rows(sku text, n bigint) r",
+//!         &rows,
+//!         params![],
+//!     )
+//!     .await?;
+//!     Ok::<_, saga_core::store::StoreError>((tx, (), Vec::new()))
+//! })
+//! .await?;
+//! let row = db.query_opt("SELECT available FROM stock WHERE sku = $1", params!["SKU-2"]).await?;
+//! assert_eq!(row.map(|row| row.get::<i64>("available")).transpose()?, Some(5));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+
+mod db;
+mod error;
+mod marks;
+mod migrate;
+mod postgres;
+mod row;
+mod sql;
+mod sqlite;
+mod tx;
+mod url;
+mod value;
+
+pub use db::Db;
+pub use error::{ConnectError, Misconfigured};
+pub use migrate::Migration;
+pub use row::{Column, Row};
+pub use tx::Tx;
+pub use url::{DatabaseUrl, UrlError};
+pub use value::{FromValue, Rows, Value};
+
+// For those who use the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
+pub use rusqlite;
+pub use tokio_postgres;

@@ -1,0 +1,94 @@
+//! How what the framework writes of its own stands in text columns, the same on both databases.
+
+use std::borrow::Cow;
+
+use saga_core::{
+    barrier::{Mark, Op},
+    envelope::{TraceContext, header},
+    event::SagaId,
+    record::{Header, OutRecord, headers_from_json, headers_to_json},
+    store::{OutboxRow, StoreError},
+};
+
+pub(crate) fn op(op: Op) -> &'static str {
+    match op {
+        Op::Action => "action",
+        Op::Compensate => "compensate",
+    }
+}
+
+pub(crate) fn mark(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Started => "started",
+        Mark::Done => "done",
+        Mark::Refused => "refused",
+        Mark::Null => "null",
+    }
+}
+
+pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
+    Ok(match text {
+        "started" => Mark::Started,
+        "done" => Mark::Done,
+        "refused" => Mark::Refused,
+        "null" => Mark::Null,
+        other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
+    })
+}
+
+/// Text from outside the program, without the one character that PostgreSQL cannot store.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// The trace context in the form that Debezium's outbox router reads: Java properties.
+pub(crate) fn span_context(headers: &[Header]) -> Option<String> {
+    let value = |name: &str| {
+        let header = headers.iter().find(|header| header.is(name))?;
+        std::str::from_utf8(header.value.as_deref()?).ok().map(clean)
+    };
+    let parent = value(header::TRACEPARENT)?;
+    Some(match value(header::TRACESTATE) {
+        Some(state) => format!("traceparent={parent}\ntracestate={state}\n"),
+        None => format!("traceparent={parent}\n"),
+    })
+}
+
+/// The headers of a record as text.
+pub(crate) fn headers(headers: &[Header]) -> String {
+    headers_to_json(headers)
+}
+
+/// Headers read back.
+pub(crate) fn read_headers(json: &str) -> Result<Vec<Header>, StoreError> {
+    headers_from_json(json).map_err(|error| StoreError::Broken(format!("stored headers cannot be read: {error}")))
+}
+
+/// A saga id read back.
+pub(crate) fn read_saga_id(text: &str) -> Result<SagaId, StoreError> {
+    text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not a saga id")))
+}
+
+/// Puts an outbox row together from its columns. The key is the saga's id, which is why it has no column.
+pub(crate) fn outbox_row(
+    id: uuid::Uuid,
+    saga_id: &str,
+    event_type: String,
+    topic: String,
+    payload: Option<Vec<u8>>,
+    headers: &str,
+    created_at: jiff::Timestamp,
+) -> Result<OutboxRow, StoreError> {
+    let record = OutRecord {
+        topic: Cow::Owned(topic),
+        key: Some(saga_id.as_bytes().to_vec()),
+        value: payload,
+        headers: read_headers(headers)?,
+    };
+    Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record })
+}
+
+/// A timer's trace context from its two columns.
+pub(crate) fn trace(traceparent: Option<String>, tracestate: Option<String>) -> TraceContext {
+    TraceContext { traceparent, tracestate }
+}

@@ -1,0 +1,120 @@
+//! The end of a transaction on SQLite.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use saga_core::store::{Changes, OutboxRow, ParkChange, StoreError};
+
+use super::{error::classify, schema::micros};
+use crate::marks;
+
+const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const MARK: &str = "UPDATE saga_barrier SET mark = ?4 WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const OUTBOX: &str = "INSERT INTO saga_outbox \
+    (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const SENT: &str = "DELETE FROM saga_outbox WHERE id = ?1";
+const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ?1";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) VALUES (?1, ?2, ?3, ?4, ?5) \
+    ON CONFLICT DO NOTHING";
+const IS_PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
+const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
+    headers, attempts, failed_at, due, held, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+    ON CONFLICT DO NOTHING";
+const RETRY: &str =
+    "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND NOT held";
+const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1";
+const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 RETURNING saga_id";
+/// Due since 1970, so that it is due by any clock.
+const PROMOTE: &str = "UPDATE saga_parked SET due = 0 WHERE NOT held AND due IS NULL \
+    AND seq = (SELECT min(seq) FROM saga_parked WHERE saga_id = ?1)";
+
+pub(super) fn commit(conn: &Connection, schema: &str, changes: &Changes) -> Result<(), StoreError> {
+    apply(conn, schema, changes).and_then(|()| conn.execute_batch("COMMIT")).map_err(|error| classify(&error))
+}
+
+fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result<()> {
+    for row in &changes.inbox {
+        conn.prepare_cached(INBOX)?.execute(params![row.event_id, row.saga_id.to_string()])?;
+    }
+    for change in &changes.marks {
+        let (op, mark) = (marks::op(change.op), marks::mark(change.mark));
+        conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark])?;
+    }
+    for row in &changes.outbox {
+        insert_outbox(conn, schema, row)?;
+    }
+    forget_sent(conn, &changes.sent)?;
+    for saga_id in &changes.disarm {
+        conn.prepare_cached(DISARM)?.execute(params![saga_id.to_string()])?;
+    }
+    for timer in &changes.arm {
+        conn.prepare_cached(ARM)?.execute(params![
+            timer.saga_id.to_string(),
+            timer.step,
+            micros(timer.due),
+            timer.trace.traceparent,
+            timer.trace.tracestate
+        ])?;
+    }
+    changes.park.iter().try_for_each(|change| park(conn, change))
+}
+
+fn insert_outbox(conn: &Connection, schema: &str, row: &OutboxRow) -> rusqlite::Result<()> {
+    conn.prepare_cached(OUTBOX)?.execute(params![
+        row.id.to_string(),
+        schema,
+        row.saga_id.to_string(),
+        row.event_type,
+        row.record.topic,
+        row.record.value,
+        marks::headers(&row.record.headers),
+        marks::span_context(&row.record.headers),
+        micros(row.created_at)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn forget_sent(conn: &Connection, ids: &[uuid::Uuid]) -> rusqlite::Result<()> {
+    for id in ids {
+        conn.prepare_cached(SENT)?.execute(params![id.to_string()])?;
+    }
+    Ok(())
+}
+
+fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
+    match change {
+        ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held } => {
+            let saga_id = saga_id.to_string();
+            let waits = *held || conn.prepare_cached(IS_PARKED)?.exists(params![saga_id])?;
+            conn.prepare_cached(APPEND)?.execute(params![
+                saga_id,
+                event_id,
+                record.topic.as_ref(),
+                record.partition,
+                record.offset,
+                record.key,
+                record.value,
+                marks::headers(&record.headers),
+                attempts,
+                failed_at.map(micros),
+                (!waits).then(|| micros(*due)),
+                held,
+                marks::clean(reason)
+            ])?;
+        }
+        ParkChange::Retry { seq, attempts, due, failed_at, reason } => {
+            let values = params![seq, attempts, micros(*due), micros(*failed_at), marks::clean(reason)];
+            conn.prepare_cached(RETRY)?.execute(values)?;
+        }
+        ParkChange::Hold { seq, reason } => {
+            conn.prepare_cached(HOLD)?.execute(params![seq, marks::clean(reason)])?;
+        }
+        ParkChange::Remove { seq } => {
+            let saga: Option<String> =
+                conn.prepare_cached(REMOVE)?.query_row(params![seq], |row| row.get(0)).optional()?;
+            if let Some(saga) = saga {
+                conn.prepare_cached(PROMOTE)?.execute(params![saga])?;
+            }
+        }
+    }
+    Ok(())
+}

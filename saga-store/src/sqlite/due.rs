@@ -1,0 +1,170 @@
+//! What is due on SQLite: parked heads, timers, outbox rows; and the figures for metrics.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+use saga_core::{
+    record::Record,
+    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary},
+};
+
+use super::{
+    Session, Sqlite, commit,
+    error::classify,
+    schema::{micros, time},
+};
+use crate::marks;
+
+const CLAIM: &str = "UPDATE saga_parked SET due = ?2 WHERE seq IN (SELECT seq FROM saga_parked WHERE due <= ?1 \
+    ORDER BY due, seq LIMIT ?3) \
+    RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT saga_id, step FROM saga_timer \
+    WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
+const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
+    UNION ALL SELECT min(due) FROM saga_timer)";
+const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox \
+    WHERE created_at < ?1 ORDER BY seq LIMIT ?2";
+const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
+    (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
+    (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
+    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer)";
+
+impl Sqlite {
+    pub(crate) async fn claim_parked(
+        &self,
+        now: Timestamp,
+        lease: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.begin().await?;
+        let mut claimed = session.with(|conn| {
+            let claimed = list(conn, CLAIM, params![micros(now), micros(lease), limit], parked_event)?;
+            conn.execute_batch("COMMIT").map_err(|error| classify(&error))?;
+            Ok::<_, StoreError>(claimed)
+        })??;
+        claimed.sort_by_key(|event| event.seq);
+        Ok(claimed)
+    }
+
+    pub(crate) async fn begin_due(&self, now: Timestamp, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
+        let session = self.begin().await?;
+        let mut timers = session.with(|conn| list(conn, TIMERS, params![micros(now), limit], due_timer))??;
+        timers.sort_by_key(|timer| timer.due);
+        Ok((session, timers))
+    }
+
+    pub(crate) fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|conn| {
+            let due: Option<i64> = conn
+                .prepare_cached(NEXT_DUE)
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                .map_err(|error| classify(&error))?;
+            due.map(time).transpose()
+        })
+    }
+
+    pub(crate) fn unsent(&self, before: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read(|conn| list(conn, UNSENT, params![micros(before), limit], outbox_row))
+    }
+
+    pub(crate) async fn mark_sent(&self, ids: &[uuid::Uuid]) -> Result<(), StoreError> {
+        let session = self.begin().await?;
+        session.with(|conn| {
+            commit::forget_sent(conn, ids).and_then(|()| conn.execute_batch("COMMIT")).map_err(|error| classify(&error))
+        })?
+    }
+
+    pub(crate) fn summary(&self) -> Result<Summary, StoreError> {
+        self.read(|conn| {
+            let mut found = list(conn, SUMMARY, params![], |row| {
+                let at = |column: usize| -> Read<Option<Timestamp>> {
+                    Ok(row.get::<_, Option<i64>>(column)?.map(time).transpose()?)
+                };
+                let count = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
+                Ok(Summary {
+                    outbox_pending: count(0)?,
+                    outbox_oldest: at(1)?,
+                    parked_sagas: count(2)?,
+                    held_sagas: count(3)?,
+                    parked_oldest: at(4)?,
+                    timers: count(5)?,
+                })
+            })?;
+            Ok(found.pop().unwrap_or_default())
+        })
+    }
+}
+
+/// Why a row cannot be read: what SQLite says, or what stands in it.
+enum ReadError {
+    Sql(rusqlite::Error),
+    Value(StoreError),
+}
+
+type Read<T> = Result<T, ReadError>;
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Value(error)
+    }
+}
+
+fn list<T>(
+    conn: &Connection,
+    sql: &str,
+    params: &[&dyn rusqlite::ToSql],
+    read: impl Fn(&Row<'_>) -> Read<T>,
+) -> Result<Vec<T>, StoreError> {
+    let run = || -> Read<Vec<T>> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut list = Vec::new();
+        while let Some(row) = rows.next()? {
+            list.push(read(row)?);
+        }
+        Ok(list)
+    };
+    run().map_err(|error| match error {
+        ReadError::Sql(error) => classify(&error),
+        ReadError::Value(error) => error,
+    })
+}
+
+fn parked_event(row: &Row<'_>) -> Read<ParkedEvent> {
+    Ok(ParkedEvent {
+        seq: row.get(0)?,
+        saga_id: marks::read_saga_id(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
+        attempts: row.get(2)?,
+        failed_at: row.get::<_, Option<i64>>(3)?.map(time).transpose()?,
+        record: Record {
+            topic: row.get::<_, String>(4)?.into(),
+            partition: row.get(5)?,
+            offset: row.get(6)?,
+            key: row.get(7)?,
+            value: row.get(8)?,
+            headers: marks::read_headers(&row.get::<_, String>(9)?)?,
+        },
+    })
+}
+
+fn due_timer(row: &Row<'_>) -> Read<DueTimer> {
+    Ok(DueTimer {
+        saga_id: marks::read_saga_id(&row.get::<_, String>(0)?)?,
+        step: row.get(1)?,
+        due: time(row.get(2)?)?,
+        trace: marks::trace(row.get(3)?, row.get(4)?),
+    })
+}
+
+fn outbox_row(row: &Row<'_>) -> Read<OutboxRow> {
+    let id: String = row.get(0)?;
+    let id = id.parse().map_err(|_| StoreError::Broken(format!("{id:?} is not an event id")))?;
+    let created_at = time(row.get(6)?)?;
+    let headers: String = row.get(5)?;
+    Ok(marks::outbox_row(id, &row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?, &headers, created_at)?)
+}

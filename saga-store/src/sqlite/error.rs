@@ -1,0 +1,31 @@
+//! What SQLite's errors mean for the runtime.
+
+use rusqlite::{Error, ErrorCode};
+use saga_core::store::StoreError;
+
+use crate::error::ConnectError;
+
+pub(super) fn classify(error: &Error) -> StoreError {
+    let text = error.to_string();
+    match error {
+        Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => match failure.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Conflict(text),
+            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => StoreError::Rejected(text),
+            // SQLITE_ERROR: a syntax error, a missing table or column, but also an overflow of integers.
+            ErrorCode::Unknown if text.contains("integer overflow") => StoreError::Rejected(text),
+            ErrorCode::Unknown | ErrorCode::ApiMisuse | ErrorCode::ParameterOutOfRange => StoreError::Broken(text),
+            _ => StoreError::Unavailable(text),
+        },
+        _ => StoreError::Broken(text),
+    }
+}
+
+/// What an error while the file is opened means: a file that is none of ours, or that may not be opened, stays so.
+pub(super) fn classify_open(error: &Error) -> ConnectError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::NotADatabase | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            ConnectError::misconfigured(error.to_string())
+        }
+        _ => ConnectError::Unavailable(error.to_string()),
+    }
+}

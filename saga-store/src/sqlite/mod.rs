@@ -1,0 +1,161 @@
+//! SQLite: one connection that writes, behind a lock that a transaction holds from begin to end, and some that read.
+
+mod admit;
+mod commit;
+mod due;
+mod error;
+mod files;
+mod schema;
+mod statement;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode};
+use saga_core::{
+    barrier::Before,
+    store::{Admission, Changes, StoreError},
+};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::{
+    error::ConnectError,
+    migrate::Migration,
+    row::Row,
+    sql::Cache,
+    value::{Rows, Value},
+};
+use error::classify;
+use files::Files;
+
+/// How often, and after which pause, a transaction tries again to begin while another process writes: about 5 s.
+const BUSY_TRIES: u32 = 150;
+const BUSY_PAUSE: Duration = Duration::from_millis(15);
+
+/// How many reading connections are kept for the next read.
+const READERS: usize = 4;
+
+pub(crate) struct Sqlite {
+    files: Files,
+    /// None until the database is prepared.
+    writer: Arc<AsyncMutex<Option<Connection>>>,
+    readers: Mutex<Vec<Connection>>,
+    cache: Arc<Cache>,
+}
+
+impl Sqlite {
+    pub(crate) fn new(files: Files) -> Self {
+        Self { files, writer: Arc::default(), readers: Mutex::default(), cache: Arc::default() }
+    }
+
+    pub(crate) fn file(path: std::path::PathBuf) -> Self {
+        Self::new(Files::On(path))
+    }
+
+    pub(crate) fn memory() -> Self {
+        Self::new(Files::in_memory())
+    }
+
+    /// Opens the file and applies what migrations are missing.
+    pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
+        let mut writer = self.writer.lock().await;
+        let mut conn = match writer.take() {
+            Some(conn) => conn,
+            None => self.files.open_writer()?,
+        };
+        schema::migrate(&mut conn, migrations)?;
+        *writer = Some(conn);
+        Ok(())
+    }
+
+    /// Waits for the writing connection and opens a transaction on it.
+    pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
+        let writer = self.writer.clone().lock_owned().await;
+        for _ in 0..BUSY_TRIES {
+            // The write lock is taken at once, rather than at the first write, when it would be too late to wait for it.
+            let begun = writer.as_ref().ok_or_else(not_prepared)?.execute_batch("BEGIN IMMEDIATE");
+            match begun {
+                Ok(()) => return Ok(Session { writer: Mutex::new(writer), cache: self.cache.clone() }),
+                Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {
+                    return Err(classify(&error));
+                }
+                Err(_) => tokio::time::sleep(BUSY_PAUSE).await,
+            }
+        }
+        Err(StoreError::Conflict("another process writes to the database file all the time".into()))
+    }
+
+    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
+        let session = self.begin().await?;
+        let before: Result<_, _> =
+            session.with(|conn| admissions.iter().map(|one| admit::admit(conn, one)).collect())?;
+        before.map(|before| (session, before))
+    }
+
+    /// Reads outside a transaction, without waiting for one that is open.
+    pub(crate) fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.read(|conn| statement::query(conn, &self.cache, sql, None, params))
+    }
+
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => self.files.open_reader().map_err(|error| classify(&error))?,
+        };
+        let result = work(&conn);
+        // After an error the connection may be what is wrong.
+        if result.is_ok() {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < READERS {
+                readers.push(conn);
+            }
+        }
+        result
+    }
+}
+
+fn not_prepared() -> StoreError {
+    StoreError::Unavailable("the database is not prepared yet".into())
+}
+
+/// An open transaction. Dropping it rolls back.
+pub(crate) struct Session {
+    writer: Mutex<OwnedMutexGuard<Option<Connection>>>,
+    cache: Arc<Cache>,
+}
+
+impl Session {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Connection) -> T) -> Result<T, StoreError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(work(writer.as_ref().ok_or_else(not_prepared)?))
+    }
+
+    pub(crate) fn commit(self, schema: &str, changes: &Changes) -> Result<(), StoreError> {
+        self.with(|conn| commit::commit(conn, schema, changes))?
+    }
+
+    pub(crate) fn execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
+        self.with(|conn| statement::execute(conn, &self.cache, sql, rows, params))?
+    }
+
+    pub(crate) fn query(
+        &self,
+        sql: &'static str,
+        rows: Option<&Rows>,
+        params: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.with(|conn| statement::query(conn, &self.cache, sql, rows, params))?
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let rolled_back = self.with(|conn| if conn.is_autocommit() { Ok(()) } else { conn.execute_batch("ROLLBACK") });
+        if let Ok(Err(error)) = rolled_back {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+    }
+}

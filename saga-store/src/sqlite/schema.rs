@@ -1,0 +1,106 @@
+//! The framework's tables on SQLite, and how migrations are applied. Times are microseconds since 1970, ids are text.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use saga_core::store::StoreError;
+
+use super::error::classify;
+use crate::{
+    error::ConnectError,
+    migrate::{self, Migration},
+};
+
+const FRAMEWORK: &[Migration] = &[Migration {
+    name: "saga/tables",
+    sql: "
+CREATE TABLE saga_inbox (
+    event_id text PRIMARY KEY,
+    saga_id text NOT NULL,
+    handled_at bigint NOT NULL DEFAULT (unixepoch())
+) WITHOUT ROWID;
+
+CREATE TABLE saga_barrier (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    op text NOT NULL,
+    mark text NOT NULL,
+    PRIMARY KEY (saga_id, step, op)
+) WITHOUT ROWID;
+
+CREATE TABLE saga_outbox (
+    seq integer PRIMARY KEY AUTOINCREMENT,
+    id text NOT NULL UNIQUE,
+    aggregatetype text NOT NULL,
+    aggregateid text NOT NULL,
+    type text NOT NULL,
+    topic text NOT NULL,
+    payload blob,
+    headers text NOT NULL,
+    tracingspancontext text,
+    created_at bigint NOT NULL
+);
+
+-- due: when the head of the saga's queue is tried; null for those behind it and for one that is held.
+CREATE TABLE saga_parked (
+    seq integer PRIMARY KEY AUTOINCREMENT,
+    saga_id text NOT NULL,
+    event_id text NOT NULL,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key blob,
+    value blob,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at bigint,
+    due bigint,
+    held boolean NOT NULL,
+    reason text NOT NULL,
+    UNIQUE (saga_id, event_id)
+);
+CREATE INDEX saga_parked_due ON saga_parked (due) WHERE due IS NOT NULL;
+
+CREATE TABLE saga_timer (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    due bigint NOT NULL,
+    traceparent text,
+    tracestate text,
+    PRIMARY KEY (saga_id, step)
+) WITHOUT ROWID;
+CREATE INDEX saga_timer_due ON saga_timer (due);
+",
+}];
+
+/// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
+pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
+    for migration in FRAMEWORK.iter().chain(business) {
+        apply(conn, migration)?;
+    }
+    Ok(())
+}
+
+fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectError> {
+    let failed = |error: rusqlite::Error| ConnectError::migration(migration.name, classify(&error));
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    tx.execute_batch(migrate::CREATE_TABLE).map_err(failed)?;
+    let applied: Option<String> =
+        tx.query_row(migrate::SELECT, params![migration.name], |row| row.get(0)).optional().map_err(failed)?;
+    if !migrate::pending(migration, applied.as_deref())? {
+        return Ok(());
+    }
+    tx.execute_batch(migration.sql).map_err(failed)?;
+    tx.execute(migrate::INSERT, params![migration.name, migration.sql, Timestamp::now().to_string()])
+        .map_err(failed)?;
+    tx.commit().map_err(failed)
+}
+
+/// A time as it is stored.
+pub(super) fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A stored time.
+pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|_| StoreError::Broken(format!("{micros} is not a time")))
+}

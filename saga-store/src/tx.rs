@@ -1,0 +1,149 @@
+//! An open transaction as handlers see it: one API over both databases.
+
+use saga_core::store::StoreError;
+
+use crate::{
+    error::Failure,
+    postgres,
+    row::Row,
+    sqlite,
+    value::{Rows, Value},
+};
+
+/// An open transaction. Dropping it rolls back.
+///
+/// SQL is written once for both databases; what `$1`, `:rows(..)` and `:for_update` stand for is told at
+/// [`Tx::execute_rows`]. A statement is a `&'static str`: it is rendered once and prepared once per connection, and
+/// nothing from outside can get into it but through a parameter.
+///
+/// After the first failed statement nothing more can be done in a transaction, and it cannot be committed: whatever is
+/// tried fails with the same error. A handler hands it on with `?`.
+pub struct Tx {
+    pub(crate) session: Session,
+    pub(crate) failure: Failure,
+}
+
+pub(crate) enum Session {
+    Postgres(postgres::Session),
+    Sqlite(sqlite::Session),
+}
+
+impl Tx {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session, failure: Failure::default() }
+    }
+
+    /// Runs a statement and tells how many rows it wrote.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] when the data breaks a constraint or a type, [`StoreError::Broken`] when the statement is
+    /// wrong, [`StoreError::Conflict`] on a deadlock, [`StoreError::Unavailable`] when the database does not answer.
+    pub async fn execute(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<u64, StoreError> {
+        self.run_execute(sql, None, params.as_ref()).await
+    }
+
+    /// Runs a statement and returns its rows.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn query(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Vec<Row>, StoreError> {
+        self.run_query(sql, None, params.as_ref()).await
+    }
+
+    /// Runs a statement that returns at most one row.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`]; [`StoreError::Broken`] when there is more than one row.
+    pub async fn query_opt(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Option<Row>, StoreError> {
+        let rows = self.run_query(sql, None, params.as_ref()).await?;
+        self.failure.note(at_most_one(rows))
+    }
+
+    /// Runs one statement on many rows, which stand in its FROM clause as a table:
+    ///
+    /// ```sql
+    /// INSERT INTO reservations (order_id, sku, quantity)
+    /// SELECT r.order_id, r.sku, r.quantity FROM :rows(order_id text, sku text, quantity bigint) r
+    /// ```
+    ///
+    /// - `:rows(name type, ..)`, once, followed by an alias. Types: `text`, `bigint`, `boolean`, `bytea`. The rows have no
+    ///   order of their own: put an `ORDER BY` where it matters.
+    /// - `$1`, `$2`, ..: the scalar parameters, in `params`; they are numbered from 1 with or without rows.
+    /// - `:for_update`: `FOR UPDATE` on PostgreSQL and nothing on SQLite, where one transaction writes at a time.
+    ///
+    /// What both databases understand: CTEs, `ON CONFLICT`, `RETURNING`, `UPDATE .. FROM`, `CAST(sum(x) AS bigint)`. Before
+    /// the `ON CONFLICT` of an `INSERT .. SELECT`, SQLite wants a `WHERE true`.
+    ///
+    /// Rows of several sagas that are locked or written in one statement are taken in a fixed order, or two
+    /// transactions deadlock: `.. ORDER BY sku :for_update` first, then the update.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`]; [`StoreError::Broken`] when the rows do not fit the declared columns.
+    pub async fn execute_rows(
+        &self,
+        sql: &'static str,
+        rows: &Rows,
+        params: impl AsRef<[Value]>,
+    ) -> Result<u64, StoreError> {
+        self.run_execute(sql, Some(rows), params.as_ref()).await
+    }
+
+    /// As [`Tx::execute_rows`], for a statement that returns rows.
+    ///
+    /// # Errors
+    /// As [`Tx::execute_rows`].
+    pub async fn query_rows(
+        &self,
+        sql: &'static str,
+        rows: &Rows,
+        params: impl AsRef<[Value]>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.run_query(sql, Some(rows), params.as_ref()).await
+    }
+
+    /// The connection, when the database is PostgreSQL: for what this API does not offer. It is inside the transaction;
+    /// leave BEGIN, COMMIT and ROLLBACK alone.
+    pub fn postgres(&self) -> Option<&tokio_postgres::Client> {
+        match &self.session {
+            Session::Postgres(session) => Some(session.client()),
+            Session::Sqlite(_) => None,
+        }
+    }
+
+    /// Runs `work` on the connection, when the database is SQLite: for what this API does not offer. It is inside the
+    /// transaction; leave BEGIN, COMMIT and ROLLBACK alone. Nothing else of this `Tx` may be called in `work`.
+    pub fn sqlite<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> T) -> Option<T> {
+        match &self.session {
+            Session::Postgres(_) => None,
+            Session::Sqlite(session) => session.with(work).ok(),
+        }
+    }
+
+    async fn run_execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
+        self.failure.check()?;
+        self.failure.note(match &self.session {
+            Session::Postgres(session) => session.execute(sql, rows, params).await,
+            Session::Sqlite(session) => session.execute(sql, rows, params),
+        })
+    }
+
+    async fn run_query(
+        &self,
+        sql: &'static str,
+        rows: Option<&Rows>,
+        params: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.failure.check()?;
+        self.failure.note(match &self.session {
+            Session::Postgres(session) => session.query(sql, rows, params).await,
+            Session::Sqlite(session) => session.query(sql, rows, params),
+        })
+    }
+}
+
+pub(crate) fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, StoreError> {
+    match rows.len() {
+        0 | 1 => Ok(rows.pop()),
+        n => Err(StoreError::Broken(format!("{n} rows where at most one was asked for"))),
+    }
+}
