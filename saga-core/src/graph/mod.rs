@@ -1,8 +1,24 @@
 //! The choreography: all participants' declarations together, as data that is checked, drawn and watched.
 
+mod causality;
+pub mod check;
+mod choreography;
+mod json;
+mod mermaid;
+mod state;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::event::EventType;
+
+pub use check::{Finding, Rule};
+pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
+pub use state::{Expected, Progress, SagaState, Wait};
 
 /// One participant's declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +43,8 @@ pub struct End {
 }
 
 /// How a saga ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Every step is done.
     Completed,

@@ -1,0 +1,178 @@
+//! What can follow what: the part of a choreography that events reach, and what lies before its pivot.
+
+use std::collections::BTreeSet;
+
+use crate::graph::{Choreography, EventKey, How, Node, NodeKind, Publication};
+
+/// The part of a choreography that some events reach.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach<'a> {
+    pub(super) events: BTreeSet<EventKey>,
+    pub(super) nodes: Vec<&'a Node>,
+}
+
+impl Reach<'_> {
+    pub(super) fn has(&self, node: &Node) -> bool {
+        self.nodes.iter().any(|n| same(n, node))
+    }
+}
+
+/// Whether both are the same place in the graph; names may be given twice.
+pub(super) fn same(a: &Node, b: &Node) -> bool {
+    (a.owner, a.spec, a.kind) == (b.owner, b.spec, b.kind)
+}
+
+/// An event that may turn a saga back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure<'a> {
+    pub(super) event: EventKey,
+    pub(super) from: &'a Node,
+    pub(super) how: How,
+}
+
+impl Choreography {
+    /// All that can happen once these events have, following only these publications.
+    pub(super) fn reach(
+        &self,
+        from: impl IntoIterator<Item = EventKey>,
+        follow: impl Fn(&Node, Publication) -> bool,
+    ) -> Reach<'_> {
+        let mut reach = Reach::default();
+        let mut next: Vec<EventKey> = from.into_iter().collect();
+        while let Some(event) = next.pop() {
+            if !reach.events.insert(event) {
+                continue;
+            }
+            for node in self.consumers(event) {
+                if !reach.has(node) {
+                    reach.nodes.push(node);
+                    next.extend(node.publishes.iter().filter(|p| follow(node, **p)).map(|p| p.event));
+                }
+            }
+        }
+        reach
+    }
+
+    /// All that can happen after the event, in whichever way.
+    pub(super) fn after(&self, event: EventKey) -> Reach<'_> {
+        self.reach([event], |_, _| true)
+    }
+
+    /// All that ever can happen.
+    pub(super) fn occurring(&self) -> Reach<'_> {
+        let requested = self.nodes().iter().flat_map(|n| n.published(How::Request));
+        self.reach(requested, |_, _| true)
+    }
+
+    /// The actions that a saga started by these events goes through when nothing is refused.
+    pub(super) fn forward(&self, from: impl IntoIterator<Item = EventKey>) -> Vec<&Node> {
+        let reach = self.reach(from, is_forward);
+        reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect()
+    }
+
+    /// The actions on the way to the pivot, the pivot included. An action that ends the saga counts as one.
+    pub(super) fn up_to_the_pivot(&self) -> Vec<&Node> {
+        let reach = self.reach(self.starts(), |node, p| is_forward(node, p) && !self.is_final(node));
+        reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect()
+    }
+
+    /// The actions after which a saga can still turn back.
+    pub(super) fn before_the_pivot(&self) -> Vec<&Node> {
+        self.up_to_the_pivot().into_iter().filter(|n| !self.is_final(n)).collect()
+    }
+
+    fn is_final(&self, node: &Node) -> bool {
+        node.pivot || self.ends_the_saga(node)
+    }
+
+    /// Whether the action's success is a declared end.
+    pub(super) fn ends_the_saga(&self, node: &Node) -> bool {
+        node.published(How::Success).any(|event| self.end(event).is_some())
+    }
+
+    /// Whether a saga can go through both actions, nothing being refused.
+    pub(super) fn share_a_start(&self, a: &Node, b: &Node) -> bool {
+        self.starts().into_iter().any(|start| {
+            let forward = self.forward([start]);
+            let passes = |node: &Node| forward.iter().any(|n| same(n, node));
+            passes(a) && passes(b)
+        })
+    }
+
+    /// Whether `later` runs only in a saga in which `earlier` has succeeded: every way to it leads through there.
+    pub(super) fn always_precedes(&self, earlier: &Node, later: &Node) -> bool {
+        let around = self.reach(self.starts(), |node, p| is_forward(node, p) && !same(node, earlier));
+        !around.has(later)
+    }
+
+    /// Every event that may turn a saga back after `step` has succeeded.
+    pub(super) fn later_failures(&self, step: &Node) -> Vec<Failure<'_>> {
+        let mut failures = Vec::new();
+        for from in self.up_to_the_pivot().into_iter().filter(|n| self.share_a_start(n, step)) {
+            if !same(from, step) && !self.always_precedes(from, step) {
+                failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
+            }
+            if !self.is_final(from) {
+                let passed = from.published(How::Deadline).filter(|event| self.undoes_something(*event));
+                failures.extend(passed.map(|event| Failure { event, from, how: How::Deadline }));
+            }
+        }
+        for from in self.nodes().iter().filter(|n| n.kind == NodeKind::Request) {
+            let asked = from.published(How::Request).filter(|event| self.turns_back(*event, step));
+            failures.extend(asked.map(|event| Failure { event, from, how: How::Request }));
+        }
+        failures.sort_by_key(|f| f.event);
+        failures.dedup_by_key(|f| f.event);
+        failures
+    }
+
+    /// Whether the event leads to any compensation.
+    pub(super) fn undoes_something(&self, event: EventKey) -> bool {
+        self.after(event).nodes.iter().any(|n| n.kind == NodeKind::Compensation)
+    }
+
+    /// Whether the request turns back a saga that goes through `step`: it starts nothing, and undoes something there.
+    fn turns_back(&self, request: EventKey, step: &Node) -> bool {
+        let undone = self.after(request);
+        let of_the_same_saga = |action: &Node| {
+            self.share_a_start(action, step) && self.compensation_of(action).is_some_and(|undo| undone.has(undo))
+        };
+        !self.starts().contains(&request) && self.forward(self.starts()).into_iter().any(of_the_same_saga)
+    }
+}
+
+fn is_forward(node: &Node, publication: Publication) -> bool {
+    node.kind == NodeKind::Action && publication.how == How::Success
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::fixture::order_flow;
+
+    fn names(nodes: Vec<&Node>) -> Vec<&'static str> {
+        let mut names: Vec<_> = nodes.into_iter().map(|n| n.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_lies_before_the_pivot_follows_from_the_events() {
+        let flow = order_flow();
+        assert_eq!(names(flow.forward(flow.starts())), ["charge", "confirm", "register", "reserve", "schedule"]);
+        assert_eq!(names(flow.before_the_pivot()), ["charge", "register", "reserve", "schedule"]);
+    }
+
+    #[test]
+    fn only_what_comes_later_turns_a_step_back() {
+        let flow = order_flow();
+        let failures = |step: &str| -> Vec<_> {
+            let node = flow.nodes().iter().find(|n| n.step == step).unwrap();
+            flow.later_failures(node).into_iter().map(|f| f.event.name).collect()
+        };
+        let cancelled = "order.cancellation_requested";
+        assert_eq!(failures("schedule"), [cancelled]);
+        assert_eq!(failures("charge"), [cancelled, "shipping.rejected"]);
+        assert_eq!(failures("reserve"), [cancelled, "payment.declined", "shipping.rejected"]);
+    }
+}

@@ -1,0 +1,185 @@
+//! The structural rules of a choreography: what must hold of the declarations before a single event is published.
+//!
+//! A finding is reported where its cause is: what only follows from another finding is left out until that is repaired.
+
+mod contracts;
+mod paths;
+mod undo;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::graph::{Choreography, EventKey, Node};
+
+/// A rule that every choreography must keep.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// A participant's name is its consumer group: two with one name would share the events between them.
+    ParticipantsAreDistinct,
+    /// A step's name is part of its barrier rows and of the ids of its events.
+    StepsAreNamed,
+    /// An event and its version mean the same topic and data to everybody.
+    EventsAgree,
+    /// The runtime takes an event to one half of one step.
+    OneStepPerEvent,
+    /// A step that waits for an event nobody publishes never runs.
+    ConsumedIsPublished,
+    /// An event that nobody consumes is a forgotten consumer, or an end that is not declared as one.
+    PublishedIsConsumed,
+    /// A refusal that nobody reacts to leaves everything before it done for good.
+    RefusalsAreAnswered,
+    /// Before the pivot, whatever may have to be undone can be.
+    StepsCanBeUndone,
+    /// A compensation is of use only when each later refusal and cancellation leads to it.
+    CompensationsAreReached,
+    /// After the pivot nothing turns a saga back.
+    PivotIsFinal,
+    /// A participant that waits for the others decides for how long.
+    WaitsHaveDeadlines,
+    /// A step runs once in a saga, so a cycle of steps stops where it closes.
+    StepsDoNotCycle,
+    /// Whatever happens, the saga ends.
+    PathsEnd,
+}
+
+impl Rule {
+    /// Every rule, in the order in which they are checked.
+    pub const ALL: [Self; 13] = [
+        Self::ParticipantsAreDistinct,
+        Self::StepsAreNamed,
+        Self::EventsAgree,
+        Self::OneStepPerEvent,
+        Self::ConsumedIsPublished,
+        Self::PublishedIsConsumed,
+        Self::RefusalsAreAnswered,
+        Self::StepsCanBeUndone,
+        Self::CompensationsAreReached,
+        Self::PivotIsFinal,
+        Self::WaitsHaveDeadlines,
+        Self::StepsDoNotCycle,
+        Self::PathsEnd,
+    ];
+
+    /// The rule's name, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ParticipantsAreDistinct => "participants-are-distinct",
+            Self::StepsAreNamed => "steps-are-named",
+            Self::EventsAgree => "events-agree",
+            Self::OneStepPerEvent => "one-step-per-event",
+            Self::ConsumedIsPublished => "consumed-is-published",
+            Self::PublishedIsConsumed => "published-is-consumed",
+            Self::RefusalsAreAnswered => "refusals-are-answered",
+            Self::StepsCanBeUndone => "steps-can-be-undone",
+            Self::CompensationsAreReached => "compensations-are-reached",
+            Self::PivotIsFinal => "pivot-is-final",
+            Self::WaitsHaveDeadlines => "waits-have-deadlines",
+            Self::StepsDoNotCycle => "steps-do-not-cycle",
+            Self::PathsEnd => "paths-end",
+        }
+    }
+
+    /// What holds when the rule is kept, for people.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::ParticipantsAreDistinct => "every participant has a name of its own",
+            Self::StepsAreNamed => "every step has a name of its own within its participant",
+            Self::EventsAgree => "every event has one topic and one schema, whoever declares it",
+            Self::OneStepPerEvent => "no event starts two things in one participant",
+            Self::ConsumedIsPublished => "every event that is consumed is published by somebody",
+            Self::PublishedIsConsumed => "every event that is published is consumed by somebody, or ends the saga",
+            Self::RefusalsAreAnswered => "every refusal is answered by somebody",
+            Self::StepsCanBeUndone => "every step before the pivot that may have to be undone has a compensation",
+            Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
+            Self::PivotIsFinal => "nothing turns a saga back after its pivot",
+            Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
+            Self::StepsDoNotCycle => "no step leads back to itself",
+            Self::PathsEnd => "every path ends in a declared end",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A rule that is broken, where, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// The participant that breaks it.
+    pub participant: &'static str,
+    /// Its step.
+    pub step: Option<&'static str>,
+    /// The event's name.
+    pub event: Option<&'static str>,
+    /// What is wrong and how to repair it.
+    pub message: String,
+}
+
+impl Finding {
+    fn in_participant(rule: Rule, participant: &'static str, message: String) -> Self {
+        Self { rule, participant, step: None, event: None, message }
+    }
+
+    fn at(rule: Rule, node: &Node, message: String) -> Self {
+        Self { step: Some(node.step), ..Self::in_participant(rule, node.participant, message) }
+    }
+
+    fn about(mut self, event: EventKey) -> Self {
+        self.event = Some(event.name);
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}: {}", self.rule, self.participant, self.message)
+    }
+}
+
+impl Choreography {
+    /// Checks every [`Rule`]. No findings means that the declarations fit together; that no interleaving of them goes
+    /// wrong is for the model checker to say.
+    pub fn check(&self) -> Vec<Finding> {
+        let rules = [
+            contracts::participants_are_distinct,
+            contracts::steps_are_named,
+            contracts::events_agree,
+            contracts::one_step_per_event,
+            contracts::consumed_is_published,
+            contracts::published_is_consumed,
+            undo::refusals_are_answered,
+            undo::steps_can_be_undone,
+            undo::compensations_are_reached,
+            undo::pivot_is_final,
+            paths::waits_have_deadlines,
+            paths::steps_do_not_cycle,
+            paths::paths_end,
+        ];
+        rules.into_iter().flat_map(|rule| rule(self)).collect()
+    }
+
+    /// Whether the event goes nowhere although no one declares it an end; a finding of its own.
+    fn is_dropped(&self, event: EventKey) -> bool {
+        self.end(event).is_none() && self.consumers(event).next().is_none()
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|i| i.to_string()).collect();
+    match items.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}

@@ -1,0 +1,192 @@
+//! Rules about names and events: that what one participant declares is what the others mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::{
+    event::EventType,
+    graph::{
+        Choreography, EventKey, How, Node,
+        check::{Finding, Rule, list},
+    },
+};
+
+pub(super) fn participants_are_distinct(flow: &Choreography) -> Vec<Finding> {
+    let mut times = BTreeMap::<_, usize>::new();
+    for declaration in flow.declarations() {
+        *times.entry(declaration.participant).or_default() += 1;
+    }
+    let twice = times.into_iter().filter(|(_, times)| *times > 1);
+    twice
+        .map(|(name, times)| {
+            let message = format!(
+                "{times} participants are named \"{name}\", so they would share one consumer group: rename all but one"
+            );
+            Finding::in_participant(Rule::ParticipantsAreDistinct, name, message)
+        })
+        .collect()
+}
+
+pub(super) fn steps_are_named(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for declaration in flow.declarations() {
+        let mut seen = BTreeSet::new();
+        for step in &declaration.steps {
+            // What `type_name` calls a closure.
+            let is_unnamed = step.name.is_empty() || step.name.contains('{');
+            let message = if is_unnamed {
+                let triggers = list(step.triggers.iter().map(|t| t.name));
+                format!(
+                    "the step on {triggers} has no name: name it with .named(\"..\"), or make its action a function"
+                )
+            } else if seen.insert(step.name) {
+                continue;
+            } else {
+                format!("two steps are named {}: rename one of them with .named(\"..\")", step.name)
+            };
+            let finding = Finding::in_participant(Rule::StepsAreNamed, declaration.participant, message);
+            findings.push(Finding { step: Some(step.name), ..finding });
+        }
+    }
+    findings
+}
+
+pub(super) fn events_agree(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for declaration in flow.declarations() {
+        let mut seen = BTreeSet::new();
+        let ends = declaration.ends.iter().map(|end| end.event);
+        for event in declaration.published().chain(declaration.consumed()).chain(ends) {
+            let key = EventKey::from(event);
+            let Some(first) = flow.event(key).map(|node| node.event) else { continue };
+            let other = owner_of(flow, key);
+            let message = if event.topic != first.topic {
+                format!(
+                    "{key} is on topic {} here and on {} in {other}: give both the same topic",
+                    event.topic, first.topic
+                )
+            } else if contract(event) != contract(first) {
+                format!("the data of {key} differs from {other}'s: use one type, or give the changed one a new version")
+            } else {
+                continue;
+            };
+            if seen.insert(key) {
+                let finding = Finding::in_participant(Rule::EventsAgree, declaration.participant, message);
+                findings.push(finding.about(key));
+            }
+        }
+    }
+    findings
+}
+
+/// The participant whose declaration of the event counts: the first.
+fn owner_of(flow: &Choreography, key: EventKey) -> &'static str {
+    let declares = |event: EventType| EventKey::from(event) == key;
+    let mut all = flow.declarations().iter();
+    all.find(|d| d.published().chain(d.consumed()).any(declares)).map_or("another participant", |d| d.participant)
+}
+
+/// The schema without the words that only explain it.
+fn contract(event: EventType) -> Value {
+    let mut schema = (event.schema)().to_value();
+    strip(&mut schema);
+    schema
+}
+
+fn strip(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for words in ["$schema", "$id", "title", "description", "examples"] {
+                fields.remove(words);
+            }
+            for (name, value) in fields {
+                match value {
+                    // The keys of these are names of fields and types, not keywords.
+                    Value::Object(named) if name == "properties" || name == "$defs" => {
+                        named.values_mut().for_each(strip)
+                    }
+                    other => strip(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+pub(super) fn one_step_per_event(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (owner, declaration) in flow.declarations().iter().enumerate() {
+        // By name: the version is read only after the step has been chosen.
+        let mut starts = BTreeMap::<&str, Vec<(&Node, EventKey)>>::new();
+        for node in flow.nodes().iter().filter(|n| n.owner == owner) {
+            for trigger in &node.triggers {
+                starts.entry(trigger.name).or_default().push((node, *trigger));
+            }
+        }
+        for (event, started) in starts {
+            if let [_, .., (last, key)] = started.as_slice() {
+                let names = list(started.iter().map(|(node, _)| node.name));
+                let message = format!(
+                    "{event} starts {names}, and only the first would run: do the work of both in one step, or give one \
+                     another trigger"
+                );
+                debug_assert_eq!(last.participant, declaration.participant);
+                findings.push(Finding::at(Rule::OneStepPerEvent, last, message).about(*key));
+            }
+        }
+    }
+    findings
+}
+
+pub(super) fn consumed_is_published(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let is_published = |event: EventKey| flow.producers(event).next().is_some();
+    for node in flow.nodes() {
+        for event in node.triggers.iter().copied().filter(|e| !is_published(*e)) {
+            let message = format!(
+                "{} waits for {event}, which nobody publishes{}: publish it in a step, declare it with .publishes() where \
+                 it comes from, or remove the trigger",
+                node.name,
+                other_versions(flow, event),
+            );
+            findings.push(Finding::at(Rule::ConsumedIsPublished, node, message).about(event));
+        }
+    }
+    for declaration in flow.declarations() {
+        for event in declaration.ends.iter().map(|end| EventKey::from(end.event)).filter(|e| !is_published(*e)) {
+            let message = format!("{event} is declared an end, but nobody publishes it: publish it, or remove the end");
+            let finding = Finding::in_participant(Rule::ConsumedIsPublished, declaration.participant, message);
+            findings.push(finding.about(event));
+        }
+    }
+    findings
+}
+
+/// `(payment publishes version 2)`: a version that was raised on one side only is the likeliest cause.
+fn other_versions(flow: &Choreography, event: EventKey) -> String {
+    let others = flow.events_named(event.name).filter(|(key, _)| key.version != event.version);
+    let made: Vec<_> = others
+        .filter_map(|(key, _)| {
+            flow.producers(key).next().map(|(n, _)| format!("{} publishes version {}", n.participant, key.version))
+        })
+        .collect();
+    if made.is_empty() { String::new() } else { format!(" ({})", list(made)) }
+}
+
+pub(super) fn published_is_consumed(flow: &Choreography) -> Vec<Finding> {
+    let mut seen = BTreeSet::new();
+    let published = flow.nodes().iter().flat_map(|node| node.publishes.iter().map(move |p| (node, p)));
+    published
+        .filter(|(_, p)| p.how != How::Refusal && flow.is_dropped(p.event) && seen.insert(p.event))
+        .map(|(node, p)| {
+            let message = format!(
+                "{} publishes {}, which nobody consumes: consume it, declare it with .completes_with() or .cancels_with(), \
+                 or do not publish it",
+                node.name, p.event,
+            );
+            Finding::at(Rule::PublishedIsConsumed, node, message).about(p.event)
+        })
+        .collect()
+}

@@ -1,0 +1,153 @@
+//! Rules about going on: that whoever waits does not wait for ever, and that every path leads to an end.
+
+use std::collections::BTreeSet;
+
+use crate::graph::{
+    Choreography, Ending, EventKey, How, Node, NodeKind,
+    causality::same,
+    check::{Finding, Rule, list},
+};
+
+pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
+    let forward = flow.forward(flow.starts());
+    let has_deadline = |node: &Node| flow.spec(node).is_some_and(|spec| spec.deadline.is_some());
+    let mut findings = Vec::new();
+    // In the order of the declarations.
+    for node in flow.nodes().iter().filter(|node| forward.iter().any(|n| same(n, node))) {
+        if has_deadline(node) || flow.ends_the_saga(node) {
+            continue;
+        }
+        let waits_for: Vec<_> = forward.iter().filter(|other| waits(flow, node, other)).collect();
+        if waits_for.is_empty() {
+            continue;
+        }
+        let events: BTreeSet<_> = waits_for.iter().flat_map(|other| &other.triggers).collect();
+        let message = format!(
+            "after {} the participant waits for {} and would wait for ever: add .deadline(..) to {}",
+            node.name,
+            list(events),
+            node.name,
+        );
+        findings.push(Finding::at(Rule::WaitsHaveDeadlines, node, message));
+    }
+    findings
+}
+
+/// Whether `node` leaves its participant waiting for what starts `later`: that follows from what started `node`, or from
+/// the same start, and then nobody knows which of the two comes first.
+fn waits(flow: &Choreography, node: &Node, later: &Node) -> bool {
+    let shares_trigger = node.triggers.iter().any(|t| later.consumes(*t));
+    if node.owner != later.owner || same(node, later) || shares_trigger {
+        return false;
+    }
+    let follows = |a: &Node, b: &Node| flow.forward(a.triggers.iter().copied()).iter().any(|n| same(n, b));
+    match (follows(node, later), follows(later, node)) {
+        (after, before) if after != before => after,
+        // A cycle, which is a finding of its own.
+        (true, _) => false,
+        (false, _) => flow.share_a_start(node, later),
+    }
+}
+
+pub(super) fn steps_do_not_cycle(flow: &Choreography) -> Vec<Finding> {
+    let mut known: Vec<&Node> = Vec::new();
+    let mut findings = Vec::new();
+    for node in actions(flow) {
+        if known.iter().any(|n| same(n, node)) || !in_a_cycle(flow, node) {
+            continue;
+        }
+        let members: Vec<_> = actions(flow).filter(|n| leads_to(flow, node, n) && leads_to(flow, n, node)).collect();
+        let names = members.iter().map(|n| format!("{}: {}", n.participant, n.name));
+        let closing = node.triggers.iter().copied().find(|t| steps_after(flow, node).1.contains(t));
+        let message = format!(
+            "{} follow from each other, but a step runs once in a saga, so the second round would stop silently: give \
+             {} a trigger that does not follow from it",
+            list(names),
+            node.name,
+        );
+        let finding = Finding::at(Rule::StepsDoNotCycle, node, message);
+        findings.push(closing.into_iter().fold(finding, Finding::about));
+        known.extend(members);
+    }
+    findings
+}
+
+fn actions(flow: &Choreography) -> impl Iterator<Item = &Node> {
+    flow.nodes().iter().filter(|n| n.kind == NodeKind::Action)
+}
+
+/// The actions, and the events, that follow from what an action publishes, by way of actions alone.
+fn steps_after<'a>(flow: &'a Choreography, node: &Node) -> (Vec<&'a Node>, BTreeSet<EventKey>) {
+    let of_step = |how: How| matches!(how, How::Success | How::Refusal);
+    let published = node.publishes.iter().filter(|p| of_step(p.how)).map(|p| p.event);
+    let reach = flow.reach(published, |n, p| n.kind == NodeKind::Action && of_step(p.how));
+    (reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect(), reach.events)
+}
+
+fn leads_to(flow: &Choreography, from: &Node, to: &Node) -> bool {
+    steps_after(flow, from).0.iter().any(|n| same(n, to))
+}
+
+fn in_a_cycle(flow: &Choreography, node: &Node) -> bool {
+    leads_to(flow, node, node)
+}
+
+pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut explained = BTreeSet::new();
+    let ends_in = |event, wanted: Option<Ending>| {
+        let ends = flow.after(event).events.into_iter().filter_map(|e| flow.end(e)).collect::<Vec<_>>();
+        wanted.map_or(!ends.is_empty(), |wanted| ends.contains(&wanted))
+    };
+    // A dropped event or a cycle on the way is a finding of its own.
+    let is_explained = |event, explained: &BTreeSet<EventKey>| {
+        let after = flow.after(event);
+        after.events.iter().any(|e| flow.is_dropped(*e) || explained.contains(e))
+            || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n))
+    };
+
+    let occurring = flow.occurring().events;
+    for event in occurring.iter().copied().filter(|e| !ends_in(*e, None)) {
+        // Only the last event before the path breaks off, or the first of several that go round.
+        let is_last = flow.after(event).events.iter().all(|next| flow.after(*next).events.contains(&event));
+        if is_last && !is_explained(event, &explained) {
+            explained.insert(event);
+            let consumers = list(flow.consumers(event).map(|n| format!("{}: {}", n.participant, n.name)));
+            let message = format!(
+                "no end follows from {event}, which {consumers} consumes: publish what happens next, or declare the last \
+                 event with .completes_with() or .cancels_with()",
+            );
+            findings.push(of_producer(flow, event, message));
+        }
+    }
+    for event in occurring.iter().copied().filter(|e| is_undone(flow, *e) && !ends_in(*e, Some(Ending::Undone))) {
+        if !is_explained(event, &explained) && ends_in(event, None) {
+            explained.insert(event);
+            let message = format!("{event} undoes a step, but no undone end follows: declare one with .cancels_with()");
+            findings.push(of_producer(flow, event, message));
+        }
+    }
+    for start in flow.starts() {
+        let reach = flow.reach([start], |node, p| node.kind == NodeKind::Action && p.how == How::Success);
+        let completes = reach.events.iter().any(|e| flow.end(*e) == Some(Ending::Completed));
+        if !completes && !is_explained(start, &explained) {
+            let message =
+                format!("no success completes a saga that {start} starts: declare one with .completes_with()");
+            findings.push(of_producer(flow, start, message));
+        }
+    }
+    findings
+}
+
+fn is_undone(flow: &Choreography, event: EventKey) -> bool {
+    flow.producers(event).any(|(_, how)| how == How::Undone)
+}
+
+fn of_producer(flow: &Choreography, event: EventKey, message: String) -> Finding {
+    match flow.producers(event).next() {
+        Some((node, _)) => Finding::at(Rule::PathsEnd, node, message),
+        // Every event that can occur is published by somebody.
+        None => Finding::in_participant(Rule::PathsEnd, "", message),
+    }
+    .about(event)
+}

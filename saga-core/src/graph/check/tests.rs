@@ -1,0 +1,259 @@
+//! One minimally broken flow per rule: it yields that finding and no other.
+
+use super::*;
+use crate::graph::{
+    Declaration, End, Ending, StepSpec,
+    fixture::{deadline, event, events, inventory, order, order_flow, payment, shipping, step, undo},
+};
+
+type Flow = [Declaration; 4];
+
+/// The order flow after one change.
+fn findings(change: impl FnOnce(&mut Flow)) -> Vec<Finding> {
+    let mut flow = [order(), inventory(), payment(), shipping()];
+    change(&mut flow);
+    Choreography::of(flow.to_vec()).check()
+}
+
+/// Rule, participant, step and event of each finding.
+fn places(change: impl FnOnce(&mut Flow)) -> Vec<(Rule, &'static str, &'static str, &'static str)> {
+    let place = |f: Finding| (f.rule, f.participant, f.step.unwrap_or_default(), f.event.unwrap_or_default());
+    findings(change).into_iter().map(place).collect()
+}
+
+fn release_triggers(flow: &mut Flow, triggers: &[&'static str]) {
+    flow[1].steps[0].undo.as_mut().unwrap().triggers = events(triggers);
+}
+
+#[test]
+fn the_order_flow_keeps_every_rule() {
+    assert_eq!(order_flow().check(), []);
+}
+
+#[test]
+fn two_participants_with_one_name_are_found() {
+    let found = places(|flow| flow[2].participant = "inventory");
+    assert_eq!(found, [(Rule::ParticipantsAreDistinct, "inventory", "", "")]);
+}
+
+#[test]
+fn a_closure_without_a_name_is_found() {
+    let found = places(|flow| flow[3].steps[0].name = "{{closure}}");
+    assert_eq!(found, [(Rule::StepsAreNamed, "shipping", "{{closure}}", "")]);
+}
+
+#[test]
+fn two_steps_with_one_name_are_found() {
+    let found = places(|flow| flow[0].steps[2].name = "confirm");
+    assert_eq!(found, [(Rule::StepsAreNamed, "order", "confirm", "")]);
+}
+
+#[test]
+fn an_event_on_two_topics_is_found() {
+    let found = places(|flow| flow[3].steps[0].triggers[0].topic = "charges");
+    assert_eq!(found, [(Rule::EventsAgree, "shipping", "", "payment.charged")]);
+}
+
+#[test]
+fn an_event_with_two_schemas_is_found() {
+    let amount = || schemars::json_schema!({"type": "object", "properties": {"title": {"type": "string"}}});
+    let found = places(|flow| flow[3].steps[0].triggers[0].schema = amount);
+    assert_eq!(found, [(Rule::EventsAgree, "shipping", "", "payment.charged")]);
+}
+
+#[test]
+fn a_schema_in_other_words_is_the_same_schema() {
+    let described = || schemars::json_schema!({"title": "Charged", "description": "Money.", "type": "object"});
+    assert_eq!(findings(|flow| flow[3].steps[0].triggers[0].schema = described), []);
+}
+
+#[test]
+fn an_event_that_starts_two_steps_of_a_participant_is_found() {
+    let found = places(|flow| flow[1].steps.push(step("count", &["order.created"])));
+    assert_eq!(found, [(Rule::OneStepPerEvent, "inventory", "count", "order.created")]);
+}
+
+#[test]
+fn an_event_that_starts_a_step_and_its_compensation_is_found() {
+    let found = places(|flow| release_triggers(flow, &["payment.declined", "payment.refunded", "order.created"]));
+    assert_eq!(found, [(Rule::OneStepPerEvent, "inventory", "reserve", "order.created")]);
+}
+
+#[test]
+fn an_event_that_nobody_publishes_is_found() {
+    let found = places(|flow| flow[2].steps[0].triggers.push(event("inventory.restocked")));
+    assert_eq!(found, [(Rule::ConsumedIsPublished, "payment", "charge", "inventory.restocked")]);
+}
+
+#[test]
+fn a_version_raised_on_one_side_is_found_on_both() {
+    let found = findings(|flow| flow[1].steps[0].success.as_mut().unwrap().version = 2);
+    let rules: Vec<_> = found.iter().map(|f| f.rule).collect();
+    assert_eq!(rules, [Rule::ConsumedIsPublished, Rule::PublishedIsConsumed]);
+    assert!(found[0].message.contains("inventory publishes version 2"), "{}", found[0]);
+}
+
+#[test]
+fn an_end_that_nobody_publishes_is_found() {
+    let returned = End { event: event("order.returned"), ending: Ending::Completed };
+    let found = places(|flow| flow[0].ends.push(returned));
+    assert_eq!(found, [(Rule::ConsumedIsPublished, "order", "", "order.returned")]);
+}
+
+#[test]
+fn an_event_that_nobody_consumes_is_found() {
+    let found = places(|flow| flow[0].publishes.push(event("order.archived")));
+    assert_eq!(found, [(Rule::PublishedIsConsumed, "order", "order.archived", "order.archived")]);
+}
+
+#[test]
+fn a_compensation_that_nobody_follows_up_is_found_once() {
+    let found = places(|flow| release_triggers(flow, &["payment.declined"]));
+    assert_eq!(found, [(Rule::PublishedIsConsumed, "payment", "charge", "payment.refunded")]);
+}
+
+#[test]
+fn a_refusal_that_nobody_reacts_to_is_found() {
+    let found = places(|flow| flow[2].steps[0].undo.as_mut().unwrap().triggers = events(&["shipping.cancelled"]));
+    assert_eq!(found, [(Rule::RefusalsAreAnswered, "shipping", "schedule", "shipping.rejected")]);
+}
+
+#[test]
+fn a_step_before_the_pivot_without_a_compensation_is_found() {
+    let found = places(|flow| {
+        flow[2].steps[0].undo = None;
+        release_triggers(flow, &["payment.declined", "shipping.rejected", "shipping.cancelled"]);
+    });
+    assert_eq!(found, [(Rule::StepsCanBeUndone, "payment", "charge", "order.cancellation_requested")]);
+}
+
+#[test]
+fn a_step_at_the_pivot_needs_no_compensation() {
+    let found = findings(|flow| {
+        // Nothing behind the charge refuses, and nobody can cancel.
+        flow[0].publishes.pop();
+        flow[0].steps[0].deadline = deadline("order.reminded");
+        flow[0].ends.push(End { event: event("order.reminded"), ending: Ending::Completed });
+        flow[0].steps[1].pivot = false;
+        flow[2].steps[0] = StepSpec { undo: None, pivot: true, ..flow[2].steps[0].clone() };
+        flow[3].steps[0] = StepSpec { undo: None, refusal: None, ..flow[3].steps[0].clone() };
+        release_triggers(flow, &["payment.declined"]);
+    });
+    assert_eq!(found, []);
+}
+
+#[test]
+fn a_refusal_that_passes_an_earlier_compensation_by_is_found() {
+    let found = places(|flow| {
+        release_triggers(flow, &["payment.refunded"]);
+        flow[0].steps[2].triggers.push(event("payment.declined"));
+    });
+    assert_eq!(found, [(Rule::CompensationsAreReached, "inventory", "reserve", "payment.declined")]);
+}
+
+#[test]
+fn a_cancellation_that_does_not_enter_at_the_tail_is_found() {
+    let found = places(|flow| {
+        flow[3].steps[0].undo = None;
+        flow[2].steps[0].undo =
+            undo("refund", &["shipping.rejected", "order.cancellation_requested"], "payment.refunded");
+    });
+    assert_eq!(found, [(Rule::StepsCanBeUndone, "shipping", "schedule", "order.cancellation_requested")]);
+}
+
+#[test]
+fn a_compensation_that_only_follows_from_itself_is_found() {
+    let found = places(|flow| {
+        flow[2].steps[0].undo = undo("refund", &["payment.refunded"], "payment.refunded");
+        release_triggers(flow, &["payment.declined", "shipping.rejected", "shipping.cancelled"]);
+    });
+    assert_eq!(found, [(Rule::CompensationsAreReached, "payment", "charge", "")]);
+}
+
+#[test]
+fn a_refusal_behind_the_pivot_that_undoes_is_found() {
+    let found = places(|flow| {
+        flow[0].steps[1].pivot = false;
+        flow[2].steps[0].pivot = true;
+    });
+    assert_eq!(found, [(Rule::PivotIsFinal, "shipping", "schedule", "shipping.rejected")]);
+}
+
+#[test]
+fn a_wait_without_a_deadline_is_found() {
+    let found = places(|flow| flow[0].steps[0].deadline = None);
+    assert_eq!(found, [(Rule::WaitsHaveDeadlines, "order", "register", "")]);
+}
+
+#[test]
+fn a_later_wait_needs_a_deadline_of_its_own() {
+    // Registering has a deadline, which ends when the payment is noted; then the order waits for the shipment.
+    let found = places(|flow| flow[0].steps.push(step("note_payment", &["payment.charged"])));
+    assert_eq!(found, [(Rule::WaitsHaveDeadlines, "order", "note_payment", "")]);
+}
+
+#[test]
+fn two_steps_in_no_order_wait_for_each_other() {
+    let makes = |name, trigger, success| StepSpec { success: Some(event(success)), ..step(name, &[trigger]) };
+    let declared = |participant, steps| Declaration { participant, steps, publishes: vec![], ends: vec![] };
+    let done = End { event: event("shop.closed"), ending: Ending::Completed };
+    let close = StepSpec { success: Some(done.event), ..step("close", &["till.counted", "floor.swept"]) };
+    let flow = Choreography::of(vec![
+        Declaration { publishes: events(&["shop.closing"]), ends: vec![done], ..declared("shop", vec![close]) },
+        declared("till", vec![makes("count", "shop.closing", "till.emptied")]),
+        declared("floor", vec![makes("clear", "shop.closing", "floor.cleared")]),
+        declared(
+            "night_shift",
+            vec![makes("recount", "till.emptied", "till.counted"), makes("sweep", "floor.cleared", "floor.swept")],
+        ),
+    ]);
+    let found: Vec<_> = flow.check().into_iter().map(|f| (f.rule, f.step)).collect();
+    let waits = |step| (Rule::WaitsHaveDeadlines, Some(step));
+    assert_eq!(found, [waits("recount"), waits("sweep")]);
+}
+
+#[test]
+fn a_cycle_of_steps_is_found_once() {
+    let found = places(|flow| flow[1].steps[0].triggers.push(event("shipping.scheduled")));
+    assert_eq!(found, [(Rule::StepsDoNotCycle, "inventory", "reserve", "shipping.scheduled")]);
+}
+
+#[test]
+fn a_path_that_stops_is_found_where_it_stops() {
+    let found = places(|flow| {
+        flow[0].steps[2].triggers = events(&["inventory.rejected"]);
+        flow[0].steps.push(step("note", &["inventory.released"]));
+    });
+    assert_eq!(found, [(Rule::PathsEnd, "inventory", "reserve", "inventory.released")]);
+}
+
+#[test]
+fn an_undone_saga_that_ends_as_completed_is_found() {
+    let found = places(|flow| flow[0].ends[1].ending = Ending::Completed);
+    assert_eq!(found, [(Rule::PathsEnd, "inventory", "reserve", "inventory.released")]);
+}
+
+#[test]
+fn a_saga_that_no_success_completes_is_found() {
+    let found = places(|flow| flow[0].ends[0].ending = Ending::Undone);
+    assert_eq!(found, [(Rule::PathsEnd, "order", "order.created", "order.created")]);
+}
+
+#[test]
+fn every_finding_names_its_rule_and_a_repair() {
+    let found = findings(|flow| flow[0].steps[0].deadline = None);
+    assert_eq!(
+        found[0].to_string(),
+        "[waits-have-deadlines] order: after register the participant waits for shipping.scheduled/1 and would wait for \
+         ever: add .deadline(..) to register"
+    );
+}
+
+#[test]
+fn every_rule_is_listed_once() {
+    let names: std::collections::BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.name()).collect();
+    assert_eq!(names.len(), Rule::ALL.len());
+    for rule in Rule::ALL {
+        assert_eq!(serde_json::to_value(rule).unwrap(), rule.name());
+    }
+}

@@ -1,0 +1,316 @@
+//! The merged graph: who publishes which event, who consumes it, and what that starts.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    event::EventType,
+    graph::{Declaration, Ending, StepSpec},
+};
+
+/// An event and its version, which together name one contract.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EventKey {
+    /// The CloudEvents type.
+    pub name: &'static str,
+    /// The version of the data's schema.
+    pub version: u32,
+}
+
+impl From<EventType> for EventKey {
+    fn from(event: EventType) -> Self {
+        Self { name: event.name, version: event.version }
+    }
+}
+
+impl fmt::Display for EventKey {
+    /// `order.created/1`, as at the end of `ce_dataschema`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.version)
+    }
+}
+
+/// An event of the choreography.
+#[derive(Clone, Debug)]
+pub struct EventNode {
+    /// As the first participant declares it.
+    pub event: EventType,
+    /// How a saga stands when it has been published; none when the saga goes on.
+    pub end: Option<Ending>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// A step's action.
+    Action,
+    /// What undoes a step.
+    Compensation,
+    /// A request from outside the choreography, which publishes an event.
+    Request,
+}
+
+/// Why an event is published.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The step succeeded.
+    Success,
+    /// The step refused.
+    Refusal,
+    /// The step is undone, or had done nothing.
+    Undone,
+    /// The step's deadline passed.
+    Deadline,
+    /// Somebody asked for it.
+    Request,
+}
+
+/// An event that a node may publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Publication {
+    /// The event.
+    pub event: EventKey,
+    /// Why.
+    pub how: How,
+}
+
+/// A place where a saga moves: one half of a step, or a request from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// Whose it is.
+    pub participant: &'static str,
+    /// What it is.
+    pub kind: NodeKind,
+    /// The step it is half of; a request's event.
+    pub step: &'static str,
+    /// The handler's name; for an action the same as `step`.
+    pub name: &'static str,
+    /// Any of these starts it.
+    pub triggers: Vec<EventKey>,
+    /// What it may publish.
+    pub publishes: Vec<Publication>,
+    /// Whether it is the action after which the saga can only go forward.
+    pub pivot: bool,
+    /// The place of its declaration: two participants may, wrongly, have the same name.
+    pub(super) owner: usize,
+    /// The place of its step in the declaration.
+    pub(super) spec: usize,
+}
+
+impl Node {
+    /// Whether the event starts it.
+    pub fn consumes(&self, event: EventKey) -> bool {
+        self.triggers.contains(&event)
+    }
+
+    /// What it publishes for this reason.
+    pub fn published(&self, how: How) -> impl Iterator<Item = EventKey> {
+        self.publishes.iter().filter(move |p| p.how == how).map(|p| p.event)
+    }
+}
+
+/// Where an edge leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target<'a> {
+    /// To what the event starts.
+    Node(&'a Node),
+    /// To the end of the saga.
+    End(Ending),
+}
+
+/// An event on its way from what publishes it to what it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Edge<'a> {
+    /// The event.
+    pub event: EventKey,
+    /// Why it is published.
+    pub how: How,
+    /// What publishes it.
+    pub from: &'a Node,
+    /// What it starts or ends.
+    pub to: Target<'a>,
+}
+
+/// All participants' declarations together. It is only data: making one connects to nothing.
+///
+/// ```
+/// use saga_core::graph::Choreography;
+/// let nothing = Choreography::of(Vec::new());
+/// assert!(nothing.check().is_empty());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Choreography {
+    declarations: Vec<Declaration>,
+    nodes: Vec<Node>,
+    events: BTreeMap<EventKey, EventNode>,
+}
+
+impl Choreography {
+    /// Merges the declarations. What does not fit together is kept as it is, and found by [`Choreography::check`].
+    pub fn of(declarations: Vec<Declaration>) -> Self {
+        let nodes = declarations.iter().enumerate().flat_map(|(owner, d)| nodes_of(owner, d)).collect();
+        let mut events = BTreeMap::new();
+        for event in declarations.iter().flat_map(declared_events) {
+            events.entry(EventKey::from(event)).or_insert(EventNode { event, end: None });
+        }
+        for end in declarations.iter().flat_map(|d| &d.ends) {
+            let node = EventNode { event: end.event, end: None };
+            events.entry(EventKey::from(end.event)).or_insert(node).end = Some(end.ending);
+        }
+        Self { declarations, nodes, events }
+    }
+
+    /// The declarations, as given.
+    pub fn declarations(&self) -> &[Declaration] {
+        &self.declarations
+    }
+
+    /// Every node, participant by participant, in the order of their declarations.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Every event, by name and version.
+    pub fn events(&self) -> impl Iterator<Item = (EventKey, &EventNode)> {
+        self.events.iter().map(|(key, node)| (*key, node))
+    }
+
+    /// The event, when anybody declares it.
+    pub fn event(&self, key: EventKey) -> Option<&EventNode> {
+        self.events.get(&key)
+    }
+
+    /// Every version of the event of that name, the newest last.
+    pub fn events_named(&self, name: &str) -> impl Iterator<Item = (EventKey, &EventNode)> {
+        self.events().filter(move |(key, _)| key.name == name)
+    }
+
+    /// How a saga stands after the event; none when it goes on.
+    pub fn end(&self, event: EventKey) -> Option<Ending> {
+        self.events.get(&event).and_then(|node| node.end)
+    }
+
+    /// What the event starts.
+    pub fn consumers(&self, event: EventKey) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.consumes(event))
+    }
+
+    /// What publishes the event, and why.
+    pub fn producers(&self, event: EventKey) -> impl Iterator<Item = (&Node, How)> {
+        let is_published = move |node: &'_ Node| node.publishes.iter().find(|p| p.event == event).map(|p| p.how);
+        self.nodes.iter().filter_map(move |node| is_published(node).map(|how| (node, how)))
+    }
+
+    /// The step's declaration; none for a request.
+    pub fn spec(&self, node: &Node) -> Option<&StepSpec> {
+        let steps = &self.declarations.get(node.owner)?.steps;
+        if node.kind == NodeKind::Request { None } else { steps.get(node.spec) }
+    }
+
+    /// What undoes this action.
+    pub fn compensation_of(&self, action: &Node) -> Option<&Node> {
+        let place = (action.owner, action.spec);
+        self.nodes.iter().find(|n| n.kind == NodeKind::Compensation && (n.owner, n.spec) == place)
+    }
+
+    /// The events that start a saga: requested from outside, and the trigger of an action.
+    pub fn starts(&self) -> Vec<EventKey> {
+        let is_requested = |event: EventKey| self.producers(event).any(|(_, how)| how == How::Request);
+        let is_action = |event: EventKey| self.consumers(event).any(|n| n.kind == NodeKind::Action);
+        self.events.keys().copied().filter(|e| is_requested(*e) && is_action(*e)).collect()
+    }
+
+    /// Every edge, in the order of the nodes that they leave.
+    pub fn edges(&self) -> Vec<Edge<'_>> {
+        let mut edges = Vec::new();
+        for from in &self.nodes {
+            for Publication { event, how } in from.publishes.iter().copied() {
+                let edge = |to| Edge { event, how, from, to };
+                edges.extend(self.consumers(event).map(|to| edge(Target::Node(to))));
+                edges.extend(self.end(event).map(|ending| edge(Target::End(ending))));
+            }
+        }
+        edges
+    }
+}
+
+fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType> {
+    // Published before consumed: an event is best described by who makes it.
+    declaration.published().chain(declaration.consumed())
+}
+
+fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
+    let keys = |types: &[EventType]| types.iter().copied().map(EventKey::from).collect::<Vec<_>>();
+    let participant = declaration.participant;
+    let mut nodes = Vec::new();
+    for (spec, step) in declaration.steps.iter().enumerate() {
+        let deadline = step.deadline.as_ref().map(|d| d.event);
+        let published = [(step.success, How::Success), (step.refusal, How::Refusal), (deadline, How::Deadline)];
+        let publication = |(event, how): (Option<EventType>, How)| Some(Publication { event: event?.into(), how });
+        nodes.push(Node {
+            participant,
+            kind: NodeKind::Action,
+            step: step.name,
+            name: step.name,
+            triggers: keys(&step.triggers),
+            publishes: published.into_iter().filter_map(publication).collect(),
+            pivot: step.pivot,
+            owner,
+            spec,
+        });
+        nodes.extend(step.undo.as_ref().map(|undo| Node {
+            participant,
+            kind: NodeKind::Compensation,
+            step: step.name,
+            name: undo.name,
+            triggers: keys(&undo.triggers),
+            publishes: vec![Publication { event: undo.event.into(), how: How::Undone }],
+            pivot: false,
+            owner,
+            spec,
+        }));
+    }
+    nodes.extend(declaration.publishes.iter().enumerate().map(|(spec, event)| Node {
+        participant,
+        kind: NodeKind::Request,
+        step: event.name,
+        name: event.name,
+        triggers: Vec::new(),
+        publishes: vec![Publication { event: (*event).into(), how: How::Request }],
+        pivot: false,
+        owner,
+        spec,
+    }));
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::fixture::{key, order_flow};
+
+    #[test]
+    fn an_event_leads_to_all_that_it_starts() {
+        let flow = order_flow();
+        let started: Vec<_> = flow.consumers(key("order.created")).map(|n| (n.participant, n.step)).collect();
+        assert_eq!(started, [("order", "register"), ("inventory", "reserve")]);
+        let made: Vec<_> = flow.producers(key("inventory.released")).map(|(n, how)| (n.name, how)).collect();
+        assert_eq!(made, [("release", How::Undone)]);
+    }
+
+    #[test]
+    fn a_cancellation_request_starts_no_saga() {
+        assert_eq!(order_flow().starts(), [key("order.created")]);
+    }
+
+    #[test]
+    fn an_end_is_where_edges_end() {
+        let flow = order_flow();
+        let ends: Vec<_> = flow.edges().into_iter().filter(|e| matches!(e.to, Target::End(_))).collect();
+        let names: Vec<_> = ends.iter().map(|e| (e.event.name, e.from.name)).collect();
+        assert_eq!(names, [("order.confirmed", "confirm"), ("order.cancelled", "cancel")]);
+    }
+}

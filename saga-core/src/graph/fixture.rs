@@ -1,0 +1,99 @@
+//! The order flow, declared by hand, for the tests of the graph.
+
+use std::time::Duration;
+
+use crate::{
+    event::EventType,
+    graph::{Choreography, DeadlineSpec, Declaration, End, Ending, EventKey, StepSpec, UndoSpec},
+};
+
+/// An event on the topic of the participant that its name starts with.
+pub(crate) fn event(name: &'static str) -> EventType {
+    let topic = match name.split('.').next() {
+        Some("order") => "order.events",
+        Some("inventory") => "inventory.events",
+        Some("payment") => "payment.events",
+        _ => "shipping.events",
+    };
+    EventType { name, version: 1, topic, schema: || schemars::json_schema!({"type": "object"}) }
+}
+
+pub(crate) fn key(name: &'static str) -> EventKey {
+    event(name).into()
+}
+
+pub(crate) fn events(names: &[&'static str]) -> Vec<EventType> {
+    names.iter().map(|name| event(name)).collect()
+}
+
+/// A step that publishes nothing yet.
+pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
+    let triggers = events(triggers);
+    StepSpec { name, triggers, success: None, refusal: None, undo: None, deadline: None, effect: false, pivot: false }
+}
+
+pub(crate) fn undo(name: &'static str, triggers: &[&'static str], done: &'static str) -> Option<UndoSpec> {
+    Some(UndoSpec { name, triggers: events(triggers), event: event(done), effect: false })
+}
+
+pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {
+    Some(DeadlineSpec { after: Duration::from_secs(300), event: event(name) })
+}
+
+fn participant(participant: &'static str, steps: Vec<StepSpec>) -> Declaration {
+    Declaration { participant, steps, publishes: Vec::new(), ends: Vec::new() }
+}
+
+pub(crate) fn order() -> Declaration {
+    let register =
+        StepSpec { deadline: deadline("order.cancellation_requested"), ..step("register", &["order.created"]) };
+    let confirm =
+        StepSpec { success: Some(event("order.confirmed")), pivot: true, ..step("confirm", &["shipping.scheduled"]) };
+    let cancel = StepSpec {
+        success: Some(event("order.cancelled")),
+        ..step("cancel", &["inventory.rejected", "inventory.released"])
+    };
+    Declaration {
+        publishes: events(&["order.created", "order.cancellation_requested"]),
+        ends: vec![
+            End { event: event("order.confirmed"), ending: Ending::Completed },
+            End { event: event("order.cancelled"), ending: Ending::Undone },
+        ],
+        ..participant("order", vec![register, confirm, cancel])
+    }
+}
+
+pub(crate) fn inventory() -> Declaration {
+    let reserve = StepSpec {
+        success: Some(event("inventory.reserved")),
+        refusal: Some(event("inventory.rejected")),
+        undo: undo("release", &["payment.declined", "payment.refunded"], "inventory.released"),
+        ..step("reserve", &["order.created"])
+    };
+    participant("inventory", vec![reserve])
+}
+
+pub(crate) fn payment() -> Declaration {
+    let charge = StepSpec {
+        success: Some(event("payment.charged")),
+        refusal: Some(event("payment.declined")),
+        undo: undo("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded"),
+        effect: true,
+        ..step("charge", &["inventory.reserved"])
+    };
+    participant("payment", vec![charge])
+}
+
+pub(crate) fn shipping() -> Declaration {
+    let schedule = StepSpec {
+        success: Some(event("shipping.scheduled")),
+        refusal: Some(event("shipping.rejected")),
+        undo: undo("cancel", &["order.cancellation_requested"], "shipping.cancelled"),
+        ..step("schedule", &["payment.charged"])
+    };
+    participant("shipping", vec![schedule])
+}
+
+pub(crate) fn order_flow() -> Choreography {
+    Choreography::of(vec![order(), inventory(), payment(), shipping()])
+}

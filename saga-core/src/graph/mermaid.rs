@@ -1,0 +1,200 @@
+//! The drawing of a choreography, as a Mermaid flowchart. Equal declarations give equal text.
+
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
+
+use crate::graph::{Choreography, Edge, Ending, EventKey, How, Node, NodeKind, Target, causality::same};
+
+// Colours that are told apart on white and on black, also by people who confuse red and green.
+const REFUSAL: &str = "stroke:#d55e00,stroke-dasharray:8 4";
+const UNDOING: &str = "stroke:#0072b2,stroke-dasharray:2 3";
+
+/// How an edge is drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Solid,
+    Dashed,
+    Dotted,
+}
+
+impl Choreography {
+    /// Draws the choreography: participants as boxes, steps as nodes, events as arrows. A success is solid, a refusal
+    /// dashed, what undoes is dotted; the pivot, deadlines and effects are marked.
+    pub fn to_mermaid(&self) -> String {
+        let mut text = String::from("flowchart LR\n");
+        self.draw(&mut text).unwrap_or_else(|fmt::Error| unreachable!("a String takes every text"));
+        text
+    }
+
+    fn draw(&self, out: &mut String) -> fmt::Result {
+        for (owner, declaration) in self.declarations().iter().enumerate() {
+            writeln!(out, "    subgraph {}[\"{}\"]", word(declaration.participant), declaration.participant)?;
+            let mut requests = false;
+            for node in self.nodes().iter().filter(|n| n.owner == owner) {
+                match node.kind {
+                    NodeKind::Request if requests => continue,
+                    NodeKind::Request => requests = true,
+                    NodeKind::Action | NodeKind::Compensation => {}
+                }
+                writeln!(out, "        {}", self.drawn(node))?;
+            }
+            writeln!(out, "    end")?;
+        }
+        for ending in [Ending::Completed, Ending::Undone] {
+            if self.events().any(|(_, node)| node.end == Some(ending)) {
+                writeln!(out, "    {}(((\"{}\")))", end_id(ending), end_label(ending))?;
+            }
+        }
+
+        let forward = self.forward(self.starts());
+        let edges: Vec<(Edge<'_>, Line)> = self.edges().into_iter().map(|e| (e, line(&e, &forward))).collect();
+        for (edge, line) in &edges {
+            let arrow = if *line == Line::Dotted { "-.->" } else { "-->" };
+            let to = match edge.to {
+                Target::Node(node) => id(node),
+                Target::End(ending) => end_id(ending).to_owned(),
+            };
+            writeln!(out, "    {} {arrow}|\"{}\"| {to}", id(edge.from), self.edge_label(edge))?;
+        }
+
+        for (wanted, style) in [(Line::Dashed, REFUSAL), (Line::Dotted, UNDOING)] {
+            let numbers: Vec<String> =
+                edges.iter().enumerate().filter(|(_, (_, l))| *l == wanted).map(|(i, _)| i.to_string()).collect();
+            if !numbers.is_empty() {
+                writeln!(out, "    linkStyle {} {style}", numbers.join(","))?;
+            }
+        }
+        self.draw_classes(out, &forward)
+    }
+
+    fn draw_classes(&self, out: &mut String, forward: &[&Node]) -> fmt::Result {
+        let undoes = |n: &&Node| {
+            n.kind == NodeKind::Compensation || n.kind == NodeKind::Action && !forward.iter().any(|f| same(f, n))
+        };
+        let ids = |of: &dyn Fn(&&Node) -> bool| self.nodes().iter().filter(of).map(id).collect::<Vec<_>>().join(",");
+        let classes = [
+            ("undoing", ids(&undoes), "stroke:#0072b2,stroke-dasharray:2 3"),
+            ("pivot", ids(&|n: &&Node| n.pivot), "stroke-width:3px"),
+        ];
+        for (name, members, style) in classes {
+            if !members.is_empty() {
+                writeln!(out, "    classDef {name} {style}\n    class {members} {name}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drawn(&self, node: &Node) -> String {
+        let id = id(node);
+        let mut label = text(name(node));
+        let spec = self.spec(node);
+        match node.kind {
+            NodeKind::Request => return format!("{id}([\"request\"])"),
+            NodeKind::Compensation => {
+                if !is_unnamed(node.name) {
+                    label = format!("{label}<br/>undoes {}", text(node.step));
+                }
+                if spec.and_then(|s| s.undo.as_ref()).is_some_and(|u| u.effect) {
+                    label.push_str("<br/>effect");
+                }
+            }
+            NodeKind::Action => {
+                if spec.is_some_and(|s| s.effect) {
+                    label.push_str("<br/>effect");
+                }
+                if let Some(deadline) = spec.and_then(|s| s.deadline.as_ref()) {
+                    label = format!("{label}<br/>deadline {}", duration(deadline.after));
+                }
+            }
+        }
+        if node.pivot { format!("{id}{{{{\"{label}<br/>pivot\"}}}}") } else { format!("{id}[\"{label}\"]") }
+    }
+
+    fn edge_label(&self, edge: &Edge<'_>) -> String {
+        let event = event(edge.event);
+        if edge.how == How::Deadline { format!("{event}<br/>when the deadline passes") } else { event }
+    }
+}
+
+fn line(edge: &Edge<'_>, forward: &[&Node]) -> Line {
+    let into_undoing = matches!(edge.to, Target::Node(node) if node.kind == NodeKind::Compensation);
+    match edge.how {
+        How::Refusal => Line::Dashed,
+        How::Undone => Line::Dotted,
+        How::Deadline | How::Request if into_undoing => Line::Dotted,
+        How::Success if !forward.iter().any(|n| same(n, edge.from)) => Line::Dotted,
+        How::Success | How::Deadline | How::Request => Line::Solid,
+    }
+}
+
+/// The version only where there is more than the first.
+fn event(key: EventKey) -> String {
+    if key.version == 1 { key.name.to_owned() } else { key.to_string() }
+}
+
+fn is_unnamed(name: &str) -> bool {
+    name.is_empty() || name.contains('{')
+}
+
+/// A compensation may be a closure, and is then drawn by what it undoes.
+fn name(node: &Node) -> String {
+    match node.kind {
+        NodeKind::Compensation if is_unnamed(node.name) => format!("undo {}", node.step),
+        NodeKind::Action | NodeKind::Compensation | NodeKind::Request => node.name.to_owned(),
+    }
+}
+
+fn id(node: &Node) -> String {
+    let participant = word(node.participant);
+    match node.kind {
+        NodeKind::Action => format!("{participant}_{}", word(node.step)),
+        NodeKind::Compensation => format!("{participant}_{}_undo", word(node.step)),
+        NodeKind::Request => format!("{participant}_request"),
+    }
+}
+
+fn end_id(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "saga_completed",
+        Ending::Undone => "saga_undone",
+    }
+}
+
+fn end_label(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Undone => "undone",
+    }
+}
+
+/// A name as an identifier.
+fn word(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+/// A name inside a quoted label.
+fn text(name: impl AsRef<str>) -> String {
+    name.as_ref().replace('"', "'").replace('<', "&lt;")
+}
+
+fn duration(after: Duration) -> String {
+    match after.as_millis() {
+        ms if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::fixture::order_flow;
+
+    #[test]
+    fn the_order_flow_is_drawn_the_same_way_every_time() {
+        let drawn = order_flow().to_mermaid();
+        assert_eq!(drawn, order_flow().to_mermaid());
+        assert_eq!(drawn, include_str!("order_flow.mmd"));
+    }
+}

@@ -1,0 +1,147 @@
+//! Where a saga stands, judged by the events that have been seen of it: what it waits for, and what may come next.
+
+use std::time::Duration;
+
+use crate::graph::{Choreography, Ending, EventKey, How, Node, NodeKind};
+
+/// The direction in which a saga goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Nothing was refused so far.
+    Forward,
+    /// A refusal or a cancellation was seen: what was done is being undone.
+    Backward,
+    /// Ended, every step done.
+    Completed,
+    /// Ended, every step that was done undone.
+    Undone,
+    /// Both a completed and an undone end were seen, which must never happen.
+    Contradictory,
+}
+
+/// A node that has been started and has not answered yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expected<'a> {
+    /// Whose turn it is.
+    pub node: &'a Node,
+    /// Its answer is one of these.
+    pub one_of: Vec<EventKey>,
+}
+
+/// A deadline that runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wait<'a> {
+    /// The action that started it.
+    pub node: &'a Node,
+    /// Published when the wait is over.
+    pub event: EventKey,
+    /// How long it runs.
+    pub after: Duration,
+}
+
+/// Where a saga stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SagaState<'a> {
+    /// The direction in which it goes.
+    pub progress: Progress,
+    /// Who has been started and not answered; nobody, once it has ended.
+    pub expected: Vec<Expected<'a>>,
+    /// The deadlines that run.
+    pub waits: Vec<Wait<'a>>,
+}
+
+impl Choreography {
+    /// Where a saga stands after the events of these names, in whichever order they were seen. A step that publishes
+    /// nothing on success is never expected, since nobody could tell that it is done.
+    pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
+        let names: Vec<&str> = seen.into_iter().collect();
+        let seen = |event: EventKey| names.contains(&event.name);
+        let progress = self.progress(seen);
+        let (mut expected, mut waits) = (Vec::new(), Vec::new());
+        if matches!(progress, Progress::Forward | Progress::Backward) {
+            let started = |node: &&Node| node.triggers.iter().any(|t| seen(*t));
+            expected.extend(self.nodes().iter().filter(started).filter_map(|node| self.expected(node, seen)));
+            waits.extend(self.nodes().iter().filter(started).filter_map(|node| self.wait(node, seen)));
+        }
+        SagaState { progress, expected, waits }
+    }
+
+    fn progress(&self, seen: impl Fn(EventKey) -> bool) -> Progress {
+        let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
+        let forward = self.reach(self.starts(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
+        match (ended(Ending::Completed), ended(Ending::Undone)) {
+            (true, true) => Progress::Contradictory,
+            (true, false) => Progress::Completed,
+            (false, true) => Progress::Undone,
+            (false, false) if self.events().any(|(key, _)| seen(key) && !forward.events.contains(&key)) => {
+                Progress::Backward
+            }
+            (false, false) => Progress::Forward,
+        }
+    }
+
+    fn expected<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Option<Expected<'a>> {
+        let answers = node.publishes.iter().filter(|p| p.how != How::Deadline).map(|p| p.event);
+        let one_of: Vec<_> = answers.collect();
+        let undone = self.compensation_of(node).filter(|_| node.kind == NodeKind::Action);
+        // The barrier closes an action once it has been undone, whether it had run or not.
+        let closed = undone.is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
+        let waits = !one_of.is_empty() && !one_of.iter().any(|e| seen(*e)) && !closed;
+        waits.then_some(Expected { node, one_of })
+    }
+
+    fn wait<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Option<Wait<'a>> {
+        let deadline = self.spec(node).filter(|_| node.kind == NodeKind::Action)?.deadline.as_ref()?;
+        let event = EventKey::from(deadline.event);
+        let later = |n: &&Node| n.owner == node.owner && n.kind == NodeKind::Action && n.spec != node.spec;
+        let over = self.nodes().iter().filter(later).any(|n| n.triggers.iter().any(|t| seen(*t)));
+        (!over && !seen(event)).then_some(Wait { node, event, after: deadline.after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::fixture::order_flow;
+
+    fn expected(seen: &[&str]) -> Vec<(&'static str, Vec<&'static str>)> {
+        let flow = order_flow();
+        let state = flow.state(seen.iter().copied());
+        state.expected.iter().map(|e| (e.node.name, e.one_of.iter().map(|k| k.name).collect())).collect()
+    }
+
+    #[test]
+    fn a_saga_waits_for_whoever_was_started_last() {
+        assert_eq!(expected(&["order.created"]), [("reserve", vec!["inventory.reserved", "inventory.rejected"])]);
+        let charged = ["order.created", "inventory.reserved", "payment.charged"];
+        assert_eq!(expected(&charged), [("schedule", vec!["shipping.scheduled", "shipping.rejected"])]);
+    }
+
+    #[test]
+    fn a_refusal_turns_a_saga_back() {
+        let flow = order_flow();
+        let seen = ["order.created", "inventory.reserved", "payment.declined"];
+        assert_eq!(flow.state(seen).progress, Progress::Backward);
+        assert_eq!(expected(&seen), [("release", vec!["inventory.released"])]);
+    }
+
+    #[test]
+    fn nothing_is_expected_of_a_saga_that_has_ended() {
+        let flow = order_flow();
+        let state = flow.state(["order.created", "inventory.rejected", "order.cancelled"]);
+        assert_eq!(state, SagaState { progress: Progress::Undone, expected: vec![], waits: vec![] });
+        let both = flow.state(["order.confirmed", "order.cancelled"]);
+        assert_eq!(both.progress, Progress::Contradictory);
+    }
+
+    #[test]
+    fn a_deadline_runs_until_its_participant_goes_on() {
+        let flow = order_flow();
+        let waits = |seen: &[&str]| -> Vec<_> {
+            flow.state(seen.iter().copied()).waits.iter().map(|w| (w.node.name, w.event.name)).collect()
+        };
+        assert_eq!(waits(&["order.created"]), [("register", "order.cancellation_requested")]);
+        assert!(waits(&["order.created", "shipping.scheduled"]).is_empty());
+        assert!(waits(&["order.created", "order.cancellation_requested"]).is_empty());
+    }
+}
