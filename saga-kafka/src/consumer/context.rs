@@ -1,0 +1,211 @@
+//! librdkafka's callbacks, which run on the poll thread, inside `poll`.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::RecvTimeoutError,
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError as NativeError, KafkaResult},
+};
+use saga_core::{
+    record::TopicPartition,
+    transport::{RevokeGuard, Signal},
+};
+
+use super::{buffer::Buffer, commit, health::Health, metrics::ConsumerMetrics, stats::Stats};
+
+/// A rebalance waits so long for the runtime to let go of partitions; the group waits with it.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) type Client = BaseConsumer<Context>;
+
+/// What the runtime's side and the poll thread share.
+pub(super) struct Shared {
+    pub(super) bootstrap: String,
+    pub(super) buffer: Buffer,
+    pub(super) metrics: ConsumerMetrics,
+    pub(super) closing: AtomicBool,
+    flow: Mutex<Flow>,
+    health: Mutex<Health>,
+}
+
+/// Which partitions are ours, and which of them are fetched. Its lock is held while librdkafka is told, so that what
+/// we think is always what librdkafka does; never while anything is waited for.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// The client in use. The poll thread has the other reference, and drops the last one: that can block.
+    pub(super) client: Option<Arc<Client>>,
+    pub(super) assigned: BTreeSet<TopicPartition>,
+    /// Paused by the runtime.
+    pub(super) paused: HashSet<TopicPartition>,
+    /// Everything is paused, because the runtime takes nothing.
+    pub(super) held: bool,
+}
+
+impl Shared {
+    pub(super) fn new(bootstrap: &str) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            buffer: Buffer::default(),
+            metrics: ConsumerMetrics::default(),
+            closing: AtomicBool::new(false),
+            flow: Mutex::default(),
+            health: Mutex::default(),
+        }
+    }
+
+    pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `change` look at the health, and passes on what it has to say.
+    pub(super) fn health<T>(&self, change: impl FnOnce(&mut Health) -> (Option<Signal>, T)) -> T {
+        // The lock is held until the signal is in its place, so that signals keep the order of what they tell.
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let (signal, result) = change(&mut health);
+        if let Some(signal) = signal {
+            self.buffer.push(signal);
+        }
+        result
+    }
+}
+
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    /// Partitions went: records that the poll thread has not handed over yet may be theirs.
+    pub(super) revoked: AtomicBool,
+    /// The client is being closed: the runtime has been told already, and what was stored is committed.
+    pub(super) retired: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::log::line(level, facility, message);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        let stats: Stats = match serde_json::from_slice(json) {
+            Ok(stats) => stats,
+            Err(error) => return tracing::warn!("librdkafka's statistics cannot be read: {error}"),
+        };
+        let assigned = self.shared.flow().assigned.clone();
+        self.shared.metrics.set_lag(&stats, assigned);
+        self.shared.health(|health| (health.tick(&stats, &self.shared.bootstrap, Instant::now()), ()));
+    }
+
+    fn error(&self, error: NativeError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.shared.health(|health| (health.error(code, reason), ()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, client: &Client, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            self.revoke(client, list(partitions));
+        }
+    }
+
+    fn post_rebalance(&self, client: &Client, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => self.assign(client, list(partitions)),
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!("Kafka: rebalance failed: {error}"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => {}
+            Err(error) if commit::nothing_to_do(&error) => {}
+            // Events since the last commit may come again, which the inbox makes harmless.
+            Err(error) => tracing::debug!("Kafka: offsets were not committed: {error}"),
+        }
+    }
+}
+
+impl Context {
+    fn assign(&self, client: &Client, partitions: Vec<TopicPartition>) {
+        tracing::info!(partitions = %names(&partitions), "Kafka: partitions assigned");
+        self.shared.metrics.rebalanced();
+        let mut flow = self.shared.flow();
+        for partition in &partitions {
+            // A partition comes back running, whatever it was when it went.
+            flow.paused.remove(partition);
+            flow.assigned.insert(partition.clone());
+        }
+        if flow.held {
+            pause(client, &partitions, true);
+        }
+        drop(flow);
+        self.shared.buffer.push(Signal::Assigned(partitions));
+    }
+
+    /// Fence, tell, wait, commit; librdkafka gives the partitions away after that.
+    fn revoke(&self, client: &Client, partitions: Vec<TopicPartition>) {
+        if self.retired.load(Relaxed) {
+            return;
+        }
+        let lost = client.assignment_lost();
+        tracing::info!(partitions = %names(&partitions), lost, "Kafka: partitions revoked");
+        self.shared.metrics.rebalanced();
+        self.forget(&partitions);
+        if lost {
+            // Others have them already: there is nothing to wait for, and a commit would undo theirs.
+            self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
+            return;
+        }
+        let (guard, dropped) = RevokeGuard::new();
+        // A buffer that is closed takes no signal: then the guard is dropped here.
+        self.shared.buffer.revoke(partitions, guard);
+        if dropped.recv_timeout(REVOKE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("Kafka: partitions are given away with work in hand, after {REVOKE_PATIENCE:?}");
+        }
+        commit::stored(client);
+    }
+
+    pub(super) fn forget(&self, partitions: &[TopicPartition]) {
+        self.revoked.store(true, Relaxed);
+        let mut flow = self.shared.flow();
+        for partition in partitions {
+            flow.assigned.remove(partition);
+            flow.paused.remove(partition);
+        }
+    }
+}
+
+/// Tells librdkafka; a partition that went meanwhile is its business.
+pub(super) fn pause(client: &Client, partitions: &[TopicPartition], paused: bool) {
+    if partitions.is_empty() {
+        return;
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    let result = if paused { client.pause(&list) } else { client.resume(&list) };
+    if let Err(error) = result {
+        tracing::debug!(paused, "Kafka: {error}");
+    }
+}
+
+fn list(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
+    let mut topics = crate::record::Topics::default();
+    let partition = |p: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| TopicPartition {
+        topic: topics.get(p.topic()),
+        partition: p.partition(),
+    };
+    partitions.elements().iter().map(partition).collect()
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,70 @@
+//! What a consumer measures of itself, readable from any task.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use saga_core::record::TopicPartition;
+
+use super::stats::Stats;
+
+/// Figures of one consumer; clones read the same ones.
+#[derive(Clone, Default, Debug)]
+pub struct ConsumerMetrics(Arc<Figures>);
+
+#[derive(Default, Debug)]
+struct Figures {
+    lag: Mutex<Vec<(TopicPartition, i64)>>,
+    rebalances: AtomicU64,
+    stale_offsets: AtomicU64,
+    fenced: AtomicU64,
+}
+
+impl ConsumerMetrics {
+    /// For each assigned partition, how many records are not done: the difference between its end and the stored
+    /// offset. Up to a second old; the end of a paused partition is as old as its last fetch. A partition of which
+    /// nothing is known yet is left out.
+    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
+        self.0.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often partitions were assigned or revoked.
+    pub fn rebalances(&self) -> u64 {
+        self.0.rebalances.load(Relaxed)
+    }
+
+    /// Offsets that were to be stored for partitions that had gone already. Their events come again, to another member.
+    pub fn stale_offsets(&self) -> u64 {
+        self.0.stale_offsets.load(Relaxed)
+    }
+
+    /// How often another process with our instance id took our place, or the client failed for good and was replaced.
+    pub fn fenced(&self) -> u64 {
+        self.0.fenced.load(Relaxed)
+    }
+
+    pub(super) fn rebalanced(&self) {
+        self.0.rebalances.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn stale(&self, count: u64) {
+        self.0.stale_offsets.fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn was_fenced(&self) {
+        self.0.fenced.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn set_lag(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
+        let lag = assigned.into_iter().filter_map(|assigned| {
+            let partitions = &stats.topics.get(&*assigned.topic)?.partitions;
+            let lag = partitions.values().find(|p| p.partition == assigned.partition)?.lag()?;
+            Some((assigned, lag))
+        });
+        *self.0.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag.collect();
+    }
+}

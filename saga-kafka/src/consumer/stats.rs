@@ -1,0 +1,112 @@
+//! What we read from librdkafka's statistics: lag, connections, the group's state.
+//!
+//! Source: librdkafka 2.12.1, STATISTICS.md.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Stats {
+    pub(super) brokers: HashMap<String, Broker>,
+    pub(super) topics: HashMap<String, Topic>,
+    pub(super) cgrp: Group,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Broker {
+    pub(super) nodename: String,
+    pub(super) nodeid: i64,
+    pub(super) source: String,
+    pub(super) state: String,
+    /// Requests that wait for their response.
+    pub(super) waitresp_cnt: i64,
+    /// Microseconds since the last byte came, -1 when none did.
+    pub(super) rxidle: i64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Topic {
+    pub(super) partitions: HashMap<String, Partition>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Partition {
+    pub(super) partition: i32,
+    pub(super) leader: i64,
+    pub(super) fetch_state: String,
+    pub(super) stored_offset: i64,
+    pub(super) committed_offset: i64,
+    pub(super) lo_offset: i64,
+    pub(super) hi_offset: i64,
+    pub(super) ls_offset: i64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Group {
+    pub(super) state: String,
+    /// Milliseconds since the state changed.
+    pub(super) stateage: i64,
+    pub(super) join_state: String,
+}
+
+impl Broker {
+    pub(super) fn is_up(&self) -> bool {
+        self.state == "UP"
+    }
+
+    /// A connection to whichever broker is the coordinator, not an address of its own.
+    pub(super) fn is_logical(&self) -> bool {
+        self.source == "logical"
+    }
+}
+
+impl Partition {
+    /// Whether it is assigned to us.
+    pub(super) fn fetching(&self) -> bool {
+        !matches!(self.fetch_state.as_str(), "" | "none" | "stopping" | "stopped")
+    }
+
+    /// Records that are not done yet; none when nothing was fetched so far.
+    pub(super) fn lag(&self) -> Option<i64> {
+        let end = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
+        let done =
+            [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
+        (end >= 0).then(|| (end - done).max(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(stored: i64, committed: i64) -> Partition {
+        Partition {
+            stored_offset: stored,
+            committed_offset: committed,
+            lo_offset: 2,
+            hi_offset: 12,
+            ls_offset: 10,
+            ..Partition::default()
+        }
+    }
+
+    #[test]
+    fn lag_counts_from_what_is_done_or_else_committed_or_else_there() {
+        assert_eq!(partition(7, 5).lag(), Some(3));
+        assert_eq!(partition(-1001, 5).lag(), Some(5));
+        assert_eq!(partition(-1001, -1001).lag(), Some(8));
+        assert_eq!(Partition { ls_offset: -1, hi_offset: -1001, ..partition(-1, -1) }.lag(), None);
+    }
+
+    #[test]
+    fn statistics_without_the_fields_we_read_are_no_error() {
+        let stats: Stats = serde_json::from_str(r#"{"brokers": {"a:1/1": {"state": "UP", "new": [1]}}}"#).unwrap();
+        assert!(stats.brokers["a:1/1"].is_up());
+    }
+}

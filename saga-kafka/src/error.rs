@@ -1,0 +1,56 @@
+//! What can be wrong with a configuration or with a client made of it.
+
+/// Why a client could not be made. None of these mends itself: each names what to change.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KafkaError {
+    /// librdkafka has no such property.
+    #[error("{variable}: librdkafka has no property {property}; its names are listed in librdkafka's CONFIGURATION.md")]
+    UnknownProperty {
+        /// The variable, or the property, as it was written.
+        variable: String,
+        /// The property it stands for.
+        property: String,
+    },
+    /// The property cannot have this value.
+    #[error("{variable}: {reason} (property {property})")]
+    InvalidProperty {
+        /// The variable, or the property, as it was written.
+        variable: String,
+        /// The property it stands for.
+        property: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+    /// The transport's promises rest on this property.
+    #[error("{variable}: {property} cannot be set; {instead}")]
+    OwnedProperty {
+        /// The variable, or the property, as it was written.
+        variable: String,
+        /// The property it stands for.
+        property: String,
+        /// Why, or what to set instead.
+        instead: &'static str,
+    },
+    /// The properties contradict each other, or ask for what this build lacks.
+    #[error("the Kafka client does not start: {0}")]
+    Client(String),
+}
+
+impl KafkaError {
+    pub(crate) fn client(error: &rdkafka::error::KafkaError) -> Self {
+        use rdkafka::error::KafkaError as Native;
+        let reason = match error {
+            // Not the error's own text: that quotes the value.
+            Native::ClientConfig(_, reason, property, _) => format!("{property}: {reason}"),
+            Native::ClientCreation(reason) => reason.clone(),
+            other => other.to_string(),
+        };
+        let built_without_tls =
+            reason.contains("OpenSSL not available") || reason.contains("not supported in this build");
+        Self::Client(if built_without_tls {
+            format!("{reason}; build with the feature `tls` of saga-kafka")
+        } else {
+            reason
+        })
+    }
+}

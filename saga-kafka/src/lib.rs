@@ -1,0 +1,23 @@
+//! The transport of choreographed sagas on Apache Kafka: consuming, publishing, offsets, topics, an embedded broker.
+//!
+//! Everything here is at least once: a crash repeats what was not committed, and what makes that harmless (inbox,
+//! barrier, outbox) is the runtime's. Kafka's transactions are not used.
+
+mod config;
+mod consumer;
+mod embedded;
+mod error;
+mod log;
+mod producer;
+mod properties;
+mod publisher;
+mod record;
+mod topics;
+
+pub use config::{KafkaConfig, PROPERTY_PREFIX, property_name};
+pub use consumer::{ConsumerMetrics, KafkaConsumer};
+pub use embedded::EmbeddedBroker;
+pub use error::KafkaError;
+pub use producer::KafkaProducer;
+pub use publisher::{Publisher, PublisherError};
+pub use topics::{TopicSpec, Topics, TopicsError, delete_topics, ensure_topics};

@@ -1,0 +1,72 @@
+//! Publishing records in order, with the broker's acknowledgement.
+
+mod batch;
+mod native;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use saga_core::{
+    record::OutRecord,
+    transport::{Producer, PublishError},
+};
+
+use crate::{KafkaConfig, KafkaError};
+use batch::Batch;
+use native::Connection;
+
+/// An idempotent producer, acknowledged by all in-sync replicas; clones share its queue and its connections.
+///
+/// - [`Producer::publish`] never blocks. Its future resolves once for the whole call, and waits as long as the broker is
+///   away: a record that gave up would be sent again behind later ones of its saga. Set `message.timeout.ms`
+///   (`KAFKA_CFG_MESSAGE_TIMEOUT_MS`) to have it end in [`PublishError::Unacknowledged`] instead.
+/// - A full queue refuses the record and all that follow in the same call, so that none overtakes another.
+/// - When librdkafka's producer fails for good (it lost track of its sequence numbers, say), the next call goes to a new
+///   one. What the old one had not got acknowledged is [`PublishError::Unacknowledged`].
+/// - Dropped, the last clone gives up what is not sent: [`KafkaProducer::flush`] first.
+#[derive(Clone)]
+pub struct KafkaProducer {
+    connection: Arc<Connection>,
+}
+
+impl KafkaProducer {
+    /// A producer; it connects when it is needed.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself.
+    pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        Ok(Self { connection: Arc::new(Connection::new(config)?) })
+    }
+
+    /// Waits until everything that was published is acknowledged or refused. False when it is not within this time;
+    /// nothing is given up then.
+    pub async fn flush(&self, timeout: Duration) -> bool {
+        self.connection.idle(timeout).await
+    }
+
+    /// Records that are neither acknowledged nor refused yet.
+    pub fn in_flight(&self) -> usize {
+        self.connection.in_flight()
+    }
+}
+
+impl Producer for KafkaProducer {
+    fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
+        let count = records.len();
+        if count == 0 {
+            return futures::future::ready(Vec::new()).boxed();
+        }
+        let (batch, outcomes) = Batch::new(count);
+        self.connection.send(&records, &batch);
+        async move {
+            outcomes
+                .await
+                .unwrap_or_else(|_| vec![Err(PublishError::Unacknowledged("the producer is gone".into())); count])
+        }
+        .boxed()
+    }
+
+    fn room(&self) -> usize {
+        self.connection.room()
+    }
+}

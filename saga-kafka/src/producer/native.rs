@@ -1,0 +1,240 @@
+//! librdkafka's producer, the thread that serves it, and its replacement when it fails for good.
+
+use std::{
+    ffi::CString,
+    ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, IntoOpaque,
+    bindings::{self as ffi, rd_kafka_vtype_t as vtype},
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::KafkaError as NativeError,
+    message::DeliveryResult,
+    producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext},
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+};
+use saga_core::{record::OutRecord, transport::PublishError};
+use tokio::sync::Notify;
+
+use super::batch::{Batch, Place, verdict};
+use crate::{KafkaConfig, KafkaError, record::NativeHeaders};
+
+/// How long the thread sleeps when nothing comes.
+const IDLE: Duration = Duration::from_millis(100);
+/// A producer that failed for good reports what it holds at once; more time than this changes nothing.
+const DRAIN: Duration = Duration::from_secs(5);
+
+type Client = BaseProducer<Context>;
+
+/// Counts what is neither acknowledged nor refused.
+#[derive(Default)]
+struct InFlight {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+impl InFlight {
+    fn one_less(&self) {
+        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none.notify_waiters();
+        }
+    }
+}
+
+struct Context {
+    in_flight: Arc<InFlight>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::log::line(level, facility, message);
+    }
+
+    fn error(&self, error: NativeError, reason: &str) {
+        tracing::info!("Kafka producer: {error}: {reason}");
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = Box<Place>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => {
+                Err(error.rdkafka_error_code().map_or_else(|| PublishError::Unacknowledged(error.to_string()), verdict))
+            }
+        };
+        place.decide(outcome);
+        self.in_flight.one_less();
+    }
+}
+
+pub(super) struct Connection {
+    config: KafkaConfig,
+    /// The producer in use. Held while a call's records are queued, so that calls do not mix.
+    served: Mutex<Served>,
+    in_flight: Arc<InFlight>,
+    max_in_flight: usize,
+}
+
+/// A producer and the thread that serves its reports.
+struct Served {
+    client: Arc<Client>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        let in_flight = Arc::new(InFlight::default());
+        let served = Served::start(config, &in_flight)?;
+        let max_in_flight = config.producer_number("queue.buffering.max.messages").filter(|max| *max > 0);
+        Ok(Self {
+            config: config.clone(),
+            served: Mutex::new(served),
+            in_flight,
+            max_in_flight: max_in_flight.unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Queues the records in their order; each is decided, now or by its delivery report.
+    pub(super) fn send(&self, records: &[OutRecord], batch: &Arc<Batch>) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace_if_failed(&mut served);
+        let mut full = false;
+        for (index, record) in records.iter().enumerate() {
+            let place = batch.place(index);
+            if full {
+                place.decide(Err(PublishError::Full));
+                continue;
+            }
+            // Before it is queued: its report may come before `produce` returns.
+            self.in_flight.count.fetch_add(1, Ordering::AcqRel);
+            if let Err((error, place)) = produce(&served.client, record, Box::new(place)) {
+                full = error == PublishError::Full;
+                place.decide(Err(error));
+                self.in_flight.one_less();
+            }
+        }
+    }
+
+    fn replace_if_failed(&self, served: &mut Served) {
+        let Some((code, reason)) = served.client.client().fatal_error() else { return };
+        tracing::error!("Kafka: the producer failed for good and is replaced: {code}: {reason}");
+        match Served::start(&self.config, &self.in_flight) {
+            Ok(new) => *served = new,
+            // The records are refused by the old one, and the caller comes again.
+            Err(error) => tracing::error!("Kafka: the producer cannot be replaced: {error}"),
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.count.load(Ordering::Acquire)
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.max_in_flight.saturating_sub(self.in_flight())
+    }
+
+    pub(super) async fn idle(&self, timeout: Duration) -> bool {
+        let idle = async {
+            loop {
+                let none = self.in_flight.none.notified();
+                if self.in_flight() == 0 {
+                    return;
+                }
+                none.await;
+            }
+        };
+        tokio::time::timeout(timeout, idle).await.is_ok()
+    }
+}
+
+impl Served {
+    fn start(config: &KafkaConfig, in_flight: &Arc<InFlight>) -> Result<Self, KafkaError> {
+        let context = Context { in_flight: in_flight.clone() };
+        let client =
+            Client::from_config_and_context(&config.producer(), context).map_err(|error| KafkaError::client(&error))?;
+        let served = Self { client: Arc::new(client), stop: Arc::default() };
+        let (client, stop) = (served.client.clone(), served.stop.clone());
+        thread::Builder::new()
+            .name("kafka-producer".into())
+            .spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    client.poll(IDLE);
+                }
+                // A producer that failed for good still has to report what it holds. One that is dropped purges it.
+                if client.client().fatal_error().is_some() && client.flush(DRAIN).is_err() {
+                    tracing::warn!(
+                        "Kafka: the failed producer still held records; they are reported as not acknowledged"
+                    );
+                }
+            })
+            .map_err(|error| KafkaError::Client(format!("no thread for the producer: {error}")))?;
+        Ok(served)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // The thread has the last reference, and drops it where blocking is no harm.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Queues one record without blocking; librdkafka copies it.
+#[allow(unsafe_code, reason = "rust-rdkafka cannot write header names that are not UTF-8")]
+fn produce(client: &Client, record: &OutRecord, place: Box<Place>) -> Result<(), (PublishError, Box<Place>)> {
+    let Ok(topic) = CString::new(record.topic.as_bytes()) else {
+        return Err((PublishError::Refused("the topic's name contains NUL".into()), place));
+    };
+    let headers = match record.headers.as_slice() {
+        [] => None,
+        headers => match NativeHeaders::copy(headers) {
+            Ok(headers) => Some(headers),
+            Err(error) => return Err((PublishError::Refused(Code::from(error).to_string()), place)),
+        },
+    };
+    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or((ptr::null(), 0), |b| (b.as_ptr(), b.len()));
+    let (key, key_len) = bytes(&record.key);
+    let (value, value_len) = bytes(&record.value);
+    let place = place.into_ptr();
+    // SAFETY: the client is alive while it is borrowed. The arguments come in the types that each tag asks for, and the
+    // list is ended. Topic, key and value are copied (MSG_F_COPY), the place and the headers taken over on success only.
+    let error = unsafe {
+        ffi::rd_kafka_producev(
+            client.client().native_ptr(),
+            vtype::RD_KAFKA_VTYPE_TOPIC,
+            topic.as_ptr(),
+            vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+            ffi::RD_KAFKA_MSG_F_COPY,
+            vtype::RD_KAFKA_VTYPE_VALUE,
+            value,
+            value_len,
+            vtype::RD_KAFKA_VTYPE_KEY,
+            key,
+            key_len,
+            vtype::RD_KAFKA_VTYPE_OPAQUE,
+            place,
+            vtype::RD_KAFKA_VTYPE_HEADERS,
+            headers.as_ref().map_or(ptr::null_mut(), NativeHeaders::ptr),
+            vtype::RD_KAFKA_VTYPE_END,
+        )
+    };
+    if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if let Some(headers) = headers {
+            headers.taken();
+        }
+        return Ok(());
+    }
+    // SAFETY: it was made above, and librdkafka has not taken it.
+    let place = unsafe { Box::<Place>::from_ptr(place) };
+    Err((verdict(error.into()), place))
+}
