@@ -1,0 +1,69 @@
+//! A service's settings: from flags, variables and files, checked before anything starts.
+
+mod address;
+mod cli;
+mod fault;
+mod kafka;
+mod topics;
+
+use std::fmt;
+
+use saga_kafka::KafkaConfig;
+use saga_store::DatabaseUrl;
+
+pub use address::HttpAddr;
+pub use cli::{Parsed, command, parse};
+pub use fault::{ConfigError, Stop};
+pub use topics::TopicConfig;
+
+/// Everything that [`run()`](crate::run()) needs to know. Shows no secret.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config<A> {
+    /// `HTTP_ADDR`: where to listen.
+    pub http_addr: HttpAddr,
+    /// `DATABASE_URL`.
+    pub database_url: DatabaseUrl,
+    /// `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_CFG_*`, `SAGA_INSTANCE_ID`.
+    pub kafka: KafkaConfig,
+    /// `SAGA_TOPIC_*`: how topics are created that do not exist.
+    pub topics: TopicConfig,
+    /// The service's own settings.
+    pub args: A,
+}
+
+impl<A> Config<A> {
+    /// These settings, and defaults for the rest.
+    pub fn new(http_addr: HttpAddr, database_url: DatabaseUrl, kafka: KafkaConfig, args: A) -> Self {
+        Self { http_addr, database_url, kafka, topics: TopicConfig::default(), args }
+    }
+}
+
+impl<A: fmt::Debug> Config<A> {
+    /// What is in effect, for whoever reads the log.
+    pub(crate) fn log(&self) {
+        tracing::info!(
+            http_addr = %self.http_addr,
+            database_url = %self.database_url,
+            kafka = ?self.kafka,
+            topics = ?self.topics,
+            args = ?self.args,
+            "configuration"
+        );
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for Config<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("http_addr", &self.http_addr)
+            .field("database_url", &self.database_url)
+            .field("kafka", &self.kafka)
+            .field("topics", &self.topics)
+            .field("args", &self.args)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Flags and variables: one list, from which `--help` and the checks are made.
+
+use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr};
+
+use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+use saga_kafka::KafkaConfig;
+use saga_store::DatabaseUrl;
+
+use super::{
+    Config, HttpAddr, TopicConfig,
+    fault::{ConfigError, Stop},
+    kafka,
+};
+use crate::{
+    service::Service,
+    telemetry::{Filter, LogConfig, LogFormat},
+};
+
+/// Settings as written. An empty variable counts as one that is not set.
+#[derive(Args)]
+struct Settings {
+    /// The Kafka brokers to ask first
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = "localhost:9092", value_parser = or("localhost:9092", kafka::bootstrap_servers))]
+    kafka_bootstrap_servers: String,
+    /// A librdkafka property, as often as needed; KAFKA_CFG_<PROPERTY> does the same (KAFKA_CFG_SECURITY_PROTOCOL is
+    /// security.protocol), and KAFKA_CFG_<PROPERTY>_FILE names a file with the value
+    #[arg(long, value_name = "PROPERTY=VALUE")]
+    kafka_cfg: Vec<String>,
+    /// sqlite://path, which is created, or postgres://user:password@host:port/database, where the service keeps its
+    /// tables in a schema named after itself
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// A file that holds the database URL
+    #[arg(long, env = "DATABASE_URL_FILE", hide_env_values = true, value_name = "PATH")]
+    database_url_file: Option<PathBuf>,
+    /// Where to listen for HTTP
+    #[arg(long, env = "HTTP_ADDR", hide_env_values = true, value_name = "ADDR:PORT")]
+    http_addr: String,
+    /// Partitions of a topic that is created
+    #[arg(long, env = "SAGA_TOPIC_PARTITIONS", hide_env_values = true, value_name = "N", allow_hyphen_values = true)]
+    #[arg(default_value = "6", value_parser = or("6", number::<1, 10_000>))]
+    saga_topic_partitions: u16,
+    /// Replicas of a topic that is created [default: the broker's]
+    #[arg(long, env = "SAGA_TOPIC_REPLICATION_FACTOR", hide_env_values = true, value_name = "N")]
+    #[arg(allow_hyphen_values = true, value_parser = optional(number::<1, 32_767>))]
+    saga_topic_replication_factor: Option<Maybe<u16>>,
+    /// A name of this process that survives a restart, so that it takes its partitions back at once
+    #[arg(long, env = "SAGA_INSTANCE_ID", hide_env_values = true, value_name = "NAME")]
+    #[arg(value_parser = optional(instance_id))]
+    saga_instance_id: Option<Maybe<String>>,
+    /// What to log: a level, or levels by target, such as info,saga_core=debug
+    #[arg(long, env = "RUST_LOG", hide_env_values = true, value_name = "FILTER")]
+    #[arg(default_value = "info", value_parser = or("info", Filter::parse))]
+    rust_log: Filter,
+    /// How to log, json or pretty [default: pretty on a terminal, json elsewhere]
+    #[arg(long, env = "LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(value_parser = optional(LogFormat::parse))]
+    log_format: Option<Maybe<LogFormat>>,
+}
+
+/// A value that may be empty.
+#[derive(Clone)]
+struct Maybe<T>(Option<T>);
+
+/// What came of the command line and the environment.
+#[derive(Clone, Debug)]
+pub struct Parsed<A> {
+    /// For [`run()`](crate::run()).
+    pub config: Config<A>,
+    /// For [`telemetry::init`](crate::telemetry::init).
+    pub log: LogConfig,
+}
+
+/// The command line of a service.
+pub fn command<S: Service>() -> Command {
+    let command = Command::new(format!("{}-service", S::NAME))
+        .about(format!("The {} participant of the choreography", S::NAME))
+        .version(env!("CARGO_PKG_VERSION"));
+    let command = Settings::augment_args(command);
+    let http_addr = or(S::HTTP_ADDR, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
+    let command = command.mut_arg("http_addr", |arg| arg.default_value(S::HTTP_ADDR).value_parser(http_addr)).mut_arg(
+        "database_url",
+        |arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            arg.help(format!("{help} [default: {}]", default_database(S::NAME)))
+        },
+    );
+    S::Args::augment_args(command)
+}
+
+/// Reads a service's settings from its command line and its environment.
+///
+/// # Errors
+/// When help was asked for, or when a setting is wrong.
+pub fn parse<S: Service>(
+    command_line: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Parsed<S::Args>, Stop> {
+    let mut command = command::<S>();
+    let matches = match command.try_get_matches_from_mut(command_line) {
+        Ok(matches) => matches,
+        Err(error) => return Err(Stop::of(&error, &command)),
+    };
+    let settings = Settings::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
+    let args = S::Args::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
+
+    let kafka = KafkaConfig::new(settings.kafka_bootstrap_servers.clone())
+        .with_client_id(S::NAME)
+        .with_instance_id(settings.saga_instance_id.clone().and_then(|id| id.0))
+        .with_variables(kafka::variables(environment)?)
+        .map_err(|error| ConfigError::line(&error.to_string()))?;
+    let http_addr = settings.http_addr.parse().map_err(|error| ConfigError::of("HTTP_ADDR", error))?;
+    let config = Config {
+        http_addr,
+        database_url: database_url(&settings, &matches, S::NAME)?,
+        kafka: kafka::flags(kafka, &settings.kafka_cfg)?,
+        topics: TopicConfig {
+            partitions: settings.saga_topic_partitions,
+            replication_factor: settings.saga_topic_replication_factor.and_then(|n| n.0),
+        },
+        args,
+    };
+    let format = settings.log_format.and_then(|format| format.0).unwrap_or_default();
+    Ok(Parsed { config, log: LogConfig { filter: settings.rust_log, format } })
+}
+
+fn default_database(name: &str) -> String {
+    format!("sqlite://./data/{name}.db")
+}
+
+/// The URL or the file that holds it, the flag before the variable.
+fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result<DatabaseUrl, ConfigError> {
+    let given = settings.database_url.as_deref().filter(|url| !url.is_empty());
+    let file = settings.database_url_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let by_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let (variable, text) = match (given, file) {
+        (Some(_), Some(_)) if by_flag("database_url") == by_flag("database_url_file") => {
+            return Err(ConfigError::of("DATABASE_URL_FILE", "DATABASE_URL is set too; set one of them"));
+        }
+        (Some(url), None) => ("DATABASE_URL", url.to_owned()),
+        (Some(url), Some(_)) if by_flag("database_url") => ("DATABASE_URL", url.to_owned()),
+        (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", path)?),
+        (None, None) => ("DATABASE_URL", default_database(name)),
+    };
+    text.parse().map_err(|error| ConfigError::of(variable, error))
+}
+
+/// A parser that takes an empty text for the default.
+fn or<T, E: Display>(
+    default: &'static str,
+    parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| parse(if text.is_empty() { default } else { text }).map_err(|error| error.to_string())
+}
+
+/// A parser that takes an empty text for none.
+fn optional<T, E: Display>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<Maybe<T>, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "" => Ok(Maybe(None)),
+        text => parse(text).map(|value| Maybe(Some(value))).map_err(|error| error.to_string()),
+    }
+}
+
+fn number<const MIN: u16, const MAX: u16>(text: &str) -> Result<u16, String> {
+    u16::from_str(text)
+        .ok()
+        .filter(|n| (MIN..=MAX).contains(n))
+        .ok_or_else(|| format!("must be a whole number from {MIN} to {MAX}"))
+}
+
+/// What Kafka allows in a member's name.
+fn instance_id(text: &str) -> Result<String, String> {
+    let fits = text.len() <= 249 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if fits && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("must be at most 249 letters, digits, dots, dashes and underscores".to_owned())
+    }
+}

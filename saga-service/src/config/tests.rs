@@ -1,0 +1,1 @@
+//! Every setting that can be wrong, and what is said about it.

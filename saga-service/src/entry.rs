@@ -1,0 +1,145 @@
+//! The process around a service: its arguments, its signals, its exit code.
+
+use std::{
+    io::{self, Write},
+    process::{self, ExitCode},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    config::{self, Config, Parsed, Stop},
+    error::ServiceError,
+    run::run,
+    service::Service,
+    telemetry,
+};
+
+/// A process that is told to stop has ended after this long, whatever it waits for. What is committed is safe, and what
+/// is not is redone.
+const LAST_MOMENT: Duration = Duration::from_millis(9_500);
+
+/// The `main` of a service's binary: settings from the command line and the environment, logging to standard error,
+/// SIGTERM and SIGINT end it in good order, a second one at once.
+///
+/// Exit codes: 0 when it was told to stop, 1 when it cannot go on, 2 when a setting is wrong.
+pub fn main<S: Service>() -> ExitCode {
+    match config::parse::<S>(std::env::args_os(), std::env::vars_os()) {
+        Ok(parsed) => start::<S>(parsed),
+        Err(Stop::Asked(text)) => {
+            // A reader that has left is not our trouble.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(Stop::Wrong(error)) => {
+            say::<S>(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start<S: Service>(Parsed { config, log }: Parsed<S::Args>) -> ExitCode {
+    let telemetry = telemetry::init(&log);
+    let result = execute::<S>(config);
+    telemetry.shutdown();
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Wrong settings are told the same way wherever they are found out.
+    if error.exit_code() == 1 && tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(service = S::NAME, %error, "the service cannot go on");
+    } else {
+        say::<S>(&error);
+    }
+    ExitCode::from(error.exit_code())
+}
+
+fn execute<S: Service>(config: Config<S::Args>) -> Result<(), ServiceError> {
+    let no_runtime = |error| ServiceError::System("no async runtime", error);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| ServiceError::System("no signal handler", error))?;
+        let stop = async move {
+            let signal = signals.next().await;
+            tracing::info!(signal = signal.name(), "told to stop");
+            // These end with the process.
+            thread::spawn(last_moment);
+            tokio::spawn(async move { process::exit(signals.next().await.exit_code()) });
+        };
+        run::<S>(config, stop).await
+    });
+    // A blocking call that hangs, such as a name server's, must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+fn say<S: Service>(error: &dyn std::error::Error) {
+    // Nothing is left to be done when standard error is closed.
+    let _ = writeln!(io::stderr(), "{}-service: {error}", S::NAME);
+}
+
+fn last_moment() {
+    thread::sleep(LAST_MOMENT);
+    tracing::warn!("not everything ended in time; what is committed is safe, the rest is redone at the next start");
+    process::exit(0);
+}
+
+#[derive(Clone, Copy)]
+enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    /// As shells report it.
+    fn exit_code(self) -> i32 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => Signal::Interrupt,
+            Some(()) = self.terminate.recv() => Signal::Terminate,
+            else => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a service does not start, or ends before it is told to.
+
+use std::io;
+
+use saga_kafka::{KafkaError, TopicsError};
+use saga_store::{ConnectError, Misconfigured};
+
+/// Why a service ended by itself. Each message is one line that names what to change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// A setting has a value that it cannot have.
+    #[error("{variable}: {message}")]
+    Config {
+        /// The variable, as it is written in the environment.
+        variable: String,
+        /// What is wrong, and what would be right; never the value itself where it may be a secret.
+        message: String,
+    },
+    /// The address cannot be listened on.
+    #[error("HTTP_ADDR: cannot listen on {addr}: {reason}; set HTTP_ADDR to a free address of this machine")]
+    Listen {
+        /// The address.
+        addr: String,
+        /// What the operating system says.
+        reason: io::Error,
+    },
+    /// The database settings can never work, or a migration failed.
+    #[error("DATABASE_URL: {0}")]
+    Database(ConnectError),
+    /// The Kafka settings can never work.
+    #[error("{0}")]
+    Kafka(#[from] KafkaError),
+    /// The broker answered, and will never do what is needed.
+    #[error("{0}; see SAGA_TOPIC_PARTITIONS and SAGA_TOPIC_REPLICATION_FACTOR, or have the topic created")]
+    Topics(TopicsError),
+    /// The runtime cannot go on.
+    #[error("{0}")]
+    Runtime(String),
+    /// The operating system refused something.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+impl ServiceError {
+    /// A setting that cannot work, for [`Service::build`](crate::Service::build).
+    pub fn config(variable: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config { variable: variable.into(), message: message.into() }
+    }
+
+    /// The process' exit code: 2 when the configuration is to blame by itself, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl From<Misconfigured> for ServiceError {
+    fn from(error: Misconfigured) -> Self {
+        Self::Database(ConnectError::Misconfigured(error))
+    }
+}

@@ -1,0 +1,58 @@
+//! `/livez`, `/readyz` and `/metrics`: the endpoints that every service has.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::Status;
+use crate::problem::{Final, Problem};
+
+/// The runtime's loop turns several times a second, also when there is nothing to do. One that stood still for this long
+/// will not turn again.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Serialize)]
+struct Liveness {
+    alive: bool,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    waiting_for: Vec<String>,
+}
+
+/// Whether the process should go on living. Knows nothing of the database or the broker: a restart mends neither.
+pub(super) async fn livez(State(status): State<Status>) -> Response {
+    let alive = status.health.last_turn().is_none_or(|turned| {
+        let still = saga_core::clock::Clock::now(&saga_core::clock::SystemClock).duration_since(turned);
+        still.unsigned_abs() < STALLED_AFTER || still.is_negative()
+    });
+    let code = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Final::mark(), axum::Json(Liveness { alive })).into_response()
+}
+
+pub(super) async fn readyz(State(status): State<Status>) -> Response {
+    let waiting_for = status.waiting_for();
+    let ready = waiting_for.is_empty();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Final::mark(), axum::Json(Readiness { ready, waiting_for })).into_response()
+}
+
+pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
+    let mut text = String::new();
+    if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &status.registry) {
+        return Problem::internal(&error).into_response();
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let content_type = if accepted.contains("application/openmetrics-text") { OPEN_METRICS } else { TEXT };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}

@@ -1,0 +1,63 @@
+//! What stands before every handler: a time limit, a net for panics, and a gate until the database is prepared.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+
+use super::Status;
+use crate::{metrics::HttpMetrics, problem::Problem};
+
+/// Longer than any request of ours takes while its database answers at all.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) async fn not_found() -> Problem {
+    Problem::not_found("there is nothing at this path")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED).with_detail("this path does not support the method")
+}
+
+/// Lets nothing through to the service's own routes before the tables they use exist.
+pub(super) async fn prepared(State(status): State<Status>, request: Request, next: Next) -> Response {
+    if status.is_prepared() {
+        next.run(request).await
+    } else {
+        Problem::unavailable("the database is not prepared yet").into_response()
+    }
+}
+
+pub(super) async fn timeout(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::unavailable("the request took too long").into_response(),
+    }
+}
+
+/// A defect in one handler is an error of one request.
+pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        // What it said went to the log by the panic hook.
+        Err(_) => Problem::internal(&"the handler panicked").into_response(),
+    }
+}
+
+pub(super) async fn measure(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    metrics.observe(&method, route, response.status(), started.elapsed());
+    response
+}

@@ -1,0 +1,95 @@
+//! The HTTP side of a service: its own routes, the shell's, and the guards that stand before them.
+
+mod endpoints;
+mod guards;
+mod server;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{Router, middleware, routing::get};
+use prometheus_client::registry::Registry;
+use saga_core::runtime::Health;
+
+pub(crate) use server::serve;
+
+use crate::{metrics::HttpMetrics, problem};
+
+/// What the shell's endpoints tell.
+#[derive(Clone)]
+pub(crate) struct Status {
+    pub(crate) health: Health,
+    pub(crate) registry: Arc<Registry>,
+    reached: Arc<Reached>,
+}
+
+/// How far the start has come.
+#[derive(Default)]
+struct Reached {
+    prepared: AtomicBool,
+    connected: AtomicBool,
+}
+
+impl Status {
+    pub(crate) fn new(health: Health, registry: Registry) -> Self {
+        Self { health, registry: Arc::new(registry), reached: Arc::default() }
+    }
+
+    /// The databases are prepared: the service's own routes may use them.
+    pub(crate) fn prepared(&self) {
+        self.reached.prepared.store(true, Ordering::Release);
+    }
+
+    /// The broker has answered, and the topics are there.
+    pub(crate) fn connected(&self) {
+        self.reached.connected.store(true, Ordering::Release);
+    }
+
+    fn is_prepared(&self) -> bool {
+        self.reached.prepared.load(Ordering::Acquire)
+    }
+
+    /// Everything that keeps the service from being ready.
+    fn waiting_for(&self) -> Vec<String> {
+        let mut waiting = self.health.waiting_for();
+        let mut not_yet = |what: &[&str]| {
+            let said = waiting.iter().any(|why| what.iter().any(|what| why.starts_with(what)));
+            if !said {
+                waiting.push(format!("{}: not connected yet", what[0]));
+            }
+        };
+        if !self.is_prepared() {
+            not_yet(&["database"]);
+        }
+        if !self.reached.connected.load(Ordering::Acquire) {
+            not_yet(&["broker", "topics"]);
+        }
+        waiting
+    }
+}
+
+/// All routes of a service.
+pub(crate) fn app(routes: Router, status: Status, metrics: HttpMetrics) -> Router {
+    let own = if routes.has_routes() {
+        routes.route_layer(middleware::from_fn_with_state(status.clone(), guards::prepared))
+    } else {
+        routes
+    };
+    let shell = Router::new()
+        .route("/livez", get(endpoints::livez))
+        .route("/readyz", get(endpoints::readyz))
+        .route("/metrics", get(endpoints::metrics))
+        .with_state(status);
+    own.merge(shell)
+        .fallback(guards::not_found)
+        .method_not_allowed_fallback(guards::method_not_allowed)
+        .layer(middleware::from_fn(guards::timeout))
+        .layer(middleware::from_fn(guards::catch_panic))
+        .layer(middleware::from_fn(problem::normalise))
+        .layer(middleware::from_fn_with_state(metrics, guards::measure))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The guards and endpoints, without a socket.

@@ -1,0 +1,36 @@
+//! The shell that every participant's binary shares: configuration, start-up, HTTP, health, metrics, logging, shutdown.
+//!
+//! A service says what it is with [`Service`]; its `main` is one line:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     saga_service::main::<inventory_service::Inventory>()
+//! }
+//! ```
+//!
+//! [`run()`] is the same without a process around it: no environment, no signals, no exit. Several services can run in one
+//! process that way.
+
+pub mod config;
+mod entry;
+mod error;
+mod http;
+mod json;
+
+mod metrics;
+pub mod problem;
+mod run;
+mod service;
+mod startup;
+mod tasks;
+pub mod telemetry;
+mod trace;
+
+pub use config::Config;
+pub use entry::main;
+pub use error::ServiceError;
+pub use json::{Json, MAX_BODY, Path};
+pub use problem::Problem;
+pub use run::{Bound, run};
+pub use service::{Deps, NoArgs, Outbox, Parts, Service};
+pub use trace::Trace;

@@ -1,0 +1,71 @@
+//! What the shell itself measures: HTTP requests, the build, the process.
+
+mod process;
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// From OpenTelemetry's conventions for HTTP server durations, in seconds.
+const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    http_request_method: &'static str,
+    http_route: String,
+    http_response_status_code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    service: &'static str,
+    version: &'static str,
+}
+
+/// How long requests took, by route and status.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpMetrics {
+    duration: Family<Request, Histogram, fn() -> Histogram>,
+}
+
+impl HttpMetrics {
+    /// Registers everything that the shell measures.
+    pub(crate) fn register(registry: &mut Registry, service: &'static str) -> Self {
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { service, version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The service's name and version", build);
+        registry.register_collector(Box::new(process::Process::new()));
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let duration = Family::new_with_constructor(histogram);
+        registry.register_with_unit("http_server_request_duration", "HTTP requests", Unit::Seconds, duration.clone());
+        Self { duration }
+    }
+
+    pub(crate) fn observe(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let labels = Request {
+            http_request_method: name(method),
+            http_route: route.to_owned(),
+            http_response_status_code: status.as_u16(),
+        };
+        self.duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+/// Callers invent methods; a label must not let them invent time series.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}

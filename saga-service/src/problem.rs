@@ -1,0 +1,184 @@
+//! RFC 9457 problem documents: the one shape in which every HTTP error leaves a service.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use saga_core::{ErrorClass, StepError, store::StoreError};
+use serde::Serialize;
+
+/// The media type of a problem document.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// An HTTP error. The detail is written for the caller and quotes nothing of the request's values.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use saga_service::problem::Problem;
+///
+/// let problem = Problem::not_found("no stock was ever set for this SKU");
+/// assert_eq!(problem.status(), StatusCode::NOT_FOUND);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    kind: Cow<'static, str>,
+    title: Option<Cow<'static, str>>,
+    detail: Option<Cow<'static, str>>,
+    retry_after: Option<u32>,
+    close: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+impl Problem {
+    /// A problem that its status describes; the title is the status' reason phrase.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, kind: Cow::Borrowed("about:blank"), title: None, detail: None, retry_after: None, close: false }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST).with_detail(detail)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND).with_detail(detail)
+    }
+
+    /// 409: not possible in the state that things are in.
+    pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT).with_detail(detail)
+    }
+
+    /// 422: readable, but not acceptable.
+    pub fn unprocessable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY).with_detail(detail)
+    }
+
+    /// 503: something the service needs is away; the caller may try again shortly.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE).with_detail(detail) }
+    }
+
+    /// 500: a defect. What happened goes to the log, the caller learns only that it did.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR).with_detail("the service failed to handle the request")
+    }
+
+    /// Sets what is wrong with this very request.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    /// Sets the kind of problem: a URI reference that callers can tell it by, and its title.
+    #[must_use]
+    pub fn with_type(self, kind: impl Into<Cow<'static, str>>, title: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: kind.into(), title: Some(title.into()), ..self }
+    }
+
+    /// Ends the connection with the answer, because the rest of the request was not read.
+    #[must_use]
+    pub(crate) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong with this very request, when it is known.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.title.as_deref().or(self.status.canonical_reason()).unwrap_or("Error");
+        let document =
+            Document { kind: &self.kind, title, status: self.status.as_u16(), detail: self.detail.as_deref() };
+        let mut response = (self.status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
+                tracing::warn!(%error, "a request was not handled");
+                Self::unavailable("the database is unavailable")
+            }
+            StoreError::Broken(_) | StoreError::Rejected(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StepError> for Problem {
+    fn from(error: StepError) -> Self {
+        match error.class() {
+            ErrorClass::Transient | ErrorClass::Infrastructure => {
+                tracing::warn!(%error, "a request was not handled");
+                Self::unavailable("something the service needs is unavailable")
+            }
+            ErrorClass::Permanent => Self::internal(&error),
+        }
+    }
+}
+
+/// Marks an error answer that has a shape of its own, which a contract fixes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Final;
+
+impl Final {
+    pub(crate) fn mark() -> axum::Extension<Self> {
+        axum::Extension(Self)
+    }
+}
+
+/// Turns every error answer that is not a problem document yet into one: those of the router and of its extractors.
+pub(crate) async fn normalise(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == CONTENT_TYPE);
+    let is_final = response.extensions().get::<Final>().is_some();
+    if !is_error || is_problem || is_final {
+        return response;
+    }
+    let (parts, _) = response.into_parts();
+    let mut problem = Problem::new(status).into_response();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            problem.headers_mut().append(name, value.clone());
+        }
+    }
+    problem.map(Body::new)
+}

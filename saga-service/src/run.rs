@@ -1,0 +1,138 @@
+//! The life of a service: listen, wait for what it needs, run, and come to an end in good order.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use axum::Router;
+use prometheus_client::registry::Registry;
+use saga_core::{
+    Participant,
+    clock::SystemClock,
+    runtime::{Handle, Options, Runtime},
+};
+use saga_kafka::{KafkaConsumer, KafkaProducer};
+use saga_store::Db;
+use tokio::net::TcpListener;
+use tracing::{Instrument, Span};
+
+use crate::{
+    config::Config,
+    error::ServiceError,
+    http::{self, Status},
+    metrics::HttpMetrics,
+    service::{Deps, Parts, Service},
+    startup,
+    tasks::{Web, Worker},
+};
+
+/// The runtime finishes its work in this time, and then has as long again for the broker's acknowledgements.
+const DRAIN: Duration = Duration::from_secs(2);
+const FLUSH_GRACE: Duration = Duration::from_millis(500);
+
+/// Runs a service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
+/// services can run in one process. Ends within nine seconds of `stop`.
+///
+/// # Errors
+/// When the service cannot work: see [`ServiceError`].
+pub async fn run<S: Service>(config: Config<S::Args>, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+    Bound::<S>::bind(config).await?.run(stop).await
+}
+
+/// A service that is put together and has its address, but answers nothing yet.
+pub struct Bound<S: Service> {
+    config: Config<S::Args>,
+    listener: TcpListener,
+    handle: Handle<Db, KafkaProducer, SystemClock>,
+    producer: KafkaProducer,
+    participant: Participant<Db>,
+    routes: Router,
+    databases: Vec<Db>,
+}
+
+impl<S: Service> Bound<S> {
+    /// Puts the service together and takes its address. Needs neither the database nor the broker.
+    ///
+    /// # Errors
+    /// When the address is taken, or the settings can never work.
+    pub async fn bind(config: Config<S::Args>) -> Result<Self, ServiceError> {
+        let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
+        let listener = config.http_addr.bind().await.map_err(listen)?;
+        let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
+        let producer = KafkaProducer::new(&config.kafka)?;
+        let handle = Handle::new(S::NAME, db.clone(), producer.clone(), SystemClock);
+        let deps = Deps { db: db.clone(), outbox: handle.outbox(), database_url: config.database_url.clone() };
+        let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
+        let databases = std::iter::once(db).chain(prepare).collect();
+        Ok(Self { config, listener, handle, producer, participant, routes, databases })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn local_addr(&self) -> Result<SocketAddr, ServiceError> {
+        self.listener.local_addr().map_err(|error| ServiceError::System("the address is unknown", error))
+    }
+
+    /// See [`run()`].
+    ///
+    /// # Errors
+    /// See [`run()`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+        // Several services may share a process and its log.
+        let span = tracing::info_span!("service", name = S::NAME);
+        self.live(stop, span.clone()).instrument(span).await
+    }
+
+    async fn live(self, stop: impl Future<Output = ()>, span: Span) -> Result<(), ServiceError> {
+        self.config.log();
+        tracing::info!(addr = %self.local_addr()?, "listening");
+        let Self { config, listener, handle, producer, participant, routes, databases } = self;
+        let health = handle.health().clone();
+        let mut registry = Registry::default();
+        handle.metrics().register(&mut registry);
+        let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
+        let status = Status::new(health.clone(), registry);
+        let web = Web::start(listener, http::app(routes, status.clone(), http_metrics), &span);
+
+        let start = async {
+            startup::databases(&health, &databases).await?;
+            status.prepared();
+            let declaration = participant.declaration();
+            startup::topics(&health, &config.kafka, config.topics, &declaration).await?;
+            status.connected();
+            let consumer = KafkaConsumer::subscribe(&config.kafka, S::NAME, &declaration.consumed_topics())?;
+            let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };
+            Worker::start(S::NAME, move || Runtime::new(participant, handle, options), consumer, span)
+        };
+        let mut stop = std::pin::pin!(stop);
+        let started = tokio::select! {
+            started = start => started.map(Some),
+            () = &mut stop => Ok(None),
+        };
+        let (worker, mut result) = match started {
+            Ok(worker) => (worker, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let worker = match worker {
+            Some(mut worker) => tokio::select! {
+                ended = worker.ended() => {
+                    result = ended;
+                    None
+                }
+                () = &mut stop => Some(worker),
+            },
+            None => None,
+        };
+
+        health.set_waiting("shutdown", Some("stopping".to_owned()));
+        web.stop().await;
+        if let Some(worker) = worker {
+            worker.stop().await;
+        }
+        if !producer.flush(FLUSH_GRACE).await {
+            tracing::warn!(events = producer.in_flight(), "events are not acknowledged yet; they stay in the outbox");
+        }
+        tracing::info!("stopped");
+        result
+    }
+}

@@ -1,0 +1,84 @@
+//! What must be there before the runtime can work, waited for as long as waiting can help: databases and topics.
+
+use std::time::Duration;
+
+use saga_core::{dead_letter, graph::Declaration, runtime::Health};
+use saga_kafka::{KafkaConfig, TopicSpec, TopicsError, ensure_topics};
+use saga_store::{ConnectError, Db};
+
+use crate::{config::TopicConfig, error::ServiceError};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long until the next try: twice as long each time.
+struct Pause(Duration);
+
+impl Pause {
+    fn first() -> Self {
+        Self(FIRST_PAUSE)
+    }
+
+    async fn pass(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Connects to every database and brings its tables up to date.
+pub(crate) async fn databases(health: &Health, databases: &[Db]) -> Result<(), ServiceError> {
+    for db in databases {
+        let mut pause = Pause::first();
+        loop {
+            match db.prepare().await {
+                Ok(()) => break,
+                Err(ConnectError::Unavailable(why)) => health.set_waiting("database", Some(why)),
+                Err(error) => return Err(ServiceError::Database(error)),
+            }
+            pause.pass().await;
+        }
+    }
+    health.set_waiting("database", None);
+    Ok(())
+}
+
+/// Sees to it that every topic exists which the participant consumes or publishes to.
+pub(crate) async fn topics(
+    health: &Health,
+    kafka: &KafkaConfig,
+    config: TopicConfig,
+    declaration: &Declaration,
+) -> Result<(), ServiceError> {
+    let specs = specs(config, declaration);
+    let mut pause = Pause::first();
+    loop {
+        let (broker, topics) = match ensure_topics(kafka, &specs).await {
+            Ok(_) => (None, None),
+            Err(error @ TopicsError::Unreachable { .. }) => (Some(error.to_string()), None),
+            // Somebody else may create them, or grant us the right: no restart is needed for either.
+            Err(error @ (TopicsError::NoLeader { .. } | TopicsError::NotAllowed { .. })) => {
+                (None, Some(error.to_string()))
+            }
+            Err(TopicsError::Client(error)) => return Err(error.into()),
+            Err(error @ TopicsError::Refused { .. }) => return Err(ServiceError::Topics(error)),
+        };
+        let done = broker.is_none() && topics.is_none();
+        health.set_waiting("broker", broker);
+        health.set_waiting("topics", topics);
+        if done {
+            return Ok(());
+        }
+        pause.pass().await;
+    }
+}
+
+fn specs(config: TopicConfig, declaration: &Declaration) -> Vec<TopicSpec> {
+    let (partitions, replicas) = (i32::from(config.partitions), config.replication_factor.map(i32::from));
+    let mut events = declaration.consumed_topics();
+    events.extend(declaration.published_topics());
+    events.sort_unstable();
+    events.dedup();
+    let dead_letters = dead_letter::topic(declaration.participant);
+    let events = events.into_iter().map(|topic| TopicSpec::events(topic, partitions, replicas));
+    events.chain([TopicSpec::dead_letters(dead_letters, partitions, replicas)]).collect()
+}

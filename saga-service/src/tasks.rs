@@ -1,0 +1,98 @@
+//! What runs beside a service's own task: the HTTP server, and the runtime on a thread of its own.
+
+use std::{thread, time::Duration};
+
+use axum::Router;
+use futures::FutureExt;
+use saga_core::{
+    clock::Clock,
+    runtime::{RunError, Runtime},
+    store::Store,
+    transport::{Consumer, Producer},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tracing::{Instrument, Span};
+
+use crate::{error::ServiceError, http};
+
+/// Requests in flight may take so long once the service is told to stop.
+const HTTP_GRACE: Duration = Duration::from_secs(3);
+/// For the runtime to drain and for its consumer to leave the group.
+const RUNTIME_GRACE: Duration = Duration::from_secs(5);
+
+/// The HTTP server.
+pub(crate) struct Web {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<usize>,
+}
+
+impl Web {
+    pub(crate) fn start(listener: TcpListener, app: Router, span: &Span) -> Self {
+        let (stop, told) = oneshot::channel();
+        let serve = http::serve(listener, app, told.map(|_| ()), HTTP_GRACE);
+        Self { stop, ended: tokio::spawn(serve.instrument(span.clone())) }
+    }
+
+    /// Takes no new request and waits for those in flight.
+    pub(crate) async fn stop(self) {
+        // Gone already is stopped.
+        let _ = self.stop.send(());
+        match self.ended.await {
+            Ok(0) => {}
+            Ok(connections) => tracing::warn!(connections, "requests did not end in time"),
+            Err(error) => tracing::error!(%error, "the HTTP server failed"),
+        }
+    }
+}
+
+/// The runtime. Its handlers' futures cannot change threads, so it has one of its own.
+pub(crate) struct Worker {
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<Result<(), RunError>>,
+}
+
+impl Worker {
+    pub(crate) fn start<S: Store, P: Producer, C: Clock>(
+        name: &str,
+        make: impl FnOnce() -> Runtime<S, P, C> + Send + 'static,
+        consumer: impl Consumer,
+        span: Span,
+    ) -> Result<Self, ServiceError> {
+        let refused = |error| ServiceError::System("no thread for the runtime", error);
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+        let (stop, told) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        let body = move || {
+            let run = async { make().run(consumer, told.map(|_| ())).await };
+            // Nobody may be waiting any more.
+            let _ = end.send(executor.block_on(run.instrument(span)));
+            // A blocking call that hangs must not hold the thread.
+            executor.shutdown_background();
+        };
+        thread::Builder::new().name(format!("saga-{name}")).spawn(body).map_err(refused)?;
+        Ok(Self { stop, ended })
+    }
+
+    /// Ends when the runtime does. That is never in order: it was not told to.
+    pub(crate) async fn ended(&mut self) -> Result<(), ServiceError> {
+        Err(ServiceError::Runtime(match (&mut self.ended).await {
+            Ok(Err(RunError::Fatal(why))) => why,
+            Ok(Ok(())) => "the runtime ended by itself".to_owned(),
+            // The panic hook has told the rest.
+            Err(_) => "the runtime panicked".to_owned(),
+        }))
+    }
+
+    /// Lets the runtime finish what it has in hand.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        match tokio::time::timeout(RUNTIME_GRACE, self.ended).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the runtime failed while it stopped"),
+            Ok(Err(_)) => tracing::error!("the runtime panicked while it stopped"),
+            Err(_) => {
+                tracing::warn!("the runtime did not stop in time; what it had in hand is redone at the next start")
+            }
+        }
+    }
+}
