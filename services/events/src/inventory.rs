@@ -1,0 +1,49 @@
+//! Events of the inventory service, on `inventory.events`.
+
+use saga_core::Event;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{order::Address, reason::Reason, rules};
+
+/// Every item is set aside. Carries what payment charges, and what shipping will need after it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "inventory.reserved", topic = "inventory.events", saga = "order_id", validate = "amount_is_positive")]
+pub struct InventoryReserved {
+    /// The order.
+    pub order_id: Uuid,
+    /// What is to be charged, in minor units.
+    #[schemars(range(min = 0))]
+    pub amount_cents: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// The payment gateway's token.
+    pub payment_method: String,
+    /// Where the goods go.
+    pub shipping_address: Address,
+}
+
+fn amount_is_positive(event: &InventoryReserved) -> Result<(), String> {
+    rules::check_amount(event.amount_cents)
+}
+
+/// Something is not there; nothing is set aside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "inventory.rejected", topic = "inventory.events", saga = "order_id")]
+pub struct InventoryRejected {
+    /// The order.
+    pub order_id: Uuid,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What was set aside is available again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
+pub struct InventoryReleased {
+    /// The order.
+    pub order_id: Uuid,
+    /// What started the undoing.
+    pub reason: Reason,
+}

@@ -1,0 +1,96 @@
+//! Events of the order service, on `order.events`.
+
+use saga_core::Event;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{reason::Reason, rules};
+
+/// A customer has ordered: starts the saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "order.created", topic = "order.events", saga = "order_id", validate = "rules::check_order")]
+pub struct OrderCreated {
+    /// The order, which is also the saga.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub customer_id: Uuid,
+    /// What was ordered; each SKU once.
+    #[schemars(length(min = 1, max = 100))]
+    pub items: Vec<Item>,
+    /// The sum of all items, in minor units.
+    #[schemars(range(min = 0))]
+    pub total_cents: i64,
+    /// ISO 4217.
+    #[schemars(regex(pattern = "^[A-Z]{3}$"))]
+    pub currency: String,
+    /// The payment gateway's token.
+    pub payment_method: String,
+    /// Where the goods go.
+    pub shipping_address: Address,
+}
+
+/// A line of an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Item {
+    /// What.
+    #[schemars(length(min = 1, max = 64))]
+    pub sku: String,
+    /// How many.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub quantity: i64,
+    /// The price of one, in minor units.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
+    pub unit_price_cents: i64,
+}
+
+/// Where goods go.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Address {
+    /// Who receives them.
+    pub name: String,
+    /// Street and number.
+    pub street: String,
+    /// Town.
+    pub city: String,
+    /// Postal code.
+    pub postal_code: String,
+    /// ISO 3166-1, two letters.
+    #[schemars(regex(pattern = "^[A-Z]{2}$"))]
+    pub country: String,
+}
+
+/// The customer, or the deadline, wants the order undone. Enters the flow at its tail.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "order.cancellation_requested", topic = "order.events", saga = "order_id")]
+pub struct OrderCancellationRequested {
+    /// The order.
+    pub order_id: Uuid,
+    /// Who wants it; the customer when it is not said.
+    #[serde(default = "by_customer")]
+    pub reason: Reason,
+}
+
+fn by_customer() -> Reason {
+    Reason::CancelledByCustomer
+}
+
+/// Reserved, charged and scheduled: the saga is complete.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "order.confirmed", topic = "order.events", saga = "order_id")]
+pub struct OrderConfirmed {
+    /// The order.
+    pub order_id: Uuid,
+    /// How to follow the parcel.
+    pub tracking_number: String,
+}
+
+/// Everything that was done for the order is undone: the saga is over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "order.cancelled", topic = "order.events", saga = "order_id")]
+pub struct OrderCancelled {
+    /// The order.
+    pub order_id: Uuid,
+    /// The first cause.
+    pub reason: Reason,
+}

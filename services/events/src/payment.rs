@@ -1,0 +1,38 @@
+//! Events of the payment service, on `payment.events`.
+
+use saga_core::Event;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{order::Address, reason::Reason};
+
+/// The customer has paid. Carries what shipping needs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "payment.charged", topic = "payment.events", saga = "order_id")]
+pub struct PaymentCharged {
+    /// The order.
+    pub order_id: Uuid,
+    /// Where the goods go.
+    pub shipping_address: Address,
+}
+
+/// No money was taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "payment.declined", topic = "payment.events", saga = "order_id")]
+pub struct PaymentDeclined {
+    /// The order.
+    pub order_id: Uuid,
+    /// Refused, or unavailable.
+    pub reason: Reason,
+}
+
+/// The customer has the money back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "payment.refunded", topic = "payment.events", saga = "order_id")]
+pub struct PaymentRefunded {
+    /// The order.
+    pub order_id: Uuid,
+    /// What started the undoing.
+    pub reason: Reason,
+}

@@ -1,0 +1,111 @@
+//! The order's steps, each for a whole batch of orders at once.
+//!
+//! The steps of one order may run in any order: its end may be seen before its beginning. That is why each of them can
+//! make the row, and why the row's status alone, under the row's lock, decides who was first.
+
+use std::collections::{HashMap, HashSet};
+
+use order_flow_events::{
+    InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
+    Reason, ShippingScheduled, UnknownReason,
+};
+use saga_core::{Never, Outcome, SagaId, StepError, handler::Cx};
+use saga_store::{Db, Rows, params};
+use uuid::Uuid;
+
+use crate::{
+    domain::entry,
+    participant::NothingHeld,
+    store::{CANCEL, CONFIRM, LOCK_PENDING, REGISTER, REQUEST_CANCELLATION},
+};
+
+/// Notes the order as pending, whoever published it.
+pub(crate) async fn register(cx: &mut Cx<'_, Db>, orders: Vec<OrderCreated>) -> Result<Vec<Outcome<Never>>, StepError> {
+    let created = entry::<OrderCreated>(cx.now());
+    let row = |o: &OrderCreated| params![o.order_id, o.customer_id, o.total_cents, &o.currency, &created];
+    let rows: Rows = orders.iter().map(row).collect();
+    cx.tx().execute_rows(REGISTER, &rows, params![]).await?;
+    Ok(orders.iter().map(|_| Outcome::Quiet).collect())
+}
+
+/// Confirms the order, unless it is being undone.
+pub(crate) async fn confirm(
+    cx: &mut Cx<'_, Db>,
+    scheduled: Vec<ShippingScheduled>,
+) -> Result<Vec<Outcome<OrderConfirmed>>, StepError> {
+    let seen = entry::<ShippingScheduled>(cx.now());
+    let confirmed = entry::<OrderConfirmed>(cx.now());
+    let history = format!("{seen}{confirmed}");
+    let rows: Rows = scheduled.iter().map(|event| params![event.order_id, &history]).collect();
+    let mut status: HashMap<Uuid, String> = HashMap::with_capacity(scheduled.len());
+    for row in cx.tx().query_rows(CONFIRM, &rows, params![&seen]).await? {
+        status.insert(row.get("order_id")?, row.get("status")?);
+    }
+    let outcome = |event: ShippingScheduled| match status.get(&event.order_id).map(String::as_str) {
+        Some("confirmed") => Outcome::Success(OrderConfirmed {
+            order_id: event.order_id,
+            tracking_number: event.tracking_number,
+        }),
+        _ => Outcome::Quiet,
+    };
+    Ok(scheduled.into_iter().map(outcome).collect())
+}
+
+/// Ends the order: nothing is held for it. The reason is the first one it was given.
+pub(crate) async fn cancel(
+    cx: &mut Cx<'_, Db>,
+    freed: Vec<NothingHeld>,
+) -> Result<Vec<Outcome<OrderCancelled>>, StepError> {
+    let (rejected, released) = (entry::<InventoryRejected>(cx.now()), entry::<InventoryReleased>(cx.now()));
+    let cancelled = entry::<OrderCancelled>(cx.now());
+    let row = |event: &NothingHeld| {
+        let seen = match event {
+            NothingHeld::Rejected(_) => &rejected,
+            NothingHeld::Released(_) => &released,
+        };
+        params![event.order_id(), event.reason().as_str(), format!("{seen}{cancelled}")]
+    };
+    let rows: Rows = freed.iter().map(row).collect();
+    let mut reasons: HashMap<Uuid, Reason> = HashMap::with_capacity(freed.len());
+    for row in cx.tx().query_rows(CANCEL, &rows, params![]).await? {
+        let reason: Result<Reason, UnknownReason> = row.get::<String>("reason")?.parse();
+        let reason = reason.map_err(|e| StepError::permanent("the stored reason cannot be read").caused_by(e))?;
+        reasons.insert(row.get("order_id")?, reason);
+    }
+    let outcome = |event: NothingHeld| {
+        let order_id = event.order_id();
+        match reasons.remove(&order_id) {
+            Some(reason) => Outcome::Success(OrderCancelled { order_id, reason }),
+            None => {
+                // Only an event that this flow does not publish can undo a confirmed order.
+                tracing::error!(saga_id = %order_id, "a confirmed order was undone by others; it stays confirmed");
+                Outcome::Quiet
+            }
+        }
+    };
+    Ok(freed.into_iter().map(outcome).collect())
+}
+
+/// Asks for the undoing of orders that were not confirmed in time.
+pub(crate) async fn expire(
+    cx: &mut Cx<'_, Db>,
+    sagas: Vec<SagaId>,
+) -> Result<Vec<Outcome<OrderCancellationRequested>>, StepError> {
+    let requested = entry::<OrderCancellationRequested>(cx.now());
+    let rows: Rows = sagas.iter().map(|saga| params![*saga]).collect();
+    let pending = cx.tx().query_rows(LOCK_PENDING, &rows, params![]).await?;
+    let pending: HashSet<Uuid> = pending.iter().map(|row| row.get("order_id")).collect::<Result<_, _>>()?;
+    if !pending.is_empty() {
+        let rows: Rows = pending.iter().map(|id| params![*id]).collect();
+        cx.tx().execute_rows(REQUEST_CANCELLATION, &rows, params![Reason::Deadline.as_str(), &requested]).await?;
+    }
+    let outcome = |saga: SagaId| {
+        let order_id = saga.as_uuid();
+        if pending.contains(&order_id) {
+            Outcome::Success(OrderCancellationRequested { order_id, reason: Reason::Deadline })
+        } else {
+            Outcome::Quiet
+        }
+    };
+    Ok(sagas.into_iter().map(outcome).collect())
+}

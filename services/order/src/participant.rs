@@ -1,0 +1,50 @@
+//! The order's part in the flow: it starts the saga, waits for its end, and cuts the wait short.
+
+use std::time::Duration;
+
+use order_flow_events::{
+    InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
+    Reason,
+};
+use saga_core::{Participant, Step, Trigger};
+use saga_store::Db;
+use uuid::Uuid;
+
+use crate::handlers::{cancel, confirm, expire, register};
+
+/// An order that is neither confirmed nor cancelled `deadline` after it was registered is undone.
+pub fn participant(deadline: Duration) -> Participant<Db> {
+    Participant::named("order")
+        .publishes::<OrderCreated>()
+        .publishes::<OrderCancellationRequested>()
+        .step(Step::on(register).deadline(deadline, expire))
+        .step(Step::on(confirm).pivot())
+        .step(Step::on(cancel))
+        .completes_with::<OrderConfirmed>()
+        .cancels_with::<OrderCancelled>()
+}
+
+/// The saga holds nothing (any more), so the order can end.
+#[derive(Clone, Debug, Trigger)]
+pub enum NothingHeld {
+    /// Nothing was ever set aside.
+    Rejected(InventoryRejected),
+    /// All that had been done is undone.
+    Released(InventoryReleased),
+}
+
+impl NothingHeld {
+    pub(crate) fn order_id(&self) -> Uuid {
+        match self {
+            Self::Rejected(event) => event.order_id,
+            Self::Released(event) => event.order_id,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &Reason {
+        match self {
+            Self::Rejected(event) => &event.reason,
+            Self::Released(event) => &event.reason,
+        }
+    }
+}

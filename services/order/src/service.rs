@@ -1,0 +1,59 @@
+//! The order service: its name, address, tables and flags, and what it is built from.
+
+use std::time::Duration;
+
+use saga_service::{Deps, Parts, Service, ServiceError};
+use saga_store::Migration;
+
+use crate::{MIGRATIONS, http, participant};
+
+/// The order service.
+#[derive(Clone, Copy, Debug)]
+pub struct Order;
+
+/// The order service's own flags.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct OrderArgs {
+    /// How long an order may take before it is undone, for example 5m, 90s or 2s
+    #[arg(long, env = "SAGA_DEADLINE", default_value = "5m", hide_env_values = true, value_parser = deadline)]
+    pub saga_deadline: Duration,
+}
+
+/// Beyond it is a slip of the keyboard: a wait without an end is no deadline.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration such as 5m, 90s or 2s".to_owned())?;
+    Duration::try_from(span)
+        .ok()
+        .filter(|d| !d.is_zero() && *d <= LONGEST)
+        .ok_or_else(|| "expected more than nothing and at most a year".to_owned())
+}
+
+impl Service for Order {
+    const NAME: &'static str = "order";
+    const HTTP_ADDR: &'static str = "127.0.0.1:8081";
+    const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    type Args = OrderArgs;
+
+    fn build(args: &OrderArgs, deps: &Deps) -> Result<Parts, ServiceError> {
+        let routes = http::routes(deps.db.clone(), deps.outbox.clone());
+        Ok(Parts::new(participant(args.saga_deadline)).with_routes(routes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_written_as_people_write_it() {
+        assert_eq!(deadline("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(deadline("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(deadline("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(deadline("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "5", "-2s", "0s", "2 years", "soon"] {
+            assert!(deadline(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The payment's part in the flow: what it consumes, what it answers, what undoes it.
+
+use std::sync::Arc;
+
+use order_flow_events::{InventoryReserved, PaymentRefunded, ShippingCancelled, ShippingRejected};
+use saga_core::{Participant, Step, Trigger, handler::Call};
+use saga_store::Db;
+use uuid::Uuid;
+
+use crate::{
+    gateway::{Charge, Gateway, Refund},
+    handlers::{charge, give_up, refund},
+};
+
+/// `inventory.reserved` takes the money, or refuses; no parcel means it goes back. The gateway is called outside any
+/// transaction, with a key that stays the same however often it is called.
+pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
+    let to_refund = gateway.clone();
+    let take = async move |call: &Call, reserved: &InventoryReserved| {
+        let charge = Charge {
+            key: call.idempotency_key,
+            order_id: reserved.order_id,
+            amount_cents: reserved.amount_cents,
+            currency: reserved.currency.clone(),
+            payment_method: reserved.payment_method.clone(),
+        };
+        Ok(gateway.charge(charge).await?)
+    };
+    let give_back = async move |call: &Call, why: &MoneyBack| {
+        let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: why.order_id() };
+        Ok(to_refund.refund(refund).await?)
+    };
+    Participant::named("payment")
+        .step(Step::with_effect(take, charge).when_exhausted(give_up).undone_with_effect(give_back, refund))
+}
+
+/// There is no parcel: the money goes back.
+#[derive(Clone, Debug, Trigger)]
+pub enum MoneyBack {
+    /// Nobody ships to the address.
+    Rejected(ShippingRejected),
+    /// The order was cancelled.
+    Cancelled(ShippingCancelled),
+}
+
+impl MoneyBack {
+    fn order_id(&self) -> Uuid {
+        match self {
+            Self::Rejected(event) => event.order_id,
+            Self::Cancelled(event) => event.order_id,
+        }
+    }
+}
+
+impl From<MoneyBack> for PaymentRefunded {
+    fn from(why: MoneyBack) -> Self {
+        match why {
+            MoneyBack::Rejected(ShippingRejected { order_id, reason })
+            | MoneyBack::Cancelled(ShippingCancelled { order_id, reason }) => Self { order_id, reason },
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A gateway that stands for the outside system: it keeps a ledger of its own, in transactions of its own.
+
+mod ledger;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::future::{BoxFuture, Either, FutureExt, select};
+use saga_core::store::StoreError;
+use saga_store::{DatabaseUrl, Db, Misconfigured, Row, Rows, Tx, params};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::gateway::{Answer, Charge, Gateway, GatewayError, Refund};
+use ledger::Entry;
+use store::{LOCK, MIGRATIONS, OF_ORDER, OPEN, WRITE};
+
+/// The schema, and the end of the SQLite file's name.
+const NAME: &str = "sandbox_gateway";
+
+/// Decides by the payment method: `tok_declined` is refused, `tok_timeout` fails for good, `tok_flaky` fails twice and then
+/// charges, everything else charges.
+///
+/// Calls that wait while a transaction is under way share the next one, so that a thousand charges do not cost a
+/// thousand commits.
+pub struct SandboxGateway {
+    db: Db,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by the call that writes for all that wait.
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Waiting {
+    request: Request,
+    answer: oneshot::Sender<Result<Answer, GatewayError>>,
+}
+
+#[derive(Clone)]
+enum Request {
+    Charge(Charge),
+    Refund(Refund),
+}
+
+impl Request {
+    /// The charge it is about, and the order.
+    fn concerns(&self) -> (Uuid, Uuid) {
+        match self {
+            Self::Charge(charge) => (charge.key, charge.order_id),
+            Self::Refund(refund) => (refund.charge_key, refund.order_id),
+        }
+    }
+}
+
+/// What the ledger says about an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Statement {
+    /// How often money was asked for, failed calls included. Refunds do not count.
+    pub calls: i64,
+    /// Under which keys: one per charge, however many calls.
+    pub idempotency_keys: Vec<Uuid>,
+    /// What was taken, in minor units.
+    pub captured_cents: i64,
+    /// What of it was given back.
+    pub refunded_cents: i64,
+}
+
+impl SandboxGateway {
+    /// A gateway whose ledger lies beside payment's database: in the schema `sandbox_gateway` of the same PostgreSQL
+    /// database, or in a SQLite file of its own. Prepare [`SandboxGateway::database`] before the first call.
+    ///
+    /// # Errors
+    /// When the database's settings can never work.
+    pub fn beside(payments: &DatabaseUrl) -> Result<Self, Misconfigured> {
+        let db = Db::open(ledger_url(payments)?, NAME, MIGRATIONS)?;
+        Ok(Self { db, waiting: Mutex::default(), turn: tokio::sync::Mutex::new(()) })
+    }
+
+    /// The ledger's database.
+    pub fn database(&self) -> &Db {
+        &self.db
+    }
+
+    /// What the ledger says about an order, none when it never heard of it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn statement(&self, order_id: Uuid) -> Result<Option<Statement>, StoreError> {
+        let rows = self.db.query(OF_ORDER, params![order_id]).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut all =
+            Statement { calls: 0, idempotency_keys: Vec::new(), captured_cents: 0, refunded_cents: 0 };
+        for row in rows {
+            all.idempotency_keys.push(row.get("idempotency_key")?);
+            all.calls += row.get::<i64>("calls")?;
+            all.captured_cents += row.get::<i64>("captured_cents")?;
+            all.refunded_cents += row.get::<i64>("refunded_cents")?;
+        }
+        Ok(Some(all))
+    }
+
+    /// Joins those who wait; whoever gets the turn writes for all of them, and the others find their answers.
+    async fn submit(&self, request: Request) -> Result<Answer, GatewayError> {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { request, answer });
+        let turn = std::pin::pin!(self.turn.lock());
+        // The answer is looked at first: who has one needs no turn.
+        if let Either::Right((_turn, _)) = select(&mut answered, turn).await {
+            let mut waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            // Who hung up wants nothing any more.
+            waiting.retain(|w| !w.answer.is_closed());
+            self.settle(waiting).await;
+        }
+        // Gone without an answer: the caller that was writing for this one hung up in the middle.
+        answered.await.unwrap_or_else(|_| Err(GatewayError::Transient("the call was cut off".to_owned())))
+    }
+
+    async fn settle(&self, waiting: Vec<Waiting>) {
+        let requests: Vec<Request> = waiting.iter().map(|w| w.request.clone()).collect();
+        match self.db.transaction(async |tx| Ok((carry_out(tx, &requests).await?, Vec::new()))).await {
+            Ok(answers) => {
+                for (Waiting { answer, .. }, result) in waiting.into_iter().zip(answers) {
+                    // Who hung up asks again.
+                    let _ = answer.send(result);
+                }
+            }
+            Err::<_, StoreError>(error) => {
+                for Waiting { answer, .. } in waiting {
+                    let _ = answer.send(Err(GatewayError::Down(error.to_string())));
+                }
+            }
+        }
+    }
+}
+
+/// Carries out the requests in their order, each on the entry that the ones before it have left.
+async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Answer, GatewayError>>, StoreError> {
+    let charges: BTreeMap<Uuid, Uuid> = requests.iter().map(Request::concerns).collect();
+    let charges: Rows = charges.into_iter().map(|(key, order_id)| params![key, order_id]).collect();
+    let (_, rows) = futures::try_join!(
+        tx.execute_rows(OPEN, &charges, params![]),
+        tx.query_rows(LOCK, &charges, params![]),
+    )?;
+    let mut ledger = rows.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        let entry = ledger.entry(request.concerns().0).or_default();
+        answers.push(match request {
+            Request::Charge(charge) => entry.charge(&charge.payment_method, charge.amount_cents),
+            Request::Refund(_) => {
+                entry.refund();
+                Ok(Answer::Captured)
+            }
+        });
+    }
+    let row = |(key, e): (&Uuid, &Entry)| params![*key, e.calls, e.state.as_str(), e.captured_cents, e.refunded_cents];
+    tx.execute_rows(WRITE, &ledger.iter().map(row).collect(), params![]).await?;
+    Ok(answers)
+}
+
+fn read(row: &Row) -> Result<(Uuid, Entry), StoreError> {
+    let entry = Entry {
+        calls: row.get("calls")?,
+        state: row.get::<String>("state")?.parse().map_err(StoreError::Broken)?,
+        captured_cents: row.get("captured_cents")?,
+        refunded_cents: row.get("refunded_cents")?,
+    };
+    Ok((row.get("idempotency_key")?, entry))
+}
+
+impl Gateway for SandboxGateway {
+    fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Answer, GatewayError>> {
+        self.submit(Request::Charge(charge)).boxed()
+    }
+
+    fn refund(&self, refund: Refund) -> BoxFuture<'_, Result<(), GatewayError>> {
+        async move { self.submit(Request::Refund(refund)).await.map(|_| ()) }.boxed()
+    }
+}
+
+/// `payment.db` has its ledger in `payment.sandbox_gateway.db`; PostgreSQL tells the two apart by their schemas.
+fn ledger_url(payments: &DatabaseUrl) -> Result<DatabaseUrl, Misconfigured> {
+    let shown = payments.to_string();
+    let Some(path) = shown.strip_prefix("sqlite://") else { return Ok(payments.clone()) };
+    let path = std::path::Path::new(path);
+    let extension = path.extension().map_or_else(|| NAME.into(), |e| format!("{NAME}.{}", e.display()));
+    let beside = format!("sqlite://{}", path.with_extension(extension).display());
+    beside.parse().map_err(|e| Misconfigured(format!("the sandbox gateway's ledger: {e}")))
+}

@@ -1,0 +1,15 @@
+//! The shipping service: sends the parcel, or refuses the address.
+//!
+//! Read `participant.rs` first: it is the whole of the service's part in the flow. `handlers.rs` does the steps,
+//! `domain.rs` decides, `store.rs` holds the SQL, `http.rs` the routes, and `service.rs` puts them together.
+
+mod domain;
+mod handlers;
+pub mod http;
+mod participant;
+mod service;
+mod store;
+
+pub use participant::participant;
+pub use service::Shipping;
+pub use store::MIGRATIONS;
