@@ -121,9 +121,14 @@ mod tests {
 
     #[test]
     fn every_known_word_survives_a_round_trip() {
-        for word in
-            ["out_of_stock", "payment_declined", "payment_unavailable", "unshippable", "cancelled_by_customer", "deadline"]
-        {
+        for word in [
+            "out_of_stock",
+            "payment_declined",
+            "payment_unavailable",
+            "unshippable",
+            "cancelled_by_customer",
+            "deadline",
+        ] {
             let reason: Reason = word.parse().unwrap();
             assert!(!matches!(reason, Reason::Other(_)), "{word}");
             assert_eq!(reason.as_str(), word);

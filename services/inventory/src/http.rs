@@ -35,7 +35,11 @@ struct Available {
 }
 
 /// What is reserved stays reserved: this is a count of the free units.
-async fn set(State(db): State<Db>, Path(sku): Path<String>, Json(new): Json<Available>) -> Result<Json<Stock>, Problem> {
+async fn set(
+    State(db): State<Db>,
+    Path(sku): Path<String>,
+    Json(new): Json<Available>,
+) -> Result<Json<Stock>, Problem> {
     check_sku(&sku).map_err(Problem::unprocessable)?;
     if !(0..=MAX_AVAILABLE).contains(&new.quantity) {
         return Err(Problem::unprocessable(format!("quantity: 0 to {MAX_AVAILABLE}")));
@@ -43,7 +47,7 @@ async fn set(State(db): State<Db>, Path(sku): Path<String>, Json(new): Json<Avai
     let row = db
         .transaction(async |tx| {
             let row = tx.query_opt(SET_AVAILABLE, params![&sku, new.quantity]).await?;
-            Ok::<_, Problem>((row, Vec::new()))
+            Ok::<_, Problem>((tx, row, Vec::new()))
         })
         .await?;
     Stock::read(sku, &row.ok_or_else(|| Problem::internal(&"an upsert returned no row"))?)

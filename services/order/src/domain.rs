@@ -134,7 +134,8 @@ mod tests {
         value["items"] = json!([]);
         assert!(read(value).order(Uuid::from_u128(1)).unwrap_err().contains("items"));
         let mut value = request();
-        let dear = |n| json!({"sku": format!("SKU-{n}"), "quantity": 1_000_000, "unit_price_cents": 1_000_000_000_000_i64});
+        let dear =
+            |n| json!({"sku": format!("SKU-{n}"), "quantity": 1_000_000, "unit_price_cents": 1_000_000_000_000_i64});
         value["items"] = (0..10).map(dear).collect();
         assert!(read(value).order(Uuid::from_u128(1)).unwrap_err().contains("too large"));
     }

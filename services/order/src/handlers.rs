@@ -42,10 +42,9 @@ pub(crate) async fn confirm(
         status.insert(row.get("order_id")?, row.get("status")?);
     }
     let outcome = |event: ShippingScheduled| match status.get(&event.order_id).map(String::as_str) {
-        Some("confirmed") => Outcome::Success(OrderConfirmed {
-            order_id: event.order_id,
-            tracking_number: event.tracking_number,
-        }),
+        Some("confirmed") => {
+            Outcome::Success(OrderConfirmed { order_id: event.order_id, tracking_number: event.tracking_number })
+        }
         _ => Outcome::Quiet,
     };
     Ok(scheduled.into_iter().map(outcome).collect())

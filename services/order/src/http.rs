@@ -9,14 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use order_flow_events::{OrderCancellationRequested, OrderCreated, Reason};
-use saga_core::{
-    SagaId,
-    clock::Clock,
-    envelope::TraceContext,
-    runtime::Outbox,
-    store::OutboxRow,
-    transport::Producer,
-};
+use saga_core::{SagaId, clock::Clock, envelope::TraceContext, runtime::Outbox, store::OutboxRow, transport::Producer};
 use saga_service::{Json, Path, Problem, Trace};
 use saga_store::{Db, Rows, Tx, params};
 use serde::Serialize;
@@ -68,12 +61,12 @@ async fn create<P: Producer, C: Clock>(
         .db
         .transaction(async |tx| {
             if let Some(key) = &key
-                && let Some(earlier) = take_key(tx, key, fingerprint, order.order_id).await?
+                && let Some(earlier) = take_key(&tx, key, fingerprint, order.order_id).await?
             {
-                return Ok::<_, Problem>((Some(earlier), Vec::new()));
+                return Ok::<_, Problem>((tx, Some(earlier), Vec::new()));
             }
-            insert(tx, &order, &row, &trace).await?;
-            Ok((None, vec![row.clone()]))
+            insert(&tx, &order, &row, &trace).await?;
+            Ok((tx, None, vec![row.clone()]))
         })
         .await?;
     if earlier.is_none() {
@@ -153,14 +146,14 @@ async fn cancel<P: Producer, C: Clock>(
             let row = tx.query_opt(LOCK, params![order_id]).await?.ok_or_else(unknown_order)?;
             let status = read_status(&row.get::<String>("status")?)?;
             if status != Status::Pending {
-                return Ok::<_, Problem>(((status, Vec::new()), Vec::new()));
+                return Ok::<_, Problem>((tx, (status, Vec::new()), Vec::new()));
             }
             // The saga's own trace goes on; the request's is taken only when the saga has none.
             let of_order = TraceContext { traceparent: row.get("traceparent")?, tracestate: row.get("tracestate")? };
             let trace = if of_order.traceparent.is_some() { &of_order } else { &trace };
             let event = app.outbox.row(&request, trace)?;
-            request_cancellation(tx, &request, event.created_at).await?;
-            Ok(((Status::Cancelling, vec![event.clone()]), vec![event]))
+            request_cancellation(&tx, &request, event.created_at).await?;
+            Ok((tx, (Status::Cancelling, vec![event.clone()]), vec![event]))
         })
         .await?;
     app.outbox.committed(rows);

@@ -23,7 +23,8 @@ pub struct OrderArgs {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn deadline(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration such as 5m, 90s or 2s".to_owned())?;
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| "expected a duration such as 5m, 90s or 2s".to_owned())?;
     Duration::try_from(span)
         .ok()
         .filter(|d| !d.is_zero() && *d <= LONGEST)

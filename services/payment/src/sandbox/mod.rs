@@ -93,8 +93,7 @@ impl SandboxGateway {
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut all =
-            Statement { calls: 0, idempotency_keys: Vec::new(), captured_cents: 0, refunded_cents: 0 };
+        let mut all = Statement { calls: 0, idempotency_keys: Vec::new(), captured_cents: 0, refunded_cents: 0 };
         for row in rows {
             all.idempotency_keys.push(row.get("idempotency_key")?);
             all.calls += row.get::<i64>("calls")?;
@@ -122,7 +121,11 @@ impl SandboxGateway {
 
     async fn settle(&self, waiting: Vec<Waiting>) {
         let requests: Vec<Request> = waiting.iter().map(|w| w.request.clone()).collect();
-        match self.db.transaction(async |tx| Ok((carry_out(tx, &requests).await?, Vec::new()))).await {
+        let work = async |tx| {
+            let answers = carry_out(&tx, &requests).await?;
+            Ok((tx, answers, Vec::new()))
+        };
+        match self.db.transaction(work).await {
             Ok(answers) => {
                 for (Waiting { answer, .. }, result) in waiting.into_iter().zip(answers) {
                     // Who hung up asks again.
@@ -142,10 +145,8 @@ impl SandboxGateway {
 async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Answer, GatewayError>>, StoreError> {
     let charges: BTreeMap<Uuid, Uuid> = requests.iter().map(Request::concerns).collect();
     let charges: Rows = charges.into_iter().map(|(key, order_id)| params![key, order_id]).collect();
-    let (_, rows) = futures::try_join!(
-        tx.execute_rows(OPEN, &charges, params![]),
-        tx.query_rows(LOCK, &charges, params![]),
-    )?;
+    let (_, rows) =
+        futures::try_join!(tx.execute_rows(OPEN, &charges, params![]), tx.query_rows(LOCK, &charges, params![]),)?;
     let mut ledger = rows.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
