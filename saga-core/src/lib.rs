@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod participant;
 pub mod record;
 pub mod retry;
+pub mod runtime;
 pub mod step;
 pub mod store;
 pub mod testing;

@@ -1,1 +1,12 @@
-//! Test doubles that run the very same runtime: a store and a transport in memory, and a clock in virtual time.
+//! Test doubles that run the very same runtime: a store and a broker in memory, a clock in virtual time, and a kit that
+//! reads given, when, then.
+
+mod broker;
+mod clock;
+mod scenario;
+mod store;
+
+pub use broker::{MemoryBroker, MemoryConsumer, MemoryProducer};
+pub use clock::VirtualClock;
+pub use scenario::{Published, Scenario};
+pub use store::{Fault, MemoryStore, MemoryTx};

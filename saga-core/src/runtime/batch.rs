@@ -1,0 +1,446 @@
+//! One transaction for many events: admit, decide, run the handlers, commit, publish. When a handler fails, the batch is
+//! rolled back and redone event by event, so that one bad event never takes others with it.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+
+use super::{
+    Shared,
+    metrics::{HandledLabel, StepLabel},
+    work::{Origin, Todo, Work, derived_id},
+};
+use crate::{
+    barrier::{Mark, Op, Skip, Verdict, decide},
+    clock::{Clock, after},
+    dead_letter::cap,
+    envelope::{Outgoing, TraceContext, seal},
+    handler::Cx,
+    outcome::{ErrorClass, StepError},
+    step::{End, Input},
+    store::{Admission, Changes, InboxRow, MarkChange, OutboxRow, ParkChange, Phase, Store, StoreError, Timer},
+    transport::Producer,
+};
+
+/// What became of an event in a committed transaction, or why it must be looked at alone.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It is done with: handled, skipped, or safe in the table of parked events.
+    Settled,
+    /// Its start is recorded; now its effect may be called.
+    CallEffect,
+    /// The step failed for this event; nothing of it was written.
+    Failed(StepError),
+}
+
+/// What one transaction made of its events.
+pub(super) struct Batch {
+    pub(super) works: Vec<(Work, Done)>,
+    /// The earliest time at which a parked saga or a timer written here is due.
+    pub(super) due: Option<Timestamp>,
+}
+
+enum Trouble {
+    /// The database, not an event: the same batch is tried again later.
+    Store(StoreError),
+    /// A handler: the batch is redone event by event.
+    Handler(StepError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Runs these events to the end of their transaction, however long the database makes us wait.
+pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, mut works: Vec<Work>) -> Batch {
+    let mut batch = Batch { works: Vec::with_capacity(works.len()), due: None };
+    match transact(&shared, &works, &mut batch.due).await {
+        Ok(done) => batch.works.extend(works.into_iter().zip(done)),
+        Err(error) if works.len() == 1 => batch.works.extend(works.pop().map(|work| (work, Done::Failed(error)))),
+        Err(error) => {
+            tracing::debug!(%error, events = works.len(), "a batch failed and is redone event by event");
+            for work in works {
+                let alone = [work];
+                let result = transact(&shared, &alone, &mut batch.due).await;
+                let done = result.map_or_else(Done::Failed, |mut done| done.pop().unwrap_or(Done::Settled));
+                let [work] = alone;
+                batch.works.push((work, done));
+            }
+        }
+    }
+    batch
+}
+
+/// Tries until the transaction commits or a handler fails.
+async fn transact<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    works: &[Work],
+    due: &mut Option<Timestamp>,
+) -> Result<Vec<Done>, StepError> {
+    let mut pause = shared.options.first_pause;
+    loop {
+        let trouble = match attempt(shared, works, due).await {
+            Ok(done) => {
+                shared.health.set_waiting("database", None);
+                return Ok(done);
+            }
+            Err(Trouble::Handler(error)) if error.class() != ErrorClass::Infrastructure => return Err(error),
+            Err(Trouble::Store(StoreError::Rejected(why))) => return Err(StepError::permanent(why)),
+            // Deadlocks and serialisation failures are over as soon as the other transaction is.
+            Err(Trouble::Store(StoreError::Conflict(why))) => {
+                tracing::debug!(why, "a transaction conflicted and is run again");
+                shared.clock.sleep(shared.options.first_pause / 10).await;
+                continue;
+            }
+            Err(Trouble::Handler(error)) => error.to_string(),
+            Err(Trouble::Store(error)) => error.to_string(),
+        };
+        shared.health.set_waiting("database", Some(trouble));
+        shared.clock.sleep(pause).await;
+        pause = (pause * 2).min(shared.options.longest_pause);
+    }
+}
+
+async fn attempt<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    works: &[Work],
+    due: &mut Option<Timestamp>,
+) -> Result<Vec<Done>, Trouble> {
+    let now = shared.clock.now();
+    let admitted: Vec<usize> = (0..works.len()).filter(|i| phase(&works[*i].todo).is_some()).collect();
+    let admissions: Vec<Admission> = admitted.iter().filter_map(|i| admission(shared, &works[*i])).collect();
+    let (mut tx, before) = shared.store.begin(&admissions).await?;
+
+    let mut plan = Plan { now, changes: Changes::default(), counts: Vec::new(), due: None };
+    let mut done: Vec<Option<Done>> = works.iter().map(|_| None).collect();
+    let mut calls: BTreeMap<(usize, Op), Vec<usize>> = BTreeMap::new();
+    let mut exhausted: Vec<usize> = Vec::new();
+
+    for (&i, before) in admitted.iter().zip(&before) {
+        let work = &works[i];
+        let starts = matches!(work.todo, Todo::Start);
+        match decide(work.op, *before) {
+            Verdict::Run if starts => done[i] = Some(Done::CallEffect),
+            Verdict::Run if matches!(work.todo, Todo::Exhaust(_)) => exhausted.push(i),
+            Verdict::Run => calls.entry((work.step, work.op)).or_default().push(i),
+            Verdict::NullCompensation => {
+                let half = shared.participant.steps[work.step].half(work.op);
+                let null = half.and_then(|half| half.null.as_ref());
+                let null = null.ok_or_else(|| Trouble::Handler(StepError::permanent("the step has no compensation")))?;
+                let end = null(&work.input.trigger).map_err(Trouble::Handler)?;
+                plan.end(shared, work, end, true)?;
+                if starts {
+                    plan.finish_mark(work, Mark::Done);
+                }
+                done[i] = Some(Done::Settled);
+            }
+            Verdict::Skip(skip) => {
+                plan.counts.push(Count::Skipped(i, skip));
+                done[i] = Some(Done::Settled);
+            }
+            Verdict::Queue => {
+                plan.queue(work);
+                done[i] = Some(Done::Settled);
+                continue;
+            }
+        }
+        if matches!(done[i], Some(Done::Settled)) {
+            plan.settled(work, starts);
+        }
+    }
+
+    for ((step, op), at) in calls {
+        let inputs: Vec<Input> = at.iter().map(|i| works[*i].input.clone()).collect();
+        let Some(half) = shared.participant.steps[step].half(op) else { continue };
+        let mut cx = Cx::new(&mut tx, now);
+        let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().await;
+        let ends = ends.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(Trouble::Handler)?;
+        for (&i, end) in at.iter().zip(ends) {
+            plan.ran(shared, &works[i], end)?;
+            done[i] = Some(Done::Settled);
+        }
+    }
+    for i in exhausted {
+        let Some(handler) = shared.participant.steps[works[i].step].action.exhausted.as_ref() else { continue };
+        let mut cx = Cx::new(&mut tx, now);
+        let Todo::Exhaust(failure) = &works[i].todo else { continue };
+        let end = AssertUnwindSafe(handler(&mut cx, works[i].input.trigger.clone(), failure)).catch_unwind().await;
+        let end = end.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(Trouble::Handler)?;
+        plan.ran(shared, &works[i], end)?;
+        done[i] = Some(Done::Settled);
+    }
+    for (i, work) in works.iter().enumerate() {
+        if plan.keep(work) {
+            done[i] = Some(Done::Settled);
+        }
+    }
+
+    let Plan { mut changes, counts, due: planned, .. } = plan;
+    let rows = changes.outbox.clone();
+    changes.sent = shared.outbox.take_acknowledged();
+    let sent = changes.sent.clone();
+    let armed = changes.arm.len();
+    if let Err(error) = shared.store.commit(tx, changes).await {
+        shared.outbox.put_back(sent);
+        if matches!(error, StoreError::Unavailable(_)) && !rows.is_empty() {
+            shared.outbox.perhaps_committed();
+        }
+        return Err(error.into());
+    }
+    shared.outbox.committed(rows);
+    *due = [*due, planned].into_iter().flatten().min();
+    shared.metrics.deadlines_armed.inc_by(armed as u64);
+    #[allow(clippy::cast_precision_loss, reason = "a batch is small")]
+    shared.metrics.batch_events.observe(works.len() as f64);
+    let took = shared.clock.now().duration_since(now);
+    shared.metrics.transaction_seconds.observe(took.as_secs_f64());
+    for count in counts {
+        count.add(shared, works);
+    }
+    Ok(done.into_iter().map(|d| d.unwrap_or(Done::Settled)).collect())
+}
+
+/// How much of the step the event's transaction does; none when the event only moves to the table of parked ones.
+fn phase(todo: &Todo) -> Option<Phase> {
+    match todo {
+        Todo::Whole => Some(Phase::Whole),
+        Todo::Start => Some(Phase::Start),
+        Todo::Finish => Some(Phase::Finish),
+        Todo::Exhaust(_) => Some(Phase::Finish),
+        Todo::Park { .. } | Todo::Hold { .. } => None,
+    }
+}
+
+fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work) -> Option<Admission> {
+    let step = &shared.participant.steps[work.step];
+    let phase = match phase(&work.todo)? {
+        // A step without an effect never recorded a start: its refusal is all there is of it.
+        Phase::Finish if step.half(work.op).is_some_and(|half| half.effect.is_none()) => Phase::Whole,
+        phase => phase,
+    };
+    Some(Admission {
+        event_id: work.envelope.event_id.clone(),
+        saga_id: work.saga_id(),
+        step: step.spec.name,
+        op: work.op,
+        phase,
+        from_parked: matches!(work.origin, Origin::Parked { .. }),
+    })
+}
+
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> StepError {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    StepError::permanent(format!("the handler panicked: {text}"))
+}
+
+/// What the transaction will write, collected while its events are decided.
+struct Plan {
+    now: Timestamp,
+    changes: Changes,
+    counts: Vec<Count>,
+    due: Option<Timestamp>,
+}
+
+/// What to count once the transaction has committed.
+enum Count {
+    Skipped(usize, Skip),
+    Handled(HandledLabel),
+    Null(StepLabel),
+}
+
+impl Count {
+    fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, works: &[Work]) {
+        match self {
+            Self::Skipped(i, skip) => {
+                let work = &works[i];
+                let label = label(work);
+                match skip {
+                    Skip::Duplicate => shared.metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Late => shared.metrics.late.get_or_create(&label).inc(),
+                };
+                tracing::debug!(saga_id = %work.saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+            }
+            Self::Handled(label) => {
+                shared.metrics.handled.get_or_create(&label).inc();
+            }
+            Self::Null(label) => {
+                shared.metrics.null_compensations.get_or_create(&label).inc();
+            }
+        }
+    }
+}
+
+pub(super) fn label(work: &Work) -> StepLabel {
+    StepLabel { step: work.name, op: op_name(work.op) }
+}
+
+pub(super) fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Action => "action",
+        Op::Compensate => "compensate",
+    }
+}
+
+impl Plan {
+    /// A handler has run: its event, its mark, its timers.
+    fn ran<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        work: &Work,
+        end: End,
+    ) -> Result<(), Trouble> {
+        let refused = matches!(end, End::Event { refused: true, .. });
+        let finishes = matches!(work.todo, Todo::Finish | Todo::Exhaust(_));
+        if refused || finishes {
+            self.finish_mark(work, if refused { Mark::Refused } else { Mark::Done });
+        }
+        let step = &shared.participant.steps[work.step];
+        if work.op == Op::Action && shared.has_deadlines {
+            // Progress of this participant ends its earlier wait.
+            self.changes.disarm.push(work.saga_id());
+            if let Some(deadline) = &step.spec.deadline
+                && !refused
+            {
+                let due = after(self.now, deadline.after);
+                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+                let (saga_id, trace) = (work.saga_id(), work.envelope.trace.clone());
+                self.changes.arm.push(Timer { saga_id, step: step.spec.name, due, trace });
+            }
+        }
+        let outcome = match &end {
+            End::Event { refused: true, .. } => "refused",
+            End::Event { .. } => "success",
+            End::Quiet => "quiet",
+        };
+        self.counts.push(Count::Handled(HandledLabel { step: step.spec.name, op: op_name(work.op), outcome }));
+        self.end(shared, work, end, false)?;
+        self.settled(work, false);
+        Ok(())
+    }
+
+    /// Writes the step's event to the outbox.
+    fn end<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        work: &Work,
+        end: End,
+        null: bool,
+    ) -> Result<(), Trouble> {
+        if null {
+            self.counts.push(Count::Null(label(work)));
+        }
+        let cause = Cause { id: &work.envelope.event_id, step: work.name, op: work.op, trace: &work.envelope.trace };
+        let row = outbox_row(shared.participant.name, work.saga_id(), &cause, end, null, self.now);
+        self.changes.outbox.extend(row.map_err(Trouble::Handler)?);
+        Ok(())
+    }
+
+    fn finish_mark(&mut self, work: &Work, mark: Mark) {
+        self.changes.marks.push(MarkChange { saga_id: work.saga_id(), step: work.name, op: work.op, mark });
+    }
+
+    /// The event is done with: an event whose start would have recorded it later is recorded now, a parked head goes.
+    fn settled(&mut self, work: &Work, started: bool) {
+        if started {
+            let (event_id, saga_id) = (work.envelope.event_id.clone(), work.saga_id());
+            self.changes.inbox.push(InboxRow { event_id, saga_id });
+        }
+        if let Origin::Parked { seq } = work.origin {
+            self.changes.park.push(ParkChange::Remove { seq });
+            self.due = Some(self.now);
+        }
+    }
+
+    /// The saga is parked: the event waits behind its head.
+    fn queue(&mut self, work: &Work) {
+        self.changes.park.push(ParkChange::Append {
+            saga_id: work.saga_id(),
+            event_id: work.envelope.event_id.clone(),
+            record: (*work.record).clone(),
+            attempts: 0,
+            due: self.now,
+            failed_at: None,
+            reason: "waits behind an earlier event of its saga".to_owned(),
+            held: false,
+        });
+    }
+
+    /// Moves an event that failed to the table of parked ones. Says whether it was one.
+    fn keep(&mut self, work: &Work) -> bool {
+        let change = match (&work.todo, work.origin) {
+            (Todo::Park { attempts, due, failed_at, reason }, origin) => {
+                let (attempts, due, failed_at, reason) = (*attempts, *due, *failed_at, cap(reason).to_owned());
+                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+                match origin {
+                    Origin::Parked { seq } => ParkChange::Retry { seq, attempts, due, failed_at, reason },
+                    Origin::Partition { .. } => ParkChange::Append {
+                        saga_id: work.saga_id(),
+                        event_id: work.envelope.event_id.clone(),
+                        record: (*work.record).clone(),
+                        attempts,
+                        due,
+                        failed_at: Some(failed_at),
+                        reason,
+                        held: false,
+                    },
+                }
+            }
+            (Todo::Hold { reason }, Origin::Parked { seq }) => {
+                ParkChange::Hold { seq, reason: cap(reason).to_owned() }
+            }
+            (Todo::Hold { reason }, Origin::Partition { .. }) => ParkChange::Append {
+                saga_id: work.saga_id(),
+                event_id: work.envelope.event_id.clone(),
+                record: (*work.record).clone(),
+                attempts: work.attempts,
+                due: self.now,
+                failed_at: Some(work.failed_at.unwrap_or(self.now)),
+                reason: cap(reason).to_owned(),
+                held: true,
+            },
+            _ => return false,
+        };
+        self.changes.park.push(change);
+        true
+    }
+}
+
+/// What an event was caused by.
+pub(super) struct Cause<'a> {
+    pub(super) id: &'a str,
+    pub(super) step: &'static str,
+    pub(super) op: Op,
+    pub(super) trace: &'a TraceContext,
+}
+
+/// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
+pub(super) fn outbox_row(
+    participant: &str,
+    saga_id: crate::SagaId,
+    cause: &Cause<'_>,
+    end: End,
+    null_compensation: bool,
+    now: Timestamp,
+) -> Result<Option<OutboxRow>, StepError> {
+    let End::Event { event_type, data, saga_id: of, .. } = end else { return Ok(None) };
+    if of != saga_id {
+        let step = cause.step;
+        return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
+    }
+    let id = derived_id(cause.id, cause.step, cause.op);
+    let outgoing = Outgoing {
+        id,
+        source: participant,
+        saga_id,
+        causation_id: Some(cause.id),
+        time: now,
+        trace: cause.trace,
+        null_compensation,
+    };
+    let record = seal(event_type, data, &outgoing);
+    Ok(Some(OutboxRow { id, saga_id, event_type: event_type.name.to_owned(), created_at: now, record }))
+}

@@ -1,0 +1,101 @@
+//! The effect phase: calls to the outside world, outside any transaction, many sagas at once, within their limits.
+
+use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
+
+use futures::{FutureExt, future::LocalBoxFuture};
+use tokio::sync::Semaphore;
+
+use super::{
+    Shared,
+    breaker::Breaker,
+    metrics::CallLabel,
+    work::{Work, effect_key},
+};
+use crate::{
+    ErrorClass, StepError,
+    barrier::Op,
+    clock::Clock,
+    handler::Call,
+    step::Erased,
+    store::Store,
+    transport::Producer,
+};
+
+/// One guard per step: how many calls at once, and whether any are made at all.
+pub(super) struct Effects {
+    guards: Vec<Rc<Guard>>,
+}
+
+struct Guard {
+    permits: Semaphore,
+    breaker: RefCell<Breaker>,
+}
+
+impl Effects {
+    pub(super) fn new<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Self {
+        let guard = |limits: &crate::step::EffectLimits| {
+            Rc::new(Guard {
+                permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+                breaker: RefCell::new(Breaker::new(limits.breaker.clone())),
+            })
+        };
+        Self { guards: shared.participant.steps.iter().map(|step| guard(&step.effects)).collect() }
+    }
+
+    /// Calls the work's effect. The future owns all it needs.
+    pub(super) fn call<S: Store, P: Producer, C: Clock>(
+        &self,
+        shared: Rc<Shared<S, P, C>>,
+        work: Work,
+    ) -> LocalBoxFuture<'static, (Work, Result<Erased, StepError>)> {
+        let guard = self.guards[work.step].clone();
+        async move {
+            let _permit = guard.permits.acquire().await;
+            if !guard.breaker.borrow_mut().admits(shared.clock.now()) {
+                count(&shared, &work, "rejected");
+                let error = StepError::transient("the outside system fails for everybody: not called (circuit open)");
+                return (work, Err(error));
+            }
+            let step = &shared.participant.steps[work.step];
+            let Some(effect) = step.half(work.op).and_then(|half| half.effect.as_ref()) else {
+                return (work, Err(StepError::permanent("the step has no effect")));
+            };
+            let call = Call {
+                idempotency_key: effect_key(work.saga_id(), work.name, work.op),
+                action_key: effect_key(work.saga_id(), work.name, Op::Action),
+                saga_id: work.saga_id(),
+                attempt: work.attempts + 1,
+                trace: work.envelope.trace.clone(),
+            };
+            let answer = AssertUnwindSafe(effect(call, work.input.trigger.clone())).catch_unwind();
+            let timeout = shared.clock.sleep(step.effects.timeout);
+            futures::pin_mut!(answer, timeout);
+            let (result, ended) = match futures::future::select(answer, timeout).await {
+                futures::future::Either::Left((Ok(Ok(answer)), _)) => (Ok(answer), "ok"),
+                futures::future::Either::Left((Ok(Err(error)), _)) => (Err(error), "failed"),
+                futures::future::Either::Left((Err(_), _)) => {
+                    (Err(StepError::permanent("the effect panicked")), "failed")
+                }
+                futures::future::Either::Right(((), _)) => {
+                    let error = format!("the outside system did not answer within {:?}", step.effects.timeout);
+                    (Err(StepError::infrastructure(error)), "timeout")
+                }
+            };
+            // Only what concerns everybody opens the breaker; one card that fails says nothing about the others.
+            let down = result.as_ref().is_err_and(|e| e.class() == ErrorClass::Infrastructure);
+            guard.breaker.borrow_mut().record(!down, shared.clock.now());
+            count(&shared, &work, ended);
+            (work, result)
+        }
+        .boxed_local()
+    }
+
+    /// Whether any step's breaker is open.
+    pub(super) fn open_breakers(&self) -> usize {
+        self.guards.iter().filter(|guard| guard.breaker.borrow().is_open()).count()
+    }
+}
+
+fn count<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, result: &'static str) {
+    shared.metrics.effect_calls.get_or_create(&CallLabel { step: work.name, result }).inc();
+}

@@ -1,0 +1,463 @@
+//! The worker: one loop that takes events, keeps their order within a saga, and has at most one transaction under way.
+
+use std::{collections::{HashSet, VecDeque}, rc::Rc, sync::Arc};
+
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
+
+use super::{
+    RunError, Shared, batch,
+    batch::{Batch, Done},
+    effects::Effects,
+    lanes::Lanes,
+    metrics::ReasonLabel,
+    offsets::Offsets,
+    timers,
+    work::{After, Origin, Reading, Todo, Work, after_failure, read},
+};
+use crate::{
+    clock::{Clock, after},
+    dead_letter::{Poison, Reason, letter},
+    outcome::StepError,
+    record::{Record, TopicPartition},
+    step::Erased,
+    store::{ParkedEvent, Store, StoreError},
+    transport::{Consumer, Producer, RevokeGuard, Signal},
+};
+
+/// What the transaction slot was used for.
+enum Slot {
+    Batch(Batch),
+    Parked(Result<Vec<ParkedEvent>, StoreError>),
+    Timers(Result<usize, StepError>),
+    Recovered(Result<(), StoreError>),
+}
+
+/// A dead letter that the broker has acknowledged.
+enum Buried {
+    /// A record that could not be read.
+    Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
+    /// An event whose step failed for good.
+    Event(Box<Work>, String),
+}
+
+pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
+    shared: Rc<Shared<S, P, C>>,
+    offsets: Offsets,
+    lanes: Lanes<Work>,
+    effects: Effects,
+    ready: VecDeque<Work>,
+    slot: Option<LocalBoxFuture<'static, Slot>>,
+    calls: FuturesUnordered<LocalBoxFuture<'static, (Work, Result<Erased, StepError>)>>,
+    burials: FuturesUnordered<LocalBoxFuture<'static, Buried>>,
+    revoking: Vec<(Vec<TopicPartition>, RevokeGuard)>,
+    /// Events in hand that came from partitions, and their bytes.
+    in_hand: usize,
+    bytes: usize,
+    /// Heads of parked sagas in hand, so that none is claimed twice when its lease runs out under load.
+    claimed: HashSet<i64>,
+    /// What the slot is wanted for besides batches.
+    recover: bool,
+    claim_at: Timestamp,
+    fire_at: Timestamp,
+    unknown_types: HashSet<String>,
+}
+
+impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
+    pub(super) fn new(shared: Rc<Shared<S, P, C>>) -> Self {
+        let now = shared.clock.now();
+        Self {
+            effects: Effects::new(&shared),
+            shared,
+            offsets: Offsets::default(),
+            lanes: Lanes::default(),
+            ready: VecDeque::new(),
+            slot: None,
+            calls: FuturesUnordered::new(),
+            burials: FuturesUnordered::new(),
+            revoking: Vec::new(),
+            in_hand: 0,
+            bytes: 0,
+            claimed: HashSet::new(),
+            recover: true,
+            claim_at: now,
+            fire_at: now,
+            unknown_types: HashSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut consumer: impl Consumer, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let stop = stop.fuse();
+        futures::pin_mut!(stop);
+        let shared = self.shared.clone();
+        let mut drain_until: Option<Timestamp> = None;
+        let result = loop {
+            shared.health.turned(shared.clock.now());
+            if let Some(until) = drain_until {
+                let idle = self.in_hand == 0 && self.claimed.is_empty() && self.slot.is_none();
+                if idle {
+                    break Ok(());
+                }
+                if shared.clock.now() >= until {
+                    tracing::warn!(events = self.in_hand, "not all work in hand ended in time; it is redone at the next start");
+                    break Ok(());
+                }
+            }
+            self.fill_slot(drain_until.is_some());
+            self.release_revoked(&consumer);
+            let room = if drain_until.is_some() { 0 } else { self.room() };
+            let wake = self.wake_in(drain_until);
+            let tick = shared.clock.sleep(wake);
+            futures::pin_mut!(tick);
+            tokio::select! {
+                biased;
+                () = &mut stop, if drain_until.is_none() => {
+                    drain_until = Some(after(shared.clock.now(), shared.options.drain));
+                    shared.health.set_waiting("shutdown", Some("stopping".to_owned()));
+                }
+                slot = async { match self.slot.as_mut() { Some(slot) => slot.await, None => futures::future::pending().await } } => {
+                    self.slot = None;
+                    self.slot_done(slot);
+                }
+                Some((work, answer)) = self.calls.next(), if !self.calls.is_empty() => self.answered(work, answer),
+                Some(buried) = self.burials.next(), if !self.burials.is_empty() => self.buried(buried),
+                signal = consumer.next(room) => match signal {
+                    Signal::Records(records) => records.into_iter().for_each(|record| self.take(record)),
+                    Signal::Assigned(partitions) => {
+                        shared.metrics.rebalances.inc();
+                        tracing::info!(?partitions, "partitions assigned");
+                        partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
+                        self.recover = true;
+                    }
+                    Signal::Revoked(partitions, guard) => {
+                        shared.metrics.rebalances.inc();
+                        tracing::info!(?partitions, "partitions revoked");
+                        self.fence(&partitions);
+                        self.revoking.push((partitions, guard));
+                    }
+                    Signal::Waiting(why) => shared.health.set_waiting("broker", Some(why)),
+                    Signal::Ready => shared.health.set_waiting("broker", None),
+                    Signal::Fatal(why) => break Err(RunError::Fatal(why)),
+                },
+                () = tick => {}
+            }
+            let moved = self.offsets.committable();
+            if !moved.is_empty() {
+                consumer.store_offsets(&moved);
+            }
+            #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
+            shared.metrics.in_hand.set(self.in_hand as i64);
+        };
+        self.revoking.clear();
+        consumer.close().await;
+        result
+    }
+
+    /// How many more records may be taken.
+    fn room(&self) -> usize {
+        let options = &self.shared.options;
+        if self.bytes >= options.max_bytes_in_hand || self.recover {
+            return 0;
+        }
+        options.max_in_hand.saturating_sub(self.in_hand)
+    }
+
+    fn wake_in(&self, drain_until: Option<Timestamp>) -> std::time::Duration {
+        let now = self.shared.clock.now();
+        let next = [Some(self.claim_at), Some(self.fire_at), drain_until].into_iter().flatten().min().unwrap_or(now);
+        let wait = std::time::Duration::try_from(next.duration_since(now)).unwrap_or_default();
+        if self.slot.is_some() {
+            // The slot's end wakes the loop; only its own turn is needed meanwhile.
+            return self.shared.options.look_every;
+        }
+        wait.min(self.shared.options.look_every)
+    }
+
+    /// Starts the next use of the transaction slot, when it is free.
+    fn fill_slot(&mut self, draining: bool) {
+        if self.slot.is_some() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let now = shared.clock.now();
+        if self.recover {
+            self.recover = false;
+            self.slot = Some(async move { Slot::Recovered(shared.outbox.recover().await) }.boxed_local());
+        } else if !draining && now >= self.claim_at {
+            self.claim_at = after(now, shared.options.look_every);
+            let lease = after(now, shared.options.lease);
+            let limit = shared.options.max_batch;
+            self.slot = Some(async move { Slot::Parked(shared.store.claim_parked(now, lease, limit).await) }.boxed_local());
+        } else if !draining && shared.has_deadlines && now >= self.fire_at {
+            self.fire_at = after(now, shared.options.look_every);
+            let limit = shared.options.max_batch;
+            self.slot = Some(async move { Slot::Timers(timers::fire(shared, limit).await) }.boxed_local());
+        } else if !self.ready.is_empty() {
+            let count = self.ready.len().min(shared.options.max_batch);
+            let works: Vec<Work> = self.ready.drain(..count).collect();
+            self.slot = Some(async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local());
+        }
+    }
+
+    /// A record was read.
+    fn take(&mut self, record: Record) {
+        let partition = record.topic_partition();
+        let offset = record.offset;
+        let Some(epoch) = self.offsets.take(&partition, offset) else { return };
+        let record = Arc::new(record);
+        match read(&self.shared.participant, record.clone(), Origin::Partition { epoch }) {
+            Reading::PassOver => {
+                self.shared.metrics.passed_over.inc();
+                self.warn_of_unknown_type(&record);
+                self.offsets.done(&partition, epoch, offset);
+            }
+            Reading::Poison(poison) => {
+                let bytes = size(&record);
+                self.in_hand += 1;
+                self.bytes += bytes;
+                let now = self.shared.clock.now();
+                let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
+                tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
+                self.bury(dead, poison.reason, Buried::Poison { partition, epoch, offset, bytes });
+            }
+            Reading::Event(work) => {
+                self.in_hand += 1;
+                self.bytes += size(&record);
+                self.enter(*work);
+            }
+        }
+    }
+
+    fn warn_of_unknown_type(&mut self, record: &Record) {
+        let known = &self.shared.options.known_events;
+        if known.is_empty() || self.unknown_types.len() >= 100 {
+            return;
+        }
+        if let Ok(opened) = crate::envelope::open(record)
+            && !known.contains(&opened.event_type())
+            && self.unknown_types.insert(opened.event_type().to_owned())
+        {
+            let event_type: String = opened.event_type().chars().take(100).collect();
+            tracing::warn!(event_type, topic = %record.topic, "passing over events of a type that no participant declares");
+        }
+    }
+
+    fn enter(&mut self, work: Work) {
+        if let Some(work) = self.lanes.enter(work.saga_id(), work) {
+            self.ready.push_back(work);
+        }
+    }
+
+    /// The work is done with: its offset may be committed, and its saga's next event may start.
+    fn settle(&mut self, work: &Work) {
+        match work.origin {
+            Origin::Partition { epoch } => {
+                self.in_hand -= 1;
+                self.bytes = self.bytes.saturating_sub(size(&work.record));
+                self.offsets.done(&work.record.topic_partition(), epoch, work.record.offset);
+            }
+            Origin::Parked { seq } => {
+                self.claimed.remove(&seq);
+            }
+        }
+        if let Some(next) = self.lanes.leave(work.saga_id()) {
+            self.ready.push_back(next);
+        }
+    }
+
+    fn slot_done(&mut self, slot: Slot) {
+        let now = self.shared.clock.now();
+        let later = after(now, self.shared.options.look_every);
+        match slot {
+            Slot::Batch(batch) => {
+                if let Some(due) = batch.due {
+                    self.claim_at = self.claim_at.min(due);
+                    self.fire_at = self.fire_at.min(due);
+                }
+                for (work, done) in batch.works {
+                    match done {
+                        Done::Settled => self.settle(&work),
+                        Done::CallEffect => {
+                            let call = self.effects.call(self.shared.clone(), work);
+                            self.calls.push(call);
+                        }
+                        Done::Failed(failure) => self.failed(work, failure),
+                    }
+                }
+            }
+            Slot::Parked(Ok(events)) => {
+                if !events.is_empty() {
+                    // There may be more than one claim takes.
+                    self.claim_at = now;
+                }
+                events.into_iter().for_each(|event| self.unpark(event));
+            }
+            Slot::Timers(Ok(fired)) => {
+                if fired > 0 {
+                    self.fire_at = now;
+                }
+            }
+            Slot::Recovered(Ok(())) => {}
+            Slot::Recovered(Err(error)) => {
+                self.shared.health.set_waiting("database", Some(error.to_string()));
+                self.recover = true;
+            }
+            Slot::Parked(Err(error)) => {
+                tracing::warn!(%error, "parked sagas cannot be looked for now");
+                self.claim_at = later;
+            }
+            Slot::Timers(Err(error)) => {
+                tracing::warn!(%error, "deadlines cannot be fired now");
+                self.fire_at = later;
+            }
+        }
+    }
+
+    /// The head of a parked saga is due.
+    fn unpark(&mut self, event: ParkedEvent) {
+        if !self.claimed.insert(event.seq) {
+            return;
+        }
+        let origin = Origin::Parked { seq: event.seq };
+        match read(&self.shared.participant, Arc::new(event.record), origin) {
+            Reading::Event(mut work) => {
+                work.attempts = event.attempts;
+                work.failed_at = event.failed_at;
+                self.enter(*work);
+            }
+            Reading::PassOver | Reading::Poison(_) => {
+                // It could be read when it was parked: this is another version of the program. It waits for the right one.
+                tracing::error!(saga_id = %event.saga_id, "a parked event cannot be read by this version");
+                self.claimed.remove(&event.seq);
+            }
+        }
+    }
+
+    fn answered(&mut self, mut work: Work, answer: Result<Erased, StepError>) {
+        if !self.is_ours(&work) {
+            return self.settle(&work);
+        }
+        match answer {
+            Ok(answer) => {
+                work.input.answer = Some(answer);
+                work.todo = Todo::Finish;
+                self.ready.push_back(work);
+            }
+            Err(failure) => self.failed(work, failure),
+        }
+    }
+
+    /// Whether nobody else owns the work's partition by now. A redelivery resumes what was started, under the same key.
+    fn is_ours(&self, work: &Work) -> bool {
+        match work.origin {
+            Origin::Partition { epoch } => self.offsets.is_current(&work.record.topic_partition(), epoch),
+            Origin::Parked { .. } => true,
+        }
+    }
+
+    fn failed(&mut self, mut work: Work, failure: StepError) {
+        let now = self.shared.clock.now();
+        let failed_at = *work.failed_at.get_or_insert(now);
+        let saga_id = work.saga_id();
+        match after_failure(&self.shared.participant, &work, &failure, now) {
+            After::Retry { attempts, due } => {
+                self.shared.metrics.retries.get_or_create(&batch::label(&work)).inc();
+                tracing::warn!(%saga_id, step = work.name, attempts, %due, error = %failure, "parked for another attempt");
+                work.attempts = attempts;
+                work.todo = Todo::Park { attempts, due, failed_at, reason: failure.to_string() };
+                self.ready.push_back(work);
+            }
+            After::Refuse => {
+                tracing::warn!(%saga_id, step = work.name, error = %failure, "retries are used up: refused");
+                work.attempts += 1;
+                work.todo = Todo::Exhaust(failure);
+                self.ready.push_back(work);
+            }
+            After::DeadLetter(reason) => {
+                tracing::error!(%saga_id, step = work.name, reason = reason.as_str(), error = %failure, "dead letter");
+                let poison = Poison::new(reason, failure.to_string());
+                let attempts = work.attempts + 1;
+                let dead = letter(self.shared.participant.name, &work.record, &poison, attempts, failed_at);
+                work.attempts = attempts;
+                self.bury(dead, reason, Buried::Event(Box::new(work), poison.message));
+            }
+        }
+    }
+
+    /// Publishes a dead letter until the broker has it: nothing is given up on before.
+    fn bury(&mut self, dead: crate::record::OutRecord, reason: Reason, buried: Buried) {
+        let shared = self.shared.clone();
+        let burial = async move {
+            let mut pause = shared.options.first_pause;
+            loop {
+                match shared.outbox.producer().publish(vec![dead.clone()]).await.pop() {
+                    Some(Ok(())) => break,
+                    Some(Err(error)) => {
+                        let why = format!("{} cannot be written: {error}", dead.topic);
+                        shared.health.set_waiting("dead letters", Some(why));
+                    }
+                    None => {}
+                }
+                shared.clock.sleep(pause).await;
+                pause = (pause * 2).min(shared.options.longest_pause);
+            }
+            shared.health.set_waiting("dead letters", None);
+            shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+            buried
+        };
+        self.burials.push(burial.boxed_local());
+    }
+
+    fn buried(&mut self, buried: Buried) {
+        match buried {
+            Buried::Poison { partition, epoch, offset, bytes } => {
+                self.in_hand -= 1;
+                self.bytes = self.bytes.saturating_sub(bytes);
+                self.offsets.done(&partition, epoch, offset);
+            }
+            Buried::Event(mut work, reason) => {
+                work.todo = Todo::Hold { reason };
+                self.ready.push_back(*work);
+            }
+        }
+    }
+
+    /// From here on nothing new starts for these partitions.
+    fn fence(&mut self, partitions: &[TopicPartition]) {
+        let gone = |work: &Work| {
+            matches!(work.origin, Origin::Partition { .. }) && partitions.contains(&work.record.topic_partition())
+        };
+        let mut dropped = self.lanes.drop_waiting(gone);
+        for work in &dropped {
+            self.in_hand -= 1;
+            self.bytes = self.bytes.saturating_sub(size(&work.record));
+        }
+        dropped.clear();
+        let (gone, kept): (Vec<Work>, Vec<Work>) = self.ready.drain(..).partition(gone);
+        self.ready.extend(kept);
+        for work in gone {
+            self.in_hand -= 1;
+            self.bytes = self.bytes.saturating_sub(size(&work.record));
+            if let Some(next) = self.lanes.leave(work.saga_id()) {
+                self.ready.push_back(next);
+            }
+        }
+    }
+
+    /// Lets partitions go once the transaction under way has ended.
+    fn release_revoked(&mut self, consumer: &impl Consumer) {
+        if self.slot.is_some() || self.revoking.is_empty() {
+            return;
+        }
+        consumer.store_offsets(&self.offsets.committable());
+        for (partitions, guard) in self.revoking.drain(..) {
+            partitions.iter().for_each(|partition| self.offsets.revoke(partition));
+            drop(guard);
+        }
+    }
+}
+
+fn size(record: &Record) -> usize {
+    let headers = record.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len));
+    record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+}

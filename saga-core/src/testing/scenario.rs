@@ -1,0 +1,153 @@
+//! Given these events, when this one comes, then that is published: a participant under test, on the real runtime.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{MemoryBroker, VirtualClock};
+use crate::{
+    clock::Clock,
+    envelope::{Outgoing, TraceContext, header, seal},
+    event::{Event, EventType, SagaId},
+    handler::Emit,
+    participant::Participant,
+    record::{OutRecord, Record},
+    runtime::{Handle, Options, Runtime},
+    store::Store,
+};
+
+/// A participant under test. Handlers see the same runtime as in production, in virtual time.
+///
+/// Use it inside `#[tokio::test(start_paused = true)]` with a store in memory; with a real database leave time running.
+pub struct Scenario<S: Store> {
+    participant: Option<Participant<S>>,
+    store: S,
+    broker: MemoryBroker,
+    clock: VirtualClock,
+    given: Vec<OutRecord>,
+}
+
+/// An event that the participant published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its type.
+    pub event_type: String,
+    /// Its saga.
+    pub saga_id: String,
+    /// Its data.
+    pub data: serde_json::Value,
+    /// Whether it is a null compensation.
+    pub null_compensation: bool,
+    /// The record.
+    pub record: Record,
+}
+
+impl Published {
+    fn of(record: &Record) -> Self {
+        let text = |name: &str| {
+            let header = record.headers.iter().find(|h| h.is(name));
+            header.and_then(|h| h.value.clone()).and_then(|v| String::from_utf8(v).ok()).unwrap_or_default()
+        };
+        Self {
+            event_type: text(header::TYPE),
+            saga_id: record.key.clone().and_then(|key| String::from_utf8(key).ok()).unwrap_or_default(),
+            data: record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok()).unwrap_or_default(),
+            null_compensation: text(header::NULL_COMPENSATION) == "true",
+            record: record.clone(),
+        }
+    }
+
+    /// The event's data as its type; none when it is another one.
+    pub fn read<E: Event>(&self) -> Option<E> {
+        (self.event_type == E::NAME).then(|| serde_json::from_value(self.data.clone()).ok()).flatten()
+    }
+}
+
+impl<S: Store> Scenario<S> {
+    /// A participant on this database. Needs a tokio runtime.
+    pub fn new(participant: Participant<S>, store: S) -> Self {
+        let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
+        Self { participant: Some(participant), store, broker, clock, given: Vec::new() }
+    }
+
+    /// Something that happened before.
+    #[must_use]
+    pub fn given<E: Event>(mut self, event: &E) -> Self {
+        self.given.push(record(event, Uuid::now_v7(), self.clock.now()));
+        self
+    }
+
+    /// A record of any kind that came before.
+    #[must_use]
+    pub fn given_record(mut self, record: OutRecord) -> Self {
+        self.given.push(record);
+        self
+    }
+
+    /// The event under test, and what the participant published because of it.
+    pub async fn when<E: Event>(self, event: &E) -> Vec<Published> {
+        let last = record(event, Uuid::now_v7(), self.clock.now());
+        self.when_record(last).await
+    }
+
+    /// The record under test, and what the participant published because of it.
+    pub async fn when_record(mut self, last: OutRecord) -> Vec<Published> {
+        let Some(participant) = self.participant.take() else { return Vec::new() };
+        let name = participant.name();
+        let declaration = participant.declaration();
+        let topics: BTreeSet<String> =
+            declaration.published_topics().into_iter().chain([crate::dead_letter::topic(name)]).collect();
+        let handle = Handle::new(name, self.store.clone(), self.broker.producer(), self.clock);
+        let consumer = self.broker.subscribe(name, &declaration.consumed_topics());
+        let runtime = Runtime::new(participant, handle, Options::default());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let run = runtime.run(consumer, async {
+            let _ = stopped.await;
+        });
+        let drive = async {
+            let mut earlier = 0;
+            for record in std::mem::take(&mut self.given) {
+                self.broker.append(record);
+                self.settle(name).await;
+                earlier = self.published(&topics).len();
+            }
+            self.broker.append(last);
+            self.settle(name).await;
+            drop(stop);
+            earlier
+        };
+        let (_, earlier) = futures::join!(run, drive);
+        self.published(&topics).split_off(earlier)
+    }
+
+    /// Everything by the participant itself; what the scenario gave it has another source.
+    fn published(&self, topics: &BTreeSet<String>) -> Vec<Published> {
+        let ours = |record: &Record| !record.headers.iter().any(|h| h.is(SCENARIO)) || record.topic.ends_with(".dlq");
+        let records = topics.iter().flat_map(|topic| self.broker.records(topic));
+        records.filter(ours).map(|record| Published::of(&record)).collect()
+    }
+
+    /// Until the participant has handled what there is and no parked saga waits for another attempt.
+    async fn settle(&self, group: &str) {
+        loop {
+            self.clock.sleep(Duration::from_millis(20)).await;
+            let parked = self.store.summary().await.map_or(0, |summary| summary.parked_sagas);
+            if self.broker.is_caught_up(group) && parked == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Marks what a scenario gave, so that it is not taken for what the participant published.
+const SCENARIO: &str = "x-scenario";
+
+fn record<E: Event>(event: &E, id: Uuid, time: Timestamp) -> OutRecord {
+    let (saga_id, trace): (SagaId, _) = (Event::saga_id(event), TraceContext::default());
+    let outgoing =
+        Outgoing { id, source: "scenario", saga_id, causation_id: None, time, trace: &trace, null_compensation: false };
+    let mut record = seal(EventType::of::<E>(), event.data().unwrap_or_default(), &outgoing);
+    record.headers.push(crate::record::Header::text(SCENARIO, "given"));
+    record
+}

@@ -1,0 +1,286 @@
+//! A store in memory: the contract of [`Store`] in its plainest form, with faults on demand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use crate::{
+    barrier::{Before, Mark, Op},
+    event::SagaId,
+    record::Record,
+    store::{
+        Admission, Changes, DueTimer, OutboxRow, ParkChange, ParkedEvent, Phase, Store, StoreError, Summary, Timer,
+    },
+};
+
+/// A participant's database in memory. A clone is the same database, so that it outlives a "crash" of its runtime.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    tables: Arc<tokio::sync::Mutex<Tables>>,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+/// What goes wrong next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The transaction cannot begin.
+    Begin,
+    /// The transaction is rolled back at its commit.
+    Commit,
+    /// The transaction commits, but the answer is lost.
+    CommitAnswer,
+    /// The transaction is rolled back because of a deadlock.
+    Deadlock,
+}
+
+#[derive(Clone, Default)]
+struct Tables {
+    inbox: BTreeSet<String>,
+    barrier: BTreeMap<(SagaId, String, Op), Mark>,
+    outbox: Vec<OutboxRow>,
+    parked: BTreeMap<i64, Parked>,
+    last_seq: i64,
+    timers: BTreeMap<(SagaId, String), Timer>,
+    data: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone)]
+struct Parked {
+    saga_id: SagaId,
+    event_id: String,
+    record: Record,
+    attempts: u32,
+    due: Timestamp,
+    failed_at: Option<Timestamp>,
+    held: bool,
+}
+
+/// An open transaction: a copy of the tables that replaces them on commit.
+pub struct MemoryTx {
+    committed: OwnedMutexGuard<Tables>,
+    working: Tables,
+}
+
+impl MemoryTx {
+    /// Reads a value of the participant's own data.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.working.data.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Writes a value of the participant's own data.
+    pub fn put<T: Serialize>(&mut self, key: &str, value: &T) {
+        self.working.data.insert(key.to_owned(), serde_json::to_value(value).unwrap_or_default());
+    }
+}
+
+impl MemoryStore {
+    /// These go wrong, one at each coming opportunity, in this order.
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    fn fault(&self, at: &[Fault]) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.pop_front_if(|fault| at.contains(fault))
+    }
+
+    /// A committed value of the participant's own data.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.tables.lock().await.data.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Writes a value of the participant's own data.
+    pub async fn put<T: Serialize>(&self, key: &str, value: &T) {
+        self.tables.lock().await.data.insert(key.to_owned(), serde_json::to_value(value).unwrap_or_default());
+    }
+
+    /// A committed barrier row.
+    pub async fn mark(&self, saga_id: SagaId, step: &str, op: Op) -> Option<Mark> {
+        self.tables.lock().await.barrier.get(&(saga_id, step.to_owned(), op)).copied()
+    }
+
+    /// An operator lets a saga go on whose head was dead-lettered.
+    pub async fn release_held(&self, saga_id: SagaId, now: Timestamp) {
+        for parked in self.tables.lock().await.parked.values_mut().filter(|p| p.saga_id == saga_id) {
+            (parked.held, parked.due, parked.attempts) = (false, now, 0);
+        }
+    }
+
+    async fn open(&self) -> Result<MemoryTx, StoreError> {
+        match self.fault(&[Fault::Begin, Fault::Deadlock]) {
+            Some(Fault::Begin) => return Err(StoreError::Unavailable("injected at BEGIN".to_owned())),
+            Some(_) => return Err(StoreError::Conflict("injected deadlock".to_owned())),
+            None => {}
+        }
+        let committed = self.tables.clone().lock_owned().await;
+        let working = committed.clone();
+        Ok(MemoryTx { committed, working })
+    }
+}
+
+impl Tables {
+    fn admit(&mut self, admission: &Admission) -> Before {
+        let key = |op| (admission.saga_id, admission.step.to_owned(), op);
+        let before = Before {
+            handled: self.inbox.contains(&admission.event_id),
+            parked: !admission.from_parked && self.parked.values().any(|p| p.saga_id == admission.saga_id),
+            action: self.barrier.get(&key(Op::Action)).copied(),
+            compensation: self.barrier.get(&key(Op::Compensate)).copied(),
+        };
+        if before.handled || before.parked {
+            return before;
+        }
+        if admission.phase != Phase::Start {
+            self.inbox.insert(admission.event_id.clone());
+        }
+        let mark = match admission.phase {
+            Phase::Whole => Mark::Done,
+            Phase::Start => Mark::Started,
+            Phase::Finish => return before,
+        };
+        match admission.op {
+            Op::Action => {
+                self.barrier.entry(key(Op::Action)).or_insert(mark);
+            }
+            Op::Compensate => {
+                self.barrier.entry(key(Op::Action)).or_insert(Mark::Null);
+                self.barrier.entry(key(Op::Compensate)).or_insert(mark);
+            }
+        }
+        before
+    }
+
+    fn apply(&mut self, changes: Changes) {
+        self.inbox.extend(changes.inbox.into_iter().map(|row| row.event_id));
+        for change in changes.marks {
+            self.barrier.insert((change.saga_id, change.step.to_owned(), change.op), change.mark);
+        }
+        self.outbox.retain(|row| !changes.sent.contains(&row.id));
+        self.outbox.extend(changes.outbox);
+        self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
+        for timer in changes.arm {
+            self.timers.entry((timer.saga_id, timer.step.to_owned())).or_insert(timer);
+        }
+        changes.park.into_iter().for_each(|change| self.park(change));
+    }
+
+    fn park(&mut self, change: ParkChange) {
+        match change {
+            ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason: _, held } => {
+                if !self.parked.values().any(|p| p.saga_id == saga_id && p.event_id == event_id) {
+                    self.last_seq += 1;
+                    let parked = Parked { saga_id, event_id, record, attempts, due, failed_at, held };
+                    self.parked.insert(self.last_seq, parked);
+                }
+            }
+            ParkChange::Retry { seq, attempts, due, failed_at, reason: _ } => {
+                if let Some(parked) = self.parked.get_mut(&seq) {
+                    (parked.attempts, parked.due, parked.failed_at) = (attempts, due, Some(failed_at));
+                }
+            }
+            ParkChange::Hold { seq, reason: _ } => {
+                if let Some(parked) = self.parked.get_mut(&seq) {
+                    parked.held = true;
+                }
+            }
+            ParkChange::Remove { seq } => {
+                if let Some(gone) = self.parked.remove(&seq)
+                    && let Some(next) = self.parked.values_mut().find(|p| p.saga_id == gone.saga_id)
+                {
+                    next.due = Timestamp::MIN;
+                }
+            }
+        }
+    }
+
+    /// The head of every parked saga.
+    fn heads(&self) -> Vec<i64> {
+        let mut sagas = BTreeSet::new();
+        self.parked.iter().filter(|(_, p)| sagas.insert(p.saga_id)).map(|(seq, _)| *seq).collect()
+    }
+}
+
+impl Store for MemoryStore {
+    type Tx = MemoryTx;
+
+    async fn begin(&self, admissions: &[Admission]) -> Result<(MemoryTx, Vec<Before>), StoreError> {
+        let mut tx = self.open().await?;
+        let before = admissions.iter().map(|admission| tx.working.admit(admission)).collect();
+        Ok((tx, before))
+    }
+
+    async fn commit(&self, mut tx: MemoryTx, changes: Changes) -> Result<(), StoreError> {
+        let fault = self.fault(&[Fault::Commit, Fault::CommitAnswer]);
+        if fault == Some(Fault::Commit) {
+            return Err(StoreError::Unavailable("injected at COMMIT".to_owned()));
+        }
+        tx.working.apply(changes);
+        *tx.committed = tx.working;
+        match fault {
+            Some(_) => Err(StoreError::Unavailable("injected after COMMIT".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    async fn claim_parked(&self, now: Timestamp, lease: Timestamp, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        let mut tables = self.tables.lock().await;
+        let mut claimed = Vec::new();
+        for seq in tables.heads() {
+            let Some(parked) = tables.parked.get_mut(&seq).filter(|p| !p.held && p.due <= now) else { continue };
+            if claimed.len() == limit {
+                break;
+            }
+            parked.due = lease;
+            let Parked { saga_id, attempts, failed_at, record, .. } = parked.clone();
+            claimed.push(ParkedEvent { seq, saga_id, attempts, failed_at, record });
+        }
+        Ok(claimed)
+    }
+
+    async fn begin_due(&self, now: Timestamp, limit: usize) -> Result<(MemoryTx, Vec<DueTimer>), StoreError> {
+        let mut tx = self.open().await?;
+        let mut due: Vec<Timer> = tx.working.timers.values().filter(|t| t.due <= now).cloned().collect();
+        due.sort_by_key(|timer| timer.due);
+        due.truncate(limit);
+        for timer in &due {
+            tx.working.timers.remove(&(timer.saga_id, timer.step.to_owned()));
+        }
+        let due = due.into_iter().map(|t| DueTimer { saga_id: t.saga_id, step: t.step.to_owned(), due: t.due, trace: t.trace });
+        Ok((tx, due.collect()))
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let tables = self.tables.lock().await;
+        let heads = tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).filter(|p| !p.held).map(|p| p.due);
+        Ok(heads.chain(tables.timers.values().map(|t| t.due)).min())
+    }
+
+    async fn unsent(&self, before: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        let tables = self.tables.lock().await;
+        Ok(tables.outbox.iter().filter(|row| row.created_at < before).take(limit).cloned().collect())
+    }
+
+    async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        self.tables.lock().await.outbox.retain(|row| !ids.contains(&row.id));
+        Ok(())
+    }
+
+    async fn summary(&self) -> Result<Summary, StoreError> {
+        let tables = self.tables.lock().await;
+        let heads: Vec<&Parked> = tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).collect();
+        Ok(Summary {
+            outbox_pending: tables.outbox.len() as u64,
+            outbox_oldest: tables.outbox.iter().map(|row| row.created_at).min(),
+            parked_sagas: heads.iter().filter(|p| !p.held).count() as u64,
+            held_sagas: heads.iter().filter(|p| p.held).count() as u64,
+            parked_oldest: heads.iter().filter_map(|p| p.failed_at).min(),
+            timers: tables.timers.len() as u64,
+        })
+    }
+}
