@@ -28,8 +28,8 @@ pub enum ServiceError {
     /// The database settings can never work, or a migration failed.
     #[error("DATABASE_URL: {0}")]
     Database(ConnectError),
-    /// The Kafka settings can never work.
-    #[error("{0}")]
+    /// The Kafka settings contradict each other.
+    #[error("KAFKA_CFG_*: {0}")]
     Kafka(#[from] KafkaError),
     /// The broker answered, and will never do what is needed.
     #[error("{0}; see SAGA_TOPIC_PARTITIONS and SAGA_TOPIC_REPLICATION_FACTOR, or have the topic created")]

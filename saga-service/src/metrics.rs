@@ -1,6 +1,8 @@
 //! What the shell itself measures: HTTP requests, the build, the process.
 
+mod lag;
 mod process;
+mod tables;
 
 use std::time::Duration;
 
@@ -10,6 +12,9 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+pub(crate) use lag::Lag;
+pub(crate) use tables::Tables;
 
 /// From OpenTelemetry's conventions for HTTP server durations, in seconds.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     error::ServiceError,
     http::{self, Status},
-    metrics::HttpMetrics,
+    metrics::{HttpMetrics, Lag, Tables},
     service::{Deps, Parts, Service},
     startup,
     tasks::{Web, Worker},
@@ -45,7 +45,8 @@ pub struct Bound<S: Service> {
     producer: KafkaProducer,
     participant: Participant<Db>,
     routes: Router,
-    databases: Vec<Db>,
+    db: Db,
+    others: Vec<Db>,
 }
 
 impl<S: Service> Bound<S> {
@@ -53,7 +54,8 @@ impl<S: Service> Bound<S> {
     ///
     /// # Errors
     /// When the address is taken, or the settings can never work.
-    pub async fn bind(config: Config<S::Args>) -> Result<Self, ServiceError> {
+    pub async fn bind(mut config: Config<S::Args>) -> Result<Self, ServiceError> {
+        config.kafka = config.kafka.with_client_id(S::NAME);
         let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
         let listener = config.http_addr.bind().await.map_err(listen)?;
         let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
@@ -61,8 +63,7 @@ impl<S: Service> Bound<S> {
         let handle = Handle::new(S::NAME, db.clone(), producer.clone(), SystemClock);
         let deps = Deps { db: db.clone(), outbox: handle.outbox(), database_url: config.database_url.clone() };
         let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
-        let databases = std::iter::once(db).chain(prepare).collect();
-        Ok(Self { config, listener, handle, producer, participant, routes, databases })
+        Ok(Self { config, listener, handle, producer, participant, routes, db, others: prepare })
     }
 
     /// The address it listens on.
@@ -86,21 +87,24 @@ impl<S: Service> Bound<S> {
     async fn live(self, stop: impl Future<Output = ()>, span: Span) -> Result<(), ServiceError> {
         self.config.log();
         tracing::info!(addr = %self.local_addr()?, "listening");
-        let Self { config, listener, handle, producer, participant, routes, databases } = self;
+        let Self { config, listener, handle, producer, participant, routes, db, others } = self;
         let health = handle.health().clone();
         let mut registry = Registry::default();
         handle.metrics().register(&mut registry);
         let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
-        let status = Status::new(health.clone(), registry);
+        let lag = Lag::register(&mut registry);
+        let tables = Tables::register(&mut registry, db.clone(), handle.metrics().clone());
+        let status = Status::new(health.clone(), registry, tables);
         let web = Web::start(listener, http::app(routes, status.clone(), http_metrics), &span);
 
         let start = async {
-            startup::databases(&health, &databases).await?;
+            startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
             status.prepared();
             let declaration = participant.declaration();
             startup::topics(&health, &config.kafka, config.topics, &declaration).await?;
             status.connected();
             let consumer = KafkaConsumer::subscribe(&config.kafka, S::NAME, &declaration.consumed_topics())?;
+            lag.attach(consumer.metrics());
             let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };
             Worker::start(S::NAME, move || Runtime::new(participant, handle, options), consumer, span)
         };

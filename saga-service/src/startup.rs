@@ -26,7 +26,7 @@ impl Pause {
 }
 
 /// Connects to every database and brings its tables up to date.
-pub(crate) async fn databases(health: &Health, databases: &[Db]) -> Result<(), ServiceError> {
+pub(crate) async fn databases(health: &Health, databases: impl Iterator<Item = &Db>) -> Result<(), ServiceError> {
     for db in databases {
         let mut pause = Pause::first();
         loop {

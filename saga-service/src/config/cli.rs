@@ -106,7 +106,6 @@ pub fn parse<S: Service>(
     let args = S::Args::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
 
     let kafka = KafkaConfig::new(settings.kafka_bootstrap_servers.clone())
-        .with_client_id(S::NAME)
         .with_instance_id(settings.saga_instance_id.clone().and_then(|id| id.0))
         .with_variables(kafka::variables(environment)?)
         .map_err(|error| ConfigError::line(&error.to_string()))?;

@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use saga_core::clock::{Clock, SystemClock};
 use serde::Serialize;
 
 use super::Status;
@@ -33,8 +34,9 @@ struct Readiness {
 /// Whether the process should go on living. Knows nothing of the database or the broker: a restart mends neither.
 pub(super) async fn livez(State(status): State<Status>) -> Response {
     let alive = status.health.last_turn().is_none_or(|turned| {
-        let still = saga_core::clock::Clock::now(&saga_core::clock::SystemClock).duration_since(turned);
-        still.unsigned_abs() < STALLED_AFTER || still.is_negative()
+        // A clock that was set back says nothing.
+        let still = Duration::try_from(SystemClock.now().duration_since(turned)).unwrap_or_default();
+        still < STALLED_AFTER
     });
     let code = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Final::mark(), axum::Json(Liveness { alive })).into_response()
@@ -48,6 +50,9 @@ pub(super) async fn readyz(State(status): State<Status>) -> Response {
 }
 
 pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
+    if status.is_prepared() {
+        status.tables.refresh().await;
+    }
     let mut text = String::new();
     if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &status.registry) {
         return Problem::internal(&error).into_response();

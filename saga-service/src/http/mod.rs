@@ -12,16 +12,21 @@ use std::sync::{
 use axum::{Router, middleware, routing::get};
 use prometheus_client::registry::Registry;
 use saga_core::runtime::Health;
+use saga_store::Db;
 
 pub(crate) use server::serve;
 
-use crate::{metrics::HttpMetrics, problem};
+use crate::{
+    metrics::{HttpMetrics, Tables},
+    problem,
+};
 
 /// What the shell's endpoints tell.
 #[derive(Clone)]
 pub(crate) struct Status {
-    pub(crate) health: Health,
-    pub(crate) registry: Arc<Registry>,
+    health: Health,
+    registry: Arc<Registry>,
+    tables: Tables<Db>,
     reached: Arc<Reached>,
 }
 
@@ -33,8 +38,8 @@ struct Reached {
 }
 
 impl Status {
-    pub(crate) fn new(health: Health, registry: Registry) -> Self {
-        Self { health, registry: Arc::new(registry), reached: Arc::default() }
+    pub(crate) fn new(health: Health, registry: Registry, tables: Tables<Db>) -> Self {
+        Self { health, registry: Arc::new(registry), tables, reached: Arc::default() }
     }
 
     /// The databases are prepared: the service's own routes may use them.

@@ -1,0 +1,8 @@
+//! The service that `tests/process.rs` starts, stops and misconfigures.
+
+#[path = "../tests/common/probe.rs"]
+mod probe;
+
+fn main() -> std::process::ExitCode {
+    saga_service::main::<probe::Probe>()
+}

@@ -1,0 +1,48 @@
+//! How far a consumer is behind, under the name that dashboards for Kafka look for.
+
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use saga_kafka::ConsumerMetrics;
+
+/// The consumer joins long after the registry was made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lag(Arc<OnceLock<ConsumerMetrics>>);
+
+impl Lag {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let lag = Self::default();
+        registry.register_collector(Box::new(lag.clone()));
+        lag
+    }
+
+    pub(crate) fn attach(&self, consumer: ConsumerMetrics) {
+        // A service has one consumer.
+        let _ = self.0.set(consumer);
+    }
+}
+
+impl Collector for Lag {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(consumer) = self.0.get() else { return Ok(()) };
+        let mut family = encoder.encode_descriptor(
+            "saga_consumer_lag",
+            "Records of an assigned partition that are not done yet",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (place, lag) in consumer.lag() {
+            let labels = [("topic", place.topic.to_string()), ("partition", place.partition.to_string())];
+            ConstGauge::new(lag).encode(family.encode_family(&labels)?)?;
+        }
+        let fenced = ConstCounter::new(consumer.fenced());
+        let help = "How often another process took this one's place in the group";
+        let metric = encoder.encode_descriptor("saga_consumer_fenced", help, None, fenced.metric_type())?;
+        fenced.encode(metric)
+    }
+}

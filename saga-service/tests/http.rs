@@ -1,0 +1,176 @@
+//! A running service as its callers see it: readiness, problem documents, a stop in good order.
+
+mod common;
+
+use std::{net::SocketAddr, thread::JoinHandle};
+
+use common::{
+    client::{self, get, post},
+    eventually,
+    probe::{Probe, ProbeArgs},
+};
+use saga_kafka::{EmbeddedBroker, KafkaConfig};
+use saga_service::{Bound, Config, ServiceError};
+use tokio::sync::oneshot;
+
+/// Nobody ever listens on port 1.
+const NO_BROKER: &str = "127.0.0.1:1";
+const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/nothing";
+
+struct Running {
+    addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), ServiceError>>>,
+}
+
+impl Running {
+    fn start(database: &str, kafka: KafkaConfig) -> Self {
+        let http_addr = "127.0.0.1:0".parse().unwrap();
+        let config = Config::new(http_addr, database.parse().unwrap(), kafka, ProbeArgs::default());
+        let (stop, told) = oneshot::channel::<()>();
+        let (tell, addr) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let result = runtime.block_on(async {
+                let bound = Bound::<Probe>::bind(config).await?;
+                tell.send(bound.local_addr()?).unwrap();
+                bound.run(async { drop(told.await) }).await
+            });
+            runtime.shutdown_background();
+            result
+        });
+        Self { addr: addr.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn waiting_for(&self) -> (u16, String) {
+        let answer = get(self.addr, "/readyz").unwrap();
+        assert_eq!(answer.json()["ready"], answer.status == 200);
+        (answer.status, answer.json()["waiting_for"].to_string())
+    }
+
+    fn stop(mut self) -> Result<(), ServiceError> {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+fn without_broker() -> Running {
+    let running = Running::start("sqlite::memory:", KafkaConfig::new(NO_BROKER));
+    eventually(|| running.waiting_for().1, |waiting| !waiting.contains("database"));
+    running
+}
+
+#[test]
+fn a_service_is_alive_and_not_ready_while_its_database_is_away() {
+    let running = Running::start(NO_DATABASE, KafkaConfig::new(NO_BROKER));
+    assert_eq!(get(running.addr, "/livez").unwrap().status, 200);
+    let (status, waiting) = running.waiting_for();
+    assert_eq!(status, 503);
+    assert!(waiting.contains("database: ") && waiting.contains("broker: "), "{waiting}");
+    eventually(|| running.waiting_for().1, |waiting| waiting.contains("unavailable") || waiting.contains("refused"));
+    let refused = post(running.addr, "/ask", "application/json", b"").unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.is_problem(), "{refused:?}");
+    assert_eq!(get(running.addr, "/metrics").unwrap().status, 200);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_service_works_while_its_broker_is_away_and_says_what_it_waits_for() {
+    let running = without_broker();
+    let (status, waiting) = eventually(|| running.waiting_for(), |(_, waiting)| waiting.contains("127.0.0.1:1"));
+    assert_eq!(status, 503);
+    assert!(waiting.contains("broker: "), "{waiting}");
+    assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
+    assert!(get(running.addr, "/metrics").unwrap().body.contains("saga_outbox_pending 1"));
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_service_becomes_ready_and_publishes_what_was_accepted() {
+    let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 3).unwrap();
+    let running = Running::start("sqlite::memory:", broker.config());
+    eventually(|| running.waiting_for(), |(status, _)| *status == 200);
+    assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
+    let metrics = || get(running.addr, "/metrics").unwrap().body;
+    // The question, and the answer that the participant gave.
+    eventually(metrics, |text| text.contains("saga_events_published_total 2"));
+    eventually(metrics, |text| text.contains("saga_outbox_pending 0"));
+    running.stop().unwrap();
+}
+
+#[test]
+fn every_bad_request_is_answered_with_a_problem_document() {
+    let running = without_broker();
+    let json = "application/json";
+    let deep = format!("{{\"x\": {}", "[".repeat(10_000));
+    let huge = vec![b' '; 2 << 20];
+    let wrong = br#"{"items": [{"sku": "secret", "quantity": "secret"}]}"#;
+    let cases: [(&str, u16, &str, &[u8]); 10] = [
+        ("2 MB", 413, json, &huge),
+        ("2 MB of something else", 415, "text/plain", &huge),
+        ("bad UTF-8", 400, json, b"{\"items\": \"\xff\xfe\"}"),
+        ("10,000 deep", 400, json, deep.as_bytes()),
+        ("not JSON", 400, json, b"items=1"),
+        ("nothing", 400, json, b""),
+        ("another content type", 415, "application/x-www-form-urlencoded", b"{\"items\": []}"),
+        ("almost the content type", 415, "application/jsonp", b"{\"items\": []}"),
+        ("another shape", 422, "application/json; charset=utf-8", wrong),
+        ("a missing field", 422, "APPLICATION/JSON", b"{}"),
+    ];
+    for (what, status, content_type, body) in cases {
+        let answer = post(running.addr, "/echo", content_type, body).unwrap_or_else(|| panic!("{what}: no answer"));
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        assert!(answer.is_problem(), "{what}: {answer:?}");
+        assert!(!answer.body.contains("secret"), "{what}: {answer:?}");
+    }
+    let chunked = "POST /echo HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                   transfer-encoding: chunked\r\n\r\n";
+    let body = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n0\r\n\r\n".to_vec()].concat();
+    assert_eq!(client::send(running.addr, chunked, &body).unwrap().status, 413);
+    let good = post(running.addr, "/echo", "application/json;charset=utf-8", br#"{"items": []}"#).unwrap();
+    assert_eq!((good.status, good.body.as_str()), (200, r#"{"items":[]}"#));
+    running.stop().unwrap();
+}
+
+#[test]
+fn what_the_router_refuses_is_a_problem_document_too() {
+    let running = without_broker();
+    for (path, status) in [("/nothing", 404), ("/things/x", 400), ("/echo", 405), ("/plain", 418), ("/panic", 500)] {
+        let answer = get(running.addr, path).unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.is_problem(), "{answer:?}");
+    }
+    assert!(get(running.addr, "/echo").unwrap().head.to_ascii_lowercase().contains("allow: post"));
+    let posted = post(running.addr, "/livez", "text/plain", b"").unwrap();
+    assert!(posted.status == 405 && posted.is_problem(), "{posted:?}");
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_request_in_flight_is_finished_before_the_service_ends() {
+    let running = without_broker();
+    let head =
+        "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{\"items\"";
+    let mut stream = client::open(running.addr, head).unwrap();
+    // It is in flight once the server has read its head: a request on a later connection is answered after it.
+    assert_eq!(get(running.addr, "/livez").unwrap().status, 200);
+    let addr = running.addr;
+    let stopped = std::thread::spawn(move || running.stop());
+    eventually(|| get(addr, "/livez").is_none(), |gone| *gone);
+    std::io::Write::write_all(&mut stream, b": []}").unwrap();
+    assert_eq!(client::read(&mut stream).unwrap().status, 200);
+    stopped.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_address_in_use_names_the_variable_to_change() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().into();
+    let database = "sqlite::memory:".parse().unwrap();
+    let config = Config::new(addr, database, KafkaConfig::new(NO_BROKER), ProbeArgs::default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let error = runtime.block_on(saga_service::run::<Probe>(config, std::future::pending())).unwrap_err();
+    assert!(error.to_string().starts_with("HTTP_ADDR: "), "{error}");
+    assert_eq!(error.exit_code(), 1);
+}

@@ -1,0 +1,281 @@
+//! A service as a process: its settings, its one line about a wrong one, its signals and its exit code.
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{client, eventually};
+
+const NO_BROKER: (&str, &str) = ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+const NO_DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
+const MEMORY: (&str, &str) = ("DATABASE_URL", "sqlite::memory:");
+
+/// The example that is built beside the tests.
+fn probe(variables: &[(&str, &str)]) -> Command {
+    let deps = std::env::current_exe().unwrap();
+    let path: PathBuf = deps.ancestors().nth(2).unwrap().join("examples/probe");
+    assert!(path.exists(), "build it first: cargo build -p saga-service --example probe");
+    let mut command = Command::new(path);
+    command.env_clear().envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A probe that listens, and is killed when the test fails.
+struct Probe {
+    child: Option<Child>,
+    addr: SocketAddr,
+}
+
+impl Probe {
+    fn start(variables: &[(&str, &str)]) -> Self {
+        let addr = free_address();
+        let child = probe(variables).env("HTTP_ADDR", addr.to_string()).spawn().unwrap();
+        let probe = Self { child: Some(child), addr };
+        eventually(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
+        probe
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Its exit status, what it logged, and how long it took to end.
+    fn end(mut self) -> (ExitStatus, String, Duration) {
+        let started = Instant::now();
+        let mut child = self.child.take().unwrap();
+        let mut log = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (child.wait().unwrap(), log, started.elapsed())
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
+    let empty = std::env::temp_dir().join(format!("saga-empty-{}", std::process::id()));
+    std::fs::write(&empty, "\n").unwrap();
+    let empty = empty.to_str().unwrap();
+    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+        ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "0")]),
+        ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "-1")]),
+        ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "six")]),
+        ("SAGA_TOPIC_REPLICATION_FACTOR", "from 1 to", &[("SAGA_TOPIC_REPLICATION_FACTOR", "0")]),
+        ("SAGA_INSTANCE_ID", "letters", &[("SAGA_INSTANCE_ID", "a b")]),
+        ("HTTP_ADDR", "127.0.0.1:8081", &[("HTTP_ADDR", "8081")]),
+        ("HTTP_ADDR", "127.0.0.1:8081", &[("HTTP_ADDR", "127.0.0.1:99999")]),
+        ("DATABASE_URL", "postgres://", &[("DATABASE_URL", "mysql://root:hunter2@localhost/x")]),
+        ("DATABASE_URL_FILE", "cannot read", &[("DATABASE_URL_FILE", "/nonexistent")]),
+        ("DATABASE_URL_FILE", "is empty", &[("DATABASE_URL_FILE", empty)]),
+        ("DATABASE_URL_FILE", "one of them", &[MEMORY, ("DATABASE_URL_FILE", empty)]),
+        ("KAFKA_BOOTSTRAP_SERVERS", "host:port", &[("KAFKA_BOOTSTRAP_SERVERS", "localhost:port")]),
+        ("KAFKA_BOOTSTRAP_SERVERS", "host:port", &[("KAFKA_BOOTSTRAP_SERVERS", "a:9092,,b:9092")]),
+        ("KAFKA_CFG_NO_SUCH_THING", "no property", &[("KAFKA_CFG_NO_SUCH_THING", "hunter2")]),
+        ("KAFKA_CFG_SECURITY_PROTOCOL", "security.protocol", &[("KAFKA_CFG_SECURITY_PROTOCOL", "hunter2")]),
+        ("KAFKA_CFG_SASL_PASSWORD_FILE", "cannot read", &[("KAFKA_CFG_SASL_PASSWORD_FILE", "/nonexistent")]),
+        (
+            "KAFKA_CFG_SASL_PASSWORD_FILE",
+            "one of them",
+            &[("KAFKA_CFG_SASL_PASSWORD", "hunter2"), ("KAFKA_CFG_SASL_PASSWORD_FILE", empty)],
+        ),
+        ("KAFKA_CFG_GROUP_ID", "participant", &[("KAFKA_CFG_GROUP_ID", "mine")]),
+        ("RUST_LOG", "level", &[("RUST_LOG", "info=what=ever")]),
+        ("LOG_FORMAT", "json or pretty", &[("LOG_FORMAT", "xml")]),
+        ("PROBE_LIMIT", "", &[("PROBE_LIMIT", "many")]),
+        ("PROBE_LIMIT", "at least 1", &[("PROBE_LIMIT", "0"), MEMORY, ("HTTP_ADDR", "127.0.0.1:0")]),
+    ];
+    for (variable, fix, variables) in cases {
+        let output = probe(variables).output().unwrap();
+        let line = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{variables:?}: {line}");
+        assert_eq!(line.lines().count(), 1, "{variables:?}: {line}");
+        assert!(line.starts_with(&format!("probe-service: {variable}: ")), "{variables:?}: {line}");
+        assert!(line.contains(fix) && !line.contains("hunter2"), "{variables:?}: {line}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_one_line_and_exit_code_2() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--saga-topic-partitions", "0"], "SAGA_TOPIC_PARTITIONS"),
+        (&["--saga-topic-partitions"], "SAGA_TOPIC_PARTITIONS"),
+        (&["--kafka-cfg", "sasl.password"], "--kafka-cfg"),
+        (&["--kafka-cfg", "no.such.thing=hunter2"], "--kafka-cfg"),
+        (&["--database-pass=hunter2"], "--database-pass"),
+        (&["hunter2"], "--help"),
+        (&["--http-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"], "HTTP_ADDR"),
+    ];
+    for (flags, named) in cases {
+        let output = probe(&[]).args(*flags).output().unwrap();
+        let line = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {line}");
+        assert_eq!(line.lines().count(), 1, "{flags:?}: {line}");
+        assert!(line.contains(named) && !line.contains("hunter2"), "{flags:?}: {line}");
+    }
+}
+
+#[test]
+fn help_lists_every_variable_with_its_default_and_no_value() {
+    let output = probe(&[NO_DATABASE, ("KAFKA_CFG_SASL_PASSWORD", "hunter2")]).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for text in [
+        "[env: KAFKA_BOOTSTRAP_SERVERS]",
+        "[default: localhost:9092]",
+        "KAFKA_CFG_",
+        "[env: DATABASE_URL]",
+        "sqlite://./data/probe.db",
+        "[env: DATABASE_URL_FILE]",
+        "[env: HTTP_ADDR]",
+        "[default: 127.0.0.1:8099]",
+        "[env: SAGA_TOPIC_PARTITIONS]",
+        "[default: 6]",
+        "[env: SAGA_TOPIC_REPLICATION_FACTOR]",
+        "[env: SAGA_INSTANCE_ID]",
+        "[env: RUST_LOG]",
+        "[env: LOG_FORMAT]",
+        "[env: PROBE_LIMIT]",
+        "[default: 3]",
+    ] {
+        assert!(help.contains(text), "{text} is not in {help}");
+    }
+    assert!(!help.contains("hunter2"), "{help}");
+}
+
+#[test]
+fn sigterm_while_the_database_is_away_ends_the_process_promptly_with_exit_code_0() {
+    let probe = Probe::start(&[NO_DATABASE, NO_BROKER]);
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("unavailable"));
+    probe.signal("-TERM");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < Duration::from_secs(5), "{took:?}: {log}");
+}
+
+#[test]
+fn sigterm_while_the_broker_is_away_ends_the_process_promptly_with_exit_code_0() {
+    let probe = Probe::start(&[MEMORY, NO_BROKER]);
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("127.0.0.1:1"));
+    assert_eq!(client::post(probe.addr, "/ask", "application/json", b"").unwrap().status, 202);
+    probe.signal("-INT");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < Duration::from_secs(5), "{took:?}: {log}");
+}
+
+#[test]
+fn empty_variables_count_as_not_set() {
+    let names =
+        ["SAGA_TOPIC_PARTITIONS", "SAGA_TOPIC_REPLICATION_FACTOR", "SAGA_INSTANCE_ID", "RUST_LOG", "LOG_FORMAT"];
+    let mut variables = names.map(|name| (name, "")).to_vec();
+    variables.extend([MEMORY, NO_BROKER, ("KAFKA_CFG_SASL_PASSWORD", ""), ("DATABASE_URL_FILE", "")]);
+    let probe = Probe::start(&variables);
+    probe.signal("-TERM");
+    let (status, log, _) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("partitions: 6"), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let probe = Probe::start(&[MEMORY, NO_BROKER]);
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    let slow = client::open(probe.addr, "GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(client::get(probe.addr, "/livez").unwrap().status, 200);
+    probe.signal("-TERM");
+    eventually(|| client::get(probe.addr, "/livez").is_none(), |gone| *gone);
+    probe.signal("-TERM");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(143), "{log}");
+    assert!(took < Duration::from_secs(2), "{took:?}: {log}");
+    drop(slow);
+}
+
+#[test]
+fn a_request_that_does_not_end_cannot_hold_the_process() {
+    let probe = Probe::start(&[MEMORY, NO_BROKER]);
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    let slow = client::open(probe.addr, "GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(client::get(probe.addr, "/livez").unwrap().status, 200);
+    probe.signal("-TERM");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < Duration::from_secs(10), "{took:?}: {log}");
+    assert!(log.contains("requests did not end in time"), "{log}");
+    drop(slow);
+}
+
+#[test]
+fn an_address_in_use_ends_the_process_with_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for format in ["json", "pretty"] {
+        let output = probe(&[MEMORY, NO_BROKER, ("HTTP_ADDR", &addr), ("LOG_FORMAT", format)]).output().unwrap();
+        let line = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains("HTTP_ADDR: cannot listen"), "{line}");
+    }
+}
+
+#[test]
+fn a_database_that_can_never_work_ends_the_process_with_exit_code_1() {
+    let output =
+        probe(&[("DATABASE_URL", "sqlite:///dev/null/x.db"), NO_BROKER, ("HTTP_ADDR", "127.0.0.1:0")]).output();
+    let output = output.unwrap();
+    let log = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("DATABASE_URL: "), "{log}");
+}
+
+#[test]
+fn kafka_settings_that_can_never_work_end_the_process_with_exit_code_1() {
+    let tls = ("KAFKA_CFG_SSL_CA_LOCATION", "/nonexistent");
+    let variables = [MEMORY, NO_BROKER, ("HTTP_ADDR", "127.0.0.1:0"), ("KAFKA_CFG_SECURITY_PROTOCOL", "ssl"), tls];
+    let output = probe(&variables).output().unwrap();
+    let log = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("KAFKA_CFG_"), "{log}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let file = std::env::temp_dir().join(format!("saga-secret-{}", std::process::id()));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let probe = Probe::start(&[
+        NO_DATABASE,
+        NO_BROKER,
+        ("RUST_LOG", "trace"),
+        ("KAFKA_CFG_SASL_PASSWORD", "hunter2"),
+        ("KAFKA_CFG_SSL_KEY_PASSWORD_FILE", file.to_str().unwrap()),
+    ]);
+    let ready = eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("unavailable"));
+    probe.signal("-TERM");
+    let (_, log, _) = probe.end();
+    assert!(log.contains("configuration") && log.contains("sasl.password"), "{log}");
+    assert!(!log.contains("hunter2") && !ready.contains("hunter2"), "{log}");
+}
