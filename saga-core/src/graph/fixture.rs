@@ -74,10 +74,11 @@ pub(crate) fn inventory() -> Declaration {
 }
 
 pub(crate) fn payment() -> Declaration {
+    let refund = undo("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded");
     let charge = StepSpec {
         success: Some(event("payment.charged")),
         refusal: Some(event("payment.declined")),
-        undo: undo("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded"),
+        undo: refund.map(|refund| UndoSpec { effect: true, ..refund }),
         effect: true,
         ..step("charge", &["inventory.reserved"])
     };

@@ -1,0 +1,105 @@
+//! `saga check`: whether the four participants fit together.
+
+use std::{fmt::Write, process::ExitCode};
+
+use clap::Args;
+use saga_core::graph::{Finding, Rule};
+use serde::Serialize;
+
+use crate::{
+    flow::{FlowError, order_flow},
+    output::{OutputError, print, print_json},
+};
+
+/// Check that the participants fit together; exits with 1 when they do not
+#[derive(Args)]
+pub(crate) struct Check {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckError {
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    rules: Vec<RuleReport>,
+    findings: &'a [Finding],
+}
+
+#[derive(Serialize)]
+struct RuleReport {
+    rule: Rule,
+    promise: &'static str,
+    kept: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<ExitCode, CheckError> {
+        let findings = order_flow()?.check();
+        if self.json {
+            print_json(&Report::of(&findings))?;
+        } else {
+            print(&text(&findings))?;
+        }
+        Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl<'a> Report<'a> {
+    fn of(findings: &'a [Finding]) -> Self {
+        let report = |rule: Rule| RuleReport {
+            rule,
+            promise: rule.promise(),
+            kept: findings.iter().all(|finding| finding.rule != rule),
+        };
+        Self { rules: Rule::ALL.into_iter().map(report).collect(), findings }
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for RuleReport { rule, promise, kept } in Report::of(findings).rules {
+        let mark = if kept { '✓' } else { '✗' };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{mark} {promise}");
+        for finding in findings.iter().filter(|finding| finding.rule == rule) {
+            let _ = writeln!(text, "    {}: {}", finding.participant, finding.message);
+        }
+    }
+    let count = match findings.len() {
+        0 => "no findings".to_owned(),
+        1 => "1 finding".to_owned(),
+        n => format!("{n} findings"),
+    };
+    text + &format!("{} rules checked, {count}\n", Rule::ALL.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_stands_below_the_rule_that_it_breaks() {
+        let finding = Finding {
+            rule: Rule::WaitsHaveDeadlines,
+            participant: "order",
+            step: Some("register"),
+            event: None,
+            message: "add .deadline(..)".to_owned(),
+        };
+        let text = text(&[finding]);
+        assert!(
+            text.contains("✗ every participant that waits has a deadline\n    order: add .deadline(..)\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches('✓').count(), Rule::ALL.len() - 1);
+        assert!(text.ends_with("13 rules checked, 1 finding\n"));
+    }
+}

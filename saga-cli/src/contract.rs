@@ -1,0 +1,71 @@
+//! An event's contract: the JSON Schema of its data, as consumers in any language get it.
+
+use saga_core::{event::EventType, graph::EventKey};
+use serde_json::{Value, json};
+
+/// The schema document of an event. Its `$id` is what `ce_dataschema` says.
+pub(crate) fn schema_of(event: EventType) -> Value {
+    let mut schema = (event.schema)().to_value();
+    if let Value::Object(fields) = &mut schema {
+        fields.insert("$id".to_owned(), json!(format!("/schemas/{}", EventKey::from(event))));
+    }
+    // The order of keys must not depend on which features other crates ask of serde_json.
+    schema.sort_all_objects();
+    schema
+}
+
+/// What is wrong with the data, a line per field; nothing when it fits.
+pub(crate) fn faults(event: EventType, data: &Value) -> Result<Vec<String>, ContractError> {
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&schema_of(event))
+        .map_err(|error| ContractError(format!("the schema of {} cannot be used: {error}", event.name)))?;
+    let fault = |error: jsonschema::ValidationError<'_>| match field(error.instance_path().as_str()) {
+        field if field.is_empty() => error.to_string(),
+        field => format!("{field}: {error}"),
+    };
+    Ok(validator.iter_errors(data).map(fault).collect())
+}
+
+/// A schema that is none: a defect of the event's type.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ContractError(String);
+
+/// `items[0].quantity` for `/items/0/quantity`.
+fn field(pointer: &str) -> String {
+    let mut field = String::new();
+    for part in pointer.split('/').filter(|part| !part.is_empty()) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            field.push_str(&format!("[{part}]"));
+        } else {
+            field.push_str(if field.is_empty() { "" } else { "." });
+            field.push_str(&part);
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use order_flow_events::OrderCreated;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_says_what_it_is_the_schema_of() {
+        assert_eq!(schema_of(EventType::of::<OrderCreated>())["$id"], "/schemas/order.created/1");
+    }
+
+    #[test]
+    fn a_fault_names_its_field() {
+        let data = json!({"order_id": "no", "items": [{"sku": "SKU-1", "quantity": 0, "unit_price_cents": 1}]});
+        let faults = faults(EventType::of::<OrderCreated>(), &data).unwrap();
+        let about = |text: &str| faults.iter().any(|fault| fault.contains(text));
+        assert!(
+            about("order_id: ") && about("items[0].quantity: ") && about("\"currency\" is a required"),
+            "{faults:?}"
+        );
+    }
+}

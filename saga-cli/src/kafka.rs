@@ -1,0 +1,74 @@
+//! How to reach the broker: the flags and variables that every command with a broker has.
+
+use std::{env, fs, io};
+
+use clap::Args;
+use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, property_name};
+
+const DEFAULT_SERVERS: &str = "localhost:9092";
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Where the broker is, and any librdkafka property.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Kafka")]
+pub(crate) struct KafkaArgs {
+    /// The Kafka brokers to ask first
+    #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
+    #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS)]
+    bootstrap_servers: String,
+    /// A librdkafka property, as often as needed; KAFKA_CFG_<PROPERTY> does the same (KAFKA_CFG_SECURITY_PROTOCOL is
+    /// security.protocol), and KAFKA_CFG_<PROPERTY>_FILE names a file with the value
+    #[arg(long, value_name = "PROPERTY=VALUE")]
+    kafka_cfg: Vec<String>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KafkaArgsError {
+    /// Not a property, or not a value that it can have.
+    #[error(transparent)]
+    Property(#[from] KafkaError),
+    #[error("{variable}: cannot read {path}")]
+    File {
+        variable: String,
+        path: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("--kafka-cfg {0}: write property=value, such as security.protocol=ssl")]
+    Flag(String),
+}
+
+impl KafkaArgs {
+    /// The configuration of a client. A flag wins over a variable.
+    pub(crate) fn config(&self) -> Result<KafkaConfig, KafkaArgsError> {
+        // A variable that is set to nothing counts as not set.
+        let servers = if self.bootstrap_servers.is_empty() { DEFAULT_SERVERS } else { &self.bootstrap_servers };
+        let variables = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, value)| name.starts_with(PROPERTY_PREFIX) && !value.is_empty())
+            .map(from_file)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut config = KafkaConfig::new(servers).with_client_id("saga-cli").with_variables(variables)?;
+        for flag in &self.kafka_cfg {
+            let (property, value) = flag.split_once('=').ok_or_else(|| KafkaArgsError::Flag(flag.clone()))?;
+            config = config.with_property(property.trim(), value)?;
+        }
+        Ok(config)
+    }
+}
+
+/// Replaces a variable that names a file by one that has the file's value.
+fn from_file((name, value): (String, String)) -> Result<(String, String), KafkaArgsError> {
+    match name.strip_suffix(FILE_SUFFIX) {
+        Some(plain) if property_name(&name).is_none() => {
+            let text = fs::read_to_string(&value).map_err(|cause| KafkaArgsError::File {
+                variable: name.clone(),
+                path: value.clone(),
+                cause,
+            })?;
+            Ok((plain.to_owned(), text.trim_end_matches(['\n', '\r']).to_owned()))
+        }
+        _ => Ok((name, value)),
+    }
+}

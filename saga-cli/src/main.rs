@@ -1,0 +1,61 @@
+//! `saga`: the command line of the order flow. Results go to standard output, messages to standard error.
+
+mod commands;
+mod contract;
+mod flow;
+mod kafka;
+mod output;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{check, graph, produce, schemas};
+
+/// Checks and draws the order flow, writes its schemas, and publishes its events.
+#[derive(Parser)]
+#[command(name = "saga", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Graph(graph::Graph),
+    Check(check::Check),
+    Schemas(schemas::Schemas),
+    Produce(produce::Produce),
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        Ok(match self {
+            Self::Graph(command) => command.run()?,
+            Self::Check(command) => command.run()?,
+            Self::Schemas(command) => command.run()?,
+            Self::Produce(command) => command.run()?,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(code) => code,
+        // Whoever reads the results has read enough, as in `saga graph | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed too.
+            let _ = writeln!(io::stderr(), "saga: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_pipe))
+}
