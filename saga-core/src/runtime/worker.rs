@@ -164,13 +164,18 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     fn wake_in(&self, drain_until: Option<Timestamp>) -> std::time::Duration {
         let now = self.shared.clock.now();
-        let next = [Some(self.claim_at), Some(self.fire_at), drain_until].into_iter().flatten().min().unwrap_or(now);
-        let wait = std::time::Duration::try_from(next.duration_since(now)).unwrap_or_default();
+        let longest = self.shared.options.look_every;
         if self.slot.is_some() {
-            // The slot's end wakes the loop; only its own turn is needed meanwhile.
-            return self.shared.options.look_every;
+            // The slot's end wakes the loop before anything that waits for the slot.
+            return longest;
         }
-        wait.min(self.shared.options.look_every)
+        let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
+        let next = match drain_until {
+            Some(until) => until,
+            None => fire_at.map_or(self.claim_at, |fire_at| fire_at.min(self.claim_at)),
+        };
+        let wait = std::time::Duration::try_from(next.duration_since(now)).unwrap_or_default();
+        wait.clamp(std::time::Duration::from_millis(1), longest)
     }
 
     /// Starts the next use of the transaction slot, when it is free.
