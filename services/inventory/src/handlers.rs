@@ -73,3 +73,6 @@ pub(crate) async fn release(cx: &mut Cx<'_, Db>, undone: Vec<ItemsBack>) -> Resu
 fn skus<'a>(skus: impl IntoIterator<Item = &'a str>) -> Rows {
     skus.into_iter().map(|sku| params![sku]).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,3 +59,6 @@ async fn show(State(db): State<Db>, Path(sku): Path<String>) -> Result<Json<Stoc
     let row = db.query_opt(SELECT_STOCK, params![&sku]).await?.ok_or_else(never_set)?;
     Stock::read(sku, &row)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The rules of an order: what its status allows, what a request must say, and how its history is kept.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use order_flow_events::{Address, Item, OrderCreated, total_of};
@@ -84,13 +84,16 @@ pub(crate) struct Entry {
     at: String,
 }
 
-/// The line that says that the event was seen or published.
-pub(crate) fn entry<E: Event>(at: Timestamp) -> String {
-    entry_named(E::NAME, at)
+#[cfg(test)]
+impl Entry {
+    pub(crate) fn event(&self) -> &str {
+        &self.event
+    }
 }
 
-pub(crate) fn entry_named(event: &str, at: impl fmt::Display) -> String {
-    format!("{event} {at}\n")
+/// The line that says that the event was seen or published.
+pub(crate) fn entry<E: Event>(at: Timestamp) -> String {
+    format!("{} {at}\n", E::NAME)
 }
 
 /// Reads a history back.

@@ -108,3 +108,6 @@ pub(crate) async fn expire(
     };
     Ok(sagas.into_iter().map(outcome).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,3 +179,6 @@ fn unknown_order() -> Problem {
 fn read_status(text: &str) -> Result<Status, Problem> {
     text.parse().map_err(|e: String| Problem::internal(&e))
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ impl Service for Order {
     const NAME: &'static str = "order";
     const HTTP_ADDR: &'static str = "127.0.0.1:8081";
     const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    const KNOWN_EVENTS: &'static [&'static str] = order_flow_events::NAMES;
     type Args = OrderArgs;
 
     fn build(args: &OrderArgs, deps: &Deps) -> Result<Parts, ServiceError> {

@@ -53,3 +53,6 @@ pub(crate) async fn refund(cx: &mut Cx<'_, Db>, undone: Vec<MoneyBack>) -> Resul
     cx.tx().execute_rows(REFUND, &orders, params![]).await?;
     Ok(refunded)
 }
+
+#[cfg(test)]
+mod tests;

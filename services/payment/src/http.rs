@@ -43,3 +43,6 @@ async fn statement(
     let statement = gateway.statement(order_id).await?;
     statement.map(Json).ok_or_else(|| Problem::not_found("the gateway never heard of this order"))
 }
+
+#[cfg(test)]
+mod tests;

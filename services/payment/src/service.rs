@@ -15,6 +15,7 @@ impl Service for Payment {
     const NAME: &'static str = "payment";
     const HTTP_ADDR: &'static str = "127.0.0.1:8083";
     const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    const KNOWN_EVENTS: &'static [&'static str] = order_flow_events::NAMES;
     type Args = NoArgs;
 
     fn build(_: &NoArgs, deps: &Deps) -> Result<Parts, ServiceError> {

@@ -40,3 +40,6 @@ pub(crate) async fn cancel(
     cx.tx().execute_rows(CANCEL, &orders, params![]).await?;
     Ok(requests.into_iter().map(Into::into).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,3 +25,6 @@ async fn show(State(db): State<Db>, Path(order_id): Path<Uuid>) -> Result<Json<S
     let row = row.ok_or_else(|| Problem::not_found("there is no shipment for this order"))?;
     Ok(Json(Shipment { order_id, status: row.get("status")?, tracking_number: row.get("tracking_number")? }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ impl Service for Shipping {
     const NAME: &'static str = "shipping";
     const HTTP_ADDR: &'static str = "127.0.0.1:8084";
     const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    const KNOWN_EVENTS: &'static [&'static str] = order_flow_events::NAMES;
     type Args = NoArgs;
 
     fn build(_: &NoArgs, deps: &Deps) -> Result<Parts, ServiceError> {

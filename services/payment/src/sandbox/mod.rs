@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use saga_core::store::StoreError;
-use saga_store::{DatabaseUrl, Db, Misconfigured, Row, Rows, Tx, params};
+use saga_store::{DatabaseUrl, Db, Migration, Misconfigured, Row, Rows, Tx, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -69,14 +69,21 @@ pub struct Statement {
 }
 
 impl SandboxGateway {
+    /// The tables of its ledger.
+    pub const LEDGER: &[Migration] = MIGRATIONS;
+
+    /// A gateway on this database, which was opened with [`SandboxGateway::LEDGER`].
+    pub fn new(db: Db) -> Self {
+        Self { db, waiting: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
+    }
+
     /// A gateway whose ledger lies beside payment's database: in the schema `sandbox_gateway` of the same PostgreSQL
     /// database, or in a SQLite file of its own. Prepare [`SandboxGateway::database`] before the first call.
     ///
     /// # Errors
     /// When the database's settings can never work.
     pub fn beside(payments: &DatabaseUrl) -> Result<Self, Misconfigured> {
-        let db = Db::open(ledger_url(payments)?, NAME, MIGRATIONS)?;
-        Ok(Self { db, waiting: Mutex::default(), turn: tokio::sync::Mutex::new(()) })
+        Ok(Self::new(Db::open(ledger_url(payments)?, NAME, Self::LEDGER)?))
     }
 
     /// The ledger's database.
@@ -109,14 +116,20 @@ impl SandboxGateway {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { request, answer });
         let turn = std::pin::pin!(self.turn.lock());
         // The answer is looked at first: who has one needs no turn.
-        if let Either::Right((_turn, _)) = select(&mut answered, turn).await {
-            let mut waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            // Who hung up wants nothing any more.
-            waiting.retain(|w| !w.answer.is_closed());
-            self.settle(waiting).await;
-        }
+        let answer = match select(&mut answered, turn).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((_turn, _)) => {
+                // Calls that were made at the same moment get the chance to join.
+                tokio::task::yield_now().await;
+                let mut waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+                // Who hung up wants nothing any more.
+                waiting.retain(|w| !w.answer.is_closed());
+                self.settle(waiting).await;
+                answered.await
+            }
+        };
         // Gone without an answer: the caller that was writing for this one hung up in the middle.
-        answered.await.unwrap_or_else(|_| Err(GatewayError::Transient("the call was cut off".to_owned())))
+        answer.unwrap_or_else(|_| Err(GatewayError::Transient("the call was cut off".to_owned())))
     }
 
     async fn settle(&self, waiting: Vec<Waiting>) {
@@ -193,3 +206,6 @@ fn ledger_url(payments: &DatabaseUrl) -> Result<DatabaseUrl, Misconfigured> {
     let beside = format!("sqlite://{}", path.with_extension(extension).display());
     beside.parse().map_err(|e| Misconfigured(format!("the sandbox gateway's ledger: {e}")))
 }
+
+#[cfg(test)]
+mod tests;

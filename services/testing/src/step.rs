@@ -1,0 +1,33 @@
+//! A handler in a transaction of its own, as the runtime would run it.
+
+use jiff::Timestamp;
+use saga_core::{
+    StepError,
+    handler::Cx,
+    store::{Changes, Store},
+};
+use saga_store::Db;
+
+/// A moment, in seconds.
+///
+/// # Panics
+/// When it is out of range.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Runs a handler on these events at this moment, and commits.
+///
+/// # Panics
+/// When the handler or the database fails.
+pub async fn in_step<T, O>(
+    db: &Db,
+    now: Timestamp,
+    handler: impl AsyncFn(&mut Cx<'_, Db>, Vec<T>) -> Result<Vec<O>, StepError>,
+    events: impl IntoIterator<Item = T>,
+) -> Vec<O> {
+    let mut tx = db.begin_plain().await.unwrap();
+    let ends = handler(&mut Cx::new(&mut tx, now), events.into_iter().collect()).await.unwrap();
+    db.commit(tx, Changes::default()).await.unwrap();
+    ends
+}
