@@ -80,7 +80,7 @@ impl<S: Service> Bound<S> {
     /// See [`run()`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
         // Several services may share a process and its log.
-        let span = tracing::info_span!("service", name = S::NAME);
+        let span = tracing::info_span!("saga", service = S::NAME);
         self.live(stop, span.clone()).instrument(span).await
     }
 

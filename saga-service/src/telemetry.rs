@@ -18,6 +18,10 @@ pub struct LogConfig {
 pub struct Filter(String);
 
 impl Filter {
+    /// What is worth an operator's attention. A broker that is away is told once, by readiness and in one line; what the
+    /// Kafka client says about each attempt is for looking closer.
+    pub const DEFAULT: &str = "info,librdkafka=warn,saga_kafka::producer=warn";
+
     /// Checks the text.
     ///
     /// # Errors

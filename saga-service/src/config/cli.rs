@@ -1,6 +1,6 @@
 //! Flags and variables: one list, from which `--help` and the checks are made.
 
-use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use saga_kafka::KafkaConfig;
@@ -16,7 +16,7 @@ use crate::{
     telemetry::{Filter, LogConfig, LogFormat},
 };
 
-/// Settings as written. An empty variable counts as one that is not set.
+// Settings as written. An empty variable counts as one that is not set. (A doc comment would become the help's title.)
 #[derive(Args)]
 struct Settings {
     /// The Kafka brokers to ask first
@@ -33,7 +33,7 @@ struct Settings {
     database_url: Option<String>,
     /// A file that holds the database URL
     #[arg(long, env = "DATABASE_URL_FILE", hide_env_values = true, value_name = "PATH")]
-    database_url_file: Option<PathBuf>,
+    database_url_file: Option<String>,
     /// Where to listen for HTTP
     #[arg(long, env = "HTTP_ADDR", hide_env_values = true, value_name = "ADDR:PORT")]
     http_addr: String,
@@ -51,7 +51,7 @@ struct Settings {
     saga_instance_id: Option<Maybe<String>>,
     /// What to log: a level, or levels by target, such as info,saga_core=debug
     #[arg(long, env = "RUST_LOG", hide_env_values = true, value_name = "FILTER")]
-    #[arg(default_value = "info", value_parser = or("info", Filter::parse))]
+    #[arg(default_value = Filter::DEFAULT, value_parser = or(Filter::DEFAULT, Filter::parse))]
     rust_log: Filter,
     /// How to log, json or pretty [default: pretty on a terminal, json elsewhere]
     #[arg(long, env = "LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
@@ -79,13 +79,12 @@ pub fn command<S: Service>() -> Command {
         .version(env!("CARGO_PKG_VERSION"));
     let command = Settings::augment_args(command);
     let http_addr = or(S::HTTP_ADDR, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
-    let command = command.mut_arg("http_addr", |arg| arg.default_value(S::HTTP_ADDR).value_parser(http_addr)).mut_arg(
-        "database_url",
-        |arg| {
+    let command = command
+        .mut_arg("http_addr", |arg| arg.required(false).default_value(S::HTTP_ADDR).value_parser(http_addr))
+        .mut_arg("database_url", |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             arg.help(format!("{help} [default: {}]", default_database(S::NAME)))
-        },
-    );
+        });
     S::Args::augment_args(command)
 }
 
@@ -131,7 +130,7 @@ fn default_database(name: &str) -> String {
 /// The URL or the file that holds it, the flag before the variable.
 fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result<DatabaseUrl, ConfigError> {
     let given = settings.database_url.as_deref().filter(|url| !url.is_empty());
-    let file = settings.database_url_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let file = settings.database_url_file.as_deref().filter(|path| !path.is_empty());
     let by_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
     let (variable, text) = match (given, file) {
         (Some(_), Some(_)) if by_flag("database_url") == by_flag("database_url_file") => {
@@ -139,7 +138,7 @@ fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result
         }
         (Some(url), None) => ("DATABASE_URL", url.to_owned()),
         (Some(url), Some(_)) if by_flag("database_url") => ("DATABASE_URL", url.to_owned()),
-        (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", path)?),
+        (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", Path::new(path))?),
         (None, None) => ("DATABASE_URL", default_database(name)),
     };
     text.parse().map_err(|error| ConfigError::of(variable, error))

@@ -55,9 +55,11 @@ impl Stop {
         let arg = command.get_arguments().find(|arg| arg.to_string() == named);
         let message = match error.kind() {
             ErrorKind::UnknownArgument => {
-                // The text after `=` may be a secret.
-                let flag = named.split('=').next().unwrap_or_default();
-                return Self::Wrong(ConfigError::line(&format!("there is no flag {flag}; see --help")));
+                // What is no flag, or stands after `=`, may be a secret.
+                let flag = named.split('=').next().filter(|flag| flag.starts_with("--"));
+                let flag =
+                    flag.map_or_else(|| "only flags are taken".to_owned(), |flag| format!("there is no flag {flag}"));
+                return Self::Wrong(ConfigError::line(&format!("{flag}; see --help")));
             }
             ErrorKind::InvalidValue => match arg.map(possible).filter(|values| !values.is_empty()) {
                 Some(values) => format!("must be one of {}", values.join(", ")),
