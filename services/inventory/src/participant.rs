@@ -28,3 +28,6 @@ impl From<ItemsBack> for InventoryReleased {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,14 @@ use axum::{
 };
 use jiff::Timestamp;
 use order_flow_events::{OrderCancellationRequested, OrderCreated, Reason};
-use saga_core::{SagaId, clock::Clock, envelope::TraceContext, runtime::Outbox, store::OutboxRow, transport::Producer};
+use saga_core::{
+    SagaId,
+    clock::Clock,
+    envelope::{TraceContext, header},
+    runtime::Outbox,
+    store::OutboxRow,
+    transport::Producer,
+};
 use saga_service::{Json, Path, Problem, Trace};
 use saga_store::{Db, Rows, Tx, params};
 use serde::Serialize;
@@ -65,7 +72,7 @@ async fn create<P: Producer, C: Clock>(
             {
                 return Ok::<_, Problem>((tx, Some(earlier), Vec::new()));
             }
-            insert(&tx, &order, &row, &trace).await?;
+            insert(&tx, &order, &row).await?;
             Ok((tx, None, vec![row.clone()]))
         })
         .await?;
@@ -100,9 +107,12 @@ async fn take_key(tx: &Tx, key: &str, fingerprint: Uuid, order_id: Uuid) -> Resu
     Ok(Some(row.get("order_id")?))
 }
 
-async fn insert(tx: &Tx, order: &OrderCreated, row: &OutboxRow, trace: &TraceContext) -> Result<(), Problem> {
-    let (traceparent, tracestate) = (trace.traceparent.clone(), trace.tracestate.clone());
-    let history = entry::<OrderCreated>(row.created_at);
+/// The trace is the event's, which may have begun with it.
+async fn insert(tx: &Tx, order: &OrderCreated, event: &OutboxRow) -> Result<(), Problem> {
+    let header = |name| event.record.headers.iter().find(|h| h.is(name)).and_then(|h| h.value.clone());
+    let text = |name| header(name).and_then(|value| String::from_utf8(value).ok());
+    let (traceparent, tracestate) = (text(header::TRACEPARENT), text(header::TRACESTATE));
+    let history = entry::<OrderCreated>(event.created_at);
     let OrderCreated { order_id, customer_id, total_cents, currency, .. } = order;
     let order = params![*order_id, *customer_id, *total_cents, currency, traceparent, tracestate, history];
     tx.execute(CREATE, order).await?;

@@ -48,3 +48,6 @@ impl NothingHeld {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

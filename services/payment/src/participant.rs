@@ -60,3 +60,6 @@ impl From<MoneyBack> for PaymentRefunded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

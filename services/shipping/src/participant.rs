@@ -9,3 +9,6 @@ use crate::handlers::{cancel, schedule};
 pub fn participant() -> Participant<Db> {
     Participant::named("shipping").step(Step::on(schedule).undone_by(cancel))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// # Panics
 /// When a database cannot be had, or the test fails.
 pub async fn on_each_database(migrations: &'static [Migration], test: impl AsyncFn(Db)) {
-    test(Db::connect("sqlite::memory:".parse().unwrap(), "test", migrations).await.unwrap()).await;
+    test(in_memory(migrations).await).await;
     let Ok(url) = std::env::var("TEST_DATABASE_URL") else {
         let must = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|v| v == "1");
         assert!(!must, "SAGA_REQUIRE_LIVE=1 needs a PostgreSQL: set TEST_DATABASE_URL");
@@ -23,4 +23,12 @@ pub async fn on_each_database(migrations: &'static [Migration], test: impl Async
     let tx = db.begin_plain().await.unwrap();
     tx.postgres().unwrap().batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
     db.commit(tx, Changes::default()).await.unwrap();
+}
+
+/// A SQLite database in memory, for tests in virtual time: PostgreSQL does not live in it.
+///
+/// # Panics
+/// When it cannot be had.
+pub async fn in_memory(migrations: &'static [Migration]) -> Db {
+    Db::connect("sqlite::memory:".parse().unwrap(), "test", migrations).await.unwrap()
 }

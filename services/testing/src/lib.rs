@@ -9,7 +9,7 @@ mod http;
 mod orders;
 mod step;
 
-pub use databases::on_each_database;
+pub use databases::{in_memory, on_each_database};
 pub use http::{Answer, call};
 pub use orders::{address, item, order};
 pub use step::{at, in_step};
