@@ -1,15 +1,7 @@
 //! The shell that every participant's binary shares: configuration, start-up, HTTP, health, metrics, logging, shutdown.
 //!
-//! A service says what it is with [`Service`]; its `main` is one line:
-//!
-//! ```ignore
-//! fn main() -> std::process::ExitCode {
-//!     saga_service::main::<inventory_service::Inventory>()
-//! }
-//! ```
-//!
-//! [`run()`] is the same without a process around it: no environment, no signals, no exit. Several services can run in one
-//! process that way.
+//! A service says what it is with [`Service`]; its binary's `main` is a call of [`main`]. [`run()`] is the same without a
+//! process around it: no environment, no signals, no exit. Several services can run in one process that way.
 
 pub mod config;
 mod entry;

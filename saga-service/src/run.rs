@@ -108,25 +108,7 @@ impl<S: Service> Bound<S> {
             let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };
             Worker::start(S::NAME, move || Runtime::new(participant, handle, options), consumer, span)
         };
-        let mut stop = std::pin::pin!(stop);
-        let started = tokio::select! {
-            started = start => started.map(Some),
-            () = &mut stop => Ok(None),
-        };
-        let (worker, mut result) = match started {
-            Ok(worker) => (worker, Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        let worker = match worker {
-            Some(mut worker) => tokio::select! {
-                ended = worker.ended() => {
-                    result = ended;
-                    None
-                }
-                () = &mut stop => Some(worker),
-            },
-            None => None,
-        };
+        let (worker, result) = until_over(start, stop).await;
 
         health.set_waiting("shutdown", Some("stopping".to_owned()));
         web.stop().await;
@@ -138,5 +120,25 @@ impl<S: Service> Bound<S> {
         }
         tracing::info!("stopped");
         result
+    }
+}
+
+/// Starts the runtime and lets it run until it is told to stop, or until something fails. What is still running is handed
+/// back with the reason.
+async fn until_over(
+    start: impl Future<Output = Result<Worker, ServiceError>>,
+    stop: impl Future<Output = ()>,
+) -> (Option<Worker>, Result<(), ServiceError>) {
+    let mut stop = std::pin::pin!(stop);
+    let started = tokio::select! {
+        started = start => started,
+        () = &mut stop => return (None, Ok(())),
+    };
+    match started {
+        Ok(mut worker) => tokio::select! {
+            ended = worker.ended() => (None, ended),
+            () = &mut stop => (Some(worker), Ok(())),
+        },
+        Err(error) => (None, Err(error)),
     }
 }

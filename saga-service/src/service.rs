@@ -32,6 +32,12 @@ pub type Outbox = runtime::Outbox<Db, KafkaProducer, SystemClock>;
 ///         Ok(Parts::new(Participant::named("inventory")))
 ///     }
 /// }
+///
+/// # mod binary { use super::Inventory;
+/// fn main() -> std::process::ExitCode {
+///     saga_service::main::<Inventory>()
+/// }
+/// # }
 /// ```
 pub trait Service: Sized + Send + 'static {
     /// The participant's name: its consumer group, its schema, the stem of its dead-letter topic.

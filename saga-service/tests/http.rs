@@ -1,4 +1,5 @@
 //! A running service as its callers see it: readiness, problem documents, a stop in good order.
+#![allow(clippy::unwrap_used, reason = "a test that fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A service as a process: its settings, its one line about a wrong one, its signals and its exit code.
+#![allow(clippy::unwrap_used, reason = "a test that fails")]
 #![cfg(unix)]
 
 mod common;
@@ -13,9 +14,11 @@ use std::{
 
 use common::{client, eventually};
 
-const NO_BROKER: (&str, &str) = ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
-const NO_DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
-const MEMORY: (&str, &str) = ("DATABASE_URL", "sqlite::memory:");
+type Variable = (&'static str, &'static str);
+
+const NO_BROKER: Variable = ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+const NO_DATABASE: Variable = ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
+const MEMORY: Variable = ("DATABASE_URL", "sqlite::memory:");
 
 /// The example that is built beside the tests.
 fn probe(variables: &[(&str, &str)]) -> Command {
@@ -78,8 +81,8 @@ fn said(output: &Output) -> String {
 fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
     let empty = std::env::temp_dir().join(format!("saga-empty-{}", std::process::id()));
     std::fs::write(&empty, "\n").unwrap();
-    let empty = empty.to_str().unwrap();
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    let empty: &'static str = empty.to_str().unwrap().to_owned().leak();
+    let cases: &[(&str, &str, &[Variable])] = &[
         ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "0")]),
         ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "-1")]),
         ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "six")]),

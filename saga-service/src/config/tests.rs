@@ -1,1 +1,86 @@
-//! Every setting that can be wrong, and what is said about it.
+//! Where a setting comes from, and that none is shown which is a secret.
+
+use std::ffi::OsString;
+
+use saga_store::Migration;
+
+use super::*;
+use crate::{Deps, NoArgs, Parts, Service, ServiceError};
+
+struct Stock;
+
+impl Service for Stock {
+    const NAME: &'static str = "stock";
+    const HTTP_ADDR: &'static str = "127.0.0.1:8099";
+    const MIGRATIONS: &'static [Migration] = &[];
+    type Args = NoArgs;
+
+    fn build(_: &NoArgs, _: &Deps) -> Result<Parts, ServiceError> {
+        Ok(Parts::new(saga_core::Participant::named("stock")))
+    }
+}
+
+fn parsed(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config<NoArgs>, String> {
+    let flags = ["stock-service"].iter().chain(flags).map(OsString::from);
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+    match parse::<Stock>(flags, variables) {
+        Ok(parsed) => Ok(parsed.config),
+        Err(stop) => Err(format!("{stop:?}")),
+    }
+}
+
+#[test]
+fn everything_has_a_default() {
+    let config = parsed(&[], &[]).unwrap();
+    assert_eq!(config.http_addr.to_string(), "127.0.0.1:8099");
+    assert_eq!(config.database_url.to_string(), "sqlite://./data/stock.db");
+    assert_eq!(config.kafka.bootstrap_servers(), "localhost:9092");
+    assert_eq!(config.topics, TopicConfig { partitions: 6, replication_factor: None });
+}
+
+#[test]
+fn flags_win_over_variables() {
+    let flags = ["--kafka-cfg", "session.timeout.ms=7000", "--kafka-cfg=sasl.password=a=b"];
+    let config = parsed(&flags, &[("KAFKA_CFG_SESSION_TIMEOUT_MS", "8000"), ("KAFKA_CFG_CLIENT_RACK", "r1")]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("7000") && shown.contains("r1") && !shown.contains("8000"), "{shown}");
+}
+
+#[test]
+fn a_secret_from_a_file_loses_its_line_end_and_is_not_shown() {
+    let path = std::env::temp_dir().join(format!("saga-service-url-{}", std::process::id()));
+    std::fs::write(&path, "postgres://app:hunter2@db:5432/app\r\n").unwrap();
+    let path = path.to_str().unwrap();
+    let config = parsed(&["--database-url-file", path], &[]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("db:5432") && !shown.contains("hunter2"), "{shown}");
+    let both = parsed(&["--database-url-file", path, "--database-url", "sqlite://x.db"], &[]).unwrap_err();
+    assert!(both.contains("DATABASE_URL_FILE: DATABASE_URL is set too"), "{both}");
+}
+
+#[test]
+fn what_is_asked_for_is_no_error() {
+    assert!(parsed(&["--help"], &[]).unwrap_err().starts_with("Asked"));
+    assert!(parsed(&["--version"], &[]).unwrap_err().starts_with("Asked"));
+}
+
+#[test]
+fn brokers_are_hosts_with_or_without_a_port() {
+    for good in ["localhost", "localhost:9092", "a:1, b:2", "[::1]:9092", "SASL_SSL://broker.example:9093"] {
+        assert!(kafka::bootstrap_servers(good).is_ok(), "{good}");
+    }
+    for bad in ["", " ", ",", "a:9092,", "a:0", "a:70000", ":9092", "a:port", "a b:9092"] {
+        assert!(kafka::bootstrap_servers(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_http_address_is_an_address_or_a_name_and_a_port() {
+    for good in ["127.0.0.1:8081", "0.0.0.0:0", "[::]:8081", "localhost:8081", "order.internal:80"] {
+        assert!(good.parse::<HttpAddr>().is_ok(), "{good}");
+    }
+    for bad in ["", "8081", ":8081", "127.0.0.1", "localhost:http", "localhost:99999", "http://localhost:8081", "a b:1"]
+    {
+        assert!(bad.parse::<HttpAddr>().is_err(), "{bad}");
+    }
+}
