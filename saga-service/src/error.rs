@@ -48,10 +48,10 @@ impl ServiceError {
         Self::Config { variable: variable.into(), message: message.into() }
     }
 
-    /// The process' exit code: 2 when the configuration is to blame by itself, 1 otherwise.
+    /// The process' exit code: 2 when the settings are wrong whatever they meet, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config { .. } => 2,
+            Self::Config { .. } | Self::Kafka(_) => 2,
             _ => 1,
         }
     }

@@ -110,7 +110,7 @@ impl<S: Service> Bound<S> {
         };
         let (worker, result) = until_over(start, stop).await;
 
-        health.set_waiting("shutdown", Some("stopping".to_owned()));
+        status.stopping();
         web.stop().await;
         if let Some(worker) = worker {
             worker.stop().await;

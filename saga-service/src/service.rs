@@ -15,7 +15,7 @@ pub type Outbox = runtime::Outbox<Db, KafkaProducer, SystemClock>;
 
 /// One participant as a service of its own.
 ///
-/// ```
+/// ```no_run
 /// use saga_core::Participant;
 /// use saga_service::{Deps, NoArgs, Parts, Service, ServiceError};
 /// use saga_store::Migration;
@@ -33,11 +33,9 @@ pub type Outbox = runtime::Outbox<Db, KafkaProducer, SystemClock>;
 ///     }
 /// }
 ///
-/// # mod binary { use super::Inventory;
 /// fn main() -> std::process::ExitCode {
 ///     saga_service::main::<Inventory>()
 /// }
-/// # }
 /// ```
 pub trait Service: Sized + Send + 'static {
     /// The participant's name: its consumer group, its schema, the stem of its dead-letter topic.

@@ -30,11 +30,12 @@ pub(crate) struct Status {
     reached: Arc<Reached>,
 }
 
-/// How far the start has come.
+/// How far the service has come.
 #[derive(Default)]
 struct Reached {
     prepared: AtomicBool,
     connected: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl Status {
@@ -52,6 +53,11 @@ impl Status {
         self.reached.connected.store(true, Ordering::Release);
     }
 
+    /// Nobody should send anything new.
+    pub(crate) fn stopping(&self) {
+        self.reached.stopping.store(true, Ordering::Release);
+    }
+
     fn is_prepared(&self) -> bool {
         self.reached.prepared.load(Ordering::Acquire)
     }
@@ -59,17 +65,20 @@ impl Status {
     /// Everything that keeps the service from being ready.
     fn waiting_for(&self) -> Vec<String> {
         let mut waiting = self.health.waiting_for();
-        let mut not_yet = |what: &[&str]| {
-            let said = waiting.iter().any(|why| what.iter().any(|what| why.starts_with(what)));
+        let mut unless_said = |what: &[&str], why: &str| {
+            let said = waiting.iter().any(|said| what.iter().any(|what| said.starts_with(what)));
             if !said {
-                waiting.push(format!("{}: not connected yet", what[0]));
+                waiting.push(format!("{}: {why}", what[0]));
             }
         };
         if !self.is_prepared() {
-            not_yet(&["database"]);
+            unless_said(&["database"], "not connected yet");
         }
         if !self.reached.connected.load(Ordering::Acquire) {
-            not_yet(&["broker", "topics"]);
+            unless_said(&["broker", "topics"], "not connected yet");
+        }
+        if self.reached.stopping.load(Ordering::Acquire) {
+            unless_said(&["shutdown"], "stopping");
         }
         waiting
     }

@@ -75,7 +75,7 @@ async fn readiness_names_everything_that_is_waited_for() {
     shell.status.connected();
     let (status, _, body) = shell.get("/readyz").await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"ready":true,"waiting_for":[]}"#));
-    shell.health.set_waiting("shutdown", Some("stopping".into()));
+    shell.status.stopping();
     let (status, _, body) = shell.get("/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body, r#"{"ready":false,"waiting_for":["shutdown: stopping"]}"#);
