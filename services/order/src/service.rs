@@ -15,7 +15,7 @@ pub struct Order;
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct OrderArgs {
     /// How long an order may take before it is undone, for example 5m, 90s or 2s
-    #[arg(long, env = "SAGA_DEADLINE", default_value = "5m", hide_env_values = true, value_parser = deadline)]
+    #[arg(long, env = "SAGA_DEADLINE", value_name = "DURATION", default_value = "5m", hide_env_values = true, value_parser = deadline)]
     pub saga_deadline: Duration,
 }
 
