@@ -23,7 +23,7 @@ pub enum Reason {
     CancelledByCustomer,
     /// The order was not confirmed in time.
     Deadline,
-    /// Another participant's newer word: lower-case letters, digits and underscores, at most [`MAX_WORD`] of them.
+    /// Another participant's newer word: lower-case letters, digits and underscores, at most 64 of them.
     Other(Box<str>),
 }
 
