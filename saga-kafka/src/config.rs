@@ -71,11 +71,15 @@ const PRODUCER: &[(&str, &str)] = &[
     ("linger.ms", "0"),
     // Room for the largest event plus a dead letter's headers; what a topic takes is the broker's business.
     ("message.max.bytes", "2097152"),
-    ("queue.buffering.max.messages", "100000"),
+    // The queue's limit in records is kept by us: librdkafka counts a record until after its report was handled.
+    ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "65536"),
     // A topic that was just created may be unknown to the broker for a moment; a missing one is soon reported.
     ("topic.metadata.propagation.max.ms", "10000"),
 ];
+
+const PRODUCER_QUEUE: &str = "queue.buffering.max.messages";
+const DEFAULT_PRODUCER_QUEUE: usize = 100_000;
 
 /// How to reach Kafka. Secrets are never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -176,9 +180,11 @@ impl KafkaConfig {
         self.client(Role::Producer)
     }
 
-    /// The effective value of a producer's property that has one of our defaults.
-    pub(crate) fn producer_number(&self, property: &str) -> Option<usize> {
-        self.producer().get(property).and_then(|value| value.parse().ok())
+    /// How many records a producer holds at most (`queue.buffering.max.messages`).
+    pub(crate) fn producer_queue(&self) -> usize {
+        let set = self.overrides.get(PRODUCER_QUEUE).and_then(|(_, value)| value.parse().ok());
+        // To librdkafka zero means no limit.
+        set.map_or(DEFAULT_PRODUCER_QUEUE, |max| if max == 0 { usize::MAX } else { max })
     }
 
     fn client(&self, role: Role) -> ClientConfig {
@@ -210,7 +216,7 @@ impl KafkaConfig {
             }
         }
         for (property, (_, value)) in &self.overrides {
-            if properties::applies(property, role) {
+            if properties::applies(property, role) && property != PRODUCER_QUEUE {
                 config.set(property, value);
             }
         }

@@ -21,8 +21,8 @@ use crate::{KafkaConfig, KafkaError};
 /// It is no Kafka: it keeps nothing on disk, and of each partition only the last 5 MB (or 100,000 batches) - a
 /// consumer that falls back further loses records. It answers no request to create topics: name them at the start.
 /// It shows records of aborted transactions, knows no static membership (a fenced instance id is not noticed), and
-/// answers a fetch that found nothing only when the fetch's time is up, which is why [`EmbeddedBroker::config`] keeps
-/// that short. It is for demonstrations and tests only.
+/// answers a fetch that found nothing only when the fetch's time is up, and a rebalance when the session's is, nearly:
+/// [`EmbeddedBroker::config`] keeps both short. While members join, it takes no commits. It is for demonstrations and tests only.
 pub struct EmbeddedBroker {
     bootstrap_servers: String,
     /// Where the broker's thread takes its orders; it ends when this is dropped.
@@ -66,8 +66,12 @@ impl EmbeddedBroker {
 
     /// A configuration for its clients.
     pub fn config(&self) -> KafkaConfig {
-        // It answers an empty fetch only after this time, whatever arrives meanwhile.
-        KafkaConfig::new(&self.bootstrap_servers).with_default("fetch.wait.max.ms", "5")
+        KafkaConfig::new(&self.bootstrap_servers)
+            // It answers an empty fetch only after this time, whatever arrives meanwhile.
+            .with_default("fetch.wait.max.ms", "5")
+            // A rebalance takes this long, less a second, whoever is ready.
+            .with_default("session.timeout.ms", "3000")
+            .with_default("heartbeat.interval.ms", "300")
     }
 
     /// Adds a topic.

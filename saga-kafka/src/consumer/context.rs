@@ -134,8 +134,11 @@ impl ConsumerContext for Context {
 
 impl Context {
     fn assign(&self, client: &Client, partitions: Vec<TopicPartition>) {
-        tracing::info!(partitions = %names(&partitions), "Kafka: partitions assigned");
-        self.shared.metrics.rebalanced();
+        // None, when there are more members than partitions, or all stay where they are.
+        if !partitions.is_empty() {
+            tracing::info!(partitions = %names(&partitions), "Kafka: partitions assigned");
+            self.shared.metrics.rebalanced();
+        }
         let mut flow = self.shared.flow();
         for partition in &partitions {
             // A partition comes back running, whatever it was when it went.

@@ -108,13 +108,16 @@ impl Health {
         self.topics.keys().cloned().collect()
     }
 
-    /// What asking found out: no error when the topic can be read.
-    pub(super) fn topic(&mut self, name: &str, error: Option<Code>) -> Option<Signal> {
-        match error {
-            None => self.topics.remove(name),
-            Some(code) => self.topics.insert(name.to_owned(), topic_trouble(name, code)),
+    /// What asking found out: no error when the topic can be read. True when that is new.
+    pub(super) fn topic(&mut self, name: &str, error: Option<Code>) -> (Option<Signal>, bool) {
+        let mended = match error {
+            None => self.topics.remove(name).is_some(),
+            Some(code) => {
+                self.topics.insert(name.to_owned(), topic_trouble(name, code));
+                false
+            }
         };
-        self.tell()
+        (self.tell(), mended)
     }
 
     /// A trouble that only the caller knows of, or its end.

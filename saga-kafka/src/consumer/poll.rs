@@ -64,11 +64,15 @@ impl Thread {
             Context { shared: self.shared.clone(), revoked: AtomicBool::default(), retired: AtomicBool::default() };
         let client = BaseConsumer::from_config_and_context(&self.config.consumer(&self.group), context)
             .map_err(|error| KafkaError::client(&error))?;
-        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        client.subscribe(&topics).map_err(|error| KafkaError::client(&error))?;
+        self.subscribe(&client)?;
         let client = Arc::new(client);
         self.shared.flow().client = Some(client.clone());
         Ok(client)
+    }
+
+    fn subscribe(&self, client: &Client) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        client.subscribe(&topics).map_err(|error| KafkaError::client(&error))
     }
 
     pub(super) fn run(self, mut client: Arc<Client>) {
@@ -176,15 +180,19 @@ impl Thread {
     }
 
     fn probe(&self, client: &Client) {
-        let topics = self.shared.health(|health| (None, health.due_probes(Instant::now())));
-        for topic in topics {
+        let mut mended = false;
+        for topic in self.shared.health(|health| (None, health.due_probes(Instant::now()))) {
             // Only the consumer's own topics are asked for, and asking creates nothing: allow.auto.create.topics=false.
             let error = match client.fetch_metadata(Some(&topic), PROBE_PATIENCE) {
                 Ok(metadata) => metadata.topics().iter().find_map(|t| t.error()).map(Code::from),
                 // The broker is away, which says nothing about the topic.
                 Err(_) => return,
             };
-            self.shared.health(|health| (health.topic(&topic, error), ()));
+            mended |= self.shared.health(|health| health.topic(&topic, error));
+        }
+        // Otherwise the member would join for the topic with the next refresh of all metadata, half a minute later.
+        if mended && let Err(error) = self.subscribe(client) {
+            tracing::warn!("Kafka: {error}");
         }
     }
 

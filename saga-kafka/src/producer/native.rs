@@ -72,8 +72,9 @@ impl ProducerContext<NoCustomPartitioner> for Context {
                 Err(error.rdkafka_error_code().map_or_else(|| PublishError::Unacknowledged(error.to_string()), verdict))
             }
         };
-        place.decide(outcome);
+        // First, so that whoever is woken finds the room.
         self.in_flight.one_less();
+        place.decide(outcome);
     }
 }
 
@@ -95,12 +96,11 @@ impl Connection {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
         let in_flight = Arc::new(InFlight::default());
         let served = Served::start(config, &in_flight)?;
-        let max_in_flight = config.producer_number("queue.buffering.max.messages").filter(|max| *max > 0);
         Ok(Self {
             config: config.clone(),
             served: Mutex::new(served),
             in_flight,
-            max_in_flight: max_in_flight.unwrap_or(usize::MAX),
+            max_in_flight: config.producer_queue(),
         })
     }
 
@@ -111,6 +111,7 @@ impl Connection {
         let mut full = false;
         for (index, record) in records.iter().enumerate() {
             let place = batch.place(index);
+            full = full || self.room() == 0;
             if full {
                 place.decide(Err(PublishError::Full));
                 continue;
@@ -119,8 +120,8 @@ impl Connection {
             self.in_flight.count.fetch_add(1, Ordering::AcqRel);
             if let Err((error, place)) = produce(&served.client, record, Box::new(place)) {
                 full = error == PublishError::Full;
-                place.decide(Err(error));
                 self.in_flight.one_less();
+                place.decide(Err(error));
             }
         }
     }
@@ -237,4 +238,55 @@ fn produce(client: &Client, record: &OutRecord, place: Box<Place>) -> Result<(),
     // SAFETY: it was made above, and librdkafka has not taken it.
     let place = unsafe { Box::<Place>::from_ptr(place) };
     Err((verdict(error.into()), place))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use rdkafka::{bindings as ffi, producer::Producer as _, types::RDKafkaRespErr};
+    use saga_core::{
+        record::OutRecord,
+        transport::{Producer as _, PublishError},
+    };
+
+    use crate::{EmbeddedBroker, KafkaProducer};
+
+    fn record(value: &str) -> OutRecord {
+        OutRecord { topic: "t".into(), key: None, value: Some(value.into()), headers: vec![] }
+    }
+
+    #[allow(unsafe_code, reason = "librdkafka's own way of making a client fail")]
+    fn fail(producer: &KafkaProducer) {
+        let served = producer.connection.served.lock().unwrap();
+        let reason = CString::new("a test").unwrap();
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client is alive while it is locked; the reason is copied.
+        unsafe { ffi::rd_kafka_test_fatal_error(served.client.client().native_ptr(), error, reason.as_ptr()) };
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_producer_that_failed_for_good_is_replaced() {
+        let broker = EmbeddedBroker::start(&["t"], 1).unwrap();
+        let producer = KafkaProducer::new(&broker.config()).unwrap();
+        assert_eq!(producer.publish(vec![record("before")]).await, [Ok(())]);
+        broker.set_reachable(false);
+        let stuck = producer.publish(vec![record("stuck")]);
+        fail(&producer);
+        let after = producer.publish(vec![record("after")]);
+        assert!(matches!(stuck.await[..], [Err(PublishError::Unacknowledged(_))]));
+        broker.set_reachable(true);
+        assert_eq!(after.await, [Ok(())]);
+        assert_eq!(producer.in_flight(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn dropping_the_last_clone_decides_what_is_not_sent() {
+        let broker = EmbeddedBroker::start(&["t"], 1).unwrap();
+        broker.set_reachable(false);
+        let producer = KafkaProducer::new(&broker.config()).unwrap();
+        let published = producer.publish(vec![record("never")]);
+        drop(producer);
+        assert!(matches!(published.await[..], [Err(PublishError::Unacknowledged(_))]));
+    }
 }

@@ -71,6 +71,44 @@ impl Fixture {
         ensure_topics(&self.config, std::slice::from_ref(spec)).await.unwrap();
     }
 
+    /// A topic with a name that is not the test's own.
+    pub(crate) async fn shared_topic(&self, name: &str) {
+        match &self.embedded {
+            Some(embedded) => embedded.create_topic(name, 1).unwrap(),
+            None => drop(ensure_topics(&self.config, &[TopicSpec::events(name, 1, None)]).await.unwrap()),
+        }
+    }
+
+    /// The group's offset for the topic's first partition, once there is one.
+    pub(crate) async fn committed(&self, group: &str, topic: &str) -> i64 {
+        use rdkafka::{
+            ClientConfig, Offset, TopicPartitionList,
+            consumer::{BaseConsumer, Consumer as _},
+        };
+        let asking: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.config.bootstrap_servers())
+            .set("group.id", group)
+            .create()
+            .unwrap();
+        let topic = topic.to_owned();
+        let ask = move || {
+            let started = Instant::now();
+            loop {
+                let mut list = TopicPartitionList::new();
+                list.add_partition(&topic, 0);
+                let offsets = asking.committed_offsets(list, Duration::from_secs(5));
+                if let Ok(offsets) = offsets
+                    && let Offset::Offset(offset) = offsets.elements()[0].offset()
+                {
+                    return offset;
+                }
+                assert!(started.elapsed() < PATIENCE, "nothing is committed");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
     pub(crate) fn to_be_deleted(&self, topic: &str) {
         self.topics.lock().unwrap().push(topic.to_owned());
     }

@@ -1,0 +1,109 @@
+//! Brokers and topics that are not there yet.
+
+use std::time::{Duration, Instant};
+
+use saga_core::transport::Producer as _;
+use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec};
+
+use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
+
+pub(crate) async fn a_missing_topic_is_waited_for_and_named(fixture: Fixture) {
+    let (there, missing) = (fixture.topic(1).await, unique("missing"));
+    let mut reader = fixture.consumer(&unique("group"), &[&there, &missing]);
+    let expected = format!("topic {missing} does not exist");
+    reader.until("it is missing", |reader| reader.waiting() == Some(&expected)).await;
+    fixture.create(TopicSpec::events(&missing, 1, None)).await;
+    assert_eq!(fixture.producer().publish(vec![record(&missing, "k", "v"), record(&there, "k", "v")]).await.len(), 2);
+    reader.until("both topics", |reader| reader.records.len() == 2 && reader.waiting().is_none()).await;
+    reader.close().await;
+}
+
+pub(crate) async fn nothing_listens_at_the_address(_fixture: Fixture) {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let started = Instant::now();
+    let mut reader = support::consumer(&KafkaConfig::new(&nobody), "group", &["any"]);
+    reader.until("the broker is missed", |reader| reader.waiting().is_some()).await;
+    let why = reader.waiting().unwrap();
+    assert!(why.starts_with(&format!("broker {nobody}: ")) && why.contains("refused"), "{why}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let closing = Instant::now();
+    reader.close().await;
+    assert!(closing.elapsed() < Duration::from_secs(10), "{:?}", closing.elapsed());
+}
+
+/// Only the embedded broker can be cut off at will; tests/restart.rs does the same to a Kafka.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_goes_and_comes_back_is_noticed_and_nothing_is_lost() {
+    let fixture = Fixture::embedded();
+    let broker = fixture.embedded.as_ref().unwrap();
+    let topic = fixture.topic(1).await;
+    let producer = fixture.producer();
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    assert_eq!(producer.publish(vec![record(&topic, "k", "before")]).await, [Ok(())]);
+    reader.read(1).await;
+    assert_eq!(reader.health, []);
+
+    broker.set_reachable(false);
+    let gone = Instant::now();
+    let mut published = producer.publish(vec![record(&topic, "k", "during"), record(&topic, "k", "during, too")]);
+    reader.until("the broker is missed", |reader| reader.waiting().is_some()).await;
+    assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
+    assert!(reader.waiting().unwrap().contains("127.0.0.1:"), "{:?}", reader.health);
+    // Acknowledgements are waited for, not given up.
+    assert!(tokio::time::timeout(Duration::from_secs(2), &mut published).await.is_err());
+
+    broker.set_reachable(true);
+    let back = Instant::now();
+    reader.until("all is well", |reader| reader.waiting().is_none()).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    assert_eq!(tokio::time::timeout(PATIENCE, published).await.unwrap(), [Ok(()), Ok(())]);
+    reader.until("the records", |reader| reader.records.len() >= 3).await;
+    assert_eq!(reader.values()[reader.values().len() - 2..], ["during", "during, too"]);
+    reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_starts_before_its_broker_becomes_ready() {
+    let fixture = Fixture::embedded();
+    let broker = fixture.embedded.as_ref().unwrap();
+    let topic = fixture.topic(1).await;
+    broker.set_reachable(false);
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    let published = fixture.producer().publish(vec![record(&topic, "k", "v")]);
+    reader.until("the broker is missed", |reader| reader.waiting().is_some()).await;
+    broker.set_reachable(true);
+    reader.until("all is well", |reader| reader.waiting().is_none() && reader.assigned.len() == 1).await;
+    // The producer went with the end of its statement, before it could send.
+    assert!(published.await[0].is_err());
+    reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_is_noticed() {
+    let fixture = Fixture::embedded();
+    let topic = fixture.topic(1).await;
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    reader.until("the partition", |reader| reader.assigned.len() == 1).await;
+    let broker = fixture.embedded.as_ref().unwrap();
+    broker.set_delay(Duration::from_secs(60));
+    reader.until("the silence", |reader| reader.waiting().is_some_and(|why| why.contains("no answer for"))).await;
+    broker.set_delay(Duration::ZERO);
+    reader.until("all is well", |reader| reader.waiting().is_none()).await;
+    reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_without_a_broker_says_when_its_queue_is_full() {
+    let fixture = Fixture::embedded();
+    let topic = fixture.topic(1).await;
+    fixture.embedded.as_ref().unwrap().set_reachable(false);
+    let config = fixture.config.clone().with_property("queue.buffering.max.messages", "10").unwrap();
+    let producer = KafkaProducer::new(&config).unwrap();
+    let published = producer.publish((0..30).map(|i| record(&topic, "k", format!("{i}"))).collect());
+    assert_eq!((producer.room(), producer.in_flight()), (0, 10));
+    assert!(!producer.flush(Duration::from_millis(100)).await);
+    fixture.embedded.as_ref().unwrap().set_reachable(true);
+    let outcomes = published.await;
+    assert!(outcomes[..10].iter().all(Result::is_ok) && outcomes[10..].iter().all(Result::is_err), "{outcomes:?}");
+    eventually("there is room again", || producer.room() == 10).await;
+}
