@@ -1,0 +1,49 @@
+//! A PostgreSQL database of a world's own, beside the one that `TEST_DATABASE_URL` names.
+
+use anyhow::{Context, Result};
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use crate::{eventually, eventually::PATIENCE, janitor};
+
+/// Makes an empty database and returns its URL. The janitor drops it.
+///
+/// # Errors
+/// When the server does not allow it.
+pub async fn create(server: &str) -> Result<String> {
+    let name = format!("saga_tests_{}", Uuid::new_v4().simple());
+    janitor::tell("database", format!("{server} {name}"))?;
+    // Two that are made at once disturb each other: both copy the same template.
+    eventually(PATIENCE, "a database of our own", async || execute(server, &format!("CREATE DATABASE {name}")).await)
+        .await?;
+    with_name(server, &name)
+}
+
+/// Drops a database, whoever uses it.
+///
+/// # Errors
+/// When the server does not allow it.
+pub async fn drop_database(server: &str, name: &str) -> Result<()> {
+    execute(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await
+}
+
+async fn execute(server: &str, sql: &str) -> Result<()> {
+    let (client, connection) = tokio_postgres::connect(server, NoTls).await.context("TEST_DATABASE_URL")?;
+    let work = async {
+        let done = client.batch_execute(sql).await;
+        drop(client);
+        done
+    };
+    let (done, connection) = futures::join!(work, connection);
+    done.with_context(|| sql.to_owned())?;
+    connection.context("TEST_DATABASE_URL")
+}
+
+/// The URL with this database in place of its own.
+fn with_name(url: &str, name: &str) -> Result<String> {
+    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
+    let (scheme, rest) = address.split_once("://").context("TEST_DATABASE_URL is not a URL")?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(format!("{scheme}://{host}/{name}{query}"))
+}

@@ -1,0 +1,127 @@
+//! The two modes in which every test runs, and the worlds that tests share.
+
+use std::{
+    future::Future,
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
+};
+
+use anyhow::Result;
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+use crate::World;
+
+/// What the services run on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The embedded broker, and SQLite.
+    Embedded,
+    /// Kafka and PostgreSQL.
+    Live,
+}
+
+impl Mode {
+    /// Whether it can be had. It is said why not, once per test.
+    ///
+    /// # Panics
+    /// When it cannot, and `SAGA_REQUIRE_LIVE=1`.
+    pub fn is_available(self) -> bool {
+        let missing = ["KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL"]
+            .into_iter()
+            .find(|name| std::env::var(name).unwrap_or_default().is_empty());
+        let Some(missing) = missing.filter(|_| self == Self::Live) else { return true };
+        let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
+        assert!(!required, "SAGA_REQUIRE_LIVE=1 needs {missing}: scripts/test sets it");
+        eprintln!("skipped: {missing} is not set (scripts/test sets it)");
+        false
+    }
+}
+
+/// It outlives every test: worlds are shared.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap_or_else(|error| panic!("no async runtime: {error}"))
+});
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> T {
+    RUNTIME.block_on(future).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// Runs a test, and shows what the services said when it fails.
+fn run(world: &World, test: impl AsyncFn(&World) -> Result<()>) {
+    struct Confess<'a>(&'a World);
+    impl Drop for Confess<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.confess();
+            }
+        }
+    }
+    let confess = Confess(world);
+    block_on(test(world));
+    drop(confess);
+}
+
+/// Runs a test in the world that all tests of this process share. Every saga has an id of its own, so they do not meet.
+///
+/// # Panics
+/// When the test fails.
+pub fn shared_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
+    static EMBEDDED: OnceCell<Option<World>> = OnceCell::const_new();
+    static LIVE: OnceCell<Option<World>> = OnceCell::const_new();
+    if !mode.is_available() {
+        return;
+    }
+    let cell = if mode == Mode::Live { &LIVE } else { &EMBEDDED };
+    let start = async || match World::start(mode).await {
+        Ok(world) => Some(world),
+        Err(error) => {
+            eprintln!("the world does not start: {error:?}");
+            None
+        }
+    };
+    let world = RUNTIME.block_on(cell.get_or_init(start));
+    let Some(world) = world else { panic!("the shared world did not start; the first test says why") };
+    run(world, test);
+}
+
+/// Runs a test in a world that it has for itself, because it stops or kills services. The next test gets the world when
+/// it was left in order, and a new one otherwise.
+///
+/// # Panics
+/// When the test fails.
+pub fn own_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
+    static EMBEDDED: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
+    static LIVE: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
+    if !mode.is_available() {
+        return;
+    }
+    let cell = if mode == Mode::Live { &LIVE } else { &EMBEDDED };
+    let mut turn = cell.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    // Taken out: a test that fails leaves nothing behind.
+    let world = turn.take().unwrap_or_else(|| Arc::new(block_on(World::start(mode))));
+    run(&world, test);
+    *turn = Some(world);
+}
+
+/// Makes two tests of each of these functions, one per mode.
+///
+/// They are named `function::embedded` and `function::live`, so that the two run side by side.
+#[macro_export]
+macro_rules! in_both_modes {
+    ($runner:ident: $($test:ident),* $(,)?) => {$(
+        mod $test {
+            #[test]
+            fn embedded() {
+                $crate::$runner($crate::Mode::Embedded, super::$test);
+            }
+
+            #[test]
+            fn live() {
+                $crate::$runner($crate::Mode::Live, super::$test);
+            }
+        }
+    )*};
+}

@@ -1,0 +1,185 @@
+//! A world: the four services as processes, with a broker and databases that nobody else uses.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitStatus,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use uuid::Uuid;
+
+use crate::{Mode, PATIENCE, Who, broker::Broker, database, eventually, janitor, records::Records, service::Service};
+
+/// Which of the processes of a service; there is one, unless a test starts more.
+pub type Instance = u8;
+
+/// See the file.
+pub struct World {
+    /// What it runs on.
+    pub mode: Mode,
+    folder: PathBuf,
+    broker: Broker,
+    /// The one database of all services, on PostgreSQL.
+    postgres: Option<String>,
+    services: Mutex<BTreeMap<(Who, Instance), Service>>,
+    started: AtomicU32,
+    pub(crate) http: reqwest::Client,
+    pub(crate) records: Records,
+}
+
+impl World {
+    /// Starts a world and waits until all four services are ready.
+    ///
+    /// # Errors
+    /// When one of them is not.
+    pub async fn start(mode: Mode) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("saga-tests-{}", Uuid::new_v4().simple()));
+        fs::create_dir_all(&folder)?;
+        janitor::tell("folder", folder.display())?;
+        let postgres = async {
+            match mode {
+                Mode::Embedded => Ok(None),
+                Mode::Live => database::create(&std::env::var("TEST_DATABASE_URL")?).await.map(Some),
+            }
+        };
+        let (broker, postgres) = futures::try_join!(Broker::start(mode), postgres)?;
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
+        let records = Records::read(&broker)?;
+        let (services, started) = (Mutex::default(), AtomicU32::new(0));
+        let world = Self { mode, folder, broker, postgres, services, started, http, records };
+        let all = async {
+            futures::future::try_join_all(Who::ALL.map(|who| world.launch(who, 0, &[]))).await?;
+            futures::future::try_join_all(Who::ALL.map(|who| world.ready(who))).await
+        };
+        if let Err(error) = all.await {
+            world.confess();
+            return Err(error);
+        }
+        Ok(world)
+    }
+
+    /// What a service of this world is started with. A later variable wins over an earlier one of the same name.
+    pub fn variables(&self, who: Who, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let database = match &self.postgres {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}/{who}.db", self.folder.display()),
+        };
+        let own = [
+            ("HTTP_ADDR", "127.0.0.1:0"),
+            ("KAFKA_BOOTSTRAP_SERVERS", self.broker.bootstrap_servers()),
+            ("DATABASE_URL", &database),
+            ("LOG_FORMAT", "json"),
+            ("OTEL_SDK_DISABLED", "true"),
+        ];
+        let all = own.iter().chain(self.broker.variables()).chain(more);
+        all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// Starts a process of a service, with these variables besides the usual ones. It listens when this returns.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn launch(&self, who: Who, instance: Instance, variables: &[(&str, &str)]) -> Result<()> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.folder.join(format!("{number:03}-{who}-{instance}.log"));
+        let service = Service::start(who, &self.variables(who, variables), &log).await?;
+        self.services().insert((who, instance), service);
+        Ok(())
+    }
+
+    /// Waits until a service is ready.
+    ///
+    /// # Errors
+    /// When it is not: says what it waits for.
+    pub async fn ready(&self, who: Who) -> Result<()> {
+        eventually(PATIENCE, &format!("{who} is ready"), async || {
+            let answer = self.get(who, "/readyz").await?;
+            ensure!(answer.status == 200, "{}", answer.text);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Kills a process at once, as a crash would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&self, who: Who, instance: Instance) -> Result<()> {
+        self.take(who, instance)?.kill()
+    }
+
+    /// Tells a process to stop, and waits for its end: how it ended, and after how long.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn terminate(&self, who: Who, instance: Instance) -> Result<(ExitStatus, Duration)> {
+        let service = self.take(who, instance)?;
+        service.signal("TERM")?;
+        service.ended().await
+    }
+
+    /// Sends a process a signal that does not end it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, who: Who, signal: &str) -> Result<()> {
+        self.services().get(&(who, 0)).with_context(|| format!("{who} does not run"))?.signal(signal)
+    }
+
+    /// Where a service listens.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn addr(&self, who: Who) -> Result<SocketAddr> {
+        let services = self.services();
+        let first = services.range((who, 0)..=(who, Instance::MAX)).next();
+        Ok(first.with_context(|| format!("{who} does not run"))?.1.addr())
+    }
+
+    /// Shows the end of each service's log, and keeps them all.
+    pub fn confess(&self) {
+        let _ = janitor::tell("keep", self.folder.display());
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let mut logs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        for log in logs {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = said.lines().collect();
+            eprintln!("--- the end of {}", log.display());
+            lines[lines.len().saturating_sub(12)..].iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+
+    /// Lines of any log that tell of a panic.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub fn panics(&self) -> Result<Vec<String>> {
+        let mut panics = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let said = fs::read_to_string(&path)?;
+                panics.extend(said.lines().filter(|line| line.contains("panicked")).map(str::to_owned));
+            }
+        }
+        Ok(panics)
+    }
+
+    fn take(&self, who: Who, instance: Instance) -> Result<Service> {
+        self.services().remove(&(who, instance)).with_context(|| format!("{who} does not run"))
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<(Who, Instance), Service>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
