@@ -2,6 +2,7 @@
 
 mod commands;
 mod contract;
+mod demo;
 mod flow;
 mod kafka;
 mod output;
@@ -25,6 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(commands::demo::Demo),
     Graph(graph::Graph),
     Check(check::Check),
     Schemas(schemas::Schemas),
@@ -34,6 +36,7 @@ enum Command {
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         Ok(match self {
+            Self::Demo(command) => command.run()?,
             Self::Graph(command) => command.run()?,
             Self::Check(command) => command.run()?,
             Self::Schemas(command) => command.run()?,

@@ -1,6 +1,7 @@
 //! One command per file: its flags, what it does, and what can go wrong with it.
 
 pub(crate) mod check;
+pub(crate) mod demo;
 pub(crate) mod graph;
 pub(crate) mod order;
 pub(crate) mod produce;

@@ -1,0 +1,194 @@
+//! The embedded broker and the four services, run as their binaries run them.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use inventory_service::Inventory;
+use order_service::{Order, OrderArgs};
+use payment_service::Payment;
+use saga_core::{dead_letter, graph::Choreography};
+use saga_kafka::{EmbeddedBroker, KafkaConfig};
+use saga_service::{Bound, Config, NoArgs, Service, ServiceError, config::HttpAddr};
+use shipping_service::Shipping;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{
+    DemoError,
+    dir::DataDir,
+    http::{Http, HttpError},
+};
+
+/// As `SAGA_TOPIC_PARTITIONS` has it by default.
+const PARTITIONS: i32 = 6;
+/// From a service's start until it says that it is ready.
+const START: Duration = Duration::from_secs(30);
+/// The order service's own default.
+pub(crate) const USUAL_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// One of the four services.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Member {
+    Order,
+    Inventory,
+    Payment,
+    Shipping,
+}
+
+impl Member {
+    pub(crate) const ALL: [Self; 4] = [Self::Order, Self::Inventory, Self::Payment, Self::Shipping];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Order => Order::NAME,
+            Self::Inventory => Inventory::NAME,
+            Self::Payment => Payment::NAME,
+            Self::Shipping => Shipping::NAME,
+        }
+    }
+
+    fn usual_address(self) -> &'static str {
+        match self {
+            Self::Order => Order::HTTP_ADDR,
+            Self::Inventory => Inventory::HTTP_ADDR,
+            Self::Payment => Payment::HTTP_ADDR,
+            Self::Shipping => Shipping::HTTP_ADDR,
+        }
+    }
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+/// Everything that runs.
+pub(crate) struct Fleet {
+    broker: EmbeddedBroker,
+    topics: Vec<String>,
+    dir: DataDir,
+    usual_addresses: bool,
+    running: BTreeMap<Member, Running>,
+    addresses: BTreeMap<Member, SocketAddr>,
+    failures: mpsc::UnboundedSender<DemoError>,
+}
+
+/// Says when a service ends by itself.
+pub(crate) type Failures = mpsc::UnboundedReceiver<DemoError>;
+
+impl Fleet {
+    /// Starts the broker, with every topic of the flow. With `usual_addresses` the services listen where their binaries
+    /// do, as far as that is free.
+    pub(crate) fn new(flow: &Choreography, dir: DataDir, usual_addresses: bool) -> Result<(Self, Failures), DemoError> {
+        let mut topics: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics.extend(flow.declarations().iter().map(|d| dead_letter::topic(d.participant)));
+        let broker = EmbeddedBroker::start(&topics, PARTITIONS)?;
+        let (failures, receiver) = mpsc::unbounded_channel();
+        let (running, addresses) = (BTreeMap::new(), BTreeMap::new());
+        Ok((Self { broker, topics, dir, usual_addresses, running, addresses, failures }, receiver))
+    }
+
+    pub(crate) fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
+    pub(crate) fn kafka(&self) -> KafkaConfig {
+        self.broker.config()
+    }
+
+    pub(crate) fn bootstrap_servers(&self) -> &str {
+        self.broker.bootstrap_servers()
+    }
+
+    pub(crate) fn dir(&mut self) -> &mut DataDir {
+        &mut self.dir
+    }
+
+    /// Where the service listens; the same after a restart.
+    pub(crate) fn address(&self, member: Member) -> Result<SocketAddr, DemoError> {
+        self.addresses.get(&member).copied().ok_or(DemoError::NotRunning(member.name()))
+    }
+
+    /// Starts a service and waits until it is ready. The deadline is the order service's.
+    pub(crate) async fn start(&mut self, member: Member, deadline: Duration, http: &Http) -> Result<(), DemoError> {
+        let failed = |cause| DemoError::Service(member.name(), cause);
+        let (address, running) = match member {
+            Member::Order => self.launch::<Order>(member, OrderArgs { saga_deadline: deadline }).await,
+            Member::Inventory => self.launch::<Inventory>(member, NoArgs {}).await,
+            Member::Payment => self.launch::<Payment>(member, NoArgs {}).await,
+            Member::Shipping => self.launch::<Shipping>(member, NoArgs {}).await,
+        }
+        .map_err(failed)?;
+        self.running.insert(member, running);
+        self.addresses.insert(member, address);
+        let ready = async {
+            // Not yet listening is not yet ready.
+            while !http.get(address, "/readyz").await.is_ok_and(|answer| answer.status.is_success()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(START, ready).await.is_err() {
+            let why =
+                http.get(address, "/readyz").await.map_or_else(|e: HttpError| e.to_string(), |a| a.body.to_string());
+            return Err(DemoError::NotReady(member.name(), START, why));
+        }
+        Ok(())
+    }
+
+    async fn launch<S: Service>(&self, member: Member, args: S::Args) -> Result<(SocketAddr, Running), ServiceError> {
+        let url = self.dir.url(S::NAME).map_err(|error| ServiceError::config("DATABASE_URL", error.to_string()))?;
+        let config = |address: HttpAddr| Config::new(address, url.clone(), self.broker.config(), args.clone());
+        let any = || HttpAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = match self.addresses.get(&member) {
+            Some(again) => Bound::<S>::bind(config((*again).into())).await?,
+            None if self.usual_addresses => {
+                let usual = member.usual_address().parse().unwrap_or_else(|_| any());
+                match Bound::<S>::bind(config(usual)).await {
+                    Err(ServiceError::Listen { .. }) => Bound::<S>::bind(config(any())).await?,
+                    bound => bound?,
+                }
+            }
+            None => Bound::<S>::bind(config(any())).await?,
+        };
+        let address = bound.local_addr()?;
+        let (stop, told) = oneshot::channel::<()>();
+        let failures = self.failures.clone();
+        let ended = tokio::spawn(async move {
+            let told = async move {
+                // Dropped is told too.
+                let _ = told.await;
+            };
+            if let Err(error) = bound.run(told).await {
+                // Nobody may be listening any more.
+                let _ = failures.send(DemoError::Service(S::NAME, error));
+            }
+        });
+        Ok((address, Running { stop, ended }))
+    }
+
+    /// Stops a service as SIGTERM stops its binary.
+    pub(crate) async fn stop(&mut self, member: Member) {
+        if let Some(Running { stop, ended }) = self.running.remove(&member) {
+            // Ended already is stopped.
+            let _ = stop.send(());
+            let _ = ended.await;
+        }
+    }
+
+    /// Stops all of them, at the same time.
+    pub(crate) async fn stop_all(&mut self) {
+        let stopping: Vec<JoinHandle<()>> = std::mem::take(&mut self.running)
+            .into_values()
+            .map(|Running { stop, ended }| {
+                let _ = stop.send(());
+                ended
+            })
+            .collect();
+        for ended in stopping {
+            let _ = ended.await;
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The poison event: where it must be found, and that it alone is found there.
+
+use saga_core::{
+    dead_letter::{self, Reason},
+    envelope::header,
+    graph::NodeKind,
+    record::{Header, OutRecord, Record},
+};
+use uuid::Uuid;
+
+use super::{Evidence, Invariant};
+use crate::demo::{
+    journal::{is_dead_letter, text},
+    text::count,
+};
+
+/// An event that nobody can read.
+pub(crate) struct Poison {
+    pub(crate) record: OutRecord,
+    pub(crate) kind: &'static str,
+    /// What its consumers must say.
+    pub(crate) reason: Reason,
+}
+
+impl Poison {
+    /// An `order.created` whose data breaks off in the middle.
+    pub(crate) fn new() -> Self {
+        let (order_id, kind) = (Uuid::now_v7(), "order.created");
+        let headers = vec![
+            Header::text(header::SPECVERSION, "1.0"),
+            Header::text(header::ID, Uuid::now_v7().to_string()),
+            Header::text(header::SOURCE, "/somebody-else"),
+            Header::text(header::TYPE, kind),
+            Header::text(header::TIME, jiff::Timestamp::now().to_string()),
+            Header::text(header::CONTENT_TYPE, "application/json"),
+            Header::text("x-request", "7"),
+        ];
+        let value = format!(r#"{{"order_id": "{order_id}", "items": [{{"sku": "TEA-SEN"#);
+        let key = Some(order_id.to_string().into_bytes());
+        let record = OutRecord { topic: "order.events".into(), key, value: Some(value.into_bytes()), headers };
+        Self { record, kind, reason: Reason::Undecodable }
+    }
+
+    fn is(&self, record: &Record) -> bool {
+        record.key == self.record.key && record.value == self.record.value
+    }
+
+    /// Who has to give up on it: whoever consumes its type.
+    pub(crate) fn consumers<'a>(&self, evidence: &'a Evidence<'_>) -> Vec<&'a str> {
+        let of_kind = evidence.flow.events_named(self.kind).map(|(key, _)| key);
+        let mut consumers: Vec<&str> = of_kind
+            .flat_map(|key| evidence.flow.consumers(key))
+            .filter(|node| node.kind != NodeKind::Request)
+            .map(|node| node.participant)
+            .collect();
+        consumers.sort_unstable();
+        consumers.dedup();
+        consumers
+    }
+}
+
+pub(super) fn buried(evidence: &Evidence<'_>) -> Invariant {
+    let poison = evidence.poison;
+    let consumers = poison.consumers(evidence);
+    let original = evidence.journal.entries.iter().map(|e| &e.record).find(|r| !is_dead_letter(r) && poison.is(r));
+    let letters: Vec<&Record> = evidence.journal.dead_letters().collect();
+    let mut violations = Vec::new();
+    for participant in &consumers {
+        let topic = dead_letter::topic(participant);
+        let of_topic: Vec<&&Record> = letters.iter().filter(|letter| *letter.topic == *topic).collect();
+        match of_topic[..] {
+            [letter] => violations.extend(flaws(poison, letter, participant, original)),
+            _ => violations.push(format!("{topic}: {}", count(of_topic.len(), "dead letter"))),
+        }
+    }
+    let expected = |letter: &&&Record| consumers.iter().any(|p| *letter.topic == *dead_letter::topic(p));
+    violations.extend(letters.iter().filter(|l| !expected(l)).map(|l| format!("{}: a dead letter", l.topic)));
+    let reason = poison.reason.as_str();
+    let numbers = format!("{}: {reason}, in {}", count(letters.len(), "dead letter"), topics(&consumers));
+    Invariant::new("the poison event is dead-lettered as it came, and nothing else", numbers, violations)
+}
+
+fn topics(consumers: &[&str]) -> String {
+    consumers.iter().map(|p| dead_letter::topic(p)).collect::<Vec<_>>().join(" and ")
+}
+
+fn flaws(poison: &Poison, letter: &Record, participant: &str, original: Option<&Record>) -> Vec<String> {
+    let topic = &letter.topic;
+    let mut flaws = Vec::new();
+    if !poison.is(letter) {
+        flaws.push(format!("{topic}: key or value are not the original ones"));
+    }
+    if !letter.headers.starts_with(&poison.record.headers) {
+        flaws.push(format!("{topic}: the original headers are not there"));
+    }
+    let Some(original) = original else {
+        flaws.push("the poison event is on no topic".to_owned());
+        return flaws;
+    };
+    for (name, wanted) in [
+        ("error.type", poison.reason.as_str().to_owned()),
+        ("__dlq.errors.group", participant.to_owned()),
+        ("__dlq.errors.topic", original.topic.to_string()),
+        ("__dlq.errors.partition", original.partition.to_string()),
+        ("__dlq.errors.offset", original.offset.to_string()),
+    ] {
+        let found = text(letter, name);
+        if found != Some(wanted.as_str()) {
+            flaws.push(format!("{topic}: {name} is {}, not {wanted}", found.unwrap_or("missing")));
+        }
+    }
+    flaws
+}

@@ -1,0 +1,194 @@
+//! What the topics hold: every record, as the demo's own consumer reads it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use saga_core::{
+    envelope::{self, header},
+    graph::{Choreography, Ending},
+    record::Record,
+    transport::{Consumer, Signal},
+};
+use saga_kafka::{KafkaConfig, KafkaConsumer, KafkaError};
+use tokio::{sync::Notify, task::JoinHandle};
+use uuid::Uuid;
+
+/// The consumer group: the demo looks on, it takes nothing from anyone.
+const GROUP: &str = "saga-demo";
+
+/// A record on an event topic, read as an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) saga: Uuid,
+    pub(crate) source: String,
+    pub(crate) at: Timestamp,
+    /// There was nothing to undo.
+    pub(crate) null: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) data: Vec<u8>,
+}
+
+/// A record, and the event in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    /// None for a dead letter, and for a record without a readable type.
+    pub(crate) event: Option<Event>,
+}
+
+impl Entry {
+    pub(crate) fn of(record: Record) -> Self {
+        let event = if is_dead_letter(&record) { None } else { read(&record) };
+        Self { record, event }
+    }
+}
+
+pub(crate) fn is_dead_letter(record: &Record) -> bool {
+    record.topic.ends_with(".dlq")
+}
+
+/// A header's value, when it is text.
+pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+    let header = record.headers.iter().find(|h| h.is(name))?;
+    std::str::from_utf8(header.value.as_deref()?).ok()
+}
+
+fn read(record: &Record) -> Option<Event> {
+    #[derive(serde::Deserialize)]
+    struct WithReason {
+        reason: Option<String>,
+    }
+    let (envelope, data) = envelope::open(record).ok()?.envelope().ok()?;
+    let reason = serde_json::from_slice::<WithReason>(data).ok().and_then(|data| data.reason);
+    Some(Event {
+        id: envelope.event_id,
+        kind: envelope.event_type,
+        saga: envelope.saga_id.as_uuid(),
+        source: text(record, header::SOURCE).unwrap_or_default().trim_start_matches('/').to_owned(),
+        at: text(record, header::TIME)?.parse().ok()?,
+        null: envelope.null_compensation,
+        reason,
+        data: data.to_vec(),
+    })
+}
+
+/// Everything that was read so far.
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) entries: Vec<Entry>,
+    /// Which events end a saga, and how.
+    endings: HashMap<String, Ending>,
+    ended: HashMap<Uuid, (Ending, Instant)>,
+}
+
+impl Journal {
+    pub(crate) fn of(flow: &Choreography) -> Self {
+        let end = |(key, node): (saga_core::graph::EventKey, &saga_core::graph::EventNode)| {
+            node.end.map(|end| (key.name.to_owned(), end))
+        };
+        Self { endings: flow.events().filter_map(end).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, record: Record, seen: Instant) {
+        let entry = Entry::of(record);
+        if let Some(event) = &entry.event
+            && let Some(end) = self.endings.get(&event.kind)
+        {
+            self.ended.entry(event.saga).or_insert((*end, seen));
+        }
+        self.entries.push(entry);
+    }
+
+    /// How and when the saga ended, if it has.
+    pub(crate) fn end(&self, saga: Uuid) -> Option<(Ending, Instant)> {
+        self.ended.get(&saga).copied()
+    }
+
+    pub(crate) fn ended(&self, how: Ending) -> usize {
+        self.ended.values().filter(|(end, _)| *end == how).count()
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.entries.iter().filter_map(|entry| entry.event.as_ref())
+    }
+
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Record> {
+        self.entries.iter().map(|entry| &entry.record).filter(|record| is_dead_letter(record))
+    }
+
+    /// Each saga's events, in the order of their times; one that was published twice counts once.
+    pub(crate) fn by_saga(&self) -> BTreeMap<Uuid, Vec<&Event>> {
+        let mut sagas: BTreeMap<Uuid, Vec<&Event>> = BTreeMap::new();
+        for event in self.events() {
+            let events = sagas.entry(event.saga).or_default();
+            if events.iter().all(|known| known.id != event.id) {
+                events.push(event);
+            }
+        }
+        sagas.values_mut().for_each(|events| events.sort_by_key(|event| event.at));
+        sagas
+    }
+
+    pub(crate) fn has(&self, saga: Uuid, kind: &str) -> bool {
+        self.events().any(|event| event.saga == saga && event.kind == kind)
+    }
+}
+
+/// Reads the topics for as long as it lives.
+pub(crate) struct Watcher {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    journal: Mutex<Journal>,
+    changed: Notify,
+}
+
+impl Shared {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    pub(crate) fn start(kafka: &KafkaConfig, topics: &[String], flow: &Choreography) -> Result<Self, KafkaError> {
+        let mut consumer = KafkaConsumer::subscribe(kafka, GROUP, topics)?;
+        let shared = Arc::new(Shared { journal: Mutex::new(Journal::of(flow)), changed: Notify::new() });
+        let journal = shared.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                if let Signal::Records(records) = consumer.next(1000).await {
+                    let seen = Instant::now();
+                    let mut written = journal.journal();
+                    records.into_iter().for_each(|record| written.add(record, seen));
+                    drop(written);
+                    journal.changed.notify_waiters();
+                }
+            }
+        });
+        Ok(Self { shared, task })
+    }
+
+    pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.shared.journal()
+    }
+
+    /// Waits until something is read, or this long.
+    pub(crate) async fn changed(&self, at_most: std::time::Duration) {
+        // That nothing came is an answer too.
+        let _ = tokio::time::timeout(at_most, self.shared.changed.notified()).await;
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,97 @@
+//! Lines of styled text: coloured on a terminal, plain everywhere else.
+
+use anstyle::{AnsiColor, Style};
+
+pub(crate) const PLAIN: Style = Style::new();
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+
+/// A line: pieces of text, each in its style.
+#[derive(Clone, Default)]
+pub(crate) struct Line(Vec<(Style, String)>);
+
+impl Line {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn add(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.0.push((style, text.into()));
+        self
+    }
+
+    pub(crate) fn plain(self, text: impl Into<String>) -> Self {
+        self.add(PLAIN, text)
+    }
+
+    /// Text that is filled up with spaces on the right.
+    pub(crate) fn left(self, style: Style, text: &str, width: usize) -> Self {
+        let gap = " ".repeat(width.saturating_sub(text.chars().count()));
+        self.add(style, text).plain(gap)
+    }
+
+    /// Text that is filled up with spaces on the left.
+    pub(crate) fn right(self, style: Style, text: &str, width: usize) -> Self {
+        let gap = " ".repeat(width.saturating_sub(text.chars().count()));
+        self.plain(gap).add(style, text)
+    }
+
+    /// The line as it is written, without its end; cut to this many characters, if any.
+    pub(crate) fn render(&self, colour: bool, width: Option<usize>) -> String {
+        let (mut text, mut room) = (String::new(), width.unwrap_or(usize::MAX));
+        for (style, piece) in &self.0 {
+            let piece: String = piece.chars().take(room).collect();
+            room -= piece.chars().count();
+            if colour && *style != PLAIN {
+                text.push_str(&format!("{style}{piece}{style:#}"));
+            } else {
+                text.push_str(&piece);
+            }
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text
+    }
+}
+
+/// `14 ms`, `1.24 s`, `16.2 s`.
+pub(crate) fn duration(ms: f64) -> String {
+    match ms {
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        ms if ms < 9_995.0 => format!("{:.2} s", ms / 1000.0),
+        ms => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+/// `1 order`, `2 orders`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// `59.97`.
+pub(crate) fn money(cents: i64) -> String {
+    let (whole, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
+    format!("{}{whole}.{rest:02}", if cents < 0 { "-" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_left_out_where_nobody_sees_it() {
+        let line = Line::new().add(GOOD, "✓").plain(" all ").right(BOLD, "7", 3).plain("  ");
+        assert_eq!(line.render(false, None), "✓ all   7");
+        assert!(line.render(true, None).contains("\u{1b}["));
+        assert_eq!(line.render(false, Some(3)), "✓ a");
+    }
+
+    #[test]
+    fn durations_and_money_are_short() {
+        assert_eq!([duration(14.2), duration(1243.0), duration(16_249.0)], ["14 ms", "1.24 s", "16.2 s"]);
+        assert_eq!([money(5997), money(-5), money(100)], ["59.97", "-0.05", "1.00"]);
+    }
+}
