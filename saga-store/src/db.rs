@@ -59,7 +59,7 @@ impl Db {
         let backend = match url.0 {
             Place::Postgres(url) => Backend::Postgres(Postgres::new(*url, schema)),
             Place::SqliteFile(path) => Backend::Sqlite(Sqlite::file(path)),
-            Place::SqliteMemory => Backend::Sqlite(Sqlite::memory()),
+            Place::SqliteMemory => Backend::Sqlite(Sqlite::temporary()),
         };
         Ok(Self(Arc::new(Inner { schema: schema.to_owned(), migrations, prepared: AtomicBool::new(false), backend })))
     }

@@ -8,8 +8,8 @@ use tokio_postgres::config::{Host, SslMode};
 /// `sqlite://path`, `sqlite::memory:` or `postgres://user:password@host:port/database?sslmode=..`.
 ///
 /// SQLite: a relative path (`sqlite://data/orders.db`) or an absolute one (`sqlite:///var/lib/orders.db`); the file and
-/// its folder are created. `sqlite::memory:` is a database of its own for each [`Db`](crate::Db) that is opened, gone
-/// with its last clone.
+/// its folder are created. `sqlite::memory:` is a database of its own for each [`Db`](crate::Db) that is opened, gone with
+/// its last clone, and never forced to the disk: for tests and demonstrations.
 ///
 /// PostgreSQL: what tokio-postgres understands, and besides
 /// - `sslmode`: `disable`, `prefer` (the default), `require` (encrypted, the server not verified), `verify-ca`, `verify-full`;

@@ -1,88 +1,67 @@
-//! PostgreSQL: to come.
-#![allow(clippy::unused_async, unused_variables, clippy::unnecessary_wraps)]
-use jiff::Timestamp;
+//! PostgreSQL: pooled connections, and what the runtime asks of the database in as few round trips as it can be asked.
+
+mod admit;
+mod commit;
+mod connect;
+mod due;
+mod error;
+mod pipeline;
+mod pool;
+mod schema;
+mod session;
+mod statement;
+mod time;
+mod tls;
+
+use std::{sync::Arc, time::Duration};
+
 use saga_core::{
     barrier::Before,
-    store::{Admission, Changes, DueTimer, OutboxRow, ParkedEvent, StoreError, Summary},
+    store::{Admission, StoreError},
 };
 
-use crate::{
-    error::ConnectError,
-    migrate::Migration,
-    row::Row,
-    url::PostgresUrl,
-    value::{Rows, Value},
-};
+pub(crate) use session::Session;
 
-pub(crate) struct Postgres;
-pub(crate) enum Session {}
+use crate::{error::ConnectError, migrate::Migration, row::Row, url::PostgresUrl, value::Value};
+use connect::Target;
+use pool::Pool;
 
-fn todo<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("PostgreSQL is to come".into()))
+/// How long one exchange with the server may take before the database counts as unavailable: a server that hangs
+/// keeps its connections open and never answers.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Postgres {
+    target: Arc<Target>,
+    pool: Arc<Pool>,
 }
 
 impl Postgres {
     pub(crate) fn new(url: PostgresUrl, schema: &str) -> Self {
-        Self
+        let size = url.pool_size;
+        let target = Arc::new(Target::new(url, schema));
+        Self { pool: Arc::new(Pool::new(target.clone(), size)), target }
     }
-    pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
-        Err(ConnectError::Unavailable("PostgreSQL is to come".into()))
-    }
-    pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
-        todo()
-    }
-    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
-        todo()
-    }
-    pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        todo()
-    }
-    pub(crate) async fn claim_parked(
-        &self,
-        now: Timestamp,
-        lease: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<ParkedEvent>, StoreError> {
-        todo()
-    }
-    pub(crate) async fn begin_due(&self, now: Timestamp, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
-        todo()
-    }
-    pub(crate) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        todo()
-    }
-    pub(crate) async fn unsent(&self, before: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        todo()
-    }
-    pub(crate) async fn mark_sent(&self, ids: &[uuid::Uuid]) -> Result<(), StoreError> {
-        todo()
-    }
-    pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
-        todo()
-    }
-}
 
-impl Session {
-    pub(crate) fn client(&self) -> &tokio_postgres::Client {
-        match *self {}
+    pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
+        schema::migrate(&self.target, migrations).await
     }
-    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<(), StoreError> {
-        match self {}
+
+    /// Opens a transaction.
+    pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
+        let session = self.pool.lease().await?;
+        session.open().await?;
+        Ok(session)
     }
-    pub(crate) async fn execute(
-        &self,
-        sql: &'static str,
-        rows: Option<&Rows>,
-        params: &[Value],
-    ) -> Result<u64, StoreError> {
-        match *self {}
+
+    /// Opens a transaction and admits events.
+    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
+        let session = self.pool.lease().await?;
+        let before = admit::admit(&session, admissions).await?;
+        Ok((session, before))
     }
-    pub(crate) async fn query(
-        &self,
-        sql: &'static str,
-        rows: Option<&Rows>,
-        params: &[Value],
-    ) -> Result<Vec<Row>, StoreError> {
-        match *self {}
+
+    /// Reads outside a transaction.
+    pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.pool.lease().await?.query(sql, None, params).await
     }
 }

@@ -1,6 +1,9 @@
 //! SQLite's files: how connections are opened and set up.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
@@ -13,31 +16,35 @@ use crate::error::ConnectError;
 const BUSY: Duration = Duration::from_millis(20);
 
 pub(crate) enum Files {
-    On(PathBuf),
-    /// The name of a database that the connections of this process share.
-    InMemory(String),
+    Kept(PathBuf),
+    /// Removed when nobody uses it any more. SQLite's own databases in memory would let nobody read while one writes.
+    Temporary(PathBuf),
 }
 
 impl Files {
-    pub(super) fn in_memory() -> Self {
-        Self::InMemory(format!("file:/{}?vfs=memdb", Uuid::new_v4()))
+    pub(super) fn temporary() -> Self {
+        Self::Temporary(std::env::temp_dir().join(format!("saga-{}.db", Uuid::new_v4())))
+    }
+
+    fn path(&self) -> &Path {
+        let (Self::Kept(path) | Self::Temporary(path)) = self;
+        path
     }
 
     pub(super) fn open_writer(&self) -> Result<Connection, ConnectError> {
-        if let Self::On(path) = self
-            && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
-        {
+        if let Some(folder) = self.path().parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| {
                 ConnectError::misconfigured(format!("the folder {} cannot be created: {error}", folder.display()))
             })?;
         }
         let conn = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE);
         let conn = conn.map_err(|error| classify_open(&error))?;
-        if let Self::On(_) = self {
-            // Readers go on while one writes, and a commit is on the disk when it returns, power cut or not.
-            set_up(&conn, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-                .map_err(|error| classify_open(&error))?;
-        }
+        // Readers go on while one writes, and a commit is on the disk when it returns, power cut or not.
+        let pragmas = match self {
+            Self::Kept(_) => "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+            Self::Temporary(_) => "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;",
+        };
+        set_up(&conn, pragmas).map_err(|error| classify_open(&error))?;
         Ok(conn)
     }
 
@@ -48,11 +55,7 @@ impl Files {
     }
 
     fn open(&self, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
-        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = match self {
-            Self::On(path) => Connection::open_with_flags(path, flags)?,
-            Self::InMemory(name) => Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?,
-        };
+        let conn = Connection::open_with_flags(self.path(), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         conn.busy_timeout(BUSY)?;
         conn.set_prepared_statement_cache_capacity(256);
         set_up(&conn, "PRAGMA foreign_keys = true;")?;
@@ -63,4 +66,17 @@ impl Files {
 /// Runs pragmas, whose answers nobody needs.
 fn set_up(conn: &Connection, pragmas: &str) -> Result<(), rusqlite::Error> {
     conn.execute_batch(pragmas)
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Self::Temporary(path) = self {
+            for suffix in ["", "-wal", "-shm"] {
+                let mut name = path.clone().into_os_string();
+                name.push(suffix);
+                // A database that was never opened has no files.
+                let _ = std::fs::remove_file(name);
+            }
+        }
+    }
 }

@@ -34,15 +34,19 @@ use files::Files;
 const BUSY_TRIES: u32 = 150;
 const BUSY_PAUSE: Duration = Duration::from_millis(15);
 
+/// How long to wait for this process's own transactions: for ever would hide that one waits for itself.
+const WAIT: Duration = Duration::from_secs(10);
+
 /// How many reading connections are kept for the next read.
 const READERS: usize = 4;
 
 pub(crate) struct Sqlite {
-    files: Files,
     /// None until the database is prepared.
     writer: Arc<AsyncMutex<Option<Connection>>>,
     readers: Mutex<Vec<Connection>>,
     cache: Arc<Cache>,
+    /// Last, so that connections are closed before files are removed.
+    files: Files,
 }
 
 impl Sqlite {
@@ -51,11 +55,11 @@ impl Sqlite {
     }
 
     pub(crate) fn file(path: std::path::PathBuf) -> Self {
-        Self::new(Files::On(path))
+        Self::new(Files::Kept(path))
     }
 
-    pub(crate) fn memory() -> Self {
-        Self::new(Files::in_memory())
+    pub(crate) fn temporary() -> Self {
+        Self::new(Files::temporary())
     }
 
     /// Opens the file and applies what migrations are missing.
@@ -72,7 +76,9 @@ impl Sqlite {
 
     /// Waits for the writing connection and opens a transaction on it.
     pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
-        let writer = self.writer.clone().lock_owned().await;
+        let writer = tokio::time::timeout(WAIT, self.writer.clone().lock_owned())
+            .await
+            .map_err(|_| StoreError::Unavailable("another transaction does not end".into()))?;
         for _ in 0..BUSY_TRIES {
             // The write lock is taken at once, rather than at the first write, when it would be too late to wait for it.
             let begun = writer.as_ref().ok_or_else(not_prepared)?.execute_batch("BEGIN IMMEDIATE");

@@ -1,0 +1,118 @@
+//! How long one batch takes from begin to commit: 100 events and one of each, on PostgreSQL when `TEST_DATABASE_URL` names
+//! one, and on SQLite.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use saga_core::{
+    barrier::Op,
+    event::SagaId,
+    record::{Header, OutRecord},
+    store::{Admission, Changes, OutboxRow, Phase, Store},
+};
+use saga_store::{Db, Migration, Rows, params};
+use uuid::Uuid;
+
+const ROUNDS: usize = 300;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "reservation",
+    sql: "CREATE TABLE reservation (order_id text PRIMARY KEY, quantity bigint NOT NULL)",
+}];
+const RESERVE: &str = "INSERT INTO reservation (order_id, quantity) SELECT r.id, r.n FROM :rows(id text, n bigint) r";
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let folder = std::env::temp_dir().join(format!("saga-store-bench-{}", Uuid::new_v4()));
+    let mut urls = vec![("SQLite", format!("sqlite://{}/bench.db", folder.display()))];
+    match std::env::var("TEST_DATABASE_URL") {
+        Ok(url) => urls.insert(0, ("PostgreSQL", url)),
+        Err(_) => println!("PostgreSQL: TEST_DATABASE_URL names none"),
+    }
+    for (name, url) in urls {
+        let url = url.parse().expect("a database URL");
+        let db = Db::connect(url, "bench_store", MIGRATIONS).await.expect("a database");
+        for (kind, op, phase) in [
+            ("actions", Op::Action, Phase::Whole),
+            ("compensations", Op::Compensate, Phase::Whole),
+            ("starts of effects", Op::Action, Phase::Start),
+        ] {
+            for size in [1, 100] {
+                println!("{name}, {size} {kind}: {}", figures(batches(&db, size, op, phase).await));
+            }
+        }
+        let (mut times, mut sent) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            let row = outbox_row(SagaId::random());
+            sent.push(row.id);
+            let rows = std::slice::from_ref(&row);
+            let done = db.transaction(async |tx| {
+                tx.execute("DELETE FROM reservation WHERE order_id = $1", params!["none"]).await?;
+                Ok::<_, saga_core::store::StoreError>((tx, (), rows.to_vec()))
+            });
+            done.await.expect("a transaction");
+            times.push(begun.elapsed());
+        }
+        db.mark_sent(&sent).await.expect("marked");
+        println!("{name}, a transaction of one statement and one event: {}", figures(times));
+    }
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// What the runtime does with a batch: admit, the handlers' statement, outbox, forget what was sent before, commit.
+async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
+    let mut sent = Vec::new();
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let sagas: Vec<SagaId> = (0..size).map(|_| SagaId::random()).collect();
+        let admissions: Vec<Admission> = sagas
+            .iter()
+            .map(|saga_id| Admission {
+                event_id: Uuid::new_v4().to_string(),
+                saga_id: *saga_id,
+                step: "reserve",
+                op,
+                phase,
+                from_parked: false,
+            })
+            .collect();
+        let outbox: Vec<OutboxRow> = sagas.iter().map(|saga_id| outbox_row(*saga_id)).collect();
+        let ids = outbox.iter().map(|row| row.id).collect();
+        let rows: Rows = sagas.iter().map(|saga_id| params![*saga_id, 2]).collect();
+
+        let begun = Instant::now();
+        let (tx, _) = db.begin(&admissions).await.expect("begun");
+        tx.execute_rows(RESERVE, &rows, []).await.expect("executed");
+        db.commit(tx, Changes { outbox, sent, ..Changes::default() }).await.expect("committed");
+        times.push(begun.elapsed());
+        sent = ids;
+    }
+    db.mark_sent(&sent).await.expect("marked");
+    times
+}
+
+fn outbox_row(saga_id: SagaId) -> OutboxRow {
+    let names = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_correlationid"];
+    let mut headers: Vec<Header> = names.iter().map(|name| Header::text(*name, saga_id.to_string())).collect();
+    headers.push(Header::text("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    OutboxRow {
+        id: Uuid::new_v4(),
+        saga_id,
+        event_type: "inventory.reserved".into(),
+        created_at: Timestamp::now(),
+        record: OutRecord {
+            topic: "inventory.events".into(),
+            key: Some(saga_id.to_string().into_bytes()),
+            value: Some(vec![b'x'; 300]),
+            headers,
+        },
+    }
+}
+
+fn figures(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1000.0;
+    format!("median {:.2} ms, p99 {:.2} ms", at(50), at(99))
+}

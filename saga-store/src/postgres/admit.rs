@@ -1,0 +1,203 @@
+//! Admission on PostgreSQL: BEGIN, and the inbox and barrier rows of a whole batch of events, in one round trip.
+
+use std::collections::HashMap;
+
+use futures::{future::OptionFuture, join};
+use saga_core::{
+    barrier::{Before, Op},
+    store::{Admission, Phase, StoreError},
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    error::classify,
+    session::{BEGIN, Session},
+    statement::{Param, refs},
+};
+use crate::marks;
+
+/// What was there before follows from what could be inserted, except where an insert found a row: see [`ROWS`].
+///
+/// Keys are taken in a fixed order, inbox before barrier, and rows before locks, so that batches wait for each other
+/// but never in a circle. A conflicting insert waits until the other transaction has ended.
+const ADMIT: &str = "
+WITH asked AS MATERIALIZED (
+    SELECT a.*, NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id) AS parked
+    FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[]) WITH ORDINALITY
+        AS a(event_id, saga_id, step, op, phase, from_parked, n)
+), inbox AS (
+    INSERT INTO saga_inbox (event_id, saga_id)
+    SELECT event_id, saga_id FROM asked WHERE NOT parked AND phase <> 'start' ORDER BY event_id
+    ON CONFLICT (event_id) DO NOTHING
+    RETURNING event_id, saga_id
+), known AS MATERIALIZED (
+    SELECT a.*, CASE
+        WHEN parked OR phase = 'start' THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id)
+        ELSE inbox.saga_id IS NULL
+    END AS handled
+    FROM asked a LEFT JOIN inbox USING (event_id, saga_id)
+), marks AS (
+    INSERT INTO saga_barrier (saga_id, step, op, mark)
+    SELECT saga_id, step, op, mark FROM (
+        SELECT saga_id, step, 'action' AS op, CASE
+            WHEN op = 'compensate' THEN 'null' WHEN phase = 'start' THEN 'started' ELSE 'done' END AS mark
+        FROM known WHERE phase <> 'finish' AND NOT parked AND NOT handled
+        UNION ALL
+        SELECT saga_id, step, 'compensate', CASE WHEN phase = 'start' THEN 'started' ELSE 'done' END
+        FROM known WHERE phase <> 'finish' AND NOT parked AND NOT handled AND op = 'compensate'
+    ) r ORDER BY saga_id, step, op
+    ON CONFLICT (saga_id, step, op) DO NOTHING
+    RETURNING saga_id, op
+)
+SELECT k.parked, k.handled, action.saga_id IS NOT NULL, compensation.saga_id IS NOT NULL
+FROM known k
+LEFT JOIN marks action ON action.saga_id = k.saga_id AND action.op = 'action'
+LEFT JOIN marks compensation ON compensation.saga_id = k.saga_id AND compensation.op = 'compensate'
+ORDER BY k.n";
+
+const LOCK: &str = "
+SELECT b.saga_id FROM saga_barrier b
+WHERE (b.saga_id, b.step) IN (SELECT * FROM unnest($1::uuid[], $2::text[])) AND b.op = 'action'
+ORDER BY b.saga_id, b.step FOR UPDATE";
+
+/// A statement of its own, since only a later statement sees what was committed while [`ADMIT`] and [`LOCK`] waited.
+const ROWS: &str = "
+SELECT b.saga_id, b.op, b.mark FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
+LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
+
+/// Opens the transaction and admits. Compensations and ends of steps are locked and read in the same round trip; an
+/// action whose row was there, which is rare, costs a second one.
+pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result<Vec<Before>, StoreError> {
+    if admissions.is_empty() {
+        session.open().await?;
+        return Ok(Vec::new());
+    }
+    let locks = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Finish;
+    let locked = keys(admissions.iter().filter(locks));
+    let asked = asked(admissions);
+
+    let admit = session.prepared(ADMIT).await?;
+    let (lock, rows) = match &locked {
+        Some(_) => (Some(session.prepared(LOCK).await?), Some(session.prepared(ROWS).await?)),
+        None => (None, None),
+    };
+    let client = session.client();
+    let (asked, locked_refs) = (refs(&asked), locked.as_deref().map(refs).unwrap_or_default());
+    let query = |statement| client.query(statement, &locked_refs);
+    let (admitted, found) = session
+        .exchange(async {
+            session.opened();
+            // Polled, and so sent, in this order.
+            let (begun, admitted, locked, found) = join!(
+                client.batch_execute(BEGIN),
+                client.query(&admit.statement, &asked),
+                OptionFuture::from(lock.as_ref().map(|lock| query(&lock.statement))),
+                OptionFuture::from(rows.as_ref().map(|rows| query(&rows.statement))),
+            );
+            begun?;
+            let admitted = admitted?;
+            locked.transpose()?;
+            Ok((admitted, found.transpose()?.unwrap_or_default()))
+        })
+        .await?;
+
+    let mut before = Vec::with_capacity(admissions.len());
+    for row in &admitted {
+        before.push(Inserted::read(row).map_err(|error| classify(&error))?);
+    }
+    if before.len() != admissions.len() {
+        return Err(StoreError::Broken("the admission answered for another number of events".into()));
+    }
+    let mut marks = Marks::default();
+    marks.extend(&found)?;
+    let asked = || admissions.iter().zip(&before);
+    let late = asked().filter(|(a, inserted)| !locks(a) && inserted.found_action()).map(|(a, _)| a);
+    if let Some(late) = keys(late) {
+        let rows = session.prepared(ROWS).await?;
+        marks.extend(&session.exchange(client.query(&rows.statement, &refs(&late))).await?)?;
+    }
+    Ok(asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect())
+}
+
+fn asked(admissions: &[Admission]) -> [Param<'_>; 6] {
+    fn column<'a, T: tokio_postgres::types::ToSql + Sync + Send + 'a>(
+        admissions: &'a [Admission],
+        value: impl Fn(&'a Admission) -> T,
+    ) -> Param<'a> {
+        Box::new(admissions.iter().map(value).collect::<Vec<_>>())
+    }
+    [
+        column(admissions, |a| a.event_id.as_str()),
+        column(admissions, |a| a.saga_id.as_uuid()),
+        column(admissions, |a| a.step),
+        column(admissions, |a| marks::op(a.op)),
+        column(admissions, |a| match a.phase {
+            Phase::Whole => "whole",
+            Phase::Start => "start",
+            Phase::Finish => "finish",
+        }),
+        column(admissions, |a| a.from_parked),
+    ]
+}
+
+/// The steps of these admissions as parameters, none when there are none.
+fn keys<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Param<'a>>> {
+    let (sagas, steps): (Vec<Uuid>, Vec<&str>) = admissions.map(|a| (a.saga_id.as_uuid(), a.step)).unzip();
+    if sagas.is_empty() { None } else { Some(vec![Box::new(sagas), Box::new(steps)]) }
+}
+
+/// What [`ADMIT`] says of one event.
+struct Inserted {
+    parked: bool,
+    handled: bool,
+    action: bool,
+    compensation: bool,
+}
+
+impl Inserted {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            parked: row.try_get(0)?,
+            handled: row.try_get(1)?,
+            action: row.try_get(2)?,
+            compensation: row.try_get(3)?,
+        })
+    }
+
+    /// Whether an action that was admitted found its row there.
+    fn found_action(&self) -> bool {
+        !self.parked && !self.handled && !self.action
+    }
+
+    /// A row that this admission inserted was not there before.
+    fn before(&self, admission: &Admission, marks: &Marks) -> Before {
+        let mut before = Before { handled: self.handled, parked: self.parked, action: None, compensation: None };
+        if !self.handled && !self.parked {
+            let saga = admission.saga_id.as_uuid();
+            before.action = marks.get(saga, Op::Action).filter(|_| !self.action);
+            before.compensation = marks.get(saga, Op::Compensate).filter(|_| !self.compensation);
+        }
+        before
+    }
+}
+
+/// The rows that were read. A saga has one step at most in a call.
+#[derive(Default)]
+struct Marks(HashMap<(Uuid, Op), saga_core::barrier::Mark>);
+
+impl Marks {
+    fn extend(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+            let (saga, op, mark): (Uuid, &str, &str) = read().map_err(|error| classify(&error))?;
+            let op = if op == marks::op(Op::Action) { Op::Action } else { Op::Compensate };
+            self.0.insert((saga, op), marks::read_mark(mark)?);
+        }
+        Ok(())
+    }
+
+    fn get(&self, saga: Uuid, op: Op) -> Option<saga_core::barrier::Mark> {
+        self.0.get(&(saga, op)).copied()
+    }
+}

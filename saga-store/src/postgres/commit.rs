@@ -1,0 +1,182 @@
+//! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
+
+use futures::FutureExt;
+use saga_core::store::{Changes, OutboxRow, ParkChange, StoreError};
+use tokio_postgres::types::ToSql;
+
+use super::{
+    pipeline::in_order,
+    session::Session,
+    statement::{Param, refs},
+    time::Micros,
+};
+use crate::marks;
+
+const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) \
+    SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1 ON CONFLICT (event_id) DO NOTHING";
+const MARKS: &str = "UPDATE saga_barrier b SET mark = c.mark \
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS c(saga_id, step, op, mark) \
+    WHERE b.saga_id = c.saga_id AND b.step = c.step AND b.op = c.op";
+const OUTBOX: &str = "INSERT INTO saga_outbox \
+    (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
+    SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, r.created_at \
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::timestamptz[]) \
+    AS r(id, saga, type, topic, payload, headers, context, created_at)";
+pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[])";
+const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ANY($1::uuid[])";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) ORDER BY 1, 2 \
+    ON CONFLICT (saga_id, step) DO NOTHING";
+/// One at a time appends to or removes from a saga's queue. Otherwise an event could be appended behind a head that
+/// another transaction is just removing, and would wait for it for ever.
+const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
+    SELECT DISTINCT hashtextextended(current_schema() || '/' || s.saga_id, 0) AS key FROM ( \
+        SELECT unnest($1::uuid[])::text AS saga_id \
+        UNION SELECT saga_id::text FROM saga_parked WHERE seq = ANY($2::bigint[])) s \
+    ORDER BY 1) q";
+const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
+    headers, attempts, failed_at, held, reason, due) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+    CASE WHEN $11 OR EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN NULL ELSE $13::timestamptz END) \
+    ON CONFLICT (saga_id, event_id) DO NOTHING";
+const RETRY: &str =
+    "UPDATE saga_parked SET attempts = $2, due = $3, failed_at = $4, reason = $5 WHERE seq = $1 AND NOT held";
+const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1";
+/// The next event becomes the head, due since 1970, so that it is due by any clock.
+const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETURNING seq, saga_id) \
+    UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ( \
+        SELECT min(p.seq) FROM saga_parked p, gone WHERE p.saga_id = gone.saga_id AND p.seq <> gone.seq)";
+
+/// A statement with its parameters.
+struct Call<'a> {
+    sql: &'static str,
+    params: Vec<Param<'a>>,
+}
+
+impl Session {
+    /// Writes the changes and commits.
+    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<(), StoreError> {
+        let calls = calls(&schema, changes);
+        let mut statements = Vec::with_capacity(calls.len());
+        for call in &calls {
+            statements.push((self.prepared(call.sql).await?, refs(&call.params)));
+        }
+        let client = self.client();
+        let mut all = Vec::with_capacity(calls.len() + 1);
+        for (prepared, params) in &statements {
+            all.push(client.execute(&prepared.statement, params).map(|done| done.map(|_| ())).boxed());
+        }
+        // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
+        all.push(client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" }).boxed());
+        self.exchange(in_order(all)).await?;
+        self.closed();
+        Ok(())
+    }
+}
+
+/// One array of a list.
+fn column<'a, R, T: ToSql + Sync + Send + 'a>(list: &'a [R], value: impl Fn(&'a R) -> T) -> Param<'a> {
+    Box::new(list.iter().map(value).collect::<Vec<_>>())
+}
+
+fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
+    Box::new(value)
+}
+
+fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
+    let Changes { inbox, marks, outbox, sent, park, arm, disarm } = changes;
+    let mut calls = Vec::new();
+    let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
+        if needed {
+            calls.push(Call { sql, params: params() });
+        }
+    };
+    add(!inbox.is_empty(), INBOX, &|| {
+        vec![column(inbox, |r| r.event_id.as_str()), column(inbox, |r| r.saga_id.as_uuid())]
+    });
+    add(!marks.is_empty(), MARKS, &|| {
+        vec![
+            column(marks, |c| c.saga_id.as_uuid()),
+            column(marks, |c| c.step),
+            column(marks, |c| marks::op(c.op)),
+            column(marks, |c| marks::mark(c.mark)),
+        ]
+    });
+    add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
+    add(!sent.is_empty(), SENT, &|| vec![one(sent.as_slice())]);
+    add(!disarm.is_empty(), DISARM, &|| vec![column(disarm, |saga| saga.as_uuid())]);
+    add(!arm.is_empty(), ARM, &|| {
+        vec![
+            column(arm, |t| t.saga_id.as_uuid()),
+            column(arm, |t| t.step),
+            column(arm, |t| Micros::from(t.due)),
+            column(arm, |t| t.trace.traceparent.as_deref()),
+            column(arm, |t| t.trace.tracestate.as_deref()),
+        ]
+    });
+    if !park.is_empty() {
+        calls.push(lock_queues(park));
+        calls.extend(park.iter().map(park_call));
+    }
+    calls
+}
+
+fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a>> {
+    vec![
+        one(*schema),
+        column(rows, |r| r.id),
+        column(rows, |r| r.saga_id.to_string()),
+        column(rows, |r| r.event_type.as_str()),
+        column(rows, |r| &*r.record.topic),
+        column(rows, |r| r.record.value.as_deref()),
+        column(rows, |r| marks::headers(&r.record.headers)),
+        column(rows, |r| marks::span_context(&r.record.headers)),
+        column(rows, |r| Micros::from(r.created_at)),
+    ]
+}
+
+fn lock_queues(changes: &[ParkChange]) -> Call<'_> {
+    let (mut sagas, mut heads) = (Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            ParkChange::Append { saga_id, .. } => sagas.push(saga_id.as_uuid()),
+            ParkChange::Remove { seq } => heads.push(*seq),
+            ParkChange::Retry { .. } | ParkChange::Hold { .. } => {}
+        }
+    }
+    Call { sql: LOCK_QUEUES, params: vec![one(sagas), one(heads)] }
+}
+
+fn park_call(change: &ParkChange) -> Call<'_> {
+    match change {
+        ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held } => Call {
+            sql: APPEND,
+            params: vec![
+                one(saga_id.as_uuid()),
+                one(event_id),
+                one(&*record.topic),
+                one(record.partition),
+                one(record.offset),
+                one(record.key.as_deref()),
+                one(record.value.as_deref()),
+                one(marks::headers(&record.headers)),
+                one(i64::from(*attempts)),
+                one(failed_at.map(Micros::from)),
+                one(*held),
+                one(marks::clean(reason)),
+                one(Micros::from(*due)),
+            ],
+        },
+        ParkChange::Retry { seq, attempts, due, failed_at, reason } => Call {
+            sql: RETRY,
+            params: vec![
+                one(*seq),
+                one(i64::from(*attempts)),
+                one(Micros::from(*due)),
+                one(Micros::from(*failed_at)),
+                one(marks::clean(reason)),
+            ],
+        },
+        ParkChange::Hold { seq, reason } => Call { sql: HOLD, params: vec![one(*seq), one(marks::clean(reason))] },
+        ParkChange::Remove { seq } => Call { sql: REMOVE, params: vec![one(*seq)] },
+    }
+}

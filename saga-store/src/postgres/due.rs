@@ -1,0 +1,178 @@
+//! What is due on PostgreSQL: parked heads, timers, outbox rows; and the figures for metrics.
+
+use jiff::Timestamp;
+use saga_core::{
+    record::Record,
+    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary},
+};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    commit::SENT,
+    error::classify,
+    session::{BEGIN, Session},
+    time::Micros,
+};
+use crate::marks;
+
+/// Only a head that is not held has a time. One that another process is just leasing is skipped, and one that it has
+/// leased is no longer due once its row is locked.
+const CLAIM: &str = "
+WITH due AS MATERIALIZED (
+    SELECT seq FROM saga_parked WHERE due <= $1 ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE saga_parked p SET due = $2 FROM due WHERE p.seq = due.seq
+RETURNING p.seq, p.saga_id, p.attempts, p.failed_at, p.topic, p.topic_partition, p.topic_offset, p.key, p.value, p.headers";
+const TIMERS: &str = "
+WITH due AS MATERIALIZED (
+    SELECT saga_id, step FROM saga_timer WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM saga_timer t USING due WHERE t.saga_id = due.saga_id AND t.step = due.step
+RETURNING t.saga_id, t.step, t.due, t.traceparent, t.tracestate";
+const NEXT_DUE: &str = "
+SELECT least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer))";
+const UNSENT: &str = "
+SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox
+WHERE created_at < $1 ORDER BY seq LIMIT $2";
+const SUMMARY: &str = "
+SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox),
+    (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held),
+    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer)";
+
+impl Postgres {
+    pub(crate) async fn claim_parked(
+        &self,
+        now: Timestamp,
+        lease: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.pool.lease().await?;
+        let rows = read(&session, CLAIM, &[&Micros::from(now), &Micros::from(lease), &limit]).await?;
+        let mut claimed = list(&rows, parked_event)?;
+        claimed.sort_by_key(|event| event.seq);
+        Ok(claimed)
+    }
+
+    pub(crate) async fn begin_due(&self, now: Timestamp, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
+        let session = self.pool.lease().await?;
+        let timers = session.prepared(TIMERS).await?;
+        let now = Micros::from(now);
+        let params: [&(dyn ToSql + Sync); 2] = [&now, &limit];
+        let rows = session
+            .exchange(async {
+                session.opened();
+                let client = session.client();
+                let (begun, rows) =
+                    futures::join!(client.batch_execute(BEGIN), client.query(&timers.statement, &params));
+                begun.and(rows)
+            })
+            .await?;
+        let mut timers = list(&rows, due_timer)?;
+        timers.sort_by_key(|timer| timer.due);
+        Ok((session, timers))
+    }
+
+    pub(crate) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let session = self.pool.lease().await?;
+        let rows = read(&session, NEXT_DUE, &[]).await?;
+        Ok(list(&rows, |row| time(row.try_get(0)?))?.pop().flatten())
+    }
+
+    pub(crate) async fn unsent(&self, before: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        let session = self.pool.lease().await?;
+        list(&read(&session, UNSENT, &[&Micros::from(before), &limit]).await?, outbox_row)
+    }
+
+    pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        let session = self.pool.lease().await?;
+        read(&session, SENT, &[&ids]).await.map(|_| ())
+    }
+
+    pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
+        let session = self.pool.lease().await?;
+        let rows = read(&session, SUMMARY, &[]).await?;
+        let mut found = list(&rows, |row| {
+            let count = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Summary {
+                outbox_pending: count(0)?,
+                outbox_oldest: time(row.try_get(1)?)?,
+                parked_sagas: count(2)?,
+                held_sagas: count(3)?,
+                parked_oldest: time(row.try_get(4)?)?,
+                timers: count(5)?,
+            })
+        })?;
+        Ok(found.pop().unwrap_or_default())
+    }
+}
+
+/// Runs a statement of our own outside a transaction.
+async fn read(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+    let prepared = session.prepared(sql).await?;
+    session.exchange(session.client().query(&prepared.statement, params)).await
+}
+
+/// Why a row cannot be read.
+struct ReadError(StoreError);
+
+impl From<tokio_postgres::Error> for ReadError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(classify(&error))
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self(error)
+    }
+}
+
+fn list<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, ReadError>) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(|row| read(row).map_err(|error| error.0)).collect()
+}
+
+fn time(micros: Option<Micros>) -> Result<Option<Timestamp>, ReadError> {
+    Ok(micros.map(Micros::time).transpose()?)
+}
+
+fn parked_event(row: &Row) -> Result<ParkedEvent, ReadError> {
+    let attempts: i64 = row.try_get(2)?;
+    Ok(ParkedEvent {
+        seq: row.try_get(0)?,
+        saga_id: row.try_get::<_, Uuid>(1)?.into(),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        failed_at: time(row.try_get(3)?)?,
+        record: Record {
+            topic: row.try_get::<_, &str>(4)?.into(),
+            partition: row.try_get(5)?,
+            offset: row.try_get(6)?,
+            key: row.try_get(7)?,
+            value: row.try_get(8)?,
+            headers: marks::read_headers(row.try_get(9)?)?,
+        },
+    })
+}
+
+fn due_timer(row: &Row) -> Result<DueTimer, ReadError> {
+    Ok(DueTimer {
+        saga_id: row.try_get::<_, Uuid>(0)?.into(),
+        step: row.try_get(1)?,
+        due: row.try_get::<_, Micros>(2)?.time()?,
+        trace: marks::trace(row.try_get(3)?, row.try_get(4)?),
+    })
+}
+
+fn outbox_row(row: &Row) -> Result<OutboxRow, ReadError> {
+    let created_at = row.try_get::<_, Micros>(6)?.time()?;
+    Ok(marks::outbox_row(
+        row.try_get(0)?,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        row.try_get(5)?,
+        created_at,
+    )?)
+}

@@ -1,0 +1,34 @@
+//! Several statements in one round trip.
+
+use futures::{
+    future::{BoxFuture, MaybeDone, maybe_done},
+    poll,
+};
+use tokio_postgres::Error;
+
+/// Sends all statements in their order before it waits for the first answer. When one cannot be sent, those after it are
+/// not sent either: a COMMIT must not go out after a statement that stayed behind.
+///
+/// # Errors
+/// The first error, in the order of the statements: those after it are consequences.
+pub(super) async fn in_order(statements: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
+    let mut sent = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let mut statement = maybe_done(statement);
+        // The first poll writes the statement to the connection.
+        let _ = poll!(&mut statement);
+        if let MaybeDone::Done(Err(_)) = statement {
+            sent.push(statement);
+            break;
+        }
+        sent.push(statement);
+    }
+    let mut result = Ok(());
+    for mut statement in sent {
+        (&mut statement).await;
+        if let Some(answer) = std::pin::Pin::new(&mut statement).take_output() {
+            result = result.and(answer);
+        }
+    }
+    result
+}

@@ -1,0 +1,162 @@
+//! The framework's tables on PostgreSQL, and how migrations are applied.
+
+use std::{future::Future, time::Duration};
+
+use jiff::Timestamp;
+use tokio_postgres::{Client, Error, error::SqlState};
+
+use super::{
+    DEADLINE,
+    connect::Target,
+    error::{classify, classify_connect},
+};
+use crate::{
+    error::ConnectError,
+    migrate::{self, Migration},
+};
+
+/// How long a migration may take, and another process's for which we wait.
+const MIGRATION: Duration = Duration::from_secs(600);
+
+/// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for
+/// `route.by.field`. Its `id` and `seq` have an index each: rows are forgotten by the one, and a backlog is read by the other.
+const FRAMEWORK: &[Migration] = &[Migration {
+    name: "saga/tables",
+    sql: "
+CREATE TABLE saga_inbox (
+    event_id text PRIMARY KEY,
+    saga_id uuid NOT NULL,
+    handled_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE saga_barrier (
+    saga_id uuid NOT NULL,
+    step text NOT NULL,
+    op text NOT NULL,
+    mark text NOT NULL,
+    PRIMARY KEY (saga_id, step, op)
+);
+
+CREATE TABLE saga_outbox (
+    id uuid PRIMARY KEY,
+    seq bigint GENERATED ALWAYS AS IDENTITY,
+    aggregatetype text NOT NULL,
+    aggregateid text NOT NULL,
+    type text NOT NULL,
+    topic text NOT NULL,
+    payload bytea,
+    headers text NOT NULL,
+    tracingspancontext text,
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX saga_outbox_seq ON saga_outbox (seq);
+
+-- due: when the head of the saga's queue is tried; null for those behind it and for one that is held.
+CREATE TABLE saga_parked (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    saga_id uuid NOT NULL,
+    event_id text NOT NULL,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key bytea,
+    value bytea,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at timestamptz,
+    due timestamptz,
+    held boolean NOT NULL,
+    reason text NOT NULL,
+    UNIQUE (saga_id, event_id)
+);
+CREATE INDEX saga_parked_due ON saga_parked (due) WHERE due IS NOT NULL;
+
+CREATE TABLE saga_timer (
+    saga_id uuid NOT NULL,
+    step text NOT NULL,
+    due timestamptz NOT NULL,
+    traceparent text,
+    tracestate text,
+    PRIMARY KEY (saga_id, step)
+);
+CREATE INDEX saga_timer_due ON saga_timer (due);
+",
+}];
+
+/// Applies what is missing. What is up to date, as nearly always, costs one read and no lock.
+pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(), ConnectError> {
+    let link = target.connect().await?;
+    let all = || FRAMEWORK.iter().chain(business);
+    let applied = within(DEADLINE, applied(&link.client)).await?;
+    let mut missing = false;
+    for migration in all() {
+        missing |= migrate::pending(migration, find(&applied, migration))?;
+    }
+    if !missing {
+        return Ok(());
+    }
+    // Those who come at the same time wait here, and find everything applied. The lock ends with the connection.
+    let lock = format!("SET statement_timeout = 0; SELECT pg_advisory_lock(hashtextextended({}, 0))", literal(target));
+    within(MIGRATION, link.client.batch_execute(&lock)).await?;
+    within(DEADLINE, create_schema(&link.client, target)).await?;
+    within(DEADLINE, link.client.batch_execute(migrate::CREATE_TABLE)).await?;
+    let applied = within(DEADLINE, self::applied(&link.client)).await?;
+    for migration in all() {
+        if migrate::pending(migration, find(&applied, migration))? {
+            apply(&link.client, migration).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn apply(client: &Client, migration: &Migration) -> Result<(), ConnectError> {
+    let work = async {
+        client.batch_execute("BEGIN").await?;
+        client.batch_execute(migration.sql).await?;
+        let now = Timestamp::now().to_string();
+        client.execute(migrate::INSERT, &[&migration.name, &migration.sql, &now]).await?;
+        client.batch_execute("COMMIT").await
+    };
+    match tokio::time::timeout(MIGRATION, work).await {
+        Ok(result) => result.map_err(|error| ConnectError::migration(migration.name, classify(&error))),
+        Err(_) => Err(no_answer(MIGRATION)),
+    }
+}
+
+/// The names of the migrations that were applied, with their texts.
+async fn applied(client: &Client) -> Result<Vec<(String, String)>, Error> {
+    match client.query("SELECT name, sql FROM saga_migration", &[]).await {
+        Ok(rows) => rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect(),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn find<'a>(applied: &'a [(String, String)], migration: &Migration) -> Option<&'a str> {
+    applied.iter().find(|(name, _)| name == migration.name).map(|(_, sql)| sql.as_str())
+}
+
+/// Looks first, since `CREATE SCHEMA IF NOT EXISTS` wants the right to create one even where there is one.
+async fn create_schema(client: &Client, target: &Target) -> Result<(), Error> {
+    let exists = client.query_opt("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[&target.schema]).await?;
+    if exists.is_none() {
+        client.batch_execute(&format!("CREATE SCHEMA {}", target.quoted_schema())).await?;
+    }
+    Ok(())
+}
+
+/// What the lock on a schema's migrations is called.
+fn literal(target: &Target) -> String {
+    format!("'saga migrations of {}'", target.schema.replace('\'', "''"))
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, ConnectError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result.map_err(|error| classify_connect(&error)),
+        Err(_) => Err(no_answer(limit)),
+    }
+}
+
+fn no_answer(limit: Duration) -> ConnectError {
+    ConnectError::Unavailable(format!("no answer within {} s", limit.as_secs()))
+}

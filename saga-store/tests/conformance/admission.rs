@@ -1,0 +1,187 @@
+//! Every row of the barrier's truth table, through real rows.
+
+use saga_core::{
+    barrier::{Before, Mark, Op, Skip, Verdict, decide},
+    event::SagaId,
+    store::{Admission, Changes, InboxRow, Phase, Store},
+};
+
+use crate::support::{admission, admit, append, begin, commit, marked, run};
+
+const DUPLICATE: Verdict = Verdict::Skip(Skip::Duplicate);
+const LATE: Verdict = Verdict::Skip(Skip::Late);
+
+on_both! {
+    async fn the_first_action_runs_and_the_second_is_a_duplicate_under_its_own_id_and_under_a_new_one(f: &Fixture) {
+        let saga = SagaId::random();
+        let event = admission(saga, Op::Action, Phase::Whole);
+        assert_eq!(admit(&f.db, &event).await, Verdict::Run);
+        let (tx, before) = begin(&f.db, &event).await;
+        assert!(before.handled);
+        drop(tx);
+        assert_eq!(admit(&f.db, &event).await, DUPLICATE);
+        let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+        assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
+        f.db.commit(tx, Changes::default()).await.unwrap();
+    }
+
+    async fn a_compensation_after_its_action_runs_once(f: &Fixture) {
+        let saga = SagaId::random();
+        run(&f.db, saga, Op::Action, Phase::Whole).await;
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::Run);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, LATE);
+    }
+
+    async fn a_compensation_before_its_action_is_null_and_the_action_comes_too_late(f: &Fixture) {
+        let saga = SagaId::random();
+        let (tx, before) = begin(&f.db, &admission(saga, Op::Compensate, Phase::Whole)).await;
+        assert_eq!(before, Before::default(), "rows that the admission itself wrote were not there before");
+        f.db.commit(tx, Changes::default()).await.unwrap();
+        let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+        assert_eq!(before, Before { action: Some(Mark::Null), compensation: Some(Mark::Done), ..Before::default() });
+        drop(tx);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+    }
+
+    async fn a_refused_action_has_nothing_to_compensate(f: &Fixture) {
+        let saga = SagaId::random();
+        let (tx, _) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+        f.db.commit(tx, marked(saga, Op::Action, Mark::Refused)).await.unwrap();
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::NullCompensation);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+    }
+
+    async fn an_action_with_an_effect_starts_and_finishes(f: &Fixture) {
+        let saga = SagaId::random();
+        let start = admission(saga, Op::Action, Phase::Start);
+        assert_eq!(admit(&f.db, &start).await, Verdict::Run);
+        // A crash between the two: the start is tried again and runs again.
+        let (tx, before) = begin(&f.db, &start).await;
+        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        f.db.commit(tx, Changes::default()).await.unwrap();
+
+        let finish = Admission { phase: Phase::Finish, ..start.clone() };
+        let (tx, before) = begin(&f.db, &finish).await;
+        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        f.db.commit(tx, marked(saga, Op::Action, Mark::Done)).await.unwrap();
+
+        assert_eq!(admit(&f.db, &start).await, DUPLICATE);
+        assert_eq!(admit(&f.db, &finish).await, DUPLICATE);
+        let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Start)).await;
+        assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
+        drop(tx);
+    }
+
+    async fn a_compensation_after_a_crash_between_effect_and_record_runs(f: &Fixture) {
+        let saga = SagaId::random();
+        run(&f.db, saga, Op::Action, Phase::Start).await;
+        let start = admission(saga, Op::Compensate, Phase::Start);
+        assert_eq!(admit(&f.db, &start).await, Verdict::Run);
+        assert_eq!(admit(&f.db, &start).await, Verdict::Run, "the compensation itself is interrupted and tried again");
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start.clone() }).await;
+        assert_eq!(
+            before,
+            Before { action: Some(Mark::Started), compensation: Some(Mark::Started), ..Before::default() }
+        );
+        f.db.commit(tx, marked(saga, Op::Compensate, Mark::Done)).await.unwrap();
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Start).await, DUPLICATE);
+    }
+
+    async fn the_end_of_an_action_that_was_compensated_meanwhile_comes_too_late(f: &Fixture) {
+        let saga = SagaId::random();
+        let start = admission(saga, Op::Action, Phase::Start);
+        admit(&f.db, &start).await;
+        run(&f.db, saga, Op::Compensate, Phase::Whole).await;
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start }).await;
+        assert_eq!(decide(Op::Action, before), LATE);
+        drop(tx);
+    }
+
+    async fn a_null_compensation_with_an_effect_is_recorded_by_its_start(f: &Fixture) {
+        let saga = SagaId::random();
+        let event = admission(saga, Op::Compensate, Phase::Start);
+        let (tx, before) = begin(&f.db, &event).await;
+        assert_eq!(decide(Op::Compensate, before), Verdict::NullCompensation);
+        let mut changes = marked(saga, Op::Compensate, Mark::Done);
+        let row = InboxRow { event_id: event.event_id.clone(), saga_id: saga };
+        changes.inbox = vec![row.clone(), row];
+        f.db.commit(tx, changes).await.unwrap();
+        let (tx, before) = begin(&f.db, &event).await;
+        assert!(before.handled);
+        drop(tx);
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Start).await, LATE);
+    }
+
+    async fn events_of_a_parked_saga_write_nothing_and_its_head_is_admitted(f: &Fixture) {
+        let saga = SagaId::random();
+        commit(&f.db, Changes { park: vec![append(saga, "head", 0)], ..Changes::default() }).await;
+        for phase in [Phase::Whole, Phase::Start, Phase::Finish] {
+            assert_eq!(run(&f.db, saga, Op::Action, phase).await, Verdict::Queue);
+        }
+        assert_eq!(f.count("SELECT count(*) FROM saga_inbox").await, 0);
+        assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 0);
+        let head = Admission { from_parked: true, ..admission(saga, Op::Action, Phase::Whole) };
+        assert_eq!(admit(&f.db, &head).await, Verdict::Run);
+        let (tx, before) = begin(&f.db, &Admission { from_parked: false, ..head }).await;
+        assert_eq!((before.handled, before.parked), (true, true), "a handled event is known although its saga is parked");
+        drop(tx);
+    }
+
+    async fn a_rollback_leaves_nothing(f: &Fixture) {
+        let saga = SagaId::random();
+        for op in [Op::Action, Op::Compensate] {
+            let (tx, before) = begin(&f.db, &admission(saga, op, Phase::Whole)).await;
+            assert_eq!(before, Before::default());
+            tx.execute("UPDATE stock SET available = 0", []).await.unwrap();
+            drop(tx);
+        }
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, Verdict::Run);
+        assert_eq!(f.count("SELECT available FROM stock").await, 100);
+    }
+
+    async fn a_batch_answers_for_each_event_in_its_place(f: &Fixture) {
+        let sagas: Vec<SagaId> = (0..40).map(|_| SagaId::random()).collect();
+        let phase = |i: usize| if i.is_multiple_of(3) { Phase::Start } else { Phase::Whole };
+        let first: Vec<Admission> =
+            sagas.iter().enumerate().map(|(i, saga)| admission(*saga, Op::Action, phase(i))).collect();
+        let (tx, before) = f.db.begin(&first).await.unwrap();
+        assert_eq!(before, vec![Before::default(); 40]);
+        f.db.commit(tx, Changes::default()).await.unwrap();
+
+        // Duplicates, duplicates under new ids, compensations, ends and new sagas, mixed and in another order.
+        let second: Vec<Admission> = (0..40)
+            .rev()
+            .map(|i| match i % 5 {
+                0 => first[i].clone(),
+                1 => admission(sagas[i], Op::Action, phase(i)),
+                2 => admission(sagas[i], Op::Compensate, Phase::Whole),
+                3 => Admission { phase: Phase::Finish, ..first[i].clone() },
+                _ => admission(SagaId::random(), Op::Compensate, Phase::Start),
+            })
+            .collect();
+        let (tx, before) = f.db.begin(&second).await.unwrap();
+        for (i, before) in (0..40).rev().zip(before) {
+            let whole = phase(i) == Phase::Whole;
+            let mark = Some(if whole { Mark::Done } else { Mark::Started });
+            let expected = match i % 5 {
+                0 if whole => Before { handled: true, ..Before::default() },
+                3 if whole => Before { handled: true, ..Before::default() },
+                4 => Before::default(),
+                _ => Before { action: mark, ..Before::default() },
+            };
+            assert_eq!(before, expected, "event {i}");
+        }
+        drop(tx);
+    }
+
+    async fn an_event_id_that_two_sagas_of_a_batch_share_is_handled_once(f: &Fixture) {
+        let one = admission(SagaId::random(), Op::Action, Phase::Whole);
+        let other = Admission { event_id: one.event_id.clone(), ..admission(SagaId::random(), Op::Action, Phase::Whole) };
+        let (tx, before) = f.db.begin(&[one, other]).await.unwrap();
+        assert_eq!(before.iter().filter(|before| before.handled).count(), 1);
+        f.db.commit(tx, Changes::default()).await.unwrap();
+        assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 1);
+    }
+}

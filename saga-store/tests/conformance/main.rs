@@ -1,0 +1,15 @@
+//! One suite for both databases: on SQLite always, on PostgreSQL when `TEST_DATABASE_URL` names one.
+
+#[macro_use]
+mod support;
+
+mod admission;
+mod connecting;
+mod failing;
+mod migrations;
+mod outbox;
+mod parking;
+mod races;
+mod statements;
+mod timers;
+mod transactions;

@@ -1,0 +1,132 @@
+//! Parked sagas: queues in order, leases, holds.
+
+use saga_core::{
+    barrier::{Op, Verdict},
+    event::SagaId,
+    store::{Changes, ParkChange, Phase, Store, Summary},
+};
+use saga_store::Db;
+
+use crate::support::{append, at, commit, record, run};
+
+async fn park(db: &Db, change: ParkChange) {
+    commit(db, Changes { park: vec![change], ..Changes::default() }).await;
+}
+
+/// The offsets of the heads that are due, which name the events.
+async fn claim(db: &Db, now: i64, lease: i64) -> Vec<(i64, i64)> {
+    let claimed = db.claim_parked(at(now), at(lease), 10).await.unwrap();
+    claimed.into_iter().map(|event| (event.seq, event.record.offset)).collect()
+}
+
+on_both! {
+    async fn a_parked_event_comes_back_as_it_was(f: &Fixture) {
+        let saga = SagaId::random();
+        park(&f.db, append(saga, "e1", 5)).await;
+        assert_eq!(f.db.claim_parked(at(4), at(60), 10).await.unwrap(), []);
+        let claimed = f.db.claim_parked(at(5), at(60), 10).await.unwrap();
+        assert_eq!(claimed[0].saga_id, saga);
+        assert_eq!(claimed[0].record, record(saga, 5));
+        assert_eq!((claimed[0].attempts, claimed[0].failed_at), (1, Some(at(0))));
+    }
+
+    async fn a_queue_is_worked_off_in_order_from_its_head(f: &Fixture) {
+        let saga = SagaId::random();
+        for (i, name) in ["first", "second", "third"].into_iter().enumerate() {
+            park(&f.db, append(saga, name, i as i64)).await;
+        }
+        park(&f.db, append(saga, "second", 9)).await;
+        for offset in 0..3 {
+            let claimed = claim(&f.db, 100, 200).await;
+            assert_eq!(claimed.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [offset]);
+            assert_eq!(claim(&f.db, 100, 200).await, [], "what is leased is not given to anybody else");
+            park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
+        }
+        assert_eq!(claim(&f.db, 100, 200).await, []);
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, Verdict::Run);
+    }
+
+    async fn a_lease_that_runs_out_makes_the_head_due_again(f: &Fixture) {
+        park(&f.db, append(SagaId::random(), "e", 0)).await;
+        assert_eq!(claim(&f.db, 0, 30).await.len(), 1);
+        assert_eq!(f.db.next_due().await.unwrap(), Some(at(30)));
+        assert_eq!(claim(&f.db, 29, 60).await.len(), 0);
+        assert_eq!(claim(&f.db, 30, 60).await.len(), 1);
+    }
+
+    async fn a_failed_retry_waits_for_its_time(f: &Fixture) {
+        park(&f.db, append(SagaId::random(), "e", 0)).await;
+        let (seq, _) = claim(&f.db, 0, 30).await[0];
+        let reason = "again \0".to_owned();
+        park(&f.db, ParkChange::Retry { seq, attempts: 7, due: at(50), failed_at: at(2), reason }).await;
+        assert_eq!(claim(&f.db, 49, 60).await, []);
+        let claimed = f.db.claim_parked(at(50), at(60), 10).await.unwrap();
+        assert_eq!((claimed[0].attempts, claimed[0].failed_at), (7, Some(at(2))));
+    }
+
+    async fn a_held_head_holds_its_saga_and_no_other(f: &Fixture) {
+        let (held, other) = (SagaId::random(), SagaId::random());
+        park(&f.db, append(held, "a", 0)).await;
+        park(&f.db, append(held, "b", 0)).await;
+        let (seq, _) = claim(&f.db, 0, 30).await[0];
+        park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
+        let reason = "too late".to_owned();
+        park(&f.db, ParkChange::Retry { seq, attempts: 2, due: at(0), failed_at: at(0), reason }).await;
+        park(&f.db, append(other, "c", 7)).await;
+        assert_eq!(f.db.next_due().await.unwrap(), Some(at(7)));
+        assert_eq!(claim(&f.db, 1000, 2000).await.len(), 1);
+        assert_eq!(run(&f.db, held, Op::Action, Phase::Whole).await, Verdict::Queue);
+        let summary = f.db.summary().await.unwrap();
+        assert_eq!(
+            summary,
+            Summary { parked_sagas: 1, held_sagas: 1, parked_oldest: Some(at(0)), ..Summary::default() }
+        );
+        // An operator releases it.
+        park(&f.db, ParkChange::Remove { seq }).await;
+        assert_eq!(claim(&f.db, 0, 30).await.len(), 1);
+    }
+
+    async fn an_event_can_be_parked_as_held(f: &Fixture) {
+        let saga = SagaId::random();
+        let ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, .. } = append(saga, "e", 0)
+        else {
+            unreachable!()
+        };
+        let held = ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held: true };
+        park(&f.db, held).await;
+        park(&f.db, append(saga, "behind", 0)).await;
+        assert_eq!(claim(&f.db, 1000, 2000).await, []);
+        assert_eq!(f.db.next_due().await.unwrap(), None);
+        assert_eq!(f.db.summary().await.unwrap().held_sagas, 1);
+    }
+
+    async fn a_claim_takes_no_more_than_its_limit_and_others_take_the_rest(f: &Fixture) {
+        for i in 0..5 {
+            park(&f.db, append(SagaId::random(), "e", i)).await;
+        }
+        let other = f.another().await;
+        let (one, two) = futures::join!(
+            f.db.claim_parked(at(10), at(60), 3),
+            other.claim_parked(at(10), at(60), 3)
+        );
+        let mut seqs: Vec<i64> = one.unwrap().into_iter().chain(two.unwrap()).map(|event| event.seq).collect();
+        assert!(seqs.len() >= 3);
+        seqs.extend(claim(&other, 10, 60).await.into_iter().map(|(seq, _)| seq));
+        seqs.sort_unstable();
+        seqs.dedup();
+        assert_eq!(seqs.len(), 5, "each head is claimed once");
+    }
+
+    async fn an_event_appended_while_the_head_is_removed_is_never_forgotten(f: &Fixture) {
+        let other = f.another().await;
+        for _ in 0..50 {
+            let saga = SagaId::random();
+            park(&f.db, append(saga, "head", 0)).await;
+            let (seq, _) = claim(&f.db, 0, 30).await[0];
+            futures::join!(park(&f.db, ParkChange::Remove { seq }), park(&other, append(saga, "next", 0)));
+            let claimed = claim(&f.db, 0, 30).await;
+            assert_eq!(claimed.len(), 1, "the appended event is the head now");
+            park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
+        }
+    }
+}

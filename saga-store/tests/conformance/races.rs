@@ -1,0 +1,157 @@
+//! Two instances of a participant that handle events of one saga at the same moment, on PostgreSQL; SQLite lets one
+//! transaction write at a time.
+
+use saga_core::{
+    barrier::{Before, Mark, Op, Skip, Verdict, decide},
+    event::SagaId,
+    store::{Admission, Changes, Phase, Store},
+};
+use saga_store::{Db, Tx};
+use tokio::task::JoinHandle;
+
+use crate::support::{Fixture, admission, admit, begin, marked, run};
+
+/// Begins in a task of its own, and returns once the server says that it waits for a lock.
+async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
+    let (db, event) = (db.clone(), event.clone());
+    let begun = tokio::spawn(async move { begin(&db, &event).await });
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = current_schema()";
+    while f.count(sql).await == 0 {
+        assert!(!begun.is_finished(), "it did not wait");
+    }
+    begun
+}
+
+#[tokio::test]
+async fn a_compensation_waits_for_its_action_in_flight_and_then_undoes_it() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let (tx, _) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+    let waits = begin_and_wait(&f, &other, &admission(saga, Op::Compensate, Phase::Whole)).await;
+    f.db.commit(tx, Changes::default()).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
+}
+
+#[tokio::test]
+async fn a_compensation_waits_for_its_action_in_flight_and_sees_that_it_refused() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let (tx, _) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+    let waits = begin_and_wait(&f, &other, &admission(saga, Op::Compensate, Phase::Start)).await;
+    f.db.commit(tx, marked(saga, Op::Action, Mark::Refused)).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(decide(Op::Compensate, before), Verdict::NullCompensation);
+}
+
+#[tokio::test]
+async fn a_compensation_waits_for_its_action_in_flight_and_is_null_when_that_rolls_back() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let (tx, _) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
+    let waits = begin_and_wait(&f, &other, &admission(saga, Op::Compensate, Phase::Whole)).await;
+    drop(tx);
+    let (tx, before) = waits.await.unwrap();
+    assert_eq!(before, Before::default());
+    other.commit(tx, Changes::default()).await.unwrap();
+    assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, Verdict::Skip(Skip::Late));
+}
+
+#[tokio::test]
+async fn an_action_waits_for_its_compensation_in_flight_and_comes_too_late() {
+    let Some(f) = Fixture::postgres().await else { return };
+    for phase in [Phase::Whole, Phase::Start] {
+        let (other, saga) = (f.another().await, SagaId::random());
+        let (tx, _) = begin(&f.db, &admission(saga, Op::Compensate, Phase::Whole)).await;
+        let waits = begin_and_wait(&f, &other, &admission(saga, Op::Action, phase)).await;
+        f.db.commit(tx, Changes::default()).await.unwrap();
+        let (_tx, before) = waits.await.unwrap();
+        assert_eq!(decide(Op::Action, before), Verdict::Skip(Skip::Late));
+    }
+}
+
+#[tokio::test]
+async fn a_compensation_waits_for_the_end_of_its_action_and_sees_it_done() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let start = admission(saga, Op::Action, Phase::Start);
+    admit(&f.db, &start).await;
+    let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start }).await;
+    assert_eq!(before.action, Some(Mark::Started));
+    let waits = begin_and_wait(&f, &other, &admission(saga, Op::Compensate, Phase::Start)).await;
+    f.db.commit(tx, marked(saga, Op::Action, Mark::Done)).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
+}
+
+#[tokio::test]
+async fn the_end_of_an_action_waits_for_its_compensation_and_comes_too_late() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let start = admission(saga, Op::Action, Phase::Start);
+    admit(&f.db, &start).await;
+    let (tx, before) = begin(&f.db, &admission(saga, Op::Compensate, Phase::Whole)).await;
+    assert_eq!(decide(Op::Compensate, before), Verdict::Run);
+    let waits = begin_and_wait(&f, &other, &Admission { phase: Phase::Finish, ..start }).await;
+    f.db.commit(tx, Changes::default()).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(before, Before { action: Some(Mark::Started), compensation: Some(Mark::Done), ..Before::default() });
+    assert_eq!(decide(Op::Action, before), Verdict::Skip(Skip::Late));
+}
+
+#[tokio::test]
+async fn two_compensations_under_different_ids_run_once() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    run(&f.db, saga, Op::Action, Phase::Whole).await;
+    let (tx, before) = begin(&f.db, &admission(saga, Op::Compensate, Phase::Whole)).await;
+    assert_eq!(decide(Op::Compensate, before), Verdict::Run);
+    let waits = begin_and_wait(&f, &other, &admission(saga, Op::Compensate, Phase::Whole)).await;
+    f.db.commit(tx, Changes::default()).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(decide(Op::Compensate, before), Verdict::Skip(Skip::Duplicate));
+}
+
+#[tokio::test]
+async fn the_same_event_in_two_instances_is_handled_by_one_of_them() {
+    let Some(f) = Fixture::postgres().await else { return };
+    for commits in [true, false] {
+        let (other, event) = (f.another().await, admission(SagaId::random(), Op::Action, Phase::Whole));
+        let (tx, _) = begin(&f.db, &event).await;
+        let waits = begin_and_wait(&f, &other, &event).await;
+        if commits {
+            f.db.commit(tx, Changes::default()).await.unwrap();
+        } else {
+            drop(tx);
+        }
+        let (_tx, before) = waits.await.unwrap();
+        assert_eq!(before, Before { handled: commits, ..Before::default() });
+    }
+}
+
+#[tokio::test]
+async fn overlapping_batches_in_opposite_orders_do_not_deadlock() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let other = f.another().await;
+    for round in 0..20 {
+        let sagas: Vec<SagaId> = (0..50).map(|_| SagaId::random()).collect();
+        let op = |i: usize| if (i + round) % 2 == 0 { Op::Action } else { Op::Compensate };
+        let batch: Vec<_> = sagas.iter().enumerate().map(|(i, s)| admission(*s, op(i), Phase::Whole)).collect();
+        let opposite: Vec<_> =
+            sagas.iter().enumerate().rev().map(|(i, s)| admission(*s, op(i + 1), Phase::Whole)).collect();
+        let run = async |db: Db, batch: Vec<Admission>| {
+            let (tx, before) = db.begin(&batch).await.unwrap();
+            db.commit(tx, Changes::default()).await.unwrap();
+            before
+        };
+        let (one, two) = tokio::join!(
+            tokio::spawn(run(f.db.clone(), batch.clone())),
+            tokio::spawn(run(other.clone(), opposite.clone()))
+        );
+        // Whoever came second knows the other's rows: no saga was given to both.
+        let first = one.unwrap().iter().filter(|before| **before == Before::default()).count();
+        let second = two.unwrap().iter().filter(|before| **before == Before::default()).count();
+        assert_eq!(first + second, 50);
+    }
+}
