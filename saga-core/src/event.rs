@@ -164,6 +164,10 @@ impl<E: Event> Trigger for E {
         if version != E::VERSION {
             return Err(DecodeError::UnsupportedVersion(version));
         }
+        // Serde would take a list for a struct, field by field.
+        if data.trim_ascii_start().starts_with(b"[") {
+            return Err(DecodeError::Undecodable("JSON of another shape: a list".to_owned()));
+        }
         let event: E = serde_json::from_slice(data).map_err(|e| DecodeError::Undecodable(shape_of(&e)))?;
         event.validate().map_err(DecodeError::Invalid)?;
         Ok(event)

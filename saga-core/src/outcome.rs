@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt};
 use crate::store::StoreError;
 
 /// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
 /// The committed end of a step: at most one event.

@@ -109,6 +109,8 @@ pub(crate) struct Half<S: Store> {
     pub(crate) null: Option<Box<NullFn>>,
     /// Actions that refuse when their retries are used up.
     pub(crate) exhausted: Option<Box<ExhaustedFn<S>>>,
+    /// What makes sure, before such a refusal, that no earlier attempt of the effect holds.
+    pub(crate) abandon: Option<Box<EffectFn>>,
 }
 
 /// A step whose types the runtime no longer needs.
@@ -224,7 +226,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::new(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None })
+        Self::new(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None, abandon: None })
     }
 
     /// A step that first calls the outside world, then records what it answered. The effect is called outside any
@@ -253,7 +255,14 @@ where
         });
         Self::new(
             name,
-            Half { decode: decode::<T>(), effect: Some(effect_fn(effect)), run, null: None, exhausted: None },
+            Half {
+                decode: decode::<T>(),
+                effect: Some(effect_fn(effect)),
+                run,
+                null: None,
+                exhausted: None,
+                abandon: None,
+            },
         )
     }
 
@@ -311,7 +320,8 @@ where
             })
         });
         let null: Box<NullFn> = Box::new(|trigger| End::of(&C::from(trigger_of::<U>(trigger)?), false));
-        self.erased.undo = Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None });
+        self.erased.undo =
+            Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None, abandon: None });
     }
 
     /// When the retries are used up, refuse with what this handler returns instead of dead-lettering the event.
@@ -326,6 +336,19 @@ where
             Box::pin(async move { End::of(&handler(cx, trigger_of::<T>(&trigger)?, failure).await?, true) })
         }));
         self
+    }
+
+    /// Like [`Step::when_exhausted`] for a step with an effect. An attempt that timed out may have been carried out all the
+    /// same, so the outside system is first told to undo whatever it did under [`Call::action_key`], and to do nothing
+    /// under it any more. Until it has confirmed that, the saga stays parked: nobody is told "no" while it may be "yes".
+    #[must_use]
+    pub fn when_exhausted_with_effect<E, F>(mut self, abandon: E, handler: F) -> Self
+    where
+        E: AsyncFn(&Call, &T) -> Result<(), StepError> + Send + Sync + 'static,
+        F: AsyncFn(&mut Cx<'_, S>, T, &StepError) -> Result<R, StepError> + Send + Sync + 'static,
+    {
+        self.erased.action.abandon = Some(effect_fn(abandon));
+        self.when_exhausted(handler)
     }
 
     /// The retry policy of the step, its compensation and their effects.

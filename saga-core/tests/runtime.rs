@@ -62,6 +62,9 @@ impl From<Cancelled> for Refunded {
 struct Gateway {
     charges: Arc<AtomicUsize>,
     refunds: Arc<AtomicUsize>,
+    voids: Arc<AtomicUsize>,
+    /// Voiding fails this many times.
+    deaf: Arc<AtomicUsize>,
 }
 
 impl Gateway {
@@ -74,6 +77,16 @@ impl Gateway {
             "broken" => Err(StepError::permanent("never")),
             _ => Ok(true),
         }
+    }
+}
+
+impl Gateway {
+    async fn void(&self) -> Result<(), StepError> {
+        if self.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(StepError::transient("cannot be told"));
+        }
+        self.voids.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -93,7 +106,7 @@ async fn refund(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Refunded
 }
 
 fn payment(gateway: &Gateway) -> Participant<MemoryStore> {
-    let (charging, refunding) = (gateway.clone(), gateway.clone());
+    let (charging, refunding, voiding) = (gateway.clone(), gateway.clone(), gateway.clone());
     let step = Step::with_effect(async move |_: &Call, reserved: &Reserved| charging.charge(reserved).await, charge)
         .undone_with_effect(
             async move |_: &Call, _: &Cancelled| {
@@ -103,9 +116,12 @@ fn payment(gateway: &Gateway) -> Participant<MemoryStore> {
             refund,
         )
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 4))
-        .when_exhausted(async |_: &mut Cx<'_, MemoryStore>, reserved: Reserved, _: &StepError| {
-            Ok(Declined { id: reserved.id, reason: "unavailable".into() })
-        });
+        .when_exhausted_with_effect(
+            async move |_: &Call, _: &Reserved| voiding.void().await,
+            async |_: &mut Cx<'_, MemoryStore>, reserved: Reserved, _: &StepError| {
+                Ok(Declined { id: reserved.id, reason: "unavailable".into() })
+            },
+        );
     Participant::named("pay").step(step)
 }
 
@@ -177,6 +193,21 @@ async fn used_up_retries_end_in_the_declared_refusal() {
     assert_eq!(types(&published), ["pay.declined"]);
     assert_eq!(published[0].read::<Declined>().unwrap().reason, "unavailable");
     assert_eq!(bench.charges(), 4);
+    assert_eq!(
+        bench.gateway.voids.load(Ordering::SeqCst),
+        1,
+        "an attempt that was not answered may have been carried out"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_refused_while_an_unanswered_attempt_may_still_hold() {
+    let bench = Bench::new();
+    bench.gateway.deaf.store(2, Ordering::SeqCst);
+    let published = bench.scenario().when(&reserved(bench.id, "timeout")).await;
+    assert_eq!(types(&published), ["pay.declined"]);
+    assert_eq!(bench.gateway.voids.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.charges(), 6, "each time it is due the charge is tried once more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,7 +129,8 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
             Verdict::NullCompensation => {
                 let half = shared.participant.steps[work.step].half(work.op);
                 let null = half.and_then(|half| half.null.as_ref());
-                let null = null.ok_or_else(|| Trouble::Handler(StepError::permanent("the step has no compensation")))?;
+                let null =
+                    null.ok_or_else(|| Trouble::Handler(StepError::permanent("the step has no compensation")))?;
                 let end = null(&work.input.trigger).map_err(Trouble::Handler)?;
                 plan.end(shared, work, end, true)?;
                 if starts {
@@ -210,7 +211,7 @@ fn phase(todo: &Todo) -> Option<Phase> {
         Todo::Start => Some(Phase::Start),
         Todo::Finish => Some(Phase::Finish),
         Todo::Exhaust(_) => Some(Phase::Finish),
-        Todo::Park { .. } | Todo::Hold { .. } => None,
+        Todo::Park { .. } | Todo::Hold { .. } | Todo::Abandon(_) => None,
     }
 }
 
@@ -389,9 +390,7 @@ impl Plan {
                     },
                 }
             }
-            (Todo::Hold { reason }, Origin::Parked { seq }) => {
-                ParkChange::Hold { seq, reason: cap(reason).to_owned() }
-            }
+            (Todo::Hold { reason }, Origin::Parked { seq }) => ParkChange::Hold { seq, reason: cap(reason).to_owned() },
             (Todo::Hold { reason }, Origin::Partition { .. }) => ParkChange::Append {
                 saga_id: work.saga_id(),
                 event_id: work.envelope.event_id.clone(),

@@ -18,9 +18,13 @@ pub(crate) struct Breaker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Timestamp },
+    Open {
+        until: Timestamp,
+    },
     /// One trial call decides; it counts as lost when nothing is heard of it until then.
-    Trial { until: Timestamp },
+    Trial {
+        until: Timestamp,
+    },
 }
 
 impl Breaker {

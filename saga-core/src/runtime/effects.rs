@@ -9,16 +9,10 @@ use super::{
     Shared,
     breaker::Breaker,
     metrics::CallLabel,
-    work::{Work, effect_key},
+    work::{Todo, Work, effect_key},
 };
 use crate::{
-    ErrorClass, StepError,
-    barrier::Op,
-    clock::Clock,
-    handler::Call,
-    step::Erased,
-    store::Store,
-    transport::Producer,
+    ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, step::Erased, store::Store, transport::Producer,
 };
 
 /// One guard per step: how many calls at once, and whether any are made at all.
@@ -57,11 +51,15 @@ impl Effects {
                 return (work, Err(error));
             }
             let step = &shared.participant.steps[work.step];
-            let Some(effect) = step.half(work.op).and_then(|half| half.effect.as_ref()) else {
+            let abandons = matches!(work.todo, Todo::Abandon(_));
+            let half = step.half(work.op);
+            let effect = half.and_then(|half| if abandons { half.abandon.as_ref() } else { half.effect.as_ref() });
+            let Some(effect) = effect else {
                 return (work, Err(StepError::permanent("the step has no effect")));
             };
+            let op = if abandons { Op::Compensate } else { work.op };
             let call = Call {
-                idempotency_key: effect_key(work.saga_id(), work.name, work.op),
+                idempotency_key: effect_key(work.saga_id(), work.name, op),
                 action_key: effect_key(work.saga_id(), work.name, Op::Action),
                 saga_id: work.saga_id(),
                 attempt: work.attempts + 1,
@@ -90,7 +88,7 @@ impl Effects {
         .boxed_local()
     }
 
-    /// Whether any step's breaker is open.
+    /// How many steps' breakers are open.
     pub(super) fn open_breakers(&self) -> usize {
         self.guards.iter().filter(|guard| guard.breaker.borrow().is_open()).count()
     }

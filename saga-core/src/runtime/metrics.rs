@@ -59,6 +59,7 @@ pub struct Metrics {
     pub published: Counter,
     pub rebalances: Counter,
     pub in_hand: Gauge,
+    pub open_breakers: Gauge,
     pub outbox_pending: Gauge,
     pub parked: Gauge,
     pub held: Gauge,
@@ -84,6 +85,7 @@ impl Default for Metrics {
             published: Counter::default(),
             rebalances: Counter::default(),
             in_hand: Gauge::default(),
+            open_breakers: Gauge::default(),
             outbox_pending: Gauge::default(),
             parked: Gauge::default(),
             held: Gauge::default(),
@@ -98,11 +100,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let saga = registry.sub_registry_with_prefix("saga");
         saga.register("events_handled", "Events that ran a step or a compensation", self.handled.clone());
-        saga.register(
-            "null_compensations",
-            "Compensations that had nothing to undo",
-            self.null_compensations.clone(),
-        );
+        saga.register("null_compensations", "Compensations that had nothing to undo", self.null_compensations.clone());
         saga.register("late_actions", "Actions that came after their compensation and were skipped", self.late.clone());
         saga.register("duplicates", "Events that had been handled before and were skipped", self.duplicates.clone());
         saga.register("events_passed_over", "Events of a type that is not consumed here", self.passed_over.clone());
@@ -114,6 +112,7 @@ impl Metrics {
         saga.register("events_published", "Events acknowledged by the broker", self.published.clone());
         saga.register("rebalances", "Changes of the assigned partitions", self.rebalances.clone());
         saga.register("events_in_hand", "Events taken from the broker and not done yet", self.in_hand.clone());
+        saga.register("breakers_open", "Steps whose circuit breaker is open", self.open_breakers.clone());
         saga.register("outbox_pending", "Outbox rows not yet marked sent", self.outbox_pending.clone());
         saga.register("parked", "Sagas parked and waiting for a retry", self.parked.clone());
         saga.register("held", "Sagas held behind a dead letter", self.held.clone());

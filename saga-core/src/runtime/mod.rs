@@ -18,7 +18,10 @@ mod worker;
 
 use std::{rc::Rc, time::Duration};
 
-use futures::{FutureExt, future::{Either, select}};
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
 
 pub use health::Health;
 pub use metrics::{CallLabel, HandledLabel, Metrics, ReasonLabel, StepLabel};
@@ -104,8 +107,7 @@ impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
     /// The handle of the participant of this name.
     pub fn new(participant: &'static str, store: S, producer: P, clock: C) -> Self {
         let (health, metrics) = (Health::default(), Metrics::default());
-        let outbox =
-            Outbox::new(participant, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
+        let outbox = Outbox::new(participant, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
         Self { store, clock, outbox, health, metrics }
     }
 

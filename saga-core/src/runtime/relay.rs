@@ -69,6 +69,9 @@ struct State {
     refused: HashMap<Uuid, Timestamp>,
 }
 
+/// Rows and what became of them.
+type Acknowledged = BoxFuture<'static, (Vec<Uuid>, Vec<Result<(), PublishError>>)>;
+
 /// Rows handed to the producer, and the future of their acknowledgement.
 struct Report {
     ids: Vec<Uuid>,
@@ -235,8 +238,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     pub(super) async fn run(&self, stop: impl Future<Output = ()>) {
         let receiver = self.0.inbox_of_reports.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut reports) = receiver else { return };
-        let mut waiting: FuturesUnordered<BoxFuture<'static, (Vec<Uuid>, Vec<Result<(), PublishError>>)>> =
-            FuturesUnordered::new();
+        let mut waiting = FuturesUnordered::<Acknowledged>::new();
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
         let mut sweep_at = self.0.clock.now();

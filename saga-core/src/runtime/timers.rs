@@ -40,7 +40,11 @@ pub(super) async fn fire<S: Store, P: Producer, C: Clock>(
     for (name, timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
         let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
-            tracing::warn!(step = name, timers = timers.len(), "deadlines of a step that no longer declares one are dropped");
+            tracing::warn!(
+                step = name,
+                timers = timers.len(),
+                "deadlines of a step that no longer declares one are dropped"
+            );
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();

@@ -41,6 +41,8 @@ pub(super) enum Todo {
     Start,
     /// Record what the effect answered.
     Finish,
+    /// The retries are used up: first make sure, outside any transaction, that no attempt holds.
+    Abandon(StepError),
     /// The retries are used up: refuse as declared.
     Exhaust(StepError),
     /// Keep it in the database for a later attempt.
@@ -172,7 +174,9 @@ pub(super) fn after_failure<S: Store>(
     match step.retry.delay(attempts, jitter(work.saga_id(), attempts)) {
         Some(delay) => After::Retry { attempts, due: crate::clock::after(now, delay) },
         // A compensation is owed: as long as its failure may pass, it is tried again.
-        None if work.op == Op::Compensate => After::Retry { attempts, due: crate::clock::after(now, COMPENSATION_PAUSE) },
+        None if work.op == Op::Compensate => {
+            After::Retry { attempts, due: crate::clock::after(now, COMPENSATION_PAUSE) }
+        }
         None if step.action.exhausted.is_some() && !matches!(work.todo, Todo::Exhaust(_)) => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),
     }

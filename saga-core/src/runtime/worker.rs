@@ -1,6 +1,11 @@
 //! The worker: one loop that takes events, keeps their order within a saga, and has at most one transaction under way.
 
-use std::{collections::{HashSet, VecDeque}, rc::Rc, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -24,6 +29,9 @@ use crate::{
     store::{ParkedEvent, Store, StoreError},
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
+
+/// Between the attempts to make sure that an effect whose retries are used up does not hold.
+const ABANDON_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the transaction slot was used for.
 enum Slot {
@@ -86,7 +94,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    pub(super) async fn run(mut self, mut consumer: impl Consumer, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub(super) async fn run(
+        mut self,
+        mut consumer: impl Consumer,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
         let stop = stop.fuse();
         futures::pin_mut!(stop);
         let shared = self.shared.clone();
@@ -99,7 +111,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     break Ok(());
                 }
                 if shared.clock.now() >= until {
-                    tracing::warn!(events = self.in_hand, "not all work in hand ended in time; it is redone at the next start");
+                    tracing::warn!(
+                        events = self.in_hand,
+                        "not all work in hand ended in time; it is redone at the next start"
+                    );
                     break Ok(());
                 }
             }
@@ -147,6 +162,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
             shared.metrics.in_hand.set(self.in_hand as i64);
+            #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
+            shared.metrics.open_breakers.set(self.effects.open_breakers() as i64);
         };
         self.revoking.clear();
         consumer.close().await;
@@ -162,7 +179,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         options.max_in_hand.saturating_sub(self.in_hand)
     }
 
-    fn wake_in(&self, drain_until: Option<Timestamp>) -> std::time::Duration {
+    fn wake_in(&self, drain_until: Option<Timestamp>) -> Duration {
         let now = self.shared.clock.now();
         let longest = self.shared.options.look_every;
         if self.slot.is_some() {
@@ -174,8 +191,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Some(until) => until,
             None => fire_at.map_or(self.claim_at, |fire_at| fire_at.min(self.claim_at)),
         };
-        let wait = std::time::Duration::try_from(next.duration_since(now)).unwrap_or_default();
-        wait.clamp(std::time::Duration::from_millis(1), longest)
+        let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+        wait.clamp(Duration::from_millis(1), longest)
     }
 
     /// Starts the next use of the transaction slot, when it is free.
@@ -192,7 +209,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             self.claim_at = after(now, shared.options.look_every);
             let lease = after(now, shared.options.lease);
             let limit = shared.options.max_batch;
-            self.slot = Some(async move { Slot::Parked(shared.store.claim_parked(now, lease, limit).await) }.boxed_local());
+            self.slot =
+                Some(async move { Slot::Parked(shared.store.claim_parked(now, lease, limit).await) }.boxed_local());
         } else if !draining && shared.has_deadlines && now >= self.fire_at {
             self.fire_at = after(now, shared.options.look_every);
             let limit = shared.options.max_batch;
@@ -342,13 +360,28 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         if !self.is_ours(&work) {
             return self.settle(&work);
         }
-        match answer {
-            Ok(answer) => {
+        match (work.todo, answer) {
+            (Todo::Abandon(failure), Ok(_)) => {
+                work.todo = Todo::Exhaust(failure);
+                self.ready.push_back(work);
+            }
+            (Todo::Abandon(_), Err(error)) => {
+                let now = self.shared.clock.now();
+                let (attempts, due) = (work.attempts, after(now, ABANDON_PAUSE));
+                tracing::warn!(saga_id = %work.envelope.saga_id, step = work.name, %error, "cannot be refused yet");
+                let failed_at = work.failed_at.unwrap_or(now);
+                work.todo = Todo::Park { attempts, due, failed_at, reason: error.to_string() };
+                self.ready.push_back(work);
+            }
+            (_, Ok(answer)) => {
                 work.input.answer = Some(answer);
                 work.todo = Todo::Finish;
                 self.ready.push_back(work);
             }
-            Err(failure) => self.failed(work, failure),
+            (todo, Err(failure)) => {
+                work.todo = todo;
+                self.failed(work, failure);
+            }
         }
     }
 
@@ -374,9 +407,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             After::Refuse => {
                 tracing::warn!(%saga_id, step = work.name, error = %failure, "retries are used up: refused");
-                work.attempts += 1;
-                work.todo = Todo::Exhaust(failure);
-                self.ready.push_back(work);
+                if self.shared.participant.steps[work.step].action.abandon.is_some() {
+                    work.todo = Todo::Abandon(failure);
+                    self.calls.push(self.effects.call(self.shared.clone(), work));
+                } else {
+                    work.todo = Todo::Exhaust(failure);
+                    self.ready.push_back(work);
+                }
             }
             After::DeadLetter(reason) => {
                 tracing::error!(%saga_id, step = work.name, reason = reason.as_str(), error = %failure, "dead letter");

@@ -45,9 +45,12 @@ struct Member {
     owned: BTreeMap<TopicPartition, i64>,
     signals: VecDeque<Signal>,
     /// Partitions on their way to this member, once their old owner has let them go.
-    coming: Vec<(TopicPartition, Option<Arc<Mutex<Receiver<()>>>>)>,
+    coming: Vec<(TopicPartition, Option<Released>)>,
     paused: BTreeSet<TopicPartition>,
 }
+
+/// Disconnected once the old owner of a partition has let it go.
+type Released = Arc<Mutex<Receiver<()>>>;
 
 impl MemoryBroker {
     /// A broker whose topics have this many partitions each; topics exist as soon as they are named.
@@ -70,7 +73,10 @@ impl MemoryBroker {
         state.members += 1;
         let member = state.members;
         for partition in topics.iter().flat_map(|topic| (0..self.0.partitions).map(move |p| (topic, p))) {
-            state.logs.entry(TopicPartition { topic: partition.0.as_str().into(), partition: partition.1 }).or_default();
+            state
+                .logs
+                .entry(TopicPartition { topic: partition.0.as_str().into(), partition: partition.1 })
+                .or_default();
         }
         let entry = state.groups.entry(group.to_owned()).or_default();
         entry.topics.extend(topics.iter().cloned());
@@ -109,7 +115,8 @@ impl MemoryBroker {
 
 impl State {
     fn append(&mut self, record: OutRecord, partitions: i32) {
-        let hash = record.key.iter().flatten().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add((*byte).into()));
+        let hash =
+            record.key.iter().flatten().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add((*byte).into()));
         #[allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "partitions is small and positive")]
         let number = (hash % partitions as u32) as i32;
         let partition = TopicPartition { topic: record.topic.as_ref().into(), partition: number };
@@ -129,7 +136,7 @@ impl State {
             return;
         }
         let wanted = |i: usize| ids[i % ids.len()];
-        let mut gone: BTreeMap<TopicPartition, Arc<Mutex<Receiver<()>>>> = BTreeMap::new();
+        let mut gone: BTreeMap<TopicPartition, Released> = BTreeMap::new();
         for (id, member) in &mut group.members {
             let lost: Vec<TopicPartition> = partitions
                 .iter()
@@ -198,11 +205,15 @@ impl MemoryConsumer {
         if let Some(signal) = member.signals.pop_front() {
             return Some(signal);
         }
-        let (arrived, coming): (Vec<_>, Vec<_>) = std::mem::take(&mut member.coming).into_iter().partition(|(_, released)| {
-            released.as_ref().is_none_or(|r| {
-                matches!(r.lock().unwrap_or_else(PoisonError::into_inner).try_recv(), Err(TryRecvError::Disconnected))
-            })
-        });
+        let (arrived, coming): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut member.coming).into_iter().partition(|(_, released)| {
+                released.as_ref().is_none_or(|r| {
+                    matches!(
+                        r.lock().unwrap_or_else(PoisonError::into_inner).try_recv(),
+                        Err(TryRecvError::Disconnected)
+                    )
+                })
+            });
         member.coming = coming;
         if !arrived.is_empty() {
             let arrived: Vec<TopicPartition> = arrived.into_iter().map(|(partition, _)| partition).collect();

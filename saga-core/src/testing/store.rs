@@ -228,7 +228,12 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn claim_parked(&self, now: Timestamp, lease: Timestamp, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+    async fn claim_parked(
+        &self,
+        now: Timestamp,
+        lease: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let mut tables = self.tables.lock().await;
         let mut claimed = Vec::new();
         for seq in tables.heads() {
@@ -251,13 +256,19 @@ impl Store for MemoryStore {
         for timer in &due {
             tx.working.timers.remove(&(timer.saga_id, timer.step.to_owned()));
         }
-        let due = due.into_iter().map(|t| DueTimer { saga_id: t.saga_id, step: t.step.to_owned(), due: t.due, trace: t.trace });
+        let due = due.into_iter().map(|t| DueTimer {
+            saga_id: t.saga_id,
+            step: t.step.to_owned(),
+            due: t.due,
+            trace: t.trace,
+        });
         Ok((tx, due.collect()))
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let tables = self.tables.lock().await;
-        let heads = tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).filter(|p| !p.held).map(|p| p.due);
+        let heads =
+            tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).filter(|p| !p.held).map(|p| p.due);
         Ok(heads.chain(tables.timers.values().map(|t| t.due)).min())
     }
 

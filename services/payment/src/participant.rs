@@ -13,9 +13,10 @@ use crate::{
 };
 
 /// `inventory.reserved` takes the money, or refuses; no parcel means it goes back. The gateway is called outside any
-/// transaction, with a key that stays the same however often it is called.
+/// transaction, with a key that stays the same however often it is called. An attempt that was never answered may have taken
+/// the money all the same, so it is voided before the order is refused for want of an answer.
 pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
-    let to_refund = gateway.clone();
+    let (to_void, to_refund) = (gateway.clone(), gateway.clone());
     let take = async move |call: &Call, reserved: &InventoryReserved| {
         let charge = Charge {
             key: call.idempotency_key,
@@ -26,12 +27,17 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
         };
         Ok(gateway.charge(charge).await?)
     };
+    let void = async move |call: &Call, reserved: &InventoryReserved| {
+        let void = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: reserved.order_id };
+        Ok(to_void.refund(void).await?)
+    };
     let give_back = async move |call: &Call, why: &MoneyBack| {
         let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: why.order_id() };
         Ok(to_refund.refund(refund).await?)
     };
-    Participant::named("payment")
-        .step(Step::with_effect(take, charge).when_exhausted(give_up).undone_with_effect(give_back, refund))
+    Participant::named("payment").step(
+        Step::with_effect(take, charge).when_exhausted_with_effect(void, give_up).undone_with_effect(give_back, refund),
+    )
 }
 
 /// There is no parcel: the money goes back.
