@@ -100,7 +100,7 @@ impl Db {
     /// As [`Store::begin`].
     pub async fn begin_plain(&self) -> Result<Tx, StoreError> {
         Ok(Tx::new(match self.backend()? {
-            Backend::Postgres(postgres) => Session::Postgres(postgres.begin().await?),
+            Backend::Postgres(postgres) => Session::Postgres(Box::new(postgres.begin().await?)),
             Backend::Sqlite(sqlite) => Session::Sqlite(sqlite.begin().await?),
         }))
     }
@@ -181,7 +181,7 @@ impl Store for Db {
         match self.backend()? {
             Backend::Postgres(postgres) => {
                 let (session, before) = postgres.admit(admissions).await?;
-                Ok((Tx::new(Session::Postgres(session)), before))
+                Ok((Tx::new(Session::Postgres(Box::new(session))), before))
             }
             Backend::Sqlite(sqlite) => {
                 let (session, before) = sqlite.admit(admissions).await?;
@@ -214,7 +214,7 @@ impl Store for Db {
         match self.backend()? {
             Backend::Postgres(postgres) => {
                 let (session, timers) = postgres.begin_due(now, rows(limit)).await?;
-                Ok((Tx::new(Session::Postgres(session)), timers))
+                Ok((Tx::new(Session::Postgres(Box::new(session))), timers))
             }
             Backend::Sqlite(sqlite) => {
                 let (session, timers) = sqlite.begin_due(now, rows(limit)).await?;

@@ -24,7 +24,7 @@ pub struct Tx {
 }
 
 pub(crate) enum Session {
-    Postgres(postgres::Session),
+    Postgres(Box<postgres::Session>),
     Sqlite(sqlite::Session),
 }
 

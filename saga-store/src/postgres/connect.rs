@@ -7,7 +7,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{
-    Client, Config, NoTls, Socket,
+    CancelToken, Client, Config, NoTls, Socket,
     config::SslMode,
     tls::{MakeTlsConnect, TlsConnect},
 };
@@ -52,6 +52,22 @@ impl Target {
         tokio::time::timeout(CONNECT, connecting)
             .await
             .unwrap_or_else(|_| Err(ConnectError::Unavailable("it does not answer to a connection".into())))
+    }
+
+    /// Asks the server to end the statement that runs on a connection. Nothing depends on its success.
+    pub(super) async fn cancel(&self, token: CancelToken) {
+        let asking = async {
+            match self.url.config.get_ssl_mode() {
+                SslMode::Disable => token.cancel_query(NoTls).await.is_ok(),
+                _ => match self.tls() {
+                    Ok(tls) => token.cancel_query(tls).await.is_ok(),
+                    Err(_) => false,
+                },
+            }
+        };
+        if !tokio::time::timeout(CONNECT, asking).await.unwrap_or(false) {
+            tracing::debug!("a statement that nobody waits for could not be ended");
+        }
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, ConnectError> {

@@ -61,11 +61,22 @@ impl Pool {
         self.idle().push(conn);
     }
 
-    /// Cuts a connection that is not fit for use, and the idle ones with it: what broke one has mostly broken all.
-    pub(super) fn cut(&self, conn: Conn) {
+    /// Cuts a connection that does not work, and the idle ones with it: what broke one has mostly broken all.
+    pub(super) fn cut_all(&self, conn: Conn) {
         conn.link.cut();
         let idle = std::mem::take(&mut *self.idle());
         idle.into_iter().for_each(|conn| conn.link.cut());
+    }
+
+    /// Cuts a connection on which somebody no longer waits for a statement, and asks the server to end that statement:
+    /// one that waits for a lock would not notice that its client is gone, and its transaction keep what it has locked.
+    pub(super) fn cancel(&self, conn: Conn) {
+        let token = conn.link.client.cancel_token();
+        conn.link.cut();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let target = self.target.clone();
+            runtime.spawn(async move { target.cancel(token).await });
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Conn>> {

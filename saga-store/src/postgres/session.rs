@@ -80,6 +80,7 @@ impl Session {
     pub(super) async fn exchange<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let Ok(result) = tokio::time::timeout(DEADLINE, work).await else {
+            self.spoiled.store(true, Ordering::Relaxed);
             return Err(StoreError::Unavailable(format!("no answer within {} s", DEADLINE.as_secs())));
         };
         self.busy.fetch_sub(1, Ordering::Relaxed);
@@ -131,8 +132,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(conn) = self.conn.take() else { return };
-        if *self.busy.get_mut() > 0 || *self.spoiled.get_mut() || conn.link.client.is_closed() {
-            return self.pool.cut(conn);
+        if *self.spoiled.get_mut() || conn.link.client.is_closed() {
+            return self.pool.cut_all(conn);
+        }
+        if *self.busy.get_mut() > 0 {
+            return self.pool.cancel(conn);
         }
         if *self.open.get_mut() {
             // The first poll sends it. Nobody waits for the answer: whoever uses the connection next is answered after it.

@@ -78,7 +78,7 @@ pub(super) fn query(
     params: &[Value],
 ) -> Result<Vec<Row>, StoreError> {
     run(conn, cache, sql, rows, params, |statement, params| {
-        let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
         let mut result = statement.query(params_from_iter(params))?;
         let mut list = Vec::new();
         while let Some(row) = result.next()? {

@@ -1,5 +1,7 @@
 //! One suite for both databases: on SQLite always, on PostgreSQL when `TEST_DATABASE_URL` names one.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
 #[macro_use]
 mod support;
 

@@ -65,7 +65,7 @@ async fn a_row_whose_transaction_commits_late_is_not_passed_over() {
         .await
         .unwrap();
     commit(&f.another().await, write(&[&late])).await;
-    assert_eq!(f.db.unsent(at(9), 10).await.unwrap(), [late.clone()]);
+    assert_eq!(f.db.unsent(at(9), 10).await.unwrap(), std::slice::from_ref(&late));
     f.db.mark_sent(&[late.id]).await.unwrap();
     f.db.commit(tx, Changes::default()).await.unwrap();
     let unsent = f.db.unsent(at(9), 10).await.unwrap();

@@ -136,7 +136,7 @@ async fn overlapping_batches_in_opposite_orders_do_not_deadlock() {
     let other = f.another().await;
     for round in 0..20 {
         let sagas: Vec<SagaId> = (0..50).map(|_| SagaId::random()).collect();
-        let op = |i: usize| if (i + round) % 2 == 0 { Op::Action } else { Op::Compensate };
+        let op = |i: usize| if (i + round).is_multiple_of(2) { Op::Action } else { Op::Compensate };
         let batch: Vec<_> = sagas.iter().enumerate().map(|(i, s)| admission(*s, op(i), Phase::Whole)).collect();
         let opposite: Vec<_> =
             sagas.iter().enumerate().rev().map(|(i, s)| admission(*s, op(i + 1), Phase::Whole)).collect();
