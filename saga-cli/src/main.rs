@@ -1,5 +1,6 @@
 //! `saga`: the command line of the order flow. Results go to standard output, messages to standard error.
 
+mod bench;
 mod commands;
 mod contract;
 mod demo;
@@ -27,16 +28,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(commands::demo::Demo),
+    Bench(commands::bench::Bench),
     Graph(graph::Graph),
     Check(check::Check),
     Schemas(schemas::Schemas),
-    Produce(produce::Produce),
+    Produce(Box<produce::Produce>),
 }
 
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         Ok(match self {
             Self::Demo(command) => command.run()?,
+            Self::Bench(command) => command.run()?,
             Self::Graph(command) => command.run()?,
             Self::Check(command) => command.run()?,
             Self::Schemas(command) => command.run()?,

@@ -24,6 +24,10 @@ use super::{
 const PARTITIONS: i32 = 6;
 /// From a service's start until it says that it is ready.
 const START: Duration = Duration::from_secs(30);
+/// From then on until it has its partitions. Long enough for any broker; a service that is slower is merely slow.
+const JOIN: Duration = Duration::from_secs(10);
+/// What a service counts when it is given partitions.
+const ASSIGNMENTS: &str = "saga_rebalances_total ";
 /// The order service's own default.
 pub(crate) const USUAL_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
@@ -112,7 +116,7 @@ impl Fleet {
         self.addresses.get(&member).copied().ok_or(DemoError::NotRunning(member.name()))
     }
 
-    /// Starts a service and waits until it is ready. The deadline is the order service's.
+    /// Starts a service and waits until it is ready and takes part. The deadline is the order service's.
     pub(crate) async fn start(&mut self, member: Member, deadline: Duration, http: &Http) -> Result<(), DemoError> {
         let failed = |cause| DemoError::Service(member.name(), cause);
         let (address, running) = match member {
@@ -131,10 +135,16 @@ impl Fleet {
             }
         };
         if tokio::time::timeout(START, ready).await.is_err() {
-            let why =
-                http.get(address, "/readyz").await.map_or_else(|e: HttpError| e.to_string(), |a| a.body.to_string());
+            let why = http.get(address, "/readyz").await.map_or_else(|e: HttpError| e.to_string(), |a| a.body);
             return Err(DemoError::NotReady(member.name(), START, why));
         }
+        let assigned = async {
+            while !http.get(address, "/metrics").await.is_ok_and(|answer| takes_part(&answer.body)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Without partitions it is late, not wrong.
+        let _ = tokio::time::timeout(JOIN, assigned).await;
         Ok(())
     }
 
@@ -190,5 +200,23 @@ impl Fleet {
         for ended in stopping {
             let _ = ended.await;
         }
+    }
+}
+
+/// Whether these metrics are of a service that has its share of the partitions.
+fn takes_part(metrics: &str) -> bool {
+    let assignments = metrics.lines().find_map(|line| line.strip_prefix(ASSIGNMENTS));
+    assignments.is_some_and(|count| count.trim() != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_takes_part_once_it_was_given_partitions() {
+        assert!(!takes_part(""));
+        assert!(!takes_part("# TYPE saga_rebalances counter\nsaga_rebalances_total 0\n"));
+        assert!(takes_part("# TYPE saga_rebalances counter\nsaga_rebalances_total 1\n"));
     }
 }

@@ -27,21 +27,24 @@ pub(crate) enum HttpError {
 #[derive(Clone)]
 pub(crate) struct Http(Client<HttpConnector, Full<Bytes>>);
 
-/// What came back: the status, and the body when it is JSON.
+/// What came back.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) body: Value,
+    pub(crate) body: String,
     asked: String,
 }
 
 impl Answer {
-    /// The body, if the status is this one.
+    /// The body as JSON, if the status is this one.
     pub(crate) fn expect(self, status: StatusCode) -> Result<Value, HttpError> {
-        if self.status == status { Ok(self.body) } else { Err(self.unexpected()) }
+        match serde_json::from_str(&self.body) {
+            Ok(body) if self.status == status => Ok(body),
+            _ => Err(self.unexpected()),
+        }
     }
 
     pub(crate) fn unexpected(self) -> HttpError {
-        HttpError::Answer(self.asked, self.status, self.body.to_string())
+        HttpError::Answer(self.asked, self.status, self.body)
     }
 }
 
@@ -81,6 +84,6 @@ impl Http {
         let answer = self.0.request(request).await.map_err(|e| lost(&e))?;
         let status = answer.status();
         let bytes = answer.into_body().collect().await.map_err(|e| lost(&e))?.to_bytes();
-        Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or_default(), asked })
+        Ok(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned(), asked })
     }
 }

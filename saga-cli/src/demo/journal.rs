@@ -1,13 +1,15 @@
 //! What the topics hold: every record, as the demo's own consumer reads it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use jiff::Timestamp;
+use order_flow_events::OrderCancellationRequested;
 use saga_core::{
+    Event as _,
     envelope::{self, header},
     graph::{Choreography, Ending},
     record::Record,
@@ -31,7 +33,6 @@ pub(crate) struct Event {
     /// There was nothing to undo.
     pub(crate) null: bool,
     pub(crate) reason: Option<String>,
-    pub(crate) data: Vec<u8>,
 }
 
 /// A record, and the event in it.
@@ -74,7 +75,6 @@ fn read(record: &Record) -> Option<Event> {
         at: text(record, header::TIME)?.parse().ok()?,
         null: envelope.null_compensation,
         reason,
-        data: data.to_vec(),
     })
 }
 
@@ -85,6 +85,7 @@ pub(crate) struct Journal {
     /// Which events end a saga, and how.
     endings: HashMap<String, Ending>,
     ended: HashMap<Uuid, (Ending, Instant)>,
+    called_off: HashSet<Uuid>,
 }
 
 impl Journal {
@@ -97,10 +98,13 @@ impl Journal {
 
     pub(crate) fn add(&mut self, record: Record, seen: Instant) {
         let entry = Entry::of(record);
-        if let Some(event) = &entry.event
-            && let Some(end) = self.endings.get(&event.kind)
-        {
-            self.ended.entry(event.saga).or_insert((*end, seen));
+        if let Some(event) = &entry.event {
+            if let Some(end) = self.endings.get(&event.kind) {
+                self.ended.entry(event.saga).or_insert((*end, seen));
+            }
+            if event.kind == OrderCancellationRequested::NAME {
+                self.called_off.insert(event.saga);
+            }
         }
         self.entries.push(entry);
     }
@@ -124,19 +128,17 @@ impl Journal {
 
     /// Each saga's events, in the order of their times; one that was published twice counts once.
     pub(crate) fn by_saga(&self) -> BTreeMap<Uuid, Vec<&Event>> {
-        let mut sagas: BTreeMap<Uuid, Vec<&Event>> = BTreeMap::new();
-        for event in self.events() {
-            let events = sagas.entry(event.saga).or_default();
-            if events.iter().all(|known| known.id != event.id) {
-                events.push(event);
-            }
+        let (mut sagas, mut seen): (BTreeMap<Uuid, Vec<&Event>>, _) = (BTreeMap::new(), BTreeSet::new());
+        for event in self.events().filter(|event| seen.insert(&event.id)) {
+            sagas.entry(event.saga).or_default().push(event);
         }
         sagas.values_mut().for_each(|events| events.sort_by_key(|event| event.at));
         sagas
     }
 
-    pub(crate) fn has(&self, saga: Uuid, kind: &str) -> bool {
-        self.events().any(|event| event.saga == saga && event.kind == kind)
+    /// Whether somebody, or the deadline, has asked for the order to be undone.
+    pub(crate) fn is_called_off(&self, saga: Uuid) -> bool {
+        self.called_off.contains(&saga)
     }
 }
 

@@ -4,7 +4,8 @@ mod dir;
 mod ending;
 mod facts;
 mod fleet;
-mod http;
+mod gauge;
+pub(crate) mod http;
 mod invariants;
 mod journal;
 mod log;
@@ -111,11 +112,15 @@ pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitC
         Err(Ended::Signal(code)) => return Ok(stop(fleet, signals, code).await),
         Err(Ended::By(error)) => Err(error),
     };
-    if settings.keep || !result.as_ref().is_ok_and(|holds| *holds) {
-        tell_where(&mut fleet);
+    let holds = result.as_ref().is_ok_and(|holds| *holds);
+    if !holds {
+        let log = fleet.dir().log();
+        log::troubles(&log).iter().for_each(|line| eprintln!("{line}"));
     }
-    let code = u8::from(!matches!(result, Ok(true)));
-    let code = stop(fleet, signals, code).await;
+    if settings.keep || !holds {
+        eprintln!("databases and log: {}", fleet.dir().keep().display());
+    }
+    let code = stop(fleet, signals, u8::from(!holds)).await;
     result.map(|_| code)
 }
 
@@ -164,15 +169,6 @@ async fn stay(
         _ = signals.received() => Ok(()),
         Some(error) = failures.recv() => Err(error),
     }
-}
-
-/// Says where the databases and the log are, and what the log complains of.
-fn tell_where(fleet: &mut Fleet) {
-    let log = fleet.dir().log();
-    for line in log::troubles(&log) {
-        eprintln!("{line}");
-    }
-    eprintln!("databases and log: {}", fleet.dir().keep().display());
 }
 
 /// Stops in good order; whoever does not want to wait for that sends another signal.

@@ -1,17 +1,17 @@
 //! The report as text.
 
 use super::{
-    report::{EndingRow, Report},
+    report::{EndingRow, Letter, Report},
     text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration},
     timeline::{Moment, Timeline},
 };
 
-const ENDING: usize = 26;
+const ENDING: usize = 27;
 const OUTCOME: usize = 36;
 const NUMBER: usize = 8;
 const OFFSET: usize = 9;
-const PARTICIPANT: usize = 10;
-const EVENT: usize = 29;
+const PARTICIPANT: usize = 11;
+const EVENT: usize = 30;
 const INVARIANT: usize = 64;
 
 /// Everything, line by line.
@@ -20,6 +20,7 @@ pub(crate) fn lines(report: &Report) -> Vec<Line> {
     lines.extend(endings(report));
     lines.push(heading("Timelines", "the typical order of each ending"));
     report.timelines.iter().for_each(|timeline| lines.extend(story(timeline)));
+    lines.extend(poison(&report.poison));
     lines.push(heading("Invariants", "checked in the four databases, the gateway's ledger and all topics"));
     lines.extend(invariants(report));
     lines.push(Line::new());
@@ -64,6 +65,17 @@ fn story(timeline: &Timeline) -> Vec<Line> {
     let title = Line::new().plain("  ").add(BOLD, timeline.ending.title()).add(DIM, format!("  {}", timeline.about));
     let mut lines = vec![title];
     lines.extend(timeline.moments.iter().map(moment));
+    lines.push(Line::new());
+    lines
+}
+
+fn poison(letters: &[Letter]) -> Vec<Line> {
+    let mut lines =
+        vec![Line::new().plain("  ").add(BOLD, "poison event").add(DIM, "  nobody can read it, nobody waits for it")];
+    for Letter { topic, reason, message, attempts } in letters {
+        let why = format!("{reason} at attempt {attempts}: {message}");
+        lines.push(Line::new().plain(" ".repeat(OFFSET + 4)).left(NAME, topic, PARTICIPANT + 4).add(DIM, why));
+    }
     lines.push(Line::new());
     lines
 }

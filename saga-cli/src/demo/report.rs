@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use saga_core::graph::Choreography;
+use saga_core::{graph::Choreography, record::Record};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use super::{
     ending::Ending,
     facts::Facts,
     invariants::{Book, Invariant},
-    journal::Journal,
+    journal::{Journal, text},
     place::Placed,
     timeline::{self, Timeline},
 };
@@ -23,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) took_ms: f64,
     pub(crate) endings: Vec<EndingRow>,
     pub(crate) timelines: Vec<Timeline>,
+    pub(crate) poison: Vec<Letter>,
     pub(crate) invariants: Vec<Invariant>,
     pub(crate) books: Vec<Book>,
     pub(crate) runs: Runs,
@@ -39,6 +40,15 @@ pub(crate) struct EndingRow {
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
     pub(crate) remark: Option<String>,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Letter {
+    pub(crate) topic: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) attempts: String,
 }
 
 /// Where everything runs, or ran.
@@ -93,6 +103,19 @@ pub(crate) fn timelines(
         timeline::timeline(flow, order, events, charges)
     };
     timeline::typical(placed, took).into_iter().map(of).collect()
+}
+
+pub(crate) fn letters(journal: &Journal) -> Vec<Letter> {
+    let letter = |record: &Record| {
+        let said = |name| text(record, name).unwrap_or_default().to_owned();
+        Letter {
+            topic: record.topic.to_string(),
+            reason: said("error.type"),
+            message: said("__dlq.errors.message"),
+            attempts: said("attempts"),
+        }
+    };
+    journal.dead_letters().map(letter).collect()
 }
 
 /// The smallest of the sorted values that at least this many percent do not exceed.

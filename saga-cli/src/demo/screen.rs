@@ -59,6 +59,11 @@ impl Screen {
         self.colour
     }
 
+    /// Whether lines can be drawn again.
+    pub(crate) fn moves(&self) -> bool {
+        self.live
+    }
+
     fn write(&self, text: &str) {
         let _ = match self.to {
             To::Stdout => io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()),
@@ -125,10 +130,4 @@ impl Screen {
     fn up(&self) -> String {
         if self.drawn == 0 { String::new() } else { format!("\x1b[{}A\r", self.drawn) }
     }
-}
-
-/// A bar of this many characters, filled to this share.
-pub(crate) fn bar(done: usize, of: usize, width: usize) -> (String, String) {
-    let filled = if of == 0 { 0 } else { (done * width / of).min(width) };
-    ("━".repeat(filled), "━".repeat(width - filled))
 }

@@ -6,11 +6,7 @@ use std::{
 };
 
 use hyper::StatusCode;
-use jiff::Timestamp;
-use saga_core::{
-    graph::{Choreography, Ending as End},
-    transport::Producer as _,
-};
+use saga_core::{graph::Choreography, transport::Producer as _};
 use saga_kafka::{KafkaProducer, Publisher};
 use serde_json::json;
 
@@ -19,13 +15,14 @@ use super::{
     ending::{self, Ending},
     facts::{Facts, Parked},
     fleet::{Fleet, Member, USUAL_DEADLINE},
+    gauge::{Gauge, waiting},
     http::Http,
     invariants::{Evidence, Poison, judge},
     journal::Watcher,
     place::{Customers, Placed},
     report::{self, Report, Runs},
-    screen::{Screen, bar},
-    text::{BOLD, DIM, GOOD, Line, WARN, count, duration},
+    screen::Screen,
+    text::{Line, count, duration},
 };
 
 /// Of the orders that are to run past it. No other order is placed while it is in force.
@@ -35,7 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// The last rows leave outbox and table of parked events a moment after the last event.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const BAR: usize = 24;
 
 /// What the story is told with.
 pub(crate) struct Story<'a> {
@@ -124,11 +120,12 @@ impl<'a> Story<'a> {
         watcher: &Watcher,
         endings: &[Ending],
     ) -> Result<Vec<Placed>, DemoError> {
-        let (screen, begun, all) = (&mut *self.screen, self.begun, self.settings.orders);
+        let gauge = self.gauge(watcher, self.settings.orders);
+        let screen = &mut *self.screen;
         let started = Instant::now();
         let placed = customers
             .place(endings, self.settings.rate, |placed| {
-                screen.working(&progress(watcher, all, begun, format!("{placed} of {} placed", endings.len())));
+                screen.working(&gauge.lines(format!("{placed} of {} placed", endings.len())));
             })
             .await?;
         let as_events = placed.iter().filter(|order| order.via == super::place::Via::Event).count();
@@ -169,16 +166,15 @@ impl<'a> Story<'a> {
         let stopped = Instant::now();
         self.fleet.stop(Member::Shipping).await;
         self.restart_order(SHORT_DEADLINE).await?;
-        let (screen, begun) = (&mut *self.screen, self.begun);
+        let gauge = self.gauge(watcher, all);
+        let screen = &mut *self.screen;
         let down =
             |placed: usize| format!("shipping is stopped; {placed} placed with a deadline of {SHORT_DEADLINE:?}");
-        let placed = customers
-            .place(endings, self.settings.rate, |n| screen.working(&progress(watcher, all, begun, down(n))))
-            .await?;
-        let passed = |placed: &Placed| watcher.journal().has(placed.id, "order.cancellation_requested");
+        let placed = customers.place(endings, self.settings.rate, |n| screen.working(&gauge.lines(down(n)))).await?;
+        let passed = |placed: &Placed| watcher.journal().is_called_off(placed.id);
         let patience = Instant::now() + PATIENCE;
         while !placed.iter().all(passed) && Instant::now() < patience {
-            screen.working(&progress(watcher, all, begun, down(placed.len())));
+            screen.working(&gauge.lines(down(placed.len())));
             watcher.changed(LOOK_EVERY).await;
         }
         let outage = duration(stopped.elapsed().as_secs_f64() * 1000.0);
@@ -198,6 +194,7 @@ impl<'a> Story<'a> {
 
     /// Waits until these orders have ended, or nothing happens any more. How many have.
     async fn wait_for(&mut self, watcher: &Watcher, orders: &[Placed], all: usize) -> usize {
+        let gauge = self.gauge(watcher, all);
         let (mut read, mut since) = (0, Instant::now());
         loop {
             let (ended, now_read) = {
@@ -214,7 +211,7 @@ impl<'a> Story<'a> {
                 Some(parked) => waiting(parked),
                 None => format!("{} on their way", count(orders.len() - ended, "order")),
             };
-            self.screen.working(&progress(watcher, all, self.begun, what));
+            self.screen.working(&gauge.lines(what));
             watcher.changed(LOOK_EVERY).await;
         }
     }
@@ -246,6 +243,7 @@ impl<'a> Story<'a> {
                     took_ms: self.begun.elapsed().as_secs_f64() * 1000.0,
                     endings: report::endings(&facts, placed, &took),
                     timelines: report::timelines(self.flow, &journal, &facts, placed, &took),
+                    poison: report::letters(&journal),
                     invariants,
                     books,
                     runs: self.runs()?,
@@ -256,6 +254,10 @@ impl<'a> Story<'a> {
         }
     }
 
+    fn gauge<'w>(&self, watcher: &'w Watcher, all: usize) -> Gauge<'w> {
+        Gauge { watcher, all, begun: self.begun, moves: self.screen.moves() }
+    }
+
     fn runs(&self) -> Result<Runs, DemoError> {
         let mut services = BTreeMap::new();
         for member in Member::ALL {
@@ -263,30 +265,4 @@ impl<'a> Story<'a> {
         }
         Ok(Runs { kafka: self.fleet.bootstrap_servers().to_owned(), services, data: None })
     }
-}
-
-fn progress(watcher: &Watcher, all: usize, begun: Instant, what: String) -> Vec<Line> {
-    let (confirmed, cancelled) = {
-        let journal = watcher.journal();
-        (journal.ended(End::Completed), journal.ended(End::Undone))
-    };
-    let ended = confirmed + cancelled;
-    let (done, open) = bar(ended, all, BAR);
-    let numbers = Line::new()
-        .add(GOOD, done)
-        .add(DIM, open)
-        .add(BOLD, format!("  {ended} of {all} ended"))
-        .add(GOOD, format!("  {confirmed} confirmed"))
-        .add(WARN, format!("  {cancelled} cancelled"))
-        .add(DIM, format!("  {}", duration(begun.elapsed().as_secs_f64() * 1000.0)));
-    vec![numbers, Line::new().add(DIM, what)]
-}
-
-fn waiting(parked: Parked) -> String {
-    let next = parked.due - Timestamp::now().as_microsecond();
-    let sagas = count(usize::try_from(parked.sagas).unwrap_or_default(), "saga");
-    let sagas = format!("payment has parked {sagas}: tried {} times", parked.attempts);
-    #[allow(clippy::cast_precision_loss, reason = "seconds, not centuries")]
-    let next = duration((next.max(0) as f64) / 1000.0);
-    format!("{sagas}, next try in {next}")
 }

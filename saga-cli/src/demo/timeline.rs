@@ -55,7 +55,9 @@ pub(crate) fn timeline(flow: &Choreography, order: &Placed, events: &[&Event], c
         if event.kind == "payment.charged" || event.kind == "payment.declined" {
             if calls > 1 {
                 let parked = duration(at - before);
-                moments.push(wait("payment", format!("gateway called {calls} times, saga parked meanwhile: {parked}")));
+                let vain = if event.kind == "payment.declined" { " in vain" } else { "" };
+                let note = format!("gateway called {calls} times{vain}, saga parked meanwhile: {parked}");
+                moments.push(wait("payment", note));
             }
         } else if order.ending == Ending::PastDeadline && event.kind == "order.cancellation_requested" {
             moments.push(wait("shipping", "is stopped: nobody takes payment.charged".to_owned()));

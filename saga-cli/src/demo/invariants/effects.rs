@@ -1,6 +1,6 @@
 //! Endings and effects: what was reserved, charged and scheduled, and for which orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saga_core::graph::Ending as End;
 
@@ -35,8 +35,9 @@ pub(super) fn ended(evidence: &Evidence<'_>) -> Invariant {
             violations.push(format!("{}: its last event is not on the topics", order.id));
         }
     }
-    let known = |id| placed.iter().any(|order| order.id == id);
-    violations.extend(facts.orders.keys().filter(|id| !known(**id)).map(|id| format!("{id}: nobody ordered it")));
+    let known: BTreeSet<_> = placed.iter().map(|order| order.id).collect();
+    violations
+        .extend(facts.orders.keys().filter(|id| !known.contains(*id)).map(|id| format!("{id}: nobody ordered it")));
     let confirmed = with_status(evidence, "confirmed").count();
     let cancelled = with_status(evidence, "cancelled").count();
     let numbers =

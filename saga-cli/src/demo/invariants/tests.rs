@@ -1,1 +1,300 @@
-//! The judgements, on evidence that is made up.
+//! The judgements, on evidence that is made up: sound as it is, and with one thing wrong at a time.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use jiff::Timestamp;
+use order_flow_events::{
+    InventoryReleased, InventoryReserved, OrderCancelled, OrderConfirmed, OrderCreated, PaymentCharged,
+    PaymentRefunded, Reason, ShippingRejected, ShippingScheduled,
+};
+use saga_core::{
+    Event,
+    dead_letter::{self, Poison as Flaw},
+    envelope::{self, Outgoing, TraceContext},
+    event::EventType,
+    graph::Choreography,
+    record::{OutRecord, Record},
+};
+use uuid::Uuid;
+
+use super::{Evidence, Invariant, Poison, judge};
+use crate::{
+    demo::{
+        ending::{Ending, SHELF},
+        facts::{Books, Charge, Facts, OrderRow, Stock},
+        journal::Journal,
+        place::{Placed, Via},
+    },
+    flow::order_flow,
+};
+
+/// A confirmed order, one that was refunded because nobody ships it, and the poison event.
+struct Case {
+    flow: Choreography,
+    journal: Journal,
+    facts: Facts,
+    placed: Vec<Placed>,
+    stock: BTreeMap<String, i64>,
+    poison: Poison,
+}
+
+impl Case {
+    fn sound() -> Self {
+        let flow = order_flow().unwrap();
+        let placed: Vec<Placed> = [Ending::Confirmed, Ending::Unshippable].into_iter().map(placed).collect();
+        let stock = SHELF.into_iter().map(|(sku, _)| (sku.to_owned(), 100)).collect();
+        let journal = Journal::of(&flow);
+        let mut case = Self { flow, journal, facts: Facts::default(), placed, stock, poison: Poison::new() };
+        case.happen();
+        case.settle();
+        case
+    }
+
+    /// The records on the topics.
+    fn happen(&mut self) {
+        let (good, bad) = (self.placed[0].event.clone(), self.placed[1].event.clone());
+        for order in [&good, &bad] {
+            self.published("order", order);
+            self.published("inventory", &reserved(order));
+            let charged = PaymentCharged { order_id: order.order_id, shipping_address: order.shipping_address.clone() };
+            self.published("payment", &charged);
+        }
+        let tracking_number = "TRK-1".to_owned();
+        self.published(
+            "shipping",
+            &ShippingScheduled { order_id: good.order_id, tracking_number: tracking_number.clone() },
+        );
+        self.published("order", &OrderConfirmed { order_id: good.order_id, tracking_number });
+        let (order_id, reason) = (bad.order_id, Reason::Unshippable);
+        self.published("shipping", &ShippingRejected { order_id, reason: reason.clone() });
+        self.published("payment", &PaymentRefunded { order_id, reason: reason.clone() });
+        self.published("inventory", &InventoryReleased { order_id, reason: reason.clone() });
+        self.published("order", &OrderCancelled { order_id, reason });
+
+        let poison = self.record(self.poison.record.clone());
+        let flaw = Flaw::new(self.poison.reason, "JSON that ends early");
+        self.journal.add(poison.clone(), Instant::now());
+        for participant in ["inventory", "order"] {
+            self.bury(dead_letter::letter(participant, &poison, &flaw, 1, Timestamp::now()));
+        }
+    }
+
+    fn published<E: Event>(&mut self, source: &str, event: &E) {
+        let outgoing = Outgoing {
+            id: Uuid::now_v7(),
+            source,
+            saga_id: event.saga_id(),
+            causation_id: None,
+            time: Timestamp::now(),
+            trace: &TraceContext::default(),
+            null_compensation: false,
+        };
+        let record = envelope::seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing);
+        let record = self.record(record);
+        self.journal.add(record, Instant::now());
+    }
+
+    fn bury(&mut self, letter: OutRecord) {
+        let letter = self.record(letter);
+        self.journal.add(letter, Instant::now());
+    }
+
+    fn record(&self, out: OutRecord) -> Record {
+        let offset = i64::try_from(self.journal.entries.len()).unwrap();
+        let OutRecord { topic, key, value, headers } = out;
+        Record { topic: topic.as_ref().into(), partition: 0, offset, key, value, headers }
+    }
+
+    /// The databases after all that.
+    fn settle(&mut self) {
+        let facts = &mut self.facts;
+        for order in &self.placed {
+            let (id, total) = (order.id, order.event.total_cents);
+            let row = OrderRow { status: order.status().to_owned(), reason: order.reason(), total_cents: Some(total) };
+            facts.orders.insert(id, row);
+            let good = order.reason().is_none();
+            let refunded_cents = if good { 0 } else { total };
+            facts.charges.insert(id, vec![Charge { calls: 1, captured_cents: total, refunded_cents }]);
+            facts.payments.insert(id, (if good { "charged" } else { "refunded" }.to_owned(), total));
+            facts.shipments.insert(id, if good { "scheduled" } else { "rejected" }.to_owned());
+        }
+        let good = &self.placed[0];
+        let items = good.event.items.iter().map(|item| (item.sku.clone(), item.quantity)).collect::<BTreeMap<_, _>>();
+        for sku in self.stock.keys() {
+            let reserved = items.get(sku).copied().unwrap_or_default();
+            facts.stock.insert(sku.clone(), Stock { available: 100 - reserved, reserved });
+        }
+        facts.reservations.insert(good.id, items);
+        for declaration in self.flow.declarations() {
+            let consumed: Vec<&str> = declaration
+                .steps
+                .iter()
+                .flat_map(|step| step.triggers.iter().chain(step.undo.iter().flat_map(|undo| &undo.triggers)))
+                .map(|event| event.name)
+                .collect();
+            let poison = std::str::from_utf8(self.poison.record.key.as_deref().unwrap()).unwrap();
+            let handled =
+                self.journal.events().filter(|e| consumed.contains(&&*e.kind) && e.saga.to_string() != poison);
+            let books = Books { inbox: handled.map(|event| event.id.clone()).collect(), outbox: 0, parked: 0 };
+            facts.books.insert(declaration.participant.to_owned(), books);
+        }
+    }
+
+    fn judged(&self) -> Vec<Invariant> {
+        let Self { flow, journal, facts, placed, stock, poison } = self;
+        judge(&Evidence { flow, journal, facts, placed, stock, poison }).0
+    }
+
+    /// The invariants that do not hold, by the beginning of their names.
+    fn broken(&self) -> Vec<&'static str> {
+        let first = |name: &'static str| name.split([':', ' ']).next().unwrap_or_default();
+        self.judged().iter().filter(|invariant| !invariant.holds).map(|i| first(i.invariant)).collect()
+    }
+
+    fn good(&self) -> Uuid {
+        self.placed[0].id
+    }
+
+    fn bad(&self) -> Uuid {
+        self.placed[1].id
+    }
+}
+
+fn placed(ending: Ending) -> Placed {
+    let id = Uuid::now_v7();
+    Placed { ending, id, event: ending.basket(1).into_event(id), via: Via::Http, sent: Instant::now(), shown: None }
+}
+
+fn reserved(order: &OrderCreated) -> InventoryReserved {
+    InventoryReserved {
+        order_id: order.order_id,
+        amount_cents: order.total_cents,
+        currency: order.currency.clone(),
+        payment_method: order.payment_method.clone(),
+        shipping_address: order.shipping_address.clone(),
+    }
+}
+
+#[test]
+fn sound_evidence_breaks_nothing() {
+    let case = Case::sound();
+    let judged = case.judged();
+    assert!(judged.iter().all(|invariant| invariant.holds), "{judged:#?}");
+    assert_eq!(judged.len(), 9);
+}
+
+#[test]
+fn an_order_that_ended_otherwise_is_found() {
+    let mut case = Case::sound();
+    let id = case.bad();
+    case.facts.orders.get_mut(&id).unwrap().reason = Some("deadline".to_owned());
+    assert_eq!(case.broken(), ["every"]);
+    case.facts.orders.get_mut(&id).unwrap().status = "cancelling".to_owned();
+    assert_eq!(case.broken(), ["every"]);
+}
+
+#[test]
+fn a_second_capture_is_found() {
+    let mut case = Case::sound();
+    let id = case.good();
+    let charges = case.facts.charges.get_mut(&id).unwrap();
+    charges.push(charges[0]);
+    assert_eq!(case.broken(), ["no", "confirmed", "money"]);
+}
+
+#[test]
+fn an_event_that_a_saga_brings_twice_under_two_ids_is_found() {
+    let mut case = Case::sound();
+    let (order_id, tracking_number) = (case.good(), "TRK-1".to_owned());
+    case.published("order", &OrderConfirmed { order_id, tracking_number });
+    assert_eq!(case.broken(), ["no"]);
+}
+
+#[test]
+fn a_record_that_is_read_twice_counts_once() {
+    let mut case = Case::sound();
+    let again = case.journal.entries[0].record.clone();
+    case.journal.add(Record { offset: 99, ..again }, Instant::now());
+    assert!(case.broken().is_empty());
+}
+
+#[test]
+fn what_a_cancelled_order_keeps_is_found() {
+    let mut case = Case::sound();
+    let id = case.bad();
+    case.facts.charges.get_mut(&id).unwrap()[0].refunded_cents = 0;
+    assert_eq!(case.broken(), ["cancelled", "money"]);
+
+    let mut case = Case::sound();
+    let (id, sku) = (case.bad(), case.placed[1].event.items[0].sku.clone());
+    case.facts.reservations.insert(id, BTreeMap::from([(sku.clone(), 1)]));
+    let stock = case.facts.stock.get_mut(&sku).unwrap();
+    (stock.available, stock.reserved) = (stock.available - 1, stock.reserved + 1);
+    assert_eq!(case.broken(), ["cancelled"]);
+
+    let mut case = Case::sound();
+    let id = case.bad();
+    case.facts.shipments.insert(id, "scheduled".to_owned());
+    assert_eq!(case.broken(), ["cancelled"]);
+}
+
+#[test]
+fn what_a_confirmed_order_lacks_is_found() {
+    let mut case = Case::sound();
+    let id = case.good();
+    case.facts.shipments.remove(&id);
+    assert_eq!(case.broken(), ["confirmed"]);
+
+    let mut case = Case::sound();
+    let id = case.good();
+    case.facts.reservations.remove(&id);
+    assert_eq!(case.broken(), ["confirmed", "stock"]);
+}
+
+#[test]
+fn stock_that_vanishes_is_found() {
+    let mut case = Case::sound();
+    case.facts.stock.get_mut(SHELF[0].0).unwrap().available -= 1;
+    assert_eq!(case.broken(), ["stock"]);
+}
+
+#[test]
+fn an_event_that_nobody_handled_is_found() {
+    let mut case = Case::sound();
+    case.facts.books.get_mut("payment").unwrap().inbox.pop_first();
+    assert_eq!(case.broken(), ["produced"]);
+
+    let mut case = Case::sound();
+    case.facts.books.get_mut("payment").unwrap().inbox.insert("from nowhere".to_owned());
+    assert_eq!(case.broken(), ["produced"]);
+}
+
+#[test]
+fn what_is_left_over_is_found() {
+    let mut case = Case::sound();
+    case.facts.books.get_mut("order").unwrap().outbox = 1;
+    assert_eq!(case.broken(), ["outboxes"]);
+    case.facts.books.insert("order".to_owned(), Books { parked: 1, outbox: 0, ..case.facts.books["order"].clone() });
+    assert_eq!(case.broken(), ["outboxes"]);
+}
+
+#[test]
+fn a_dead_letter_that_is_not_the_original_is_found() {
+    let mut case = Case::sound();
+    let letter = case.journal.entries.iter_mut().find(|e| &*e.record.topic == "order.dlq").unwrap();
+    letter.record.value.as_mut().unwrap().push(b' ');
+    assert_eq!(case.broken(), ["the"]);
+}
+
+#[test]
+fn a_dead_letter_too_many_or_too_few_is_found() {
+    let mut case = Case::sound();
+    let flaw = Flaw::new(dead_letter::Reason::Permanent, "no");
+    let record = case.journal.entries[2].record.clone();
+    case.bury(dead_letter::letter("shipping", &record, &flaw, 1, Timestamp::now()));
+    assert!(case.broken().contains(&"the"));
+
+    let mut case = Case::sound();
+    case.journal.entries.retain(|entry| &*entry.record.topic != "inventory.dlq");
+    assert_eq!(case.broken(), ["produced", "the"]);
+}

@@ -1,0 +1,71 @@
+//! The measurement behind `saga bench`: processes, load, usage, report.
+
+mod load;
+mod processes;
+pub(crate) mod report;
+mod usage;
+
+use std::{path::PathBuf, time::Duration};
+
+use saga_core::{dead_letter, graph::Choreography};
+use saga_kafka::{EmbeddedBroker, KafkaConfig};
+
+use self::{load::Load, processes::Processes, report::Measured, usage::Usage};
+use crate::flow;
+
+/// What is measured.
+pub(crate) struct Plan {
+    pub(crate) in_flight: Vec<usize>,
+    pub(crate) rounds: usize,
+    pub(crate) round: Duration,
+    pub(crate) warm_up: Duration,
+}
+
+/// Partitions of the embedded broker's topics, as `SAGA_TOPIC_PARTITIONS` has it by default.
+const PARTITIONS: i32 = 6;
+
+/// Starts the services, measures, stops them.
+pub(crate) async fn run(
+    plan: Plan,
+    kafka: Option<KafkaConfig>,
+    database_url: Option<String>,
+    bin: Option<PathBuf>,
+) -> anyhow::Result<Vec<Measured>> {
+    // Kept until the end: dropping it is the end of the broker.
+    let embedded = match kafka {
+        Some(_) => None,
+        None => Some(EmbeddedBroker::start(&topics()?, PARTITIONS)?),
+    };
+    let kafka = match (&embedded, kafka) {
+        (Some(broker), _) => broker.config(),
+        (None, Some(kafka)) => kafka,
+        (None, None) => unreachable!("one of the two was chosen above"),
+    };
+    eprintln!("saga bench: starting the four services on {}", kafka.bootstrap_servers());
+    let processes = Processes::start(kafka.bootstrap_servers(), database_url, bin).await?;
+    processes.fill_stock().await?;
+    let mut load = Load::start(&kafka).await?;
+    let mut measured = Vec::new();
+    for in_flight in plan.in_flight {
+        eprintln!("saga bench: {in_flight} in flight, warming up for {:?}", plan.warm_up);
+        load.run(in_flight, plan.warm_up).await?;
+        for round in 1..=plan.rounds {
+            let before = Usage::of(&processes)?;
+            let result = load.run(in_flight, plan.round).await?;
+            let usage = Usage::of(&processes)?.since(&before, result.took);
+            eprintln!("saga bench: {in_flight} in flight, round {round}: {:.0} sagas/s", result.per_second());
+            measured.push(Measured::new(in_flight, round, &result, usage));
+        }
+    }
+    processes.stop().await?;
+    Ok(measured)
+}
+
+fn topics() -> anyhow::Result<Vec<String>> {
+    let flow: Choreography = flow::order_flow()?;
+    let mut topics: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    topics.extend(flow.declarations().iter().map(|d| dead_letter::topic(d.participant)));
+    Ok(topics)
+}

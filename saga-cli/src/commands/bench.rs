@@ -1,0 +1,58 @@
+//! `saga bench`: how many sagas a second the four services carry, and how long one takes.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    bench::{self, Plan},
+    kafka::KafkaArgs,
+};
+
+/// Measures the four services: a closed loop of sagas, each started by an `order.created` on the broker and ended by its
+/// `order.confirmed`. The services are the real binaries, one process each, with their usual settings.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// How many sagas are under way at once, one measurement for each
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,64,256,1024")]
+    in_flight: Vec<usize>,
+    /// Rounds for each of them
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Length of a round, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 6)]
+    seconds: u64,
+    /// Length of the warm-up before the first round of each, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    warm_up: u64,
+    /// Where the services keep their data: postgres://.. for all four, or none for SQLite in a temporary folder
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Measure on the embedded broker instead of the one at --bootstrap-servers
+    #[arg(long)]
+    embedded: bool,
+    /// The folder of the service binaries; by default the one of this program
+    #[arg(long, value_name = "FOLDER")]
+    bin: Option<PathBuf>,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let plan = Plan {
+            in_flight: self.in_flight,
+            rounds: self.rounds.max(1),
+            round: Duration::from_secs(self.seconds.max(1)),
+            warm_up: Duration::from_secs(self.warm_up),
+        };
+        let kafka = if self.embedded { None } else { Some(self.kafka.config()?) };
+        let results = runtime.block_on(bench::run(plan, kafka, self.database_url, self.bin))?;
+        bench::report::print(&results, self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
