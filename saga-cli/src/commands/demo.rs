@@ -81,8 +81,8 @@ fn refuse(findings: &[Finding], json: bool) -> Result<(), OutputError> {
 fn orders(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
-        .filter(|orders| (FEWEST..=100_000).contains(orders))
-        .ok_or_else(|| format!("expected a number from {FEWEST} to 100000: there are {FEWEST} endings"))
+        .filter(|orders| (FEWEST..=10_000).contains(orders))
+        .ok_or_else(|| format!("expected a number from {FEWEST} to 10000: there are {FEWEST} endings"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {

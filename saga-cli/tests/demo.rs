@@ -1,0 +1,103 @@
+//! `saga demo` as a program runs it: what it says, how it ends, what it leaves behind.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// A demo whose folder for temporary files is this test's own.
+struct Demo {
+    command: Command,
+    temporary: PathBuf,
+}
+
+impl Demo {
+    fn new(name: &str, args: &[&str]) -> Self {
+        let temporary = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&temporary);
+        fs::create_dir_all(&temporary).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_saga"));
+        command.arg("demo").args(args).env("TMPDIR", &temporary).env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, temporary }
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        fs::read_dir(&self.temporary).unwrap().next().is_none()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn every_ending_comes_out_and_every_invariant_holds() {
+    let mut demo = Demo::new("demo-json", &["--orders", "9", "--json"]);
+    let output = demo.command.output().unwrap();
+    let printed: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}{}", text(&output.stdout), text(&output.stderr)));
+    assert_eq!((output.status.code(), &printed["holds"]), (Some(0), &json!(true)), "{printed:#}");
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+
+    let endings = printed["endings"].as_array().unwrap();
+    assert_eq!(endings.len(), 8);
+    for ending in endings {
+        assert!(ending["orders"].as_u64().unwrap() >= 1, "{ending}");
+        assert!(ending["p99_ms"].as_f64().unwrap() > 0.0, "{ending}");
+    }
+    let invariants = printed["invariants"].as_array().unwrap();
+    assert_eq!(invariants.len(), 9);
+    assert!(invariants.iter().all(|invariant| invariant["holds"] == true));
+
+    let events = |ending: &str| -> Vec<String> {
+        let timelines = printed["timelines"].as_array().unwrap();
+        let timeline = timelines.iter().find(|timeline| timeline["ending"] == ending).unwrap();
+        let events = timeline["moments"].as_array().unwrap().iter().filter_map(|moment| moment["event"].as_str());
+        events.map(str::to_owned).collect()
+    };
+    assert_eq!(events("out_of_stock"), ["order.created", "inventory.rejected", "order.cancelled"]);
+    let undone = ["shipping.rejected", "payment.refunded", "inventory.released", "order.cancelled"];
+    assert!(events("unshippable").ends_with(&undone.map(str::to_owned)));
+    assert!(events("past_deadline").contains(&"order.cancellation_requested".to_owned()));
+
+    let topics: Vec<&str> =
+        printed["poison"].as_array().unwrap().iter().map(|l| l["topic"].as_str().unwrap()).collect();
+    assert!(topics.len() == 2 && topics.contains(&"order.dlq") && topics.contains(&"inventory.dlq"), "{topics:?}");
+    assert!(demo.leaves_nothing());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_it_cleanly() {
+    let mut demo = Demo::new("demo-interrupt", &["--orders", "1000", "--rate", "50"]);
+    let mut child = demo.command.spawn().unwrap();
+    let begun = Instant::now();
+    while demo.leaves_nothing() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let output = ended(child.try_wait().unwrap().is_none(), child);
+    assert_eq!(output.status.code(), Some(130), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(demo.leaves_nothing());
+}
+
+#[cfg(unix)]
+fn ended(ran: bool, child: Child) -> Output {
+    assert!(ran, "it ended before it was told to");
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn it_wants_an_order_for_each_ending() {
+    let output = Demo::new("demo-few", &["--orders", "7"]).command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there are 8 endings"));
+}
