@@ -5,7 +5,7 @@ use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Who, World, orders::Order};
+use crate::{Who, World, orders::Order, world::Instance};
 
 /// An answer. The body is null when it is not JSON.
 #[derive(Debug)]
@@ -167,14 +167,25 @@ impl World {
     /// # Errors
     /// When there is no answer.
     pub async fn metric(&self, who: Who, name: &str, labels: &str) -> Result<f64> {
-        let metrics = self.get(who, "/metrics").await?;
-        let series = metrics.text.lines().filter(|line| {
-            let rest = line.strip_prefix(name).unwrap_or_default();
-            rest.starts_with(['{', ' ']) && rest.contains(labels)
-        });
-        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
-        Ok(series.filter_map(value).sum())
+        Ok(sum(&self.get(who, "/metrics").await?.text, name, labels))
     }
+
+    /// The same of one of the service's processes.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn metric_of(&self, who: Who, instance: Instance, name: &str) -> Result<f64> {
+        let url = format!("http://{}/metrics", self.addr_of(who, instance)?);
+        Ok(sum(&send(self.http.get(url)).await?.text, name, ""))
+    }
+}
+
+fn sum(metrics: &str, name: &str, labels: &str) -> f64 {
+    let series = metrics.lines().filter(|line| {
+        let rest = line.strip_prefix(name).unwrap_or_default();
+        rest.starts_with(['{', ' ']) && rest.contains(labels)
+    });
+    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 /// The id of an order that was accepted.

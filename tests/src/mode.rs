@@ -46,7 +46,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 });
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> T {
-    RUNTIME.block_on(future).unwrap_or_else(|error| panic!("{error:?}"))
+    // Its causes in one line, and no backtrace: where it was seen says nothing about the services.
+    RUNTIME.block_on(future).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Runs a test, and shows what the services said when it fails.
@@ -78,7 +79,7 @@ pub fn shared_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
     let start = async || match World::start(mode).await {
         Ok(world) => Some(world),
         Err(error) => {
-            eprintln!("the world does not start: {error:?}");
+            eprintln!("the world does not start: {error:#}");
             None
         }
     };

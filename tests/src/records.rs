@@ -199,6 +199,11 @@ impl World {
         self.history(saga).iter().filter(|event| event.event_type == event_type).count()
     }
 
+    /// How many records of this type there are so far, of all sagas.
+    pub fn total(&self, event_type: &str) -> usize {
+        self.records.all(|record| header(record, "ce_type").as_deref() == Some(event_type)).len()
+    }
+
     /// The types of the saga's events so far, sorted.
     pub fn types(&self, saga: Uuid) -> Vec<String> {
         let mut types: Vec<String> = self.history(saga).into_iter().map(|event| event.event_type).collect();

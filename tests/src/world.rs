@@ -134,7 +134,7 @@ impl World {
         self.services().get(&(who, 0)).with_context(|| format!("{who} does not run"))?.signal(signal)
     }
 
-    /// Where a service listens.
+    /// Where a service listens: its first process, when there are several.
     ///
     /// # Errors
     /// When it does not run.
@@ -142,6 +142,14 @@ impl World {
         let services = self.services();
         let first = services.range((who, 0)..=(who, Instance::MAX)).next();
         Ok(first.with_context(|| format!("{who} does not run"))?.1.addr())
+    }
+
+    /// Where one of its processes listens.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn addr_of(&self, who: Who, instance: Instance) -> Result<SocketAddr> {
+        Ok(self.services().get(&(who, instance)).with_context(|| format!("{who} does not run"))?.addr())
     }
 
     /// Shows the end of each service's log, and keeps them all.

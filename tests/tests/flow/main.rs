@@ -1,3 +1,9 @@
 //! Orders from their beginning to their end, in one world that all tests share.
 
+mod disorder;
+mod duplicates;
 mod endings;
+mod envelopes;
+mod poison;
+mod races;
+mod requests;
