@@ -137,6 +137,10 @@ async fn drain(mut chunks: impl futures::Stream<Item = Result<Bytes, axum::Error
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    // Serde would take a list for a struct, field by field.
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::unprocessable("the body: expected an object"));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -208,6 +212,7 @@ mod tests {
         assert_eq!((status, detail.as_str()), (422, "items[1].quantity: expected u32"));
         assert_eq!(refused(br#"{"items": [{}]}"#), (422, "items[0]: missing field `quantity`".into()));
         assert_eq!(refused(b"[]").0, 422);
+        assert_eq!(refused(b" [[{\"quantity\": 1}]]"), (422, "the body: expected an object".into()));
     }
 
     #[test]
