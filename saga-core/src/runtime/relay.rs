@@ -230,7 +230,9 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// Publishes everything that is in the outbox and that nobody here is publishing: before a new owner of a partition
     /// handles its first event, so that it does not overtake what the old one committed.
     pub(super) async fn recover(&self) -> Result<(), StoreError> {
-        while self.sweep(after(self.0.clock.now(), Duration::from_secs(1))).await? {}
+        // A moment that stays: other processes of this participant go on writing rows, which they publish themselves.
+        let before = after(self.0.clock.now(), Duration::from_secs(1));
+        while self.sweep(before).await? {}
         Ok(())
     }
 
