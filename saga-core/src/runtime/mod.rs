@@ -47,7 +47,8 @@ pub struct Options {
     pub first_pause: Duration,
     /// The longest such pause.
     pub longest_pause: Duration,
-    /// How long a claimed parked event belongs to this process. Longer than its effect and its transactions take.
+    /// How long a claimed parked event belongs to this process: longer than its effect and its transactions take, and as
+    /// long as it waits when the process dies meanwhile.
     pub lease: Duration,
     /// How often parked sagas and timers are looked for that another process left behind.
     pub look_every: Duration,
@@ -65,7 +66,7 @@ impl Default for Options {
             max_bytes_in_hand: 32 << 20,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
-            lease: Duration::from_secs(60),
+            lease: Duration::from_secs(15),
             look_every: Duration::from_secs(1),
             drain: Duration::from_secs(5),
             known_events: Vec::new(),

@@ -118,8 +118,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     break Ok(());
                 }
             }
-            self.fill_slot(drain_until.is_some());
+            // Before the slot is taken again: under load it is never free for long.
             self.release_revoked(&consumer);
+            self.fill_slot(drain_until.is_some());
             let room = if drain_until.is_some() { 0 } else { self.room() };
             let wake = self.wake_in(drain_until);
             let tick = shared.clock.sleep(wake);
