@@ -11,7 +11,7 @@ use super::{
     text::{BOLD, DIM, GOOD, Line, WARN, count, duration},
 };
 
-const BAR: usize = 24;
+const BAR: usize = 20;
 
 /// Looks at what is read from the topics.
 #[derive(Clone, Copy)]
@@ -40,9 +40,9 @@ impl Gauge<'_> {
         let numbers = numbers
             .add(BOLD, format!("{ended} of {} ended", self.all))
             .add(GOOD, format!("  {confirmed} confirmed"))
-            .add(WARN, format!("  {cancelled} cancelled"))
-            .add(DIM, format!("  {}", duration(self.begun.elapsed().as_secs_f64() * 1000.0)));
-        [numbers, Line::new().add(DIM, what)]
+            .add(WARN, format!("  {cancelled} cancelled"));
+        let time = duration(self.begun.elapsed().as_secs_f64() * 1000.0);
+        [numbers, Line::new().add(DIM, format!("{time}  {what}"))]
     }
 }
 

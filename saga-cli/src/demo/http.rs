@@ -7,6 +7,7 @@ use hyper::{
     Method, Request, StatusCode,
     body::Bytes,
     header::{CONTENT_TYPE, HOST},
+    http::request::Builder,
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -54,28 +55,36 @@ impl Http {
     }
 
     pub(crate) async fn get(&self, at: SocketAddr, path: &str) -> Result<Answer, HttpError> {
-        self.send(Method::GET, at, path, None).await
+        self.send(Request::builder().method(Method::GET), at, path, None).await
     }
 
     pub(crate) async fn put(&self, at: SocketAddr, path: &str, body: &Value) -> Result<Answer, HttpError> {
-        self.send(Method::PUT, at, path, Some(body)).await
+        self.send(Request::builder().method(Method::PUT), at, path, Some(body)).await
     }
 
-    pub(crate) async fn post(&self, at: SocketAddr, path: &str, body: Option<&Value>) -> Result<Answer, HttpError> {
-        self.send(Method::POST, at, path, body).await
+    /// With an `Idempotency-Key`.
+    pub(crate) async fn post(
+        &self,
+        at: SocketAddr,
+        path: &str,
+        key: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, HttpError> {
+        let request = Request::builder().method(Method::POST).header("idempotency-key", key);
+        self.send(request, at, path, body).await
     }
 
     async fn send(
         &self,
-        method: Method,
+        request: Builder,
         at: SocketAddr,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, HttpError> {
-        let asked = format!("{method} http://{at}{path}");
+        let url = format!("http://{at}{path}");
+        let asked = format!("{} {url}", request.method_ref().unwrap_or(&Method::GET));
         let lost = |error: &dyn std::fmt::Display| HttpError::Lost(asked.clone(), error.to_string());
-        let mut request =
-            Request::builder().method(method).uri(format!("http://{at}{path}")).header(HOST, at.to_string());
+        let mut request = request.uri(url).header(HOST, at.to_string());
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

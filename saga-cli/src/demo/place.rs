@@ -16,11 +16,16 @@ use uuid::Uuid;
 use super::{
     DemoError,
     ending::Ending,
-    http::{Answer, Http},
+    http::{Answer, Http, HttpError},
 };
 
 /// A cancellation may come too late; then another order is tried.
 const CANCELLATIONS: usize = 50;
+/// Requests at the same time. Whoever asks for a higher rate than the machine has gets what it has.
+const AT_ONCE: usize = 64;
+/// A service that is busy, or starting, is asked again for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Of the orders that are to be confirmed, every so many is published as an event.
 const EVERY_NTH_AS_EVENT: usize = 5;
 
@@ -84,6 +89,11 @@ impl Customers {
         let (mut tasks, mut placed, mut confirmed) = (JoinSet::new(), Vec::new(), 0);
         for (n, ending) in endings.iter().copied().enumerate() {
             pace.tick().await;
+            while tasks.len() >= AT_ONCE
+                && let Some(done) = tasks.join_next().await
+            {
+                placed.extend(joined(done)?);
+            }
             let customers = self.clone();
             confirmed += usize::from(ending == Ending::Confirmed);
             let as_event = ending == Ending::Confirmed && confirmed % EVERY_NTH_AS_EVENT == 1;
@@ -110,11 +120,25 @@ impl Customers {
         let basket = ending.basket(n);
         let body = serde_json::to_value(&basket)?;
         let sent = Instant::now();
-        let answer = self.http.post(self.orders, "/orders", Some(&body)).await?;
-        let answer = answer.expect(StatusCode::ACCEPTED)?;
+        let answer = self.insist("/orders", Some(&body)).await?.expect(StatusCode::ACCEPTED)?;
         let id = answer.get("order_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
         let id: Uuid = id.ok_or_else(|| DemoError::NoOrder(answer.to_string()))?;
         Ok(Placed { ending, id, event: basket.into_event(id), via: Via::Http, sent, shown: None })
+    }
+
+    /// Asks again as long as the service is busy. The idempotency key stays the same, so no order is made twice.
+    async fn insist(&self, path: &str, body: Option<&Value>) -> Result<Answer, HttpError> {
+        let (key, begun) = (Uuid::now_v7().to_string(), Instant::now());
+        loop {
+            let busy = match self.http.post(self.orders, path, &key, body).await {
+                Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE => return Ok(answer),
+                busy => busy,
+            };
+            if begun.elapsed() >= PATIENCE {
+                return busy;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     async fn publish(&self, ending: Ending, n: usize) -> Result<Placed, DemoError> {
@@ -130,7 +154,7 @@ impl Customers {
         let mut placed = Vec::new();
         for _ in 0..CANCELLATIONS {
             let mut order = self.order(Ending::CancelledByCustomer, n).await?;
-            let answer = self.http.post(self.orders, &format!("/orders/{}/cancel", order.id), None).await?;
+            let answer = self.insist(&format!("/orders/{}/cancel", order.id), None).await?;
             match answer.status {
                 StatusCode::ACCEPTED | StatusCode::OK => {
                     placed.push(order);

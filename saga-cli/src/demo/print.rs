@@ -7,12 +7,12 @@ use super::{
 };
 
 const ENDING: usize = 27;
-const OUTCOME: usize = 36;
+const OUTCOME: usize = 34;
 const NUMBER: usize = 8;
 const OFFSET: usize = 9;
 const PARTICIPANT: usize = 11;
 const EVENT: usize = 30;
-const INVARIANT: usize = 64;
+const INVARIANT: usize = 50;
 
 /// Everything, line by line.
 pub(crate) fn lines(report: &Report) -> Vec<Line> {

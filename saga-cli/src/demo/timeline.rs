@@ -121,5 +121,5 @@ pub(crate) fn typical<'a>(placed: &'a [Placed], took: &BTreeMap<Uuid, f64>) -> V
 /// How often something was called, for a table's remark.
 pub(crate) fn calls(charges: &[&Charge]) -> Option<String> {
     let most = usize::try_from(charges.iter().map(|charge| charge.calls).max()?).ok()?;
-    (most > 1).then(|| format!("up to {} each", count(most, "gateway call")))
+    (most > 1).then(|| format!("up to {} each", count(most, "call")))
 }

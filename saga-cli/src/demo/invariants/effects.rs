@@ -42,7 +42,7 @@ pub(super) fn ended(evidence: &Evidence<'_>) -> Invariant {
     let cancelled = with_status(evidence, "cancelled").count();
     let numbers =
         format!("{} of {}: {confirmed} confirmed, {cancelled} cancelled", confirmed + cancelled, placed.len());
-    Invariant::new("every order ended, and as it should", numbers, violations)
+    Invariant::new("every order ended as it should", numbers, violations)
 }
 
 fn shown((status, reason): &(&str, Option<String>)) -> String {
@@ -109,7 +109,7 @@ pub(super) fn confirmed(evidence: &Evidence<'_>) -> Invariant {
         }
     }
     let numbers = format!("{}: {units} units, {orders} parcels", count(orders, "order"));
-    Invariant::new("confirmed: captured = total, reserved = ordered, scheduled", numbers, violations)
+    Invariant::new("confirmed: charged, reserved, scheduled in full", numbers, violations)
 }
 
 pub(super) fn cancelled(evidence: &Evidence<'_>) -> Invariant {
@@ -134,7 +134,7 @@ pub(super) fn cancelled(evidence: &Evidence<'_>) -> Invariant {
         }
     }
     let numbers = format!("{}: {} EUR captured and given back", count(orders, "order"), money(back));
-    Invariant::new("cancelled: nothing reserved, kept or scheduled", numbers, violations)
+    Invariant::new("cancelled: nothing held, kept or shipped", numbers, violations)
 }
 
 pub(super) fn stock_conserved(evidence: &Evidence<'_>) -> Invariant {

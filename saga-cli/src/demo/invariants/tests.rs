@@ -283,7 +283,7 @@ fn a_dead_letter_that_is_not_the_original_is_found() {
     let mut case = Case::sound();
     let letter = case.journal.entries.iter_mut().find(|e| &*e.record.topic == "order.dlq").unwrap();
     letter.record.value.as_mut().unwrap().push(b' ');
-    assert_eq!(case.broken(), ["the"]);
+    assert_eq!(case.broken(), ["only"]);
 }
 
 #[test]
@@ -292,9 +292,9 @@ fn a_dead_letter_too_many_or_too_few_is_found() {
     let flaw = Flaw::new(dead_letter::Reason::Permanent, "no");
     let record = case.journal.entries[2].record.clone();
     case.bury(dead_letter::letter("shipping", &record, &flaw, 1, Timestamp::now()));
-    assert!(case.broken().contains(&"the"));
+    assert!(case.broken().contains(&"only"));
 
     let mut case = Case::sound();
     case.journal.entries.retain(|entry| &*entry.record.topic != "inventory.dlq");
-    assert_eq!(case.broken(), ["produced", "the"]);
+    assert_eq!(case.broken(), ["produced", "only"]);
 }
