@@ -128,6 +128,22 @@ fn postgres(rest: &str) -> Result<PostgresUrl, UrlError> {
     Ok(PostgresUrl { config, verify, root_cert, pool_size })
 }
 
+impl PostgresUrl {
+    /// Its hosts with their ports, separated by commas.
+    pub(crate) fn addresses(&self) -> String {
+        let ports = self.config.get_ports();
+        let address = |(i, host): (usize, &Host)| {
+            let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(host) => format!("{host}:{port}"),
+                #[cfg(unix)]
+                Host::Unix(path) => path.display().to_string(),
+            }
+        };
+        self.config.get_hosts().iter().enumerate().map(address).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = match &self.0 {
@@ -136,17 +152,7 @@ impl fmt::Display for DatabaseUrl {
             Place::Postgres(url) => url,
         };
         let user = url.config.get_user().unwrap_or_default();
-        write!(f, "postgres://{user}@")?;
-        for (i, host) in url.config.get_hosts().iter().enumerate() {
-            let comma = if i > 0 { "," } else { "" };
-            let ports = url.config.get_ports();
-            let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(host) => write!(f, "{comma}{host}:{port}")?,
-                #[cfg(unix)]
-                Host::Unix(path) => write!(f, "{comma}{}", path.display())?,
-            }
-        }
+        write!(f, "postgres://{user}@{}", url.addresses())?;
         write!(f, "/{}", url.config.get_dbname().unwrap_or(user))
     }
 }

@@ -49,9 +49,13 @@ impl Target {
                 self.open(self.tls()?).await
             }
         };
-        tokio::time::timeout(CONNECT, connecting)
+        let connected = tokio::time::timeout(CONNECT, connecting)
             .await
-            .unwrap_or_else(|_| Err(ConnectError::Unavailable("it does not answer to a connection".into())))
+            .unwrap_or_else(|_| Err(ConnectError::Unavailable("it does not answer to a connection".into())));
+        connected.map_err(|error| match error {
+            ConnectError::Unavailable(why) => ConnectError::Unavailable(format!("{}: {why}", self.url.addresses())),
+            other => other,
+        })
     }
 
     /// Asks the server to end the statement that runs on a connection. Nothing depends on its success.
