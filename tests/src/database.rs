@@ -16,7 +16,7 @@ pub async fn create(server: &str) -> Result<String> {
     // Two that are made at once disturb each other: both copy the same template.
     eventually(PATIENCE, "a database of our own", async || execute(server, &format!("CREATE DATABASE {name}")).await)
         .await?;
-    with_name(server, &name)
+    named(server, &name)
 }
 
 /// Drops a database, whoever uses it.
@@ -40,10 +40,23 @@ async fn execute(server: &str, sql: &str) -> Result<()> {
 }
 
 /// The URL with this database in place of its own.
-fn with_name(url: &str, name: &str) -> Result<String> {
+///
+/// # Errors
+/// When it is no URL.
+pub fn named(url: &str, name: &str) -> Result<String> {
     let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
     let (scheme, rest) = address.split_once("://").context("TEST_DATABASE_URL is not a URL")?;
     let host = rest.split('/').next().unwrap_or_default();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     Ok(format!("{scheme}://{host}/{name}{query}"))
+}
+
+/// The URL's host and port.
+///
+/// # Errors
+/// When it is no URL.
+pub fn address(url: &str) -> Result<String> {
+    let (_, rest) = url.split_once("://").context("TEST_DATABASE_URL is not a URL")?;
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    Ok(host.rsplit('@').next().unwrap_or_default().to_owned())
 }

@@ -170,13 +170,14 @@ impl World {
         Ok(sum(&self.get(who, "/metrics").await?.text, name, labels))
     }
 
-    /// The same of one of the service's processes.
+    /// How many partitions one of the service's processes has.
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn metric_of(&self, who: Who, instance: Instance, name: &str) -> Result<f64> {
+    pub async fn partitions(&self, who: Who, instance: Instance) -> Result<usize> {
         let url = format!("http://{}/metrics", self.addr_of(who, instance)?);
-        Ok(sum(&send(self.http.get(url)).await?.text, name, ""))
+        let metrics = send(self.http.get(url)).await?.text;
+        Ok(metrics.lines().filter(|line| line.starts_with("saga_consumer_lag{")).count())
     }
 }
 
