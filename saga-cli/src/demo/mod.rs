@@ -113,11 +113,13 @@ pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitC
         Err(Ended::By(error)) => Err(error),
     };
     let holds = result.as_ref().is_ok_and(|holds| *holds);
-    if !holds {
+    // Whoever reads the results has read enough: no failure.
+    let unheard = result.as_ref().is_err_and(is_broken_pipe);
+    if !holds && !unheard {
         let log = fleet.dir().log();
         log::troubles(&log).iter().for_each(|line| eprintln!("{line}"));
     }
-    if settings.keep || !holds {
+    if settings.keep || !(holds || unheard) {
         eprintln!("databases and log: {}", fleet.dir().keep().display());
     }
     let code = stop(fleet, signals, u8::from(!holds)).await;
@@ -169,6 +171,12 @@ async fn stay(
         _ = signals.received() => Ok(()),
         Some(error) = failures.recv() => Err(error),
     }
+}
+
+fn is_broken_pipe(error: &DemoError) -> bool {
+    let DemoError::Output(error) = error else { return false };
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Stops in good order; whoever does not want to wait for that sends another signal.
