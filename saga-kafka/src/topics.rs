@@ -113,7 +113,7 @@ pub struct Topics {
 ///
 /// # Errors
 /// See [`TopicsError`]; those that [may mend themselves](TopicsError::is_retryable) come after 5 seconds (no broker
-/// answers) or 15 seconds (no leader).
+/// answers), 10 seconds (none creates) or 15 seconds (no leader).
 pub async fn ensure_topics(config: &KafkaConfig, topics: &[TopicSpec]) -> Result<Topics, TopicsError> {
     let admin = Arc::new(Admin::new(config)?);
     let missing: Vec<&TopicSpec> = {
@@ -271,13 +271,15 @@ impl Admin {
                 spec.config.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
             })
             .collect();
+        let names = || missing.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+        let unanswered = |reason: &str| TopicsError::Unreachable {
+            bootstrap: self.bootstrap.clone(),
+            reason: format!("creating {} was not answered: {reason}", names()),
+        };
         let results = self.client.create_topics(&new, &options()).await.map_err(|error| match &error {
             // librdkafka itself does not take it.
-            NativeError::AdminOpCreation(reason) => {
-                let topics: Vec<&str> = missing.iter().map(|spec| spec.name.as_str()).collect();
-                TopicsError::Refused { topic: topics.join(", "), reason: reason.clone() }
-            }
-            error => self.unreachable(error),
+            NativeError::AdminOpCreation(reason) => TopicsError::Refused { topic: names(), reason: reason.clone() },
+            error => unanswered(&error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())),
         })?;
         let (mut created, mut denied) = (Vec::new(), Vec::new());
         for result in results {
@@ -288,8 +290,8 @@ impl Admin {
                 }
                 Err((_, Code::TopicAlreadyExists)) => {}
                 Err((topic, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => denied.push(topic),
-                Err((_, Code::OperationTimedOut | Code::RequestTimedOut | Code::NotController)) => {
-                    return Err(self.unreachable(&NativeError::AdminOp(Code::RequestTimedOut)));
+                Err((_, code @ (Code::OperationTimedOut | Code::RequestTimedOut | Code::NotController))) => {
+                    return Err(unanswered(&code.to_string()));
                 }
                 Err((topic, code)) => return Err(TopicsError::Refused { topic, reason: code.to_string() }),
             }

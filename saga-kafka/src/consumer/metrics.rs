@@ -1,7 +1,7 @@
 //! What a consumer measures of itself, readable from any task.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -19,6 +19,8 @@ pub struct ConsumerMetrics(Arc<Figures>);
 #[derive(Default, Debug)]
 struct Figures {
     lag: Mutex<Vec<(TopicPartition, i64)>>,
+    /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
+    ends: Mutex<HashMap<TopicPartition, i64>>,
     rebalances: AtomicU64,
     stale_offsets: AtomicU64,
     fenced: AtomicU64,
@@ -26,8 +28,8 @@ struct Figures {
 
 impl ConsumerMetrics {
     /// For each assigned partition, how many records are not done: the difference between its end and the stored
-    /// offset. Up to a second old; the end of a paused partition is as old as its last fetch. A partition of which
-    /// nothing is known yet is left out.
+    /// offset. Up to a second old, five seconds for a partition that is paused. A partition of which nothing is known yet
+    /// is left out.
     pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
         self.0.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -59,10 +61,16 @@ impl ConsumerMetrics {
         self.0.fenced.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn set_ends(&self, ends: HashMap<TopicPartition, i64>) {
+        *self.0.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+
     pub(super) fn set_lag(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
+        let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let lag = assigned.into_iter().filter_map(|assigned| {
             let partitions = &stats.topics.get(&*assigned.topic)?.partitions;
-            let lag = partitions.values().find(|p| p.partition == assigned.partition)?.lag()?;
+            let partition = partitions.values().find(|p| p.partition == assigned.partition)?;
+            let lag = partition.lag(ends.get(&assigned).copied())?;
             Some((assigned, lag))
         });
         *self.0.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag.collect();

@@ -37,7 +37,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 ///   missing topics; [`Signal::Ready`] within a second or two of their return. Missing rights are waited for too: they
 ///   can be granted without a restart.
 /// - Another process with the same instance id takes this one's partitions. It lets go of them at once and rejoins
-///   after 1, 2, 4, .. 8 seconds; the fifth time within a minute is [`Signal::Fatal`].
+///   after half a second, 1, 2 and 4 seconds; the fifth time within a minute is [`Signal::Fatal`].
 /// - Dropped without [`Consumer::close`], it still commits what is stored and leaves, in the background.
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
@@ -55,9 +55,11 @@ impl KafkaConsumer {
         let thread = poll::Thread::new(config.clone(), group, topics, shared.clone());
         let client = thread.client()?;
         let (end, ended) = oneshot::channel();
+        let alarm = Alarm(shared.clone());
         thread::Builder::new()
             .name(format!("kafka-{group}"))
             .spawn(move || {
+                let _alarm = alarm;
                 thread.run(client);
                 // Nobody may be waiting any more.
                 let _ = end.send(());
@@ -142,6 +144,17 @@ impl Consumer for KafkaConsumer {
             && tokio::time::timeout(CLOSE_PATIENCE, ended).await.is_err()
         {
             tracing::warn!("Kafka: the consumer did not close within {CLOSE_PATIENCE:?}; its group will notice");
+        }
+    }
+}
+
+/// A panic of the poll thread must end the process, not its consuming alone.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.buffer.push(Signal::Fatal("the consumer's thread panicked".into()));
         }
     }
 }

@@ -35,8 +35,10 @@ const BATCH_RECORDS: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
 /// A full buffer is waited for so long before fetching is paused: pausing throws away what was fetched ahead.
 const FULL_PATIENCE: Duration = Duration::from_millis(300);
-/// Asking about a topic may take so long.
+/// Asking about a topic or a partition may take so long.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the ends of paused partitions are asked for.
+const ENDS_EVERY: Duration = Duration::from_secs(5);
 /// A client that fails for good so often within [`FAILURES_WITHIN`] is given up.
 const FAILURES: usize = 5;
 const FAILURES_WITHIN: Duration = Duration::from_secs(60);
@@ -117,6 +119,7 @@ impl Thread {
     /// Takes what comes until the consumer closes or the client fails for good.
     fn poll(&self, client: &Arc<Client>) -> End {
         let mut topics = record::Topics::default();
+        let mut ends_known = Instant::now();
         loop {
             if self.shared.closing.load(Relaxed) {
                 return End::Closing;
@@ -155,6 +158,10 @@ impl Thread {
                 self.hold(client, false);
             }
             self.probe(client);
+            if ends_known.elapsed() >= ENDS_EVERY {
+                self.look_at_ends(client);
+                ends_known = Instant::now();
+            }
         }
     }
 
@@ -196,6 +203,19 @@ impl Thread {
         }
     }
 
+    /// Where paused partitions end: a fetch would tell, but they have none.
+    fn look_at_ends(&self, client: &Client) {
+        let flow = self.shared.flow();
+        let paused: Vec<_> = flow.assigned.iter().filter(|p| flow.held || flow.paused.contains(p)).cloned().collect();
+        drop(flow);
+        // Until the first failure: with the broker away, each would take its time to fail.
+        let end = |partition: TopicPartition| {
+            let watermarks = client.fetch_watermarks(&partition.topic, partition.partition, PROBE_PATIENCE);
+            watermarks.ok().map(|(_, end)| (partition, end))
+        };
+        self.shared.metrics.set_ends(paused.into_iter().map_while(end).collect());
+    }
+
     /// The partitions are another's: their records must not be handled here.
     fn let_go(&self, client: &Client) {
         let mut flow = self.shared.flow();
@@ -218,7 +238,7 @@ impl Thread {
     }
 
     fn rejoin(&self, failures: usize) -> Option<Arc<Client>> {
-        let mut pause = Duration::from_secs(1 << failures.saturating_sub(1).min(3));
+        let mut pause = Duration::from_millis(500 << failures.saturating_sub(1).min(3));
         loop {
             // Two processes with one id must not wait in step.
             let jitter = Duration::from_millis(u64::from(std::process::id()) % 10 * 50);
@@ -230,7 +250,7 @@ impl Thread {
                 // It could be made before; what it lacks now (memory, files) may come back.
                 Err(error) => self.shared.health(|health| (health.group(Some(error.to_string())), ())),
             }
-            pause = Duration::from_secs(8);
+            pause = Duration::from_secs(4);
         }
     }
 }

@@ -72,9 +72,11 @@ impl Partition {
         !matches!(self.fetch_state.as_str(), "" | "none" | "stopping" | "stopped")
     }
 
-    /// Records that are not done yet; none when nothing was fetched so far.
-    pub(super) fn lag(&self) -> Option<i64> {
-        let end = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
+    /// Records that are not done yet, up to the later of this end and the one that was fetched last; none when nothing
+    /// is known so far.
+    pub(super) fn lag(&self, end: Option<i64>) -> Option<i64> {
+        let fetched = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
+        let end = fetched.max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
         (end >= 0).then(|| (end - done).max(0))
@@ -98,10 +100,11 @@ mod tests {
 
     #[test]
     fn lag_counts_from_what_is_done_or_else_committed_or_else_there() {
-        assert_eq!(partition(7, 5).lag(), Some(3));
-        assert_eq!(partition(-1001, 5).lag(), Some(5));
-        assert_eq!(partition(-1001, -1001).lag(), Some(8));
-        assert_eq!(Partition { ls_offset: -1, hi_offset: -1001, ..partition(-1, -1) }.lag(), None);
+        assert_eq!(partition(7, 5).lag(None), Some(3));
+        assert_eq!(partition(7, 5).lag(Some(20)), Some(13));
+        assert_eq!(partition(-1001, 5).lag(None), Some(5));
+        assert_eq!(partition(-1001, -1001).lag(None), Some(8));
+        assert_eq!(Partition { ls_offset: -1, hi_offset: -1001, ..partition(-1, -1) }.lag(None), None);
     }
 
     #[test]

@@ -161,6 +161,39 @@ pub(crate) async fn lag_is_what_is_not_done(fixture: Fixture) {
     reader.close().await;
 }
 
+pub(crate) async fn lag_grows_while_all_is_paused(fixture: Fixture) {
+    let topic = fixture.topic(1).await;
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    publish(&fixture, &topic, 0..10).await;
+    reader.read(10).await;
+    reader.store();
+    let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
+    reader.consumer.pause(std::slice::from_ref(&partition), true);
+    publish(&fixture, &topic, 10..15).await;
+    let metrics = reader.consumer.metrics();
+    eventually("five have come", || metrics.lag() == [(partition.clone(), 5)]).await;
+    reader.close().await;
+}
+
+pub(crate) async fn the_new_group_protocol_can_be_chosen(fixture: Fixture) {
+    let (topic, group) = (fixture.topic(2).await, unique("group"));
+    publish(&fixture, &topic, 0..10).await;
+    let config = fixture.config.clone().with_property("group.protocol", "consumer").unwrap();
+    let mut first = support::consumer(&config, &group, &[&topic]);
+    first.read(10).await;
+    first.store();
+    let mut second = support::consumer(&config, &group, &[&topic]);
+    let started = Instant::now();
+    while first.assigned.len() != 1 || second.assigned.len() != 1 {
+        assert!(started.elapsed() < PATIENCE, "{:?} and {:?}", first.assigned, second.assigned);
+        first.step(10, Duration::from_millis(10)).await;
+        second.step(10, Duration::from_millis(10)).await;
+    }
+    second.close().await;
+    first.until("both partitions", |reader| reader.assigned.len() == 2).await;
+    first.close().await;
+}
+
 /// Set for the process that is to be killed: bootstrap servers, session timeout, group, topic, instance id.
 const CHILD: &str = "SAGA_TEST_CHILD";
 

@@ -1,4 +1,5 @@
 //! What the transport promises, on the embedded broker and, where there is one, on a real Kafka.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail so; the killed process reports")]
 
 mod consume;
 mod outage;
@@ -50,6 +51,7 @@ conformance! {
         flushing_waits_for_the_acknowledgements,
         a_typed_event_is_published_as_a_cloud_event,
         an_invalid_event_is_not_published,
+        a_record_for_a_missing_topic_is_not_acknowledged,
     ] live [
         a_record_too_large_for_its_topic_is_refused,
     ];
@@ -62,9 +64,11 @@ conformance! {
         dropping_commits_what_is_stored,
         offsets_are_committed_without_closing,
         lag_is_what_is_not_done,
+        lag_grows_while_all_is_paused,
         a_killed_process_leaves_off_at_its_stored_offset,
     ] live [
         a_restarted_static_member_takes_its_partitions_back,
+        the_new_group_protocol_can_be_chosen,
     ];
     rebalance: [
         members_share_the_partitions_and_nothing_is_lost,

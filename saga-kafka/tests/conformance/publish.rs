@@ -202,3 +202,10 @@ pub(crate) async fn an_invalid_event_is_not_published(fixture: Fixture) {
     let event = ParcelWeighed { parcel_id: Uuid::now_v7(), grams: 0 };
     assert_eq!(publisher.publish(&event).await, Err(PublisherError::Invalid("grams must be positive".into())));
 }
+
+pub(crate) async fn a_record_for_a_missing_topic_is_not_acknowledged(fixture: Fixture) {
+    let missing = unique("missing");
+    let published = fixture.producer().publish(vec![record(&missing, "k", "v")]);
+    let outcomes = tokio::time::timeout(Duration::from_secs(30), published).await.unwrap();
+    assert!(matches!(&outcomes[..], [Err(PublishError::Unacknowledged(_))]), "{outcomes:?}");
+}

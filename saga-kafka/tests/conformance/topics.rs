@@ -66,3 +66,10 @@ pub(crate) async fn asking_for_a_topic_does_not_create_it(fixture: Fixture) {
     assert!(reader.assigned.is_empty());
     reader.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_broker_creates_no_topics() {
+    let fixture = Fixture::embedded();
+    let error = ensure_topics(&fixture.config, &[TopicSpec::events("missing", 1, None)]).await.unwrap_err();
+    assert!(error.to_string().contains("creating missing was not answered"), "{error}");
+}

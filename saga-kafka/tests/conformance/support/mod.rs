@@ -1,5 +1,6 @@
 //! What the conformance tests share: a broker of either kind, names of their own, a reader, patience.
 #![allow(dead_code, reason = "each test program uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
 pub(crate) mod reader;
 
