@@ -114,5 +114,5 @@ fn outbox_row(saga_id: SagaId) -> OutboxRow {
 fn figures(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1000.0;
-    format!("median {:.2} ms, p99 {:.2} ms", at(50), at(99))
+    format!("p10 {:.2} ms, median {:.2} ms, p99 {:.2} ms", at(10), at(50), at(99))
 }

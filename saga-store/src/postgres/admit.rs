@@ -21,9 +21,12 @@ use crate::marks;
 ///
 /// Keys are taken in a fixed order, inbox before barrier, and rows before locks, so that batches wait for each other
 /// but never in a circle. A conflicting insert waits until the other transaction has ended.
+///
+/// `OFFSET 0` and LATERAL keep the planner from reading a whole table once for all events: it plans when tables are small,
+/// and keeps the plan while they grow.
 const ADMIT: &str = "
 WITH asked AS MATERIALIZED (
-    SELECT a.*, NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id) AS parked
+    SELECT a.*, NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) AS parked
     FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[]) WITH ORDINALITY
         AS a(event_id, saga_id, step, op, phase, from_parked, n)
 ), inbox AS (
@@ -33,7 +36,7 @@ WITH asked AS MATERIALIZED (
     RETURNING event_id, saga_id
 ), known AS MATERIALIZED (
     SELECT a.*, CASE
-        WHEN parked OR phase = 'start' THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id)
+        WHEN parked OR phase = 'start' THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id OFFSET 0)
         ELSE inbox.saga_id IS NULL
     END AS handled
     FROM asked a LEFT JOIN inbox USING (event_id, saga_id)
@@ -57,9 +60,8 @@ LEFT JOIN marks compensation ON compensation.saga_id = k.saga_id AND compensatio
 ORDER BY k.n";
 
 const LOCK: &str = "
-SELECT b.saga_id FROM saga_barrier b
-WHERE (b.saga_id, b.step) IN (SELECT * FROM unnest($1::uuid[], $2::text[])) AND b.op = 'action'
-ORDER BY b.saga_id, b.step FOR UPDATE";
+SELECT b.saga_id FROM (SELECT * FROM unnest($1::uuid[], $2::text[]) AS k(saga_id, step) ORDER BY saga_id, step) a,
+LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step AND b.op = 'action' FOR UPDATE) b";
 
 /// A statement of its own, since only a later statement sees what was committed while [`ADMIT`] and [`LOCK`] waited.
 const ROWS: &str = "

@@ -14,6 +14,8 @@ use crate::marks;
 
 const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) \
     SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1 ON CONFLICT (event_id) DO NOTHING";
+/// Row by row through the index, whatever size the table had when the plan was made. Handlers are done by now.
+const BY_INDEX: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 const MARKS: &str = "UPDATE saga_barrier b SET mark = c.mark \
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS c(saga_id, step, op, mark) \
     WHERE b.saga_id = c.saga_id AND b.step = c.step AND b.op = c.op";
@@ -44,7 +46,8 @@ const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 
 /// The next event becomes the head, due since 1970, so that it is due by any clock.
 const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETURNING seq, saga_id) \
     UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ( \
-        SELECT min(p.seq) FROM saga_parked p, gone WHERE p.saga_id = gone.saga_id AND p.seq <> gone.seq)";
+        SELECT p.seq FROM gone, LATERAL (SELECT seq FROM saga_parked q \
+            WHERE q.saga_id = gone.saga_id AND q.seq <> gone.seq ORDER BY seq LIMIT 1) p)";
 
 /// A statement with its parameters.
 struct Call<'a> {
@@ -61,7 +64,10 @@ impl Session {
             statements.push((self.prepared(call.sql).await?, refs(&call.params)));
         }
         let client = self.client();
-        let mut all = Vec::with_capacity(calls.len() + 1);
+        let mut all = Vec::with_capacity(calls.len() + 2);
+        if !changes.marks.is_empty() {
+            all.push(client.batch_execute(BY_INDEX).boxed());
+        }
         for (prepared, params) in &statements {
             all.push(client.execute(&prepared.statement, params).map(|done| done.map(|_| ())).boxed());
         }

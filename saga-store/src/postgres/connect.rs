@@ -102,11 +102,11 @@ impl Target {
     }
 
     /// The server gives up a little before the client does, so that a statement that waits for a lock too long ends
-    /// with an answer, and one whose client is gone ends at all.
+    /// with an answer, and one whose client is gone ends at all. Statements are short: compiling them (JIT) never pays.
     fn settings(&self) -> String {
         format!(
             "SET search_path TO {}; SET statement_timeout = '9s'; SET idle_in_transaction_session_timeout = '60s'; \
-             SET client_min_messages = warning",
+             SET client_min_messages = warning; SET jit = off",
             self.quoted_schema()
         )
     }

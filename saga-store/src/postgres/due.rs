@@ -20,17 +20,13 @@ use crate::marks;
 /// Only a head that is not held has a time. One that another process is just leasing is skipped, and one that it has
 /// leased is no longer due once its row is locked.
 const CLAIM: &str = "
-WITH due AS MATERIALIZED (
-    SELECT seq FROM saga_parked WHERE due <= $1 ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED
-)
-UPDATE saga_parked p SET due = $2 FROM due WHERE p.seq = due.seq
-RETURNING p.seq, p.saga_id, p.attempts, p.failed_at, p.topic, p.topic_partition, p.topic_offset, p.key, p.value, p.headers";
+UPDATE saga_parked SET due = $2 WHERE seq = ANY(ARRAY(
+    SELECT seq FROM saga_parked WHERE due <= $1 ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
 const TIMERS: &str = "
-WITH due AS MATERIALIZED (
-    SELECT saga_id, step FROM saga_timer WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
-)
-DELETE FROM saga_timer t USING due WHERE t.saga_id = due.saga_id AND t.step = due.step
-RETURNING t.saga_id, t.step, t.due, t.traceparent, t.tracestate";
+DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM saga_timer WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "
 SELECT least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer))";
 const UNSENT: &str = "
@@ -49,7 +45,7 @@ impl Postgres {
         limit: i64,
     ) -> Result<Vec<ParkedEvent>, StoreError> {
         let session = self.pool.lease().await?;
-        let rows = read(&session, CLAIM, &[&Micros::from(now), &Micros::from(lease), &limit]).await?;
+        let rows = write(&session, CLAIM, &[&Micros::from(now), &Micros::from(lease), &limit]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
         Ok(claimed)
@@ -87,7 +83,7 @@ impl Postgres {
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         let session = self.pool.lease().await?;
-        read(&session, SENT, &[&ids]).await.map(|_| ())
+        write(&session, SENT, &[&ids]).await.map(|_| ())
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
@@ -112,6 +108,25 @@ impl Postgres {
 async fn read(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
     let prepared = session.prepared(sql).await?;
     session.exchange(session.client().query(&prepared.statement, params)).await
+}
+
+/// Runs a statement of our own in a transaction of its own, in one round trip.
+async fn write(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+    let prepared = session.prepared(sql).await?;
+    let client = session.client();
+    session.opened();
+    let rows = session
+        .exchange(async {
+            let (begun, rows, committed) = futures::join!(
+                client.batch_execute(BEGIN),
+                client.query(&prepared.statement, params),
+                client.batch_execute("COMMIT"),
+            );
+            begun.and(rows).and_then(|rows| committed.map(|()| rows))
+        })
+        .await?;
+    session.closed();
+    Ok(rows)
 }
 
 /// Why a row cannot be read.

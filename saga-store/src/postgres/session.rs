@@ -23,8 +23,9 @@ use crate::{
 };
 
 /// READ COMMITTED whatever the server's default is: under a stronger level, what a transaction is told after it waited
-/// for another would be as of before the wait.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// for another would be as of before the wait. And by index where there is one: a prepared statement keeps the plan
+/// that was made while its table was small, and reading the whole of it would get slower with every saga.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off";
 
 /// A connection in use. Dropping it rolls back, and gives the connection back if it is fit for the next use.
 pub(crate) struct Session {
