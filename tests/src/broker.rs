@@ -20,8 +20,15 @@ pub const DEAD_LETTERS: [&str; 4] = ["order.dlq", "inventory.dlq", "payment.dlq"
 pub enum Broker {
     /// In this process.
     Embedded(EmbeddedBroker),
-    /// Beside this process, at this address.
-    Kafka(String),
+    /// Beside this process.
+    Kafka(Kafka),
+}
+
+/// A Kafka that `scripts/kafka` runs.
+#[derive(Clone)]
+pub struct Kafka {
+    port: u16,
+    address: String,
 }
 
 impl Broker {
@@ -35,7 +42,7 @@ impl Broker {
                 let topics: Vec<&str> = TOPICS.into_iter().chain(DEAD_LETTERS).collect();
                 Ok(Self::Embedded(EmbeddedBroker::start(&topics, 6)?))
             }
-            Mode::Live => tokio::task::spawn_blocking(kafka).await?,
+            Mode::Live => tokio::task::spawn_blocking(Kafka::start).await?.map(Self::Kafka),
         }
     }
 
@@ -43,7 +50,7 @@ impl Broker {
     pub fn bootstrap_servers(&self) -> &str {
         match self {
             Self::Embedded(broker) => broker.bootstrap_servers(),
-            Self::Kafka(address) => address,
+            Self::Kafka(kafka) => &kafka.address,
         }
     }
 
@@ -51,7 +58,36 @@ impl Broker {
     pub fn config(&self) -> KafkaConfig {
         match self {
             Self::Embedded(broker) => broker.config(),
-            Self::Kafka(address) => KafkaConfig::new(address),
+            Self::Kafka(kafka) => KafkaConfig::new(&kafka.address),
+        }
+    }
+
+    /// Breaks all connections and takes no new ones: a Kafka is killed, and the embedded broker turned off.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub async fn take_away(&self) -> Result<()> {
+        self.switch(false).await
+    }
+
+    /// The reverse of [`Broker::take_away`].
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub async fn bring_back(&self) -> Result<()> {
+        self.switch(true).await
+    }
+
+    async fn switch(&self, on: bool) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => {
+                broker.set_reachable(on);
+                Ok(())
+            }
+            Self::Kafka(kafka) => {
+                let (kafka, verb) = (kafka.clone(), if on { "start" } else { "kill" });
+                tokio::task::spawn_blocking(move || kafka.script(verb)).await?
+            }
         }
     }
 
@@ -65,16 +101,24 @@ impl Broker {
     }
 }
 
-fn kafka() -> Result<Broker> {
-    let port = free_port()?;
-    janitor::tell("kafka", port)?;
-    let mut kafka = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kafka"));
-    kafka.arg("start").env("KAFKA_PORT", port.to_string()).env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m");
-    let output = kafka.stdin(Stdio::null()).output().context("scripts/kafka does not run")?;
-    if !output.status.success() {
-        bail!("scripts/kafka start: {}", String::from_utf8_lossy(&output.stderr).trim());
+impl Kafka {
+    fn start() -> Result<Self> {
+        let port = free_port()?;
+        janitor::tell("kafka", port)?;
+        let kafka = Self { port, address: format!("127.0.0.1:{port}") };
+        kafka.script("start")?;
+        Ok(kafka)
     }
-    Ok(Broker::Kafka(format!("127.0.0.1:{port}")))
+
+    fn script(&self, verb: &str) -> Result<()> {
+        let mut kafka = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kafka"));
+        kafka.arg(verb).env("KAFKA_PORT", self.port.to_string()).env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m");
+        let output = kafka.stdin(Stdio::null()).output().context("scripts/kafka does not run")?;
+        if !output.status.success() {
+            bail!("scripts/kafka {verb}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
 }
 
 /// Below the range of outgoing connections, and with a free neighbour for the controller.

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod database;
+pub mod door;
 pub mod eventually;
 pub mod http;
 pub mod invariants;

@@ -16,7 +16,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-use crate::{Mode, PATIENCE, Who, broker::Broker, database, eventually, janitor, records::Records, service::Service};
+use crate::{
+    Mode, PATIENCE, Who, broker::Broker, database, door::Door, eventually, janitor, records::Records, service::Service,
+};
 
 /// Which of the processes of a service; there is one, unless a test starts more.
 pub type Instance = u8;
@@ -27,8 +29,8 @@ pub struct World {
     pub mode: Mode,
     folder: PathBuf,
     broker: Broker,
-    /// The one database of all services, on PostgreSQL.
-    postgres: Option<String>,
+    /// The one database of all services, on PostgreSQL, and the door in front of it.
+    postgres: Option<(String, Door)>,
     services: Mutex<BTreeMap<(Who, Instance), Service>>,
     started: AtomicU32,
     pub(crate) http: reqwest::Client,
@@ -47,7 +49,13 @@ impl World {
         let postgres = async {
             match mode {
                 Mode::Embedded => Ok(None),
-                Mode::Live => database::create(&std::env::var("TEST_DATABASE_URL")?).await.map(Some),
+                Mode::Live => {
+                    let url = database::create(&std::env::var("TEST_DATABASE_URL")?).await?;
+                    let address = database::address(&url)?;
+                    let door = Door::to(address.clone()).await?;
+                    let url = url.replacen(&address, &door.addr().to_string(), 1);
+                    Ok::<_, anyhow::Error>(Some((url, door)))
+                }
             }
         };
         let (broker, postgres) = futures::try_join!(Broker::start(mode), postgres)?;
@@ -69,7 +77,7 @@ impl World {
     /// What a service of this world is started with. A later variable wins over an earlier one of the same name.
     pub fn variables(&self, who: Who, more: &[(&str, &str)]) -> Vec<(String, String)> {
         let database = match &self.postgres {
-            Some(url) => url.clone(),
+            Some((url, _)) => url.clone(),
             None => format!("sqlite://{}/{who}.db", self.folder.display()),
         };
         let own = [
@@ -78,6 +86,8 @@ impl World {
             ("DATABASE_URL", &database),
             ("LOG_FORMAT", "json"),
             ("OTEL_SDK_DISABLED", "true"),
+            // The least that Kafka allows: the tests that kill wait for it.
+            ("KAFKA_CFG_SESSION_TIMEOUT_MS", "6000"),
         ];
         let all = own.iter().chain(self.broker.variables()).chain(more);
         all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -150,6 +160,16 @@ impl World {
     /// When it does not run.
     pub fn addr_of(&self, who: Who, instance: Instance) -> Result<SocketAddr> {
         Ok(self.services().get(&(who, instance)).with_context(|| format!("{who} does not run"))?.addr())
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The door in front of PostgreSQL.
+    pub fn door(&self) -> Option<&Door> {
+        self.postgres.as_ref().map(|(_, door)| door)
     }
 
     /// Shows the end of each service's log, and keeps them all.

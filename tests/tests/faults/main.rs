@@ -1,7 +1,9 @@
-//! Services that are stopped, killed, frozen and multiplied while orders are under way.
+//! Services, brokers and databases that are stopped, killed, frozen and cut off while orders are under way.
 
 mod deadline;
 mod instances;
 mod kill;
 mod late_cancel;
-mod terminate;
+mod outages;
+mod shutdown;
+mod static_member;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, World, eventually, in_both_modes, orders, orders::Order};
+use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ in_both_modes![shared_world:
     an_order_nobody_ships_is_refunded_then_released_then_cancelled,
     a_flaky_card_is_charged_after_retries,
     a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else,
+    a_cancellation_that_finds_the_card_being_retried_ends_the_order_once,
     a_confirmed_order_can_no_longer_be_cancelled,
 ];
 
@@ -196,6 +197,35 @@ async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_els
     ensure!(sandbox["calls"] == 10 && sandbox["captured_cents"] == 0, "{sandbox}");
     ensure!(sandbox["idempotency_keys"].as_array().map(Vec::len) == Some(1), "{sandbox}");
     ensure!(world.letters_of(slow).is_empty(), "a refusal is no dead letter");
+    Ok(())
+}
+
+async fn a_cancellation_that_finds_the_card_being_retried_ends_the_order_once(world: &World) -> Result<()> {
+    let sku = world.stocked(5).await?;
+    let id = world.place(&Order::of(&sku, 1).paid_by("tok_timeout")).await?;
+    eventually(PATIENCE, "the gateway was called", async || {
+        ensure!(world.sandbox(id).await?.is_some());
+        Ok(())
+    })
+    .await?;
+    let answer = world.cancel(id).await?;
+    ensure!(answer.status == 202, "{answer:?}");
+    let shown = ended(world, id, RETRIES).await?;
+    ensure!(shown["status"] == "cancelled" && shown["reason"] == "cancelled_by_customer", "{shown}");
+    // The refusal and the cancellation meet: whichever is second finds nothing left to undo, and publishes nothing.
+    let last = world.event(id, "shipping.cancelled").await?;
+    world.done(Who::Payment, &last.place()).await?;
+    eventually(PATIENCE, "the goods are back, and the money was never taken", async || {
+        ensure!(world.units(&sku).await? == (5, 0), "{:?}", world.units(&sku).await);
+        let sandbox = world.sandbox(id).await?.unwrap_or_default();
+        ensure!(sandbox["captured_cents"] == 0 && sandbox["refunded_cents"] == 0, "{sandbox}");
+        Ok(())
+    })
+    .await?;
+    for once in ["inventory.released", "order.cancelled"] {
+        ensure!(world.count(id, once) == 1, "{once}: {:?}", world.types(id));
+    }
+    ensure!(world.shipment(id).await?.is_none() && world.letters_of(id).is_empty());
     Ok(())
 }
 
