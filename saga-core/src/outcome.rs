@@ -29,7 +29,9 @@ pub enum ErrorClass {
     Transient,
     /// Will never pass: the event is dead-lettered and the saga's later events wait for an operator.
     Permanent,
-    /// Concerns everybody (database or broker away): the participant waits and retries, nothing is dead-lettered.
+    /// Concerns everybody. In a handler (the database is away) the participant waits and retries, and nothing is
+    /// dead-lettered. In an effect (the outside system is away, or did not answer in time) it opens the step's circuit
+    /// breaker, and the saga is parked as for a transient failure.
     Infrastructure,
 }
 
@@ -62,6 +64,12 @@ impl StepError {
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Whether it is a deadlock or the like, which is over as soon as the other transaction is.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
+        matches!(source, Some(StoreError::Conflict(_)))
     }
 
     /// How the failure is treated.
@@ -99,6 +107,6 @@ impl From<StoreError> for StepError {
             StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Broken(_) => ErrorClass::Infrastructure,
             StoreError::Rejected(_) => ErrorClass::Permanent,
         };
-        Self { class, message: error.to_string(), source: Some(Box::new(error)) }
+        Self { class, message: "the local transaction failed".to_owned(), source: Some(Box::new(error)) }
     }
 }

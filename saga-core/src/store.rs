@@ -63,10 +63,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// When the next parked head or timer is due, if there is any.
     fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 
-    /// Outbox rows written before `before` and not yet marked sent, in the order of writing, at most `limit`.
+    /// Outbox rows written before `before` and not yet marked sent, other than these, in the order of writing, at most `limit`.
     fn unsent(
         &self,
         before: Timestamp,
+        except: &[Uuid],
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 

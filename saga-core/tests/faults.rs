@@ -3,12 +3,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use saga_core::{
     Event, Outcome, Participant, SagaId, Step, StepError, StepResult,
     barrier::{Mark, Op},
@@ -19,8 +20,9 @@ use saga_core::{
     handler::{Call, Cx},
     record::{Header, OutRecord},
     runtime::{Handle, Options, Runtime},
-    store::Store,
+    store::{Changes, OutboxRow, Store},
     testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
+    transport::{Producer, PublishError},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,13 +103,13 @@ impl World {
         let handle = Handle::new(participant.name(), self.store.clone(), self.broker.producer(), self.clock);
         let topics = participant.declaration().consumed_topics();
         let consumer = self.broker.subscribe(participant.name(), &topics);
-        let metrics = handle.metrics().clone();
+        let (metrics, health) = (handle.metrics().clone(), handle.health().clone());
         let runtime = Runtime::new(participant, handle, Options::default());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::task::spawn_local(runtime.run(consumer, async {
             let _ = stopped.await;
         }));
-        Member { stop, task, metrics }
+        Member { stop, task, metrics, health }
     }
 
     fn publish<E: Event>(&self, event: &E) {
@@ -145,6 +147,7 @@ struct Member {
     stop: tokio::sync::oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), saga_core::runtime::RunError>>,
     metrics: saga_core::runtime::Metrics,
+    health: saga_core::runtime::Health,
 }
 
 impl Member {
@@ -176,6 +179,23 @@ fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
 
 fn booked(mood: &str) -> Booked {
     Booked { id: Uuid::now_v7(), mood: mood.to_owned() }
+}
+
+/// Takes records and never acknowledges one.
+#[derive(Clone, Default)]
+struct Mute(Arc<Mutex<Vec<OutRecord>>>);
+
+impl Mute {
+    fn published(&self, row: &OutboxRow) -> bool {
+        self.0.lock().unwrap().contains(&row.record)
+    }
+}
+
+impl Producer for Mute {
+    fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
+        self.0.lock().unwrap().extend(records);
+        Box::pin(std::future::pending())
+    }
 }
 
 async fn local(test: impl AsyncFnOnce()) {
@@ -517,6 +537,74 @@ async fn sagas_do_not_wait_for_one_whose_effect_hangs() {
         world.eventually("the others are done", async || world.types("seat.events").len() == 10).await;
         assert!(world.clock.now().duration_since(before).as_secs() < 1);
         member.die().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_was_away_while_partitions_came_is_ready_again_without_an_event() {
+    local(async || {
+        let world = World::new(1);
+        world.store.inject([Fault::Read; 5]);
+        let member = world.start(seats());
+        world.eventually("it waits", async || !member.health.waiting_for().is_empty()).await;
+        world.eventually("it is ready", async || member.health.waiting_for().is_empty()).await;
+        member.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_full_of_rows_on_their_way_hides_none_that_is_not() {
+    local(async || {
+        let world = World::new(1);
+        let broker = Mute::default();
+        let handle = Handle::new("seat", world.store.clone(), broker.clone(), world.clock);
+        let outbox = handle.outbox();
+        let runtime = Runtime::new(seats(), handle, Options::default());
+        let consumer = world.broker.subscribe("seat", &["trip.events".to_owned()]);
+        let task = tokio::task::spawn_local(runtime.run(consumer, std::future::pending()));
+        let commit = async |row: OutboxRow| {
+            let (tx, _) = world.store.begin(&[]).await.unwrap();
+            world.store.commit(tx, Changes { outbox: vec![row], ..Changes::default() }).await.unwrap();
+        };
+        for _ in 0..600 {
+            let row = outbox.row(&Taken { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
+            commit(row.clone()).await;
+            outbox.committed(vec![row]);
+        }
+        // Committed by a process that died before it could publish.
+        let lost = outbox.row(&Taken { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
+        commit(lost.clone()).await;
+        world.eventually("it is published", async || broker.published(&lost)).await;
+        task.abort();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_whose_handler_fails_does_not_hold_the_others() {
+    local(async || {
+        let bad = booked("bad");
+        let poisoned = SagaId::from(bad.id);
+        async fn book(_: &mut Cx<'_, MemoryStore>, _: Booked) -> StepResult<saga_core::Never> {
+            Ok(Outcome::Quiet)
+        }
+        let expired = async move |_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>| {
+            if sagas.contains(&poisoned) {
+                return Err(StepError::permanent("a defect"));
+            }
+            Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
+        };
+        let world = World::new(1);
+        let step = Step::on(book).deadline(Duration::from_secs(10), expired);
+        let member = world.start(Participant::named("seat").step(step));
+        world.publish(&bad);
+        world.caught_up().await;
+        (0..10).for_each(|_| world.publish(&booked("fine")));
+        world.eventually("the others fire", async || world.types("seat.events").len() == 10).await;
+        assert_eq!(world.store.summary().await.unwrap().timers, 1, "the bad one stays armed");
+        member.stop().await;
     })
     .await;
 }

@@ -230,10 +230,10 @@ impl Store for Db {
         }
     }
 
-    async fn unsent(&self, before: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, before: Timestamp, except: &[Uuid], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unsent(before, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unsent(before, rows(limit)),
+            Backend::Postgres(postgres) => postgres.unsent(before, except, rows(limit)).await,
+            Backend::Sqlite(sqlite) => sqlite.unsent(before, except, rows(limit)),
         }
     }
 

@@ -89,16 +89,16 @@ async fn transact<S: Store, P: Producer, C: Clock>(
             }
             Err(Trouble::Handler(error)) if error.class() != ErrorClass::Infrastructure => return Err(error),
             Err(Trouble::Store(StoreError::Rejected(why))) => return Err(StepError::permanent(why)),
-            // Deadlocks and serialisation failures are over as soon as the other transaction is.
-            Err(Trouble::Store(StoreError::Conflict(why))) => {
-                tracing::debug!(why, "a transaction conflicted and is run again");
-                shared.clock.sleep(shared.options.first_pause / 10).await;
-                continue;
-            }
-            Err(Trouble::Handler(error)) => error.to_string(),
-            Err(Trouble::Store(error)) => error.to_string(),
+            Err(Trouble::Handler(error)) => error,
+            Err(Trouble::Store(error)) => error.into(),
         };
-        shared.health.set_waiting("database", Some(trouble));
+        // Deadlocks and serialisation failures are over as soon as the other transaction is.
+        if trouble.is_conflict() {
+            tracing::debug!(error = %trouble, "a transaction conflicted and is run again");
+            shared.clock.sleep(shared.options.first_pause / 10).await;
+            continue;
+        }
+        shared.health.set_waiting("database", Some(trouble.to_string()));
         shared.clock.sleep(pause).await;
         pause = (pause * 2).min(shared.options.longest_pause);
     }

@@ -38,6 +38,14 @@ impl Health {
         }
     }
 
+    /// The participant has been told to stop, and is not ready from now on.
+    pub fn stopping(&self) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.insert("shutdown", "stopping".to_owned()).is_none() {
+            tracing::info!("stopping");
+        }
+    }
+
     /// Everything that is waited for, as `what: why`; empty when the participant is ready.
     pub fn waiting_for(&self) -> Vec<String> {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -191,26 +191,27 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
     }
 
-    /// Publishes, waits, and remembers. Returns whether anything was there to publish.
+    /// Publishes, waits, and remembers. Returns whether there may be more.
     async fn sweep(&self, before: Timestamp) -> Result<bool, StoreError> {
-        let rows = self.0.store.unsent(before, SWEEP_ROWS).await?;
         let now = self.0.clock.now();
-        let rows: Vec<OutboxRow> = {
+        // Asked of the database, not filtered afterwards: a page full of rows that are on their way already would look
+        // as if nothing else were left.
+        let known: Vec<Uuid> = {
             let mut state = self.state();
             state.refused.retain(|_, until| *until > now);
-            let acknowledged: HashSet<Uuid> = state.acknowledged.iter().copied().collect();
-            let untouched = |row: &OutboxRow| {
-                !state.in_flight.contains(&row.id)
-                    && !state.refused.contains_key(&row.id)
-                    && !acknowledged.contains(&row.id)
-            };
-            let rows: Vec<_> = rows.into_iter().filter(untouched).collect();
-            state.in_flight.extend(rows.iter().map(|row| row.id));
-            rows
+            state.in_flight.iter().chain(state.refused.keys()).chain(&state.acknowledged).copied().collect()
         };
+        let rows = self.0.store.unsent(before, &known, SWEEP_ROWS).await?;
         if rows.is_empty() {
             return Ok(false);
         }
+        let rows: Vec<OutboxRow> = {
+            let mut state = self.state();
+            // Handed over meanwhile by whoever committed it.
+            let rows: Vec<_> = rows.into_iter().filter(|row| !state.in_flight.contains(&row.id)).collect();
+            state.in_flight.extend(rows.iter().map(|row| row.id));
+            rows
+        };
         tracing::info!(rows = rows.len(), "publishing events that were left in the outbox");
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let results = self.0.producer.publish(rows.into_iter().map(|row| row.record).collect()).await;
@@ -231,7 +232,10 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// handles its first event, so that it does not overtake what the old one committed.
     pub(super) async fn recover(&self) -> Result<(), StoreError> {
         // A moment that stays: other processes of this participant go on writing rows, which they publish themselves.
-        let before = after(self.0.clock.now(), Duration::from_secs(1));
+        self.sweep_all(after(self.0.clock.now(), Duration::from_secs(1))).await
+    }
+
+    async fn sweep_all(&self, before: Timestamp) -> Result<(), StoreError> {
         while self.sweep(before).await? {}
         Ok(())
     }
@@ -303,7 +307,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             }
         } else if result.is_ok() && sweep_now {
             let before = self.0.clock.now().checked_sub(GRACE).unwrap_or(Timestamp::MIN);
-            result = self.sweep(before).await.map(|_| ());
+            result = self.sweep_all(before).await;
         }
         if let Err(error) = result {
             tracing::debug!(%error, "the outbox cannot be swept now");

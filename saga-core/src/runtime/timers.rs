@@ -1,6 +1,6 @@
 //! Deadlines: timers that are due call the handler of the step that armed them, in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
 
@@ -10,22 +10,64 @@ use super::{
 };
 use crate::{
     barrier::Op,
-    clock::Clock,
+    clock::{Clock, after},
     handler::Cx,
-    outcome::StepError,
+    outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, DueTimer, Store, StoreError},
+    store::{Changes, DueTimer, Store, StoreError, Timer},
     transport::Producer,
 };
 
-/// Fires up to `limit` timers. Returns how many were due.
+/// A deadline whose handler fails is tried again after this; the others do not wait for it.
+const POSTPONE: Duration = Duration::from_secs(30);
+
+/// Fires up to `limit` timers. When a handler fails they are fired one by one, so that one bad saga does not hold the
+/// others. Returns how many were due.
 ///
 /// # Errors
-/// When the database is away or a handler fails; the timers stay armed.
+/// When the database is away; the timers stay armed.
 pub(super) async fn fire<S: Store, P: Producer, C: Clock>(
     shared: Rc<Shared<S, P, C>>,
     limit: usize,
 ) -> Result<usize, StepError> {
+    match attempt(&shared, limit).await {
+        Err(error) if error.class() != ErrorClass::Infrastructure => {}
+        other => return other,
+    }
+    for fired in 0..limit {
+        match attempt(&shared, 1).await {
+            Ok(0) => return Ok(fired),
+            Ok(_) => {}
+            Err(error) if error.class() == ErrorClass::Infrastructure => return Err(error),
+            Err(error) => postpone(&shared, &error).await?,
+        }
+    }
+    Ok(limit)
+}
+
+/// The oldest timer, whose handler fails, is armed anew.
+async fn postpone<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    error: &StepError,
+) -> Result<(), StepError> {
+    let now = shared.clock.now();
+    let (tx, due) = shared.store.begin_due(now, 1).await?;
+    let mut changes = Changes::default();
+    for timer in due {
+        tracing::error!(saga_id = %timer.saga_id, step = timer.step, %error, "a deadline's handler fails; it is tried again");
+        let step = shared.participant.steps.iter().find(|step| step.spec.name == timer.step);
+        changes.arm.extend(step.map(|step| Timer {
+            saga_id: timer.saga_id,
+            step: step.spec.name,
+            due: after(now, POSTPONE),
+            trace: timer.trace,
+        }));
+    }
+    Ok(shared.store.commit(tx, changes).await?)
+}
+
+/// One transaction.
+async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limit: usize) -> Result<usize, StepError> {
     let now = shared.clock.now();
     let (mut tx, due) = shared.store.begin_due(now, limit).await?;
     if due.is_empty() {

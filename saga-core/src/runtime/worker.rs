@@ -38,7 +38,7 @@ enum Slot {
     Batch(Batch),
     Parked(Result<Vec<ParkedEvent>, StoreError>),
     Timers(Result<usize, StepError>),
-    Recovered(Result<(), StoreError>),
+    Recovered,
 }
 
 /// A dead letter that the broker has acknowledged.
@@ -129,7 +129,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 biased;
                 () = &mut stop, if drain_until.is_none() => {
                     drain_until = Some(after(shared.clock.now(), shared.options.drain));
-                    shared.health.set_waiting("shutdown", Some("stopping".to_owned()));
+                    shared.health.stopping();
                 }
                 slot = async { match self.slot.as_mut() { Some(slot) => slot.await, None => futures::future::pending().await } } => {
                     self.slot = None;
@@ -205,11 +205,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let now = shared.clock.now();
         if self.recover {
             self.recover = false;
-            self.slot = Some(async move { Slot::Recovered(shared.outbox.recover().await) }.boxed_local());
-        } else if !draining && now >= self.claim_at {
+            self.slot = Some(recover(shared).boxed_local());
+        } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
             self.claim_at = after(now, shared.options.look_every);
             let lease = after(now, shared.options.lease);
-            let limit = shared.options.max_batch;
+            // No more than can be handled within the lease; the others stay where they are safe.
+            let limit = shared.options.max_batch - self.claimed.len();
             self.slot =
                 Some(async move { Slot::Parked(shared.store.claim_parked(now, lease, limit).await) }.boxed_local());
         } else if !draining && shared.has_deadlines && now >= self.fire_at {
@@ -301,6 +302,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 for (work, done) in batch.works {
                     match done {
                         Done::Settled => self.settle(&work),
+                        _ if !self.is_ours(&work) => self.settle(&work),
                         Done::CallEffect => {
                             let call = self.effects.call(self.shared.clone(), work);
                             self.calls.push(call);
@@ -321,11 +323,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     self.fire_at = now;
                 }
             }
-            Slot::Recovered(Ok(())) => {}
-            Slot::Recovered(Err(error)) => {
-                self.shared.health.set_waiting("database", Some(error.to_string()));
-                self.recover = true;
-            }
+            Slot::Recovered => {}
             Slot::Parked(Err(error)) => {
                 tracing::warn!(%error, "parked sagas cannot be looked for now");
                 self.claim_at = later;
@@ -458,6 +456,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes = self.bytes.saturating_sub(bytes);
                 self.offsets.done(&partition, epoch, offset);
             }
+            // The new owner of the partition comes to the same end, or to a better one.
+            Buried::Event(work, _) if !self.is_ours(&work) => self.settle(&work),
             Buried::Event(mut work, reason) => {
                 work.todo = Todo::Hold { reason };
                 self.ready.push_back(*work);
@@ -498,6 +498,18 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             drop(guard);
         }
     }
+}
+
+/// Publishes what an earlier owner left behind, however long the database makes us wait.
+async fn recover<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>) -> Slot {
+    let mut pause = shared.options.first_pause;
+    while let Err(error) = shared.outbox.recover().await {
+        shared.health.set_waiting("database", Some(error.to_string()));
+        shared.clock.sleep(pause).await;
+        pause = (pause * 2).min(shared.options.longest_pause);
+    }
+    shared.health.set_waiting("database", None);
+    Slot::Recovered
 }
 
 fn size(record: &Record) -> usize {

@@ -31,6 +31,8 @@ pub struct MemoryStore {
 pub enum Fault {
     /// The transaction cannot begin.
     Begin,
+    /// The outbox cannot be read.
+    Read,
     /// The transaction is rolled back at its commit.
     Commit,
     /// The transaction commits, but the answer is lost.
@@ -272,9 +274,18 @@ impl Store for MemoryStore {
         Ok(heads.chain(tables.timers.values().map(|t| t.due)).min())
     }
 
-    async fn unsent(&self, before: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, before: Timestamp, except: &[Uuid], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        if self.fault(&[Fault::Read]).is_some() {
+            return Err(StoreError::Unavailable("injected at a read".to_owned()));
+        }
         let tables = self.tables.lock().await;
-        Ok(tables.outbox.iter().filter(|row| row.created_at < before).take(limit).cloned().collect())
+        Ok(tables
+            .outbox
+            .iter()
+            .filter(|row| row.created_at < before && !except.contains(&row.id))
+            .take(limit)
+            .cloned()
+            .collect())
     }
 
     async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {

@@ -31,7 +31,7 @@ const NEXT_DUE: &str = "
 SELECT least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer))";
 const UNSENT: &str = "
 SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox
-WHERE created_at < $1 ORDER BY seq LIMIT $2";
+WHERE created_at < $1 AND id <> ALL($3::uuid[]) ORDER BY seq LIMIT $2";
 const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox),
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held),
@@ -76,9 +76,14 @@ impl Postgres {
         Ok(list(&rows, |row| time(row.try_get(0)?))?.pop().flatten())
     }
 
-    pub(crate) async fn unsent(&self, before: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+    pub(crate) async fn unsent(
+        &self,
+        before: Timestamp,
+        except: &[Uuid],
+        limit: i64,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
         let session = self.pool.lease().await?;
-        list(&read(&session, UNSENT, &[&Micros::from(before), &limit]).await?, outbox_row)
+        list(&read(&session, UNSENT, &[&Micros::from(before), &limit, &except]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT sa
 const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
     UNION ALL SELECT min(due) FROM saga_timer)";
 const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox \
-    WHERE created_at < ?1 ORDER BY seq LIMIT ?2";
+    WHERE created_at < ?1 AND id NOT IN (SELECT value FROM json_each(?3)) ORDER BY seq LIMIT ?2";
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
     (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
@@ -62,8 +62,14 @@ impl Sqlite {
         })
     }
 
-    pub(crate) fn unsent(&self, before: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        self.read(|conn| list(conn, UNSENT, params![micros(before), limit], outbox_row))
+    pub(crate) fn unsent(
+        &self,
+        before: Timestamp,
+        except: &[uuid::Uuid],
+        limit: i64,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let except = serde_json::Value::from_iter(except.iter().map(uuid::Uuid::to_string)).to_string();
+        self.read(|conn| list(conn, UNSENT, params![micros(before), limit, except], outbox_row))
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[uuid::Uuid]) -> Result<(), StoreError> {

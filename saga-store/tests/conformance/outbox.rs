@@ -16,9 +16,9 @@ on_both! {
         let rows = [5, 3, 4].map(|created| outbox_row(SagaId::random(), created));
         commit(&f.db, write(&[&rows[0], &rows[1]])).await;
         commit(&f.db, write(&[&rows[2]])).await;
-        assert_eq!(f.db.unsent(at(6), 10).await.unwrap(), rows);
-        assert_eq!(f.db.unsent(at(5), 10).await.unwrap(), rows[1..]);
-        assert_eq!(f.db.unsent(at(6), 1).await.unwrap(), rows[..1]);
+        assert_eq!(f.db.unsent(at(6), &[], 10).await.unwrap(), rows);
+        assert_eq!(f.db.unsent(at(5), &[], 10).await.unwrap(), rows[1..]);
+        assert_eq!(f.db.unsent(at(6), &[], 1).await.unwrap(), rows[..1]);
         let summary = f.db.summary().await.unwrap();
         assert_eq!((summary.outbox_pending, summary.outbox_oldest), (3, Some(at(3))));
     }
@@ -27,17 +27,17 @@ on_both! {
         let rows = [1, 2, 3].map(|created| outbox_row(SagaId::random(), created));
         commit(&f.db, write(&rows.each_ref())).await;
         f.db.mark_sent(&[rows[1].id]).await.unwrap();
-        assert_eq!(f.db.unsent(at(9), 10).await.unwrap(), [rows[0].clone(), rows[2].clone()]);
+        assert_eq!(f.db.unsent(at(9), &[], 10).await.unwrap(), [rows[0].clone(), rows[2].clone()]);
         commit(&f.db, Changes { sent: vec![rows[0].id, rows[1].id], ..Changes::default() }).await;
         f.db.mark_sent(&[]).await.unwrap();
-        assert_eq!(f.db.unsent(at(9), 10).await.unwrap(), rows[2..]);
+        assert_eq!(f.db.unsent(at(9), &[], 10).await.unwrap(), rows[2..]);
     }
 
     async fn a_tombstone_stays_one(f: &Fixture) {
         let mut row = outbox_row(SagaId::random(), 1);
         row.record.value = None;
         commit(&f.db, write(&[&row])).await;
-        assert_eq!(f.db.unsent(at(2), 10).await.unwrap(), [row]);
+        assert_eq!(f.db.unsent(at(2), &[], 10).await.unwrap(), [row]);
     }
 
     async fn the_trace_context_stands_where_debezium_looks_for_it(f: &Fixture) {
@@ -65,9 +65,9 @@ async fn a_row_whose_transaction_commits_late_is_not_passed_over() {
         .await
         .unwrap();
     commit(&f.another().await, write(&[&late])).await;
-    assert_eq!(f.db.unsent(at(9), 10).await.unwrap(), std::slice::from_ref(&late));
+    assert_eq!(f.db.unsent(at(9), &[], 10).await.unwrap(), std::slice::from_ref(&late));
     f.db.mark_sent(&[late.id]).await.unwrap();
     f.db.commit(tx, Changes::default()).await.unwrap();
-    let unsent = f.db.unsent(at(9), 10).await.unwrap();
+    let unsent = f.db.unsent(at(9), &[], 10).await.unwrap();
     assert_eq!(unsent.iter().map(|row| row.id).collect::<Vec<_>>(), [early.id]);
 }

@@ -61,7 +61,7 @@ impl Service {
 
     /// What waits to be published, in order.
     async fn outbox(&self) -> Vec<OutboxRow> {
-        self.db.unsent(Timestamp::MAX, 1000).await.unwrap()
+        self.db.unsent(Timestamp::MAX, &[], 1000).await.unwrap()
     }
 
     async fn outbox_types(&self) -> Vec<String> {
