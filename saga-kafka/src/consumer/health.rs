@@ -47,7 +47,8 @@ impl Health {
             | Code::SSL => {
                 // That all are down says less than why one is.
                 if code != Code::AllBrokersDown || self.reason.is_none() {
-                    self.reason = Some(reason.to_owned());
+                    // Without "(after 3ms in state CONNECT, 7 identical error(s) suppressed)": it changes all the time.
+                    self.reason = Some(reason.split(" (after ").next().unwrap_or(reason).to_owned());
                 }
             }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::TopicAuthorizationFailed => {
@@ -171,7 +172,7 @@ fn silent(stats: &Stats) -> Option<String> {
             && !(joining && broker.is_logical())
     };
     let broker = stats.brokers.values().find(silent)?;
-    Some(format!("broker {}: no answer for {} s", broker.nodename, broker.rxidle / 1_000_000))
+    Some(format!("broker {}: no answer for more than {SILENCE:?}", broker.nodename))
 }
 
 fn no_leader(stats: &Stats) -> Option<String> {
@@ -189,5 +190,104 @@ fn no_leader(stats: &Stats) -> Option<String> {
 fn no_coordinator(group: &Group) -> Option<String> {
     let waited = group.stateage > i64::try_from(SILENCE.as_millis()).unwrap_or(i64::MAX);
     let unknown = !group.state.is_empty() && group.state != "up" && group.state != "term";
-    (unknown && waited).then(|| format!("the group's coordinator cannot be reached ({})", group.state))
+    (unknown && waited).then(|| "the group's coordinator cannot be reached".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn stats(json: &str) -> Stats {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn down() -> Stats {
+        stats(
+            r#"{"brokers": {"a": {"state": "TRY_CONNECT"}, "GroupCoordinator": {"state": "UP", "source": "logical"}}}"#,
+        )
+    }
+
+    fn up() -> Stats {
+        stats(
+            r#"{"brokers": {"a": {"state": "DOWN", "nodeid": 1}, "b": {"state": "UP", "nodeid": 2, "nodename": "b:9"}}}"#,
+        )
+    }
+
+    fn waiting(signal: Option<Signal>) -> Option<String> {
+        match signal {
+            Some(Signal::Waiting(why)) => Some(why),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_is_missed_when_it_stays_away_and_its_return_is_told() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        assert_eq!(waiting(health.tick(&down(), "x:1", start)), None);
+        let why = waiting(health.tick(&down(), "x:1", start + 2 * SECOND)).unwrap();
+        assert_eq!(why, "broker x:1: no connection");
+        assert!(health.tick(&down(), "x:1", start + 3 * SECOND).is_none(), "it is told once");
+        assert!(matches!(health.tick(&up(), "x:1", start + 4 * SECOND), Some(Signal::Ready)));
+        assert!(health.tick(&up(), "x:1", start + 5 * SECOND).is_none());
+    }
+
+    #[test]
+    fn an_error_alone_is_no_trouble_and_explains_one() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let error = "x:1/bootstrap: Connect to ipv6#[::1]:1 failed: Connection refused (after 0ms in state CONNECT)";
+        assert_eq!(waiting(health.error(Code::BrokerTransportFailure, error)), None);
+        assert_eq!(waiting(health.error(Code::AllBrokersDown, "1/1 brokers are down")), None);
+        assert_eq!(waiting(health.tick(&down(), "x:1", start)), None);
+        let why = waiting(health.tick(&down(), "x:1", start + SECOND)).unwrap();
+        assert_eq!(why, "broker x:1: Connect to ipv6#[::1]:1 failed: Connection refused");
+    }
+
+    #[test]
+    fn a_broker_that_owes_an_answer_hangs_unless_the_group_is_joining() {
+        let silent = |source: &str, join_state: &str| {
+            let stats = stats(&format!(
+                r#"{{"brokers": {{"b": {{"state": "UP"}}, "c": {{"state": "UP", "nodename": "c:9", "source": "{source}",
+                     "waitresp_cnt": 1, "rxidle": 6000000}}}}, "cgrp": {{"join_state": "{join_state}"}}}}"#
+            ));
+            let (mut health, start) = (Health::default(), Instant::now());
+            waiting(health.tick(&stats, "x:1", start));
+            waiting(health.tick(&stats, "x:1", start + 2 * SECOND))
+        };
+        assert_eq!(silent("learned", "steady").as_deref(), Some("broker c:9: no answer for more than 5s"));
+        assert_eq!(silent("logical", "wait-join"), None);
+    }
+
+    #[test]
+    fn the_leader_of_an_assigned_partition_must_be_connected() {
+        let fetching = |leader: i64, fetch_state: &str| {
+            let mut stats = up();
+            let topic = format!(
+                r#"{{"partitions": {{"0": {{"partition": 0, "leader": {leader}, "fetch_state": "{fetch_state}"}}}}}}"#
+            );
+            stats.topics.insert("t".into(), serde_json::from_str(&topic).unwrap());
+            let (mut health, start) = (Health::default(), Instant::now());
+            waiting(health.tick(&stats, "x:1", start));
+            waiting(health.tick(&stats, "x:1", start + 2 * SECOND))
+        };
+        assert_eq!(fetching(2, "active"), None);
+        assert_eq!(fetching(1, "none"), None);
+        assert_eq!(fetching(1, "active").as_deref(), Some("broker 1: no connection, and it leads t/0"));
+    }
+
+    #[test]
+    fn a_missing_topic_is_asked_for_until_it_is_there() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let error = "Subscribed topic not available: t: Broker: Unknown topic or partition";
+        let why = waiting(health.error(Code::UnknownTopicOrPartition, error));
+        assert_eq!(why.as_deref(), Some("topic t does not exist"));
+        assert_eq!(health.due_probes(start), ["t"]);
+        assert!(health.due_probes(start + SECOND).is_empty());
+        let why = waiting(health.topic("t", Some(Code::TopicAuthorizationFailed)).0);
+        assert_eq!(why.as_deref(), Some("not authorised to read topic t"));
+        assert!(matches!(health.topic("t", None), (Some(Signal::Ready), true)));
+        assert!(health.due_probes(start + 9 * SECOND).is_empty());
+    }
 }

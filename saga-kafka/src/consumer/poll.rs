@@ -241,8 +241,7 @@ impl Thread {
         let mut pause = Duration::from_millis(500 << failures.saturating_sub(1).min(3));
         loop {
             // Two processes with one id must not wait in step.
-            let jitter = Duration::from_millis(u64::from(std::process::id()) % 10 * 50);
-            if self.shared.buffer.wait_for_close(pause + jitter) {
+            if self.shared.buffer.wait_for_close(pause + jitter()) {
                 return None;
             }
             match self.client() {
@@ -253,4 +252,9 @@ impl Thread {
             pause = Duration::from_secs(4);
         }
     }
+}
+
+/// Up to half a second.
+fn jitter() -> Duration {
+    Duration::from_millis(u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 2)
 }

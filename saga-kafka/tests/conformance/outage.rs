@@ -86,7 +86,9 @@ async fn a_broker_that_hangs_is_noticed() {
     reader.until("the partition", |reader| reader.assigned.len() == 1).await;
     let broker = fixture.embedded.as_ref().unwrap();
     broker.set_delay(Duration::from_secs(60));
-    reader.until("the silence", |reader| reader.waiting().is_some_and(|why| why.contains("no answer for"))).await;
+    reader
+        .until("the silence", |reader| reader.waiting().is_some_and(|why| why.contains("no answer for more than")))
+        .await;
     broker.set_delay(Duration::ZERO);
     reader.until("all is well", |reader| reader.waiting().is_none()).await;
     reader.close().await;
