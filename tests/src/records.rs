@@ -104,7 +104,8 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn read(broker: &Broker) -> Result<Self> {
-        let config = broker.config();
+        // After an outage the group waits this long for the reader that it was before.
+        let config = broker.config().with_property("session.timeout.ms", "6000")?;
         let topics: Vec<String> = TOPICS.into_iter().chain(DEAD_LETTERS).map(str::to_owned).collect();
         let group = format!("saga-tests-{}", Uuid::new_v4());
         let mut consumer = KafkaConsumer::subscribe(&config, &group, &topics)?;

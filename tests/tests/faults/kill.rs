@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{Mode, PATIENCE, Who, World, eventually, in_both_modes, invariants, load, orders::Order, own_world};
+use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, invariants, load};
 
 in_both_modes![own_world: services_that_are_killed_under_load_finish_every_saga_after_their_restart];
 

@@ -31,7 +31,7 @@ async fn a_broker_that_goes_away_under_load_loses_nothing(world: &World) -> Resu
         futures::future::try_join_all(Who::ALL.map(|who| waits(world, who, 200))).await?;
         more_orders(world, 12).await
     };
-    let placed = load::during(world, &sku, Duration::from_millis(40), outage).await?;
+    let placed = load::during(world, &sku, Duration::from_millis(80), outage).await?;
     let confirmed = invariants::check(world, &placed, &sku, 100_000).await?;
     ensure!(confirmed > 10, "only {confirmed} of {} were confirmed", placed.len());
     Ok(())
