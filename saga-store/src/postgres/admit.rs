@@ -68,6 +68,9 @@ const ROWS: &str = "
 SELECT b.saga_id, b.op, b.mark FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ADMIT, LOCK, ROWS];
+
 /// Opens the transaction and admits. Compensations and ends of steps are locked and read in the same round trip; an
 /// action whose row was there, which is rare, costs a second one.
 pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result<Vec<Before>, StoreError> {

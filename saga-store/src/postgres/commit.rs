@@ -14,11 +14,13 @@ use crate::marks;
 
 const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) \
     SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1 ON CONFLICT (event_id) DO NOTHING";
-/// Row by row through the index, whatever size the table had when the plan was made. Handlers are done by now.
-const BY_INDEX: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
-const MARKS: &str = "UPDATE saga_barrier b SET mark = c.mark \
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS c(saga_id, step, op, mark) \
-    WHERE b.saga_id = c.saga_id AND b.step = c.step AND b.op = c.op";
+/// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
+/// transaction's own or locked by it, so that they stay where they were found.
+const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
+        SELECT b.at, k.mark FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS k(saga_id, step, op, mark), \
+        LATERAL (SELECT ctid AS at FROM saga_barrier b \
+            WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = k.op OFFSET 0) b) c \
+    WHERE saga_barrier.ctid = c.at";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, r.created_at \
@@ -46,8 +48,12 @@ const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 
 /// The next event becomes the head, due since 1970, so that it is due by any clock.
 const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETURNING seq, saga_id) \
     UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ( \
-        SELECT p.seq FROM gone, LATERAL (SELECT seq FROM saga_parked q \
-            WHERE q.saga_id = gone.saga_id AND q.seq <> gone.seq ORDER BY seq LIMIT 1) p)";
+        SELECT min(p.seq) FROM gone, LATERAL (SELECT seq FROM saga_parked q \
+            WHERE q.saga_id = gone.saga_id AND q.seq <> gone.seq OFFSET 0) p)";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[INBOX, OUTBOX, SENT, DISARM, ARM, LOCK_QUEUES, APPEND, RETRY, HOLD, REMOVE, MARKS];
 
 /// A statement with its parameters.
 struct Call<'a> {
@@ -64,10 +70,7 @@ impl Session {
             statements.push((self.prepared(call.sql).await?, refs(&call.params)));
         }
         let client = self.client();
-        let mut all = Vec::with_capacity(calls.len() + 2);
-        if !changes.marks.is_empty() {
-            all.push(client.batch_execute(BY_INDEX).boxed());
-        }
+        let mut all = Vec::with_capacity(calls.len() + 1);
         for (prepared, params) in &statements {
             all.push(client.execute(&prepared.statement, params).map(|done| done.map(|_| ())).boxed());
         }

@@ -37,6 +37,9 @@ SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_out
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held),
     (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer)";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT];
+
 impl Postgres {
     pub(crate) async fn claim_parked(
         &self,

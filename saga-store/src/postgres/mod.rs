@@ -6,6 +6,8 @@ mod connect;
 mod due;
 mod error;
 mod pipeline;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod schema;
 mod session;
