@@ -57,6 +57,11 @@ async fn main() {
         }
         db.mark_sent(&sent).await.expect("marked");
         println!("{name}, a transaction of one statement and one event: {}", figures(times));
+        let tx = db.begin_plain().await.expect("begun");
+        if tx.postgres().is_some() {
+            tx.execute("DROP SCHEMA bench_store CASCADE", []).await.expect("dropped");
+        }
+        db.commit(tx, Changes::default()).await.expect("committed");
     }
     let _ = std::fs::remove_dir_all(folder);
 }
