@@ -1,5 +1,7 @@
 //! `saga produce` against a broker: what it publishes, and what it refuses to.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{
     io::Write,
     process::{Command, Output, Stdio},
