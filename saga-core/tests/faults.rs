@@ -1,6 +1,8 @@
 //! The runtime under faults, in memory and virtual time: a database that fails at every line of a transaction, a broker that does
 //! not acknowledge, handlers that fail or panic, a process that dies between an effect and its commit, members that come and go.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{
     sync::{
         Arc, Mutex,

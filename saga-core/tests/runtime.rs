@@ -1,5 +1,7 @@
 //! The runtime on a store and a broker in memory, in virtual time: every rule of DESIGN that needs no real infrastructure.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{
     sync::{
         Arc,
