@@ -63,20 +63,21 @@ async fn measure(name: &str, config: &KafkaConfig, topics: [&str; 2], count: usi
     }
     report(name, "published and acknowledged", count, started.elapsed());
 
-    let mut consumer = KafkaConsumer::subscribe(config, "bench", &[bulk.to_owned()]).unwrap();
+    let mut consumer = KafkaConsumer::subscribe(config, bulk, &[bulk.to_owned()]).unwrap();
     let first = records(&mut consumer, 1).await;
     let started = Instant::now();
     read(&mut consumer, count - first.len()).await;
     report(name, "consumed", count, started.elapsed());
     consumer.close().await;
 
-    let mut consumer = KafkaConsumer::subscribe(config, "bench.single", &[single.to_owned()]).unwrap();
+    let mut consumer = KafkaConsumer::subscribe(config, single, &[single.to_owned()]).unwrap();
     read(&mut consumer, 1).await;
     let mut times = Vec::new();
     for number in 0..ROUND_TRIPS {
         let started = Instant::now();
-        let published = producer.publish(vec![record(single, number)]);
-        read(&mut consumer, 1).await;
+        let sent = record(single, number);
+        let published = producer.publish(vec![sent.clone()]);
+        assert_eq!(records(&mut consumer, 2).await[0].key, sent.key);
         times.push(started.elapsed());
         published.await[0].clone().unwrap();
     }
@@ -97,7 +98,9 @@ fn report(name: &str, what: &str, count: usize, elapsed: Duration) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let topics = ["bench.bulk", "bench.single"];
+    let run = uuid::Uuid::now_v7().simple();
+    let (bulk, single) = (format!("bench.{run}.bulk"), format!("bench.{run}.single"));
+    let topics = [bulk.as_str(), single.as_str()];
     let broker = EmbeddedBroker::start(&topics, 6).unwrap();
     // It keeps 5 MB of each partition.
     measure("embedded broker", &broker.config(), topics, 20_000).await;
@@ -105,10 +108,7 @@ async fn main() {
         return println!("Kafka: skipped, KAFKA_BOOTSTRAP_SERVERS is not set");
     };
     let config = KafkaConfig::new(servers);
-    delete_topics(&config, &topics).await.unwrap();
-    // A topic's deletion takes the broker a moment.
-    let specs = topics.map(|topic| TopicSpec::events(topic, 6, None));
-    while ensure_topics(&config, &specs).await.is_err() {}
+    ensure_topics(&config, &topics.map(|topic| TopicSpec::events(topic, 6, None))).await.unwrap();
     measure("Kafka", &config, topics, RECORDS).await;
     delete_topics(&config, &topics).await.unwrap();
 }

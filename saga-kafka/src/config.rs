@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError as NativeError, types::RDKafkaConfRes};
 
 use crate::{
-    error::KafkaError,
+    error::{KafkaError, with_fix},
     properties::{self, Role},
 };
 
@@ -268,7 +268,11 @@ fn check(written: &str, property: &str, value: &str) -> Result<(), KafkaError> {
         variable: written.into(),
         property: property.into(),
         // librdkafka's text may quote the value.
-        reason: if properties::is_secret(property) { "the value is not one it can have".into() } else { reason },
+        reason: if properties::is_secret(property) {
+            "the value is not one it can have".into()
+        } else {
+            with_fix(reason)
+        },
     };
     match try_set(property, value) {
         Ok(()) => Ok(()),

@@ -45,12 +45,15 @@ impl KafkaError {
             Native::ClientCreation(reason) => reason.clone(),
             other => other.to_string(),
         };
-        let built_without_tls =
-            reason.contains("OpenSSL not available") || reason.contains("not supported in this build");
-        Self::Client(if built_without_tls {
-            format!("{reason}; build with the feature `tls` of saga-kafka")
-        } else {
-            reason
-        })
+        Self::Client(with_fix(reason))
+    }
+}
+
+/// What librdkafka says, and what to do where it is the build that lacks something.
+pub(crate) fn with_fix(reason: String) -> String {
+    if reason.to_lowercase().contains("openssl") || reason.contains("not supported in this build") {
+        format!("{reason}; build with the feature `tls` of saga-kafka")
+    } else {
+        reason
     }
 }

@@ -105,3 +105,14 @@ fn our_defaults_are_properties_that_exist() {
     config().consumer("g").create_native_config().unwrap();
     config().producer().create_native_config().unwrap();
 }
+
+#[test]
+#[cfg(not(feature = "tls"))]
+fn a_build_without_tls_names_the_feature_that_is_missing() {
+    let error = with("KAFKA_CFG_SECURITY_PROTOCOL", "ssl").unwrap_err().to_string();
+    assert!(error.contains("KAFKA_CFG_SECURITY_PROTOCOL") && error.contains("feature `tls`"), "{error}");
+    let sasl = with("KAFKA_CFG_SASL_MECHANISM", "SCRAM-SHA-512").unwrap();
+    let sasl = sasl.with_property("security.protocol", "sasl_plaintext").unwrap();
+    let error = crate::KafkaProducer::new(&sasl).err().unwrap().to_string();
+    assert!(error.contains("feature `tls`"), "{error}");
+}
