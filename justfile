@@ -25,9 +25,10 @@ test *args:
 demo *args:
     cargo run --quiet --bin saga -- demo {{args}}
 
-# The benchmarks; they are not tests
+# How many sagas a second the four services carry, on the broker and database that the environment names
 bench *args:
-    cargo bench --workspace {{args}}
+    cargo build --release --bins
+    target/release/saga bench {{args}}
 
 # All tests, failing instead of skipping where Kafka or PostgreSQL cannot be had
 live *args:
