@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 /// A payment gateway. All of it is safe to repeat: a call that timed out is made again with the same key.
 pub trait Gateway: Send + Sync + 'static {
-    /// Takes the money, once per [`Charge::key`]: a repetition is answered as the first call was.
+    /// Takes the money, once per [`Charge::key`]: a repetition is answered as the first call was, until the charge is
+    /// undone. From then on it is [`Answer::Declined`], also when it was captured before: a gateway that replays its first
+    /// answer must be asked for refunds as well.
     fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Answer, GatewayError>>;
 
     /// Gives back what the charge took. When it took nothing yet, it must never take anything: the call may still be under

@@ -15,7 +15,7 @@ pub(super) enum State {
     Open,
     Captured,
     Declined,
-    /// Undone before it took anything: it never will.
+    /// Undone, before it took anything or after: it never takes anything (again).
     Void,
 }
 
@@ -67,14 +67,16 @@ impl Entry {
                 }
             }
         }
-        // A charge that was refunded since was captured all the same: the first answer stands.
+        // Not the first answer for good: who is told that a charge was captured which was given back since would ship unpaid.
         Ok(if self.state == State::Captured { Answer::Captured } else { Answer::Declined })
     }
 
     pub(super) fn refund(&mut self) {
         match self.state {
-            State::Open => self.state = State::Void,
-            State::Captured => self.refunded_cents = self.captured_cents,
+            State::Open | State::Captured => {
+                self.state = State::Void;
+                self.refunded_cents = self.captured_cents;
+            }
             State::Declined | State::Void => {}
         }
     }
@@ -122,8 +124,7 @@ mod tests {
         entry.refund();
         entry.refund();
         assert_eq!((entry.captured_cents, entry.refunded_cents), (100, 100));
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Captured), "the first answer stands");
-        assert_eq!(entry.captured_cents, 100);
+        assert_eq!((entry.captured_cents, entry.refunded_cents), (100, 100));
     }
 
     #[test]
@@ -132,6 +133,17 @@ mod tests {
         entry.refund();
         assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Declined));
         assert_eq!((entry.captured_cents, entry.refunded_cents), (0, 0));
+    }
+
+    #[test]
+    fn a_charge_that_was_given_back_is_not_said_to_be_taken() {
+        for amount_cents in [0, 100] {
+            let mut entry = Entry::default();
+            entry.charge("tok_visa", amount_cents).unwrap();
+            entry.refund();
+            assert_eq!(entry.charge("tok_visa", amount_cents), Ok(Answer::Declined));
+            assert_eq!((entry.captured_cents, entry.refunded_cents), (amount_cents, amount_cents));
+        }
     }
 
     #[test]
