@@ -179,7 +179,7 @@ impl<'a> Opened<'a> {
             saga_id,
             trace: TraceContext {
                 traceparent: attributes.traceparent.map(Cow::into_owned).filter(|t| is_traceparent(t)),
-                tracestate: attributes.tracestate.map(Cow::into_owned).filter(|t| t.len() <= 512 && t.is_ascii()),
+                tracestate: attributes.tracestate.map(Cow::into_owned).filter(|t| t.len() <= 512 && is_printable(t)),
             },
             null_compensation: attributes.null_compensation,
         };
@@ -263,7 +263,12 @@ fn is_traceparent(text: &str) -> bool {
             .next()
             .is_some_and(|p| p.len() == len && p.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
     };
-    text.len() <= 128 && hex(2) && hex(32) && hex(16) && hex(2)
+    text.len() <= 128 && is_printable(text) && hex(2) && hex(32) && hex(16) && hex(2)
+}
+
+/// What a header of HTTP may hold, and any database keeps.
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b))
 }
 
 /// An event to be published, complete but for its place in a topic.
@@ -311,4 +316,39 @@ pub fn seal(event_type: EventType, data: Vec<u8>, outgoing: &Outgoing<'_>) -> Ou
         }
     }
     OutRecord { topic: Cow::Borrowed(event_type.topic), key: Some(saga_id.into_bytes()), value: Some(data), headers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn trace(parent: &str, state: &str) -> TraceContext {
+        let headers = vec![
+            Header::text(header::TYPE, "order.created"),
+            Header::text(header::TRACEPARENT, parent),
+            Header::text(header::TRACESTATE, state),
+        ];
+        let key = Some(SagaId::random().to_string().into_bytes());
+        let record = Record { topic: "t".into(), partition: 0, offset: 0, key, value: Some(b"{}".to_vec()), headers };
+        open(&record).unwrap().envelope().unwrap().0.trace
+    }
+
+    #[test]
+    fn a_trace_context_is_handed_on_as_it_came() {
+        let of_a_later_version = format!("cc{}-what.comes.next", &PARENT[2..]);
+        for parent in [PARENT, &of_a_later_version] {
+            let TraceContext { traceparent, tracestate } = trace(parent, "vendor=a b, other=1");
+            assert_eq!((traceparent.as_deref(), tracestate.as_deref()), (Some(parent), Some("vendor=a b, other=1")));
+        }
+    }
+
+    #[test]
+    fn a_trace_context_that_no_database_keeps_is_left_behind() {
+        for hostile in ["\0", "\n", "\u{1b}[2J", "ä"] {
+            let parent = format!("cc{}-{hostile}", &PARENT[2..]);
+            assert_eq!(trace(&parent, &format!("vendor={hostile}")), TraceContext::default(), "{hostile:?}");
+        }
+    }
 }
