@@ -16,8 +16,8 @@ pub(crate) struct KafkaArgs {
     #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
     #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS)]
     bootstrap_servers: String,
-    /// A librdkafka property, as often as needed; KAFKA_CFG_<PROPERTY> does the same (KAFKA_CFG_SECURITY_PROTOCOL is
-    /// security.protocol), and KAFKA_CFG_<PROPERTY>_FILE names a file with the value
+    /// A librdkafka property, as often as needed; KAFKA_CFG_... does the same (KAFKA_CFG_SECURITY_PROTOCOL is
+    /// security.protocol), and KAFKA_CFG_..._FILE names a file with the value
     #[arg(long, value_name = "PROPERTY=VALUE")]
     kafka_cfg: Vec<String>,
 }

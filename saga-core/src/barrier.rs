@@ -28,6 +28,8 @@ pub enum Mark {
     Refused,
     /// The compensation came first: the action must never run.
     Null,
+    /// The action's retries are used up and its effect is being undone: it can only end in a refusal.
+    Voiding,
 }
 
 /// What a participant knew about an event's step before it admitted the event.
@@ -48,6 +50,8 @@ pub struct Before {
 pub enum Verdict {
     /// Run it (or, after a crash, run it again).
     Run,
+    /// Make sure that the effect does not hold, then refuse: whatever else the event was about to do.
+    Void,
     /// A compensation with nothing to undo: call nothing, publish its event as a null compensation.
     NullCompensation,
     /// Do nothing, publish nothing; the event counts as handled.
@@ -76,9 +80,12 @@ pub fn decide(op: Op, before: Before) -> Verdict {
     match (op, before.action, before.compensation) {
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
         (Op::Action, None | Some(Mark::Started), None) => Verdict::Run,
+        (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
         (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(Skip::Duplicate),
-        (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null)) => Verdict::Skip(Skip::Duplicate),
-        (Op::Compensate, Some(Mark::Done | Mark::Started), None | Some(Mark::Started)) => Verdict::Run,
+        (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding)) => {
+            Verdict::Skip(Skip::Duplicate)
+        }
+        (Op::Compensate, Some(Mark::Done | Mark::Started | Mark::Voiding), None | Some(Mark::Started)) => Verdict::Run,
         (Op::Compensate, None | Some(Mark::Null | Mark::Refused), None | Some(Mark::Started)) => {
             Verdict::NullCompensation
         }
@@ -89,8 +96,8 @@ pub fn decide(op: Op, before: Before) -> Verdict {
 mod tests {
     use super::*;
 
-    const MARKS: [Option<Mark>; 5] =
-        [None, Some(Mark::Started), Some(Mark::Done), Some(Mark::Refused), Some(Mark::Null)];
+    const MARKS: [Option<Mark>; 6] =
+        [None, Some(Mark::Started), Some(Mark::Done), Some(Mark::Refused), Some(Mark::Null), Some(Mark::Voiding)];
 
     /// The truth table, written out: (action row, compensation row) -> verdict for an action, verdict for a compensation.
     #[rustfmt::skip]
@@ -105,6 +112,8 @@ mod tests {
             (Some(Done),    None)          => (duplicate, Run),
             (Some(Refused), None)          => (duplicate, NullCompensation),
             (Some(Null),    None)          => (late,      NullCompensation),
+            (Some(Voiding), None)          => (Void,      Run),
+            (Some(Voiding), Some(Started)) => (late,      Run),
             (None,          Some(Started)) => (late,      NullCompensation),
             (Some(Started), Some(Started)) => (late,      Run),
             (Some(Done),    Some(Started)) => (late,      Run),

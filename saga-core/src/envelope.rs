@@ -162,7 +162,8 @@ impl<'a> Opened<'a> {
             (Some(id), source) => match (Uuid::try_parse(&id), source) {
                 (Ok(id), _) => id.to_string(),
                 (Err(_), Some(source)) => format!("{source}#{id}"),
-                (Err(_), None) => id.into_owned(),
+                // Unique within its producer at best: two that number their events must not hide each other's sagas.
+                (Err(_), None) => format!("{saga_id}#{id}"),
             },
         };
         if event_id.len() > 512 {

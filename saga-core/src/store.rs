@@ -32,8 +32,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// | [`Phase::Whole`] | insert | action row `Done` if absent | action row `Null` if absent; compensation row `Done` if absent |
     /// | [`Phase::Start`] | only looked up | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
     /// | [`Phase::Finish`] | insert | nothing | nothing |
+    /// | [`Phase::Void`] | only looked up | nothing | nothing |
     ///
-    /// For a compensation and for `Finish` the action row is locked until the transaction ends, and what is told about both
+    /// For a compensation, for `Finish` and for `Void` the action row is locked until the transaction ends, and what is told about both
     /// rows is read after the lock was taken.
     fn begin(
         &self,
@@ -88,6 +89,8 @@ pub enum Phase {
     Start,
     /// Records the end, after the effect was called.
     Finish,
+    /// Records that the effect is about to be undone because its retries are used up. From then on nobody finishes it.
+    Void,
 }
 
 /// One event that asks to be handled.
@@ -170,7 +173,8 @@ pub enum ParkChange {
     Append {
         /// The saga.
         saga_id: SagaId,
-        /// The event's id; appending one that is queued already changes nothing.
+        /// The event's id. Appending one that is queued already changes nothing; one that is held is due again, so that
+        /// a dead letter which is published once more is handled once more.
         event_id: String,
         /// The event.
         record: Record,

@@ -23,6 +23,7 @@ pub(crate) fn mark(mark: Mark) -> &'static str {
         Mark::Done => "done",
         Mark::Refused => "refused",
         Mark::Null => "null",
+        Mark::Voiding => "voiding",
     }
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "done" => Mark::Done,
         "refused" => Mark::Refused,
         "null" => Mark::Null,
+        "voiding" => Mark::Voiding,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
 }

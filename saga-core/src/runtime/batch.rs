@@ -30,6 +30,8 @@ pub(super) enum Done {
     Settled,
     /// Its start is recorded; now its effect may be called.
     CallEffect,
+    /// That its effect must not hold is recorded; now it may be undone.
+    Abandon,
     /// The step failed for this event; nothing of it was written.
     Failed(StepError),
 }
@@ -74,6 +76,9 @@ pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
     batch
 }
 
+/// That many conflicts of one batch in a row are no coincidence: somebody holds what it needs, and readiness says so.
+const MANY_CONFLICTS: u32 = 20;
+
 /// Tries until the transaction commits or a handler fails.
 async fn transact<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
@@ -81,6 +86,7 @@ async fn transact<S: Store, P: Producer, C: Clock>(
     due: &mut Option<Timestamp>,
 ) -> Result<Vec<Done>, StepError> {
     let mut pause = shared.options.first_pause;
+    let mut conflicts = 0;
     loop {
         let trouble = match attempt(shared, works, due).await {
             Ok(done) => {
@@ -93,7 +99,8 @@ async fn transact<S: Store, P: Producer, C: Clock>(
             Err(Trouble::Store(error)) => error.into(),
         };
         // Deadlocks and serialisation failures are over as soon as the other transaction is.
-        if trouble.is_conflict() {
+        conflicts += 1;
+        if trouble.is_conflict() && conflicts < MANY_CONFLICTS {
             tracing::debug!(error = %trouble, "a transaction conflicted and is run again");
             shared.clock.sleep(shared.options.first_pause / 10).await;
             continue;
@@ -123,6 +130,18 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
         let work = &works[i];
         let starts = matches!(work.todo, Todo::Start);
         match decide(work.op, *before) {
+            Verdict::Run if matches!(work.todo, Todo::Void(_)) => {
+                plan.finish_mark(work, Mark::Voiding);
+                done[i] = Some(Done::Abandon);
+            }
+            Verdict::Void if matches!(work.todo, Todo::Exhaust(_)) => exhausted.push(i),
+            // Its process was held up, and another one has begun to undo what this one is about to record: nothing of this
+            // transaction may stay, the row in the inbox included.
+            Verdict::Void if matches!(work.todo, Todo::Finish) => match works {
+                [_] => return Ok(vec![Done::Abandon]),
+                _ => return Err(Trouble::Handler(StepError::transient("overtaken by another process"))),
+            },
+            Verdict::Void => done[i] = Some(Done::Abandon),
             Verdict::Run if starts => done[i] = Some(Done::CallEffect),
             Verdict::Run if matches!(work.todo, Todo::Exhaust(_)) => exhausted.push(i),
             Verdict::Run => calls.entry((work.step, work.op)).or_default().push(i),
@@ -210,6 +229,7 @@ fn phase(todo: &Todo) -> Option<Phase> {
         Todo::Whole => Some(Phase::Whole),
         Todo::Start => Some(Phase::Start),
         Todo::Finish => Some(Phase::Finish),
+        Todo::Void(_) => Some(Phase::Void),
         Todo::Exhaust(_) => Some(Phase::Finish),
         Todo::Park { .. } | Todo::Hold { .. } | Todo::Abandon(_) => None,
     }

@@ -69,6 +69,15 @@ struct State {
     refused: HashMap<Uuid, Timestamp>,
 }
 
+/// What a sweep found.
+enum Swept {
+    Nothing,
+    /// There may be more.
+    Some,
+    /// The broker did not acknowledge: says why.
+    Stuck(String),
+}
+
 /// Rows and what became of them.
 type Acknowledged = BoxFuture<'static, (Vec<Uuid>, Vec<Result<(), PublishError>>)>;
 
@@ -191,8 +200,8 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
     }
 
-    /// Publishes, waits, and remembers. Returns whether there may be more.
-    async fn sweep(&self, before: Timestamp) -> Result<bool, StoreError> {
+    /// Publishes, waits, and remembers.
+    async fn sweep(&self, before: Timestamp) -> Result<Swept, StoreError> {
         let now = self.0.clock.now();
         // Asked of the database, not filtered afterwards: a page full of rows that are on their way already would look
         // as if nothing else were left.
@@ -203,7 +212,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         };
         let rows = self.0.store.unsent(before, &known, SWEEP_ROWS).await?;
         if rows.is_empty() {
-            return Ok(false);
+            return Ok(Swept::Nothing);
         }
         let rows: Vec<OutboxRow> = {
             let mut state = self.state();
@@ -215,29 +224,45 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         tracing::info!(rows = rows.len(), "publishing events that were left in the outbox");
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let results = self.0.producer.publish(rows.into_iter().map(|row| row.record).collect()).await;
-        let failed = results.iter().any(|r| matches!(r, Err(PublishError::Full | PublishError::Unacknowledged(_))));
+        let unacknowledged = results.iter().find_map(|result| match result {
+            Err(error @ (PublishError::Full | PublishError::Unacknowledged(_))) => Some(error.to_string()),
+            _ => None,
+        });
         self.settle(&ids, &results);
-        if failed {
-            self.0.clock.sleep(FORGET_EVERY).await;
-        }
         let acknowledged = self.take_acknowledged();
         if let Err(error) = self.0.store.mark_sent(&acknowledged).await {
             self.put_back(acknowledged);
             return Err(error);
         }
-        Ok(true)
+        Ok(unacknowledged.map_or(Swept::Some, Swept::Stuck))
     }
 
     /// Publishes everything that is in the outbox and that nobody here is publishing: before a new owner of a partition
     /// handles its first event, so that it does not overtake what the old one committed.
+    ///
+    /// Rows that the broker does not take are left to the sweeper, and so is everything that comes after them.
     pub(super) async fn recover(&self) -> Result<(), StoreError> {
         // A moment that stays: other processes of this participant go on writing rows, which they publish themselves.
-        self.sweep_all(after(self.0.clock.now(), Duration::from_secs(1))).await
+        self.sweep_all(after(self.0.clock.now(), Duration::from_secs(1))).await?;
+        // Written by somebody whose clock is ahead.
+        self.sweep(Timestamp::MAX).await?;
+        Ok(())
     }
 
     async fn sweep_all(&self, before: Timestamp) -> Result<(), StoreError> {
-        while self.sweep(before).await? {}
-        Ok(())
+        loop {
+            match self.sweep(before).await? {
+                Swept::Some => {}
+                Swept::Nothing => {
+                    self.0.health.set_waiting("outbox", None);
+                    return Ok(());
+                }
+                Swept::Stuck(why) => {
+                    self.0.health.set_waiting("outbox", Some(why));
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Runs until `stop` completes and then until everything in flight is acknowledged; the caller bounds the time.
@@ -255,6 +280,8 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 break;
             }
             if !busy && !stopping {
+                // The clock may have been set back.
+                sweep_at = sweep_at.min(after(self.0.clock.now(), SWEEP_EVERY));
                 let sweep_now = self.0.clock.now() >= sweep_at;
                 if sweep_now {
                     sweep_at = after(self.0.clock.now(), SWEEP_EVERY);
@@ -313,8 +340,6 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             tracing::debug!(%error, "the outbox cannot be swept now");
             self.0.health.set_waiting("outbox", Some(error.to_string()));
             self.0.clock.sleep(SWEEP_EVERY).await;
-        } else {
-            self.0.health.set_waiting("outbox", None);
         }
         self.0.clock.sleep(FORGET_EVERY).await;
     }

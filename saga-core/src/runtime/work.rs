@@ -41,7 +41,9 @@ pub(super) enum Todo {
     Start,
     /// Record what the effect answered.
     Finish,
-    /// The retries are used up: first make sure, outside any transaction, that no attempt holds.
+    /// The retries are used up: record that no attempt may hold.
+    Void(StepError),
+    /// Recorded: now make sure of it, outside any transaction.
     Abandon(StepError),
     /// The retries are used up: refuse as declared.
     Exhaust(StepError),

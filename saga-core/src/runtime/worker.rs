@@ -27,7 +27,7 @@ use crate::{
     record::{Record, TopicPartition},
     step::Erased,
     store::{ParkedEvent, Store, StoreError},
-    transport::{Consumer, Producer, RevokeGuard, Signal},
+    transport::{Consumer, Producer, PublishError, RevokeGuard, Signal},
 };
 
 /// Between the attempts to make sure that an effect whose retries are used up does not hold.
@@ -142,6 +142,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     Signal::Assigned(partitions) => {
                         shared.metrics.rebalances.inc();
                         tracing::info!(?partitions, "partitions assigned");
+                        // A partition may come back before it has been let go: it is ours, under a new epoch.
+                        for (revoked, _) in &mut self.revoking {
+                            revoked.retain(|partition| !partitions.contains(partition));
+                        }
                         partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
                         self.recover = true;
                     }
@@ -188,9 +192,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             return longest;
         }
         let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
+        let claim_at = (self.claimed.len() < self.shared.options.max_batch).then_some(self.claim_at);
         let next = match drain_until {
             Some(until) => until,
-            None => fire_at.map_or(self.claim_at, |fire_at| fire_at.min(self.claim_at)),
+            None => fire_at.into_iter().chain(claim_at).min().unwrap_or_else(|| after(now, longest)),
         };
         let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
         wait.clamp(Duration::from_millis(1), longest)
@@ -203,6 +208,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
         let shared = self.shared.clone();
         let now = shared.clock.now();
+        // The clock may have been set back.
+        let soon = after(now, shared.options.look_every);
+        self.claim_at = self.claim_at.min(soon);
+        self.fire_at = self.fire_at.min(soon);
         if self.recover {
             self.recover = false;
             self.slot = Some(recover(shared).boxed_local());
@@ -307,6 +316,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                             let call = self.effects.call(self.shared.clone(), work);
                             self.calls.push(call);
                         }
+                        Done::Abandon => {
+                            let mut work = work;
+                            work.todo = match work.todo {
+                                Todo::Void(failure) => Todo::Abandon(failure),
+                                _ => Todo::Abandon(StepError::transient("its attempts are used up")),
+                            };
+                            let call = self.effects.call(self.shared.clone(), work);
+                            self.calls.push(call);
+                        }
                         Done::Failed(failure) => self.failed(work, failure),
                     }
                 }
@@ -407,8 +425,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             After::Refuse => {
                 tracing::warn!(%saga_id, step = work.name, error = %failure, "retries are used up: refused");
                 if self.shared.participant.steps[work.step].action.abandon.is_some() {
-                    work.todo = Todo::Abandon(failure);
-                    self.calls.push(self.effects.call(self.shared.clone(), work));
+                    work.todo = Todo::Void(failure);
+                    self.ready.push_back(work);
                 } else {
                     work.todo = Todo::Exhaust(failure);
                     self.ready.push_back(work);
@@ -426,13 +444,19 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     /// Publishes a dead letter until the broker has it: nothing is given up on before.
-    fn bury(&mut self, dead: crate::record::OutRecord, reason: Reason, buried: Buried) {
+    fn bury(&mut self, mut dead: crate::record::OutRecord, reason: Reason, buried: Buried) {
         let shared = self.shared.clone();
         let burial = async move {
             let mut pause = shared.options.first_pause;
             loop {
                 match shared.outbox.producer().publish(vec![dead.clone()]).await.pop() {
                     Some(Ok(())) => break,
+                    // Too large, most likely: the headers say where the original is.
+                    Some(Err(PublishError::Refused(why))) if dead.value.is_some() => {
+                        tracing::error!(topic = %dead.topic, why, "a dead letter is refused and is written without its value");
+                        dead.value = None;
+                        continue;
+                    }
                     Some(Err(error)) => {
                         let why = format!("{} cannot be written: {error}", dead.topic);
                         shared.health.set_waiting("dead letters", Some(why));

@@ -138,13 +138,13 @@ impl Tables {
         if before.handled || before.parked {
             return before;
         }
-        if admission.phase != Phase::Start {
+        if !matches!(admission.phase, Phase::Start | Phase::Void) {
             self.inbox.insert(admission.event_id.clone());
         }
         let mark = match admission.phase {
             Phase::Whole => Mark::Done,
             Phase::Start => Mark::Started,
-            Phase::Finish => return before,
+            Phase::Finish | Phase::Void => return before,
         };
         match admission.op {
             Op::Action => {
@@ -175,7 +175,12 @@ impl Tables {
     fn park(&mut self, change: ParkChange) {
         match change {
             ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason: _, held } => {
-                if !self.parked.values().any(|p| p.saga_id == saga_id && p.event_id == event_id) {
+                let same = |p: &&mut Parked| p.saga_id == saga_id && p.event_id == event_id;
+                if let Some(known) = self.parked.values_mut().find(same) {
+                    if known.held && !held {
+                        (known.held, known.attempts, known.due) = (false, 0, due);
+                    }
+                } else {
                     self.last_seq += 1;
                     let parked = Parked { saga_id, event_id, record, attempts, due, failed_at, held };
                     self.parked.insert(self.last_seq, parked);

@@ -31,12 +31,12 @@ WITH asked AS MATERIALIZED (
         AS a(event_id, saga_id, step, op, phase, from_parked, n)
 ), inbox AS (
     INSERT INTO saga_inbox (event_id, saga_id)
-    SELECT event_id, saga_id FROM asked WHERE NOT parked AND phase <> 'start' ORDER BY event_id
+    SELECT event_id, saga_id FROM asked WHERE NOT parked AND phase IN ('whole', 'finish') ORDER BY event_id
     ON CONFLICT (event_id) DO NOTHING
     RETURNING event_id, saga_id
 ), known AS MATERIALIZED (
     SELECT a.*, CASE
-        WHEN parked OR phase = 'start' THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id OFFSET 0)
+        WHEN parked OR phase IN ('start', 'void') THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id OFFSET 0)
         ELSE inbox.saga_id IS NULL
     END AS handled
     FROM asked a LEFT JOIN inbox USING (event_id, saga_id)
@@ -45,10 +45,10 @@ WITH asked AS MATERIALIZED (
     SELECT saga_id, step, op, mark FROM (
         SELECT saga_id, step, 'action' AS op, CASE
             WHEN op = 'compensate' THEN 'null' WHEN phase = 'start' THEN 'started' ELSE 'done' END AS mark
-        FROM known WHERE phase <> 'finish' AND NOT parked AND NOT handled
+        FROM known WHERE phase IN ('whole', 'start') AND NOT parked AND NOT handled
         UNION ALL
         SELECT saga_id, step, 'compensate', CASE WHEN phase = 'start' THEN 'started' ELSE 'done' END
-        FROM known WHERE phase <> 'finish' AND NOT parked AND NOT handled AND op = 'compensate'
+        FROM known WHERE phase IN ('whole', 'start') AND NOT parked AND NOT handled AND op = 'compensate'
     ) r ORDER BY saga_id, step, op
     ON CONFLICT (saga_id, step, op) DO NOTHING
     RETURNING saga_id, op
@@ -78,7 +78,7 @@ pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result
         session.open().await?;
         return Ok(Vec::new());
     }
-    let locks = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Finish;
+    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Void);
     let locked = keys(admissions.iter().filter(locks));
     let asked = asked(admissions);
 
@@ -141,6 +141,7 @@ fn asked(admissions: &[Admission]) -> [Param<'_>; 6] {
             Phase::Whole => "whole",
             Phase::Start => "start",
             Phase::Finish => "finish",
+            Phase::Void => "void",
         }),
         column(admissions, |a| a.from_parked),
     ]

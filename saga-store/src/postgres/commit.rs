@@ -27,7 +27,10 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::timestamptz[]) \
     AS r(id, saga, type, topic, payload, headers, context, created_at)";
 pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[])";
-const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ANY($1::uuid[])";
+/// A timer that is just being fired is not waited for: its handler finds that the wait is over, and a cycle of two
+/// transactions that wait for each other cannot arise.
+const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
+    SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) ORDER BY 1, 2 \
     ON CONFLICT (saga_id, step) DO NOTHING";
@@ -41,7 +44,8 @@ const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
 const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
     headers, attempts, failed_at, held, reason, due) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
     CASE WHEN $11 OR EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN NULL ELSE $13::timestamptz END) \
-    ON CONFLICT (saga_id, event_id) DO NOTHING";
+    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = $13 \
+    WHERE saga_parked.held AND NOT excluded.held";
 const RETRY: &str =
     "UPDATE saga_parked SET attempts = $2, due = $3, failed_at = $4, reason = $5 WHERE seq = $1 AND NOT held";
 const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1";

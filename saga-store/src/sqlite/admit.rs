@@ -23,7 +23,7 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
 fn one(conn: &Connection, admission: &Admission) -> rusqlite::Result<Result<Before, StoreError>> {
     let saga = admission.saga_id.to_string();
     let parked = !admission.from_parked && conn.prepare_cached(PARKED)?.exists(params![saga])?;
-    let handled = if parked || admission.phase == Phase::Start {
+    let handled = if parked || matches!(admission.phase, Phase::Start | Phase::Void) {
         conn.prepare_cached(HANDLED)?.exists(params![admission.event_id])?
     } else {
         conn.prepare_cached(INBOX)?.execute(params![admission.event_id, saga])? == 0
@@ -43,7 +43,7 @@ fn one(conn: &Connection, admission: &Admission) -> rusqlite::Result<Result<Befo
             Err(error) => return Ok(Err(error)),
         }
         let mark = match (admission.phase, admission.op, op) {
-            (Phase::Finish, ..) | (_, Op::Action, Op::Compensate) => continue,
+            (Phase::Finish | Phase::Void, ..) | (_, Op::Action, Op::Compensate) => continue,
             (_, Op::Compensate, Op::Action) => Mark::Null,
             (Phase::Whole, ..) => Mark::Done,
             (Phase::Start, ..) => Mark::Started,

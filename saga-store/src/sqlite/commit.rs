@@ -18,7 +18,8 @@ const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, trac
 const IS_PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
 const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
     headers, attempts, failed_at, due, held, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = ?14 \
+    WHERE held AND NOT excluded.held";
 const RETRY: &str =
     "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND NOT held";
 const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1";
@@ -98,7 +99,8 @@ fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
                 failed_at.map(micros),
                 (!waits).then(|| micros(*due)),
                 held,
-                marks::clean(reason)
+                marks::clean(reason),
+                micros(*due)
             ])?;
         }
         ParkChange::Retry { seq, attempts, due, failed_at, reason } => {
