@@ -99,6 +99,22 @@ on_both! {
         drop(tx);
     }
 
+    async fn an_effect_that_is_being_voided_is_neither_started_nor_finished_again(f: &Fixture) {
+        let saga = SagaId::random();
+        let start = admission(saga, Op::Action, Phase::Start);
+        admit(&f.db, &start).await;
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Void, ..start.clone() }).await;
+        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        f.db.commit(tx, marked(saga, Op::Action, Mark::Voiding)).await.unwrap();
+
+        for phase in [Phase::Start, Phase::Void, Phase::Finish] {
+            let (tx, before) = begin(&f.db, &Admission { phase, ..start.clone() }).await;
+            assert_eq!(before, Before { action: Some(Mark::Voiding), ..Before::default() }, "{phase:?}");
+            drop(tx);
+        }
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::Run);
+    }
+
     async fn a_null_compensation_with_an_effect_is_recorded_by_its_start(f: &Fixture) {
         let saga = SagaId::random();
         let event = admission(saga, Op::Compensate, Phase::Start);

@@ -86,6 +86,19 @@ on_both! {
         assert_eq!(claim(&f.db, 0, 30).await.len(), 1);
     }
 
+    async fn a_held_event_that_comes_once_more_is_due_once_more(f: &Fixture) {
+        let saga = SagaId::random();
+        park(&f.db, append(saga, "dead", 0)).await;
+        let (seq, _) = claim(&f.db, 0, 30).await[0];
+        park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
+        assert_eq!(claim(&f.db, 1000, 2000).await, []);
+        park(&f.db, append(saga, "dead", 5)).await;
+        let claimed = f.db.claim_parked(at(5), at(60), 10).await.unwrap();
+        assert_eq!(claimed.iter().map(|event| (event.seq, event.attempts)).collect::<Vec<_>>(), [(seq, 0)]);
+        park(&f.db, append(saga, "dead", 7)).await;
+        assert_eq!(claim(&f.db, 59, 90).await, [], "one that is not held stays leased");
+    }
+
     async fn an_event_can_be_parked_as_held(f: &Fixture) {
         let saga = SagaId::random();
         let ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, .. } = append(saga, "e", 0)
