@@ -24,12 +24,7 @@ use crate::{
 
 /// READ COMMITTED whatever the server's default is: under a stronger level, what a transaction is told after it waited
 /// for another would be as of before the wait.
-///
-/// Statements are planned once, and by index where there is one. Left alone, the server plans those that take arrays again
-/// each time, which costs more than running them on a few events; or it keeps a plan that reads the whole table,
-/// made while the table was small, and gets slower with every saga.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// A connection in use. Dropping it rolls back, and gives the connection back if it is fit for the next use.
 pub(crate) struct Session {
