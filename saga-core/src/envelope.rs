@@ -13,6 +13,7 @@ use crate::{
     dead_letter::{Poison, Reason},
     event::{EventType, SagaId},
     record::{Header, OutRecord, Record},
+    trace::TraceContext,
 };
 
 /// Names of the headers we read and write.
@@ -35,15 +36,6 @@ pub mod header {
 }
 
 const STRUCTURED: &str = "application/cloudevents";
-
-/// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is exported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TraceContext {
-    /// The `traceparent` header.
-    pub traceparent: Option<String>,
-    /// The `tracestate` header.
-    pub tracestate: Option<String>,
-}
 
 /// What a record says about its event, besides the data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub struct Call {
     /// From 1.
     pub attempt: u32,
     /// The saga's trace context, to be handed on.
-    pub trace: crate::envelope::TraceContext,
+    pub trace: crate::trace::TraceContext,
 }
 
 /// An event that a step may publish; also [`Never`].

@@ -152,6 +152,7 @@ pub mod runtime;
 pub mod step;
 pub mod store;
 pub mod testing;
+pub mod trace;
 pub mod transport;
 
 pub use event::{Event, SagaId, Trigger};

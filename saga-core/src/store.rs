@@ -241,7 +241,7 @@ pub struct Timer {
     /// When it fires.
     pub due: Timestamp,
     /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
-    pub trace: crate::envelope::TraceContext,
+    pub trace: crate::trace::TraceContext,
 }
 
 /// A timer that is due.
@@ -254,7 +254,7 @@ pub struct DueTimer {
     /// When it was due.
     pub due: Timestamp,
     /// See [`Timer::trace`].
-    pub trace: crate::envelope::TraceContext,
+    pub trace: crate::trace::TraceContext,
 }
 
 /// Sizes and ages of a participant's tables.

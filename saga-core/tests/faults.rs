@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use saga_core::trace::TraceContext;
 use std::{
     sync::{
         Arc, Mutex,
@@ -17,7 +18,7 @@ use saga_core::{
     barrier::{Mark, Op},
     clock::Clock,
     dead_letter::Reason,
-    envelope::{Outgoing, TraceContext, header, seal},
+    envelope::{Outgoing, header, seal},
     event::EventType,
     handler::{Call, Cx},
     record::{Header, OutRecord},

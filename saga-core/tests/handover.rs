@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use saga_core::trace::TraceContext;
 use saga_core::{
     Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     clock::Clock,
-    envelope::{Outgoing, TraceContext, seal},
+    envelope::{Outgoing, seal},
     event::EventType,
     handler::{Call, Cx},
     record::{OutRecord, Record, TopicPartition},

@@ -1,11 +1,12 @@
 //! Publishing typed events from programs that are not services: a website, an import, a test.
 
+use saga_core::trace::TraceContext;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use saga_core::{
     Event,
-    envelope::{self, Outgoing, TraceContext},
+    envelope::{self, Outgoing},
     event::EventType,
     record::OutRecord,
     transport::{Producer, PublishError},

@@ -1,12 +1,13 @@
 //! The W3C trace context of an HTTP request, handed on to the events that the request causes.
 
+use saga_core::trace::TraceContext;
 use std::convert::Infallible;
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
-use saga_core::envelope::{TraceContext, header};
+use saga_core::envelope::header;
 
 /// The request's trace context, empty when it brings none or a malformed one.
 ///

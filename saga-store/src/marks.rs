@@ -1,10 +1,11 @@
 //! How what the framework writes of its own stands in text columns, the same on both databases.
 
+use saga_core::trace::TraceContext;
 use std::borrow::Cow;
 
 use saga_core::{
     barrier::{Mark, Op},
-    envelope::{TraceContext, header},
+    envelope::header,
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
     store::{OutboxRow, StoreError},

@@ -1,5 +1,6 @@
 //! The load: a fixed number of sagas under way, the next one started when one ends.
 
+use saga_core::trace::TraceContext;
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use order_flow_events::{Address, Item, OrderCancelled, OrderConfirmed, OrderCreated};
 use saga_core::{
     Event, SagaId,
-    envelope::{Outgoing, TraceContext, header, open, seal},
+    envelope::{Outgoing, header, open, seal},
     event::EventType,
     record::{OutRecord, Record},
     transport::{Consumer, Producer, Signal},

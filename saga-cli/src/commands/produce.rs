@@ -1,5 +1,6 @@
 //! `saga produce`: publishes one event, checked before it leaves.
 
+use saga_core::trace::TraceContext;
 use std::{
     fs,
     io::{self, Read},
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use order_flow_events::OrderCreated;
 use saga_core::{
     Event, SagaId,
-    envelope::{self, Outgoing, TraceContext},
+    envelope::{self, Outgoing},
     event::DecodeError,
     graph::EventKey,
     record::OutRecord,

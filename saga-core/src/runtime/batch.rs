@@ -1,6 +1,7 @@
 //! One transaction for many events: admit, decide, run the handlers, commit, publish. When a handler fails, the batch is
 //! rolled back and redone event by event, so that one bad event never takes others with it.
 
+use crate::trace::TraceContext;
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::FutureExt;
@@ -15,7 +16,7 @@ use crate::{
     barrier::{Mark, Op, Skip, Verdict, decide},
     clock::{Clock, after},
     dead_letter::cap,
-    envelope::{Outgoing, TraceContext, seal},
+    envelope::{Outgoing, seal},
     handler::Cx,
     outcome::{ErrorClass, StepError},
     step::{End, Input},

@@ -4,6 +4,7 @@
 //! Rules: a row is forgotten only after its delivery report; a saga's events are never reordered; rows are found by
 //! what they are (not marked sent), never by a position, so that a transaction that commits late loses nothing.
 
+use crate::trace::TraceContext;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::{Health, Metrics};
 use crate::{
     clock::{Clock, after},
-    envelope::{Outgoing, TraceContext, seal},
+    envelope::{Outgoing, seal},
     event::{Event, EventType},
     handler::Emit,
     outcome::StepError,

@@ -1,5 +1,6 @@
 //! Given these events, when this one comes, then that is published: a participant under test, on the real runtime.
 
+use crate::trace::TraceContext;
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::{MemoryBroker, VirtualClock};
 use crate::{
     clock::Clock,
-    envelope::{Outgoing, TraceContext, header, seal},
+    envelope::{Outgoing, header, seal},
     event::{Event, EventType, SagaId},
     handler::Emit,
     participant::Participant,

@@ -1,9 +1,9 @@
 //! Durable timers.
 
 use saga_core::{
-    envelope::TraceContext,
     event::SagaId,
     store::{Changes, DueTimer, Store, Timer},
+    trace::TraceContext,
 };
 
 use crate::support::{at, commit};

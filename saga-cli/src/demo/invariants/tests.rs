@@ -1,5 +1,6 @@
 //! The judgements, on evidence that is made up: sound as it is, and with one thing wrong at a time.
 
+use saga_core::trace::TraceContext;
 use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use order_flow_events::{
 use saga_core::{
     Event,
     dead_letter::{self, Poison as Flaw},
-    envelope::{self, Outgoing, TraceContext},
+    envelope::{self, Outgoing},
     event::EventType,
     graph::Choreography,
     record::{OutRecord, Record},

@@ -1,0 +1,153 @@
+//! Traces: the W3C context that is handed on from event to event, and the spans that are told when they are over.
+//!
+//! A span is told once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
+//! no trace of itself, and nothing has to be kept open across an await. What needs the span's id before that (the header of
+//! an event that is about to be committed) takes a [`Place`] first.
+
+use std::{borrow::Cow, fmt};
+
+use jiff::Timestamp;
+
+/// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
+    /// The `tracestate` header.
+    pub tracestate: Option<String>,
+}
+
+impl TraceContext {
+    /// The trace's id in hexadecimal, when there is a well-formed `traceparent`.
+    pub fn trace_id(&self) -> Option<&str> {
+        let id = self.traceparent.as_deref()?.get(3..35)?;
+        (id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0')).then_some(id)
+    }
+}
+
+/// A place in a trace for a span that will be told later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What is handed on: whatever follows is a child of this place.
+    pub context: TraceContext,
+    /// Where the span is recorded; none when it is not (tracing is off, or the trace is not sampled).
+    pub ids: Option<Ids>,
+}
+
+impl Place {
+    /// Hands a context on and records nothing.
+    pub fn handed_on(context: &TraceContext) -> Self {
+        Self { context: context.clone(), ids: None }
+    }
+}
+
+/// The ids of a span that is recorded, as W3C trace context has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The trace.
+    pub trace_id: [u8; 16],
+    /// The span.
+    pub span_id: [u8; 8],
+    /// The span that it is a child of; none for the first of a trace.
+    pub parent_id: Option<[u8; 8]>,
+}
+
+/// Where spans go. Neither method blocks or fails: tracing never holds up a saga.
+pub trait Tracer: fmt::Debug + Send + Sync {
+    /// A place below `parent`; below none, the first of the trace `new_trace`, if that is sampled.
+    ///
+    /// Participants that handle the same event without a context each begin with the saga's id as the trace's, so that the
+    /// saga is one trace all the same.
+    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place;
+
+    /// Records a span that is over.
+    fn record(&self, span: Span);
+}
+
+/// Records nothing, and hands contexts on as they came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTracer;
+
+impl Tracer for NoTracer {
+    fn place(&self, parent: &TraceContext, _new_trace: u128) -> Place {
+        Place::handed_on(parent)
+    }
+
+    fn record(&self, _span: Span) {}
+}
+
+/// A span that is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Its place.
+    pub ids: Ids,
+    /// Its role.
+    pub kind: Kind,
+    /// Its name, of few different ones: no ids in it.
+    pub name: Cow<'static, str>,
+    /// When it began.
+    pub start: Timestamp,
+    /// When it was over.
+    pub end: Timestamp,
+    /// What is to be known of it; never data of an event.
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Contexts that it has to do with besides its parent's.
+    pub links: Vec<TraceContext>,
+    /// What went wrong, if something did. A refusal is not an error.
+    pub error: Option<String>,
+}
+
+/// A span's role, as OpenTelemetry has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Work within the process.
+    Internal,
+    /// A request that is served.
+    Server,
+    /// A call that is made.
+    Client,
+    /// An event that is published.
+    Producer,
+    /// An event that is handled.
+    Consumer,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is the type it holds")]
+pub enum Value {
+    Text(Cow<'static, str>),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
