@@ -49,6 +49,8 @@ pub struct Envelope {
     pub version: u32,
     /// The record's key.
     pub saga_id: SagaId,
+    /// `ce_time`: when the event happened, by the clock of whoever published it; none when absent or malformed.
+    pub time: Option<Timestamp>,
     /// The W3C trace context.
     pub trace: TraceContext,
     /// A compensation that had nothing to undo.
@@ -63,6 +65,7 @@ struct Structured<'a> {
     source: Option<String>,
     #[serde(rename = "type")]
     event_type: Option<String>,
+    time: Option<String>,
     dataschema: Option<String>,
     traceparent: Option<String>,
     tracestate: Option<String>,
@@ -78,6 +81,7 @@ struct Attributes<'a> {
     id: Option<Cow<'a, str>>,
     source: Option<Cow<'a, str>>,
     event_type: Option<Cow<'a, str>>,
+    time: Option<Cow<'a, str>>,
     dataschema: Option<Cow<'a, str>>,
     traceparent: Option<Cow<'a, str>>,
     tracestate: Option<Cow<'a, str>>,
@@ -170,13 +174,24 @@ impl<'a> Opened<'a> {
             event_type: self.event_type,
             version,
             saga_id,
-            trace: TraceContext {
-                traceparent: attributes.traceparent.map(Cow::into_owned).filter(|t| is_traceparent(t)),
-                tracestate: attributes.tracestate.map(Cow::into_owned).filter(|t| t.len() <= 512 && is_printable(t)),
-            },
+            time: attributes.time.and_then(|time| time.parse().ok()),
+            trace: trace_context(attributes.traceparent, attributes.tracestate),
             null_compensation: attributes.null_compensation,
         };
         Ok((envelope, data))
+    }
+}
+
+/// The trace context of a record that may be anything else but an event.
+pub fn trace_of(record: &Record) -> TraceContext {
+    let Attributes { traceparent, tracestate, .. } = binary(record);
+    trace_context(traceparent, tracestate)
+}
+
+fn trace_context(traceparent: Option<Cow<'_, str>>, tracestate: Option<Cow<'_, str>>) -> TraceContext {
+    TraceContext {
+        traceparent: traceparent.map(Cow::into_owned).filter(|t| is_traceparent(t)),
+        tracestate: tracestate.map(Cow::into_owned).filter(|t| t.len() <= 512 && is_printable(t)),
     }
 }
 
@@ -219,6 +234,7 @@ fn binary(record: &Record) -> Attributes<'_> {
             Ok(header::ID) => attributes.id = value(),
             Ok(header::SOURCE) => attributes.source = value(),
             Ok(header::TYPE) => attributes.event_type = value(),
+            Ok(header::TIME) => attributes.time = value(),
             Ok(header::DATASCHEMA) => attributes.dataschema = value(),
             Ok(header::TRACEPARENT) => attributes.traceparent = value(),
             Ok(header::TRACESTATE) => attributes.tracestate = value(),
@@ -239,6 +255,7 @@ fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
         id: event.id.map(Cow::Owned),
         source: event.source.map(Cow::Owned),
         event_type: event.event_type.map(Cow::Owned),
+        time: event.time.map(Cow::Owned),
         dataschema: event.dataschema.map(Cow::Owned),
         // The header is the context of this hop, the attribute that of the origin.
         traceparent: headers.traceparent.or(event.traceparent.map(Cow::Owned)),

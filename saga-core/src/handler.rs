@@ -2,22 +2,47 @@
 
 use jiff::Timestamp;
 
+use tracing::Instrument;
+
 use crate::{
     event::{Event, EventType, SagaId, Trigger},
     outcome::{Never, Outcome, StepError, StepResult},
     store::Store,
+    trace::TraceContext,
 };
 
 /// What a handler works with: the step's local transaction.
 pub struct Cx<'t, S: Store> {
     tx: &'t mut S::Tx,
     now: Timestamp,
+    seen: &'t [Seen],
+}
+
+/// A saga in hand, and its trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) saga_id: SagaId,
+    pub(crate) trace: TraceContext,
+}
+
+impl Seen {
+    /// What every line that is logged inside the step says.
+    pub(crate) fn lines(&self, step: Option<&'static str>) -> tracing::Span {
+        // At the highest level: wherever a line is written, it says whose it is.
+        tracing::error_span!("step", step, saga_id = %self.saga_id, trace_id = self.trace.trace_id())
+    }
 }
 
 impl<'t, S: Store> Cx<'t, S> {
     /// A context on an open transaction.
     pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
-        Self { tx, now }
+        Self { tx, now, seen: &[] }
+    }
+
+    /// The sagas in hand, in the order of the events.
+    pub(crate) fn of(mut self, seen: &'t [Seen]) -> Self {
+        self.seen = seen;
+        self
     }
 
     /// The transaction: what is written through it becomes durable together with the step, or not at all.
@@ -28,6 +53,33 @@ impl<'t, S: Store> Cx<'t, S> {
     /// The time at which the transaction began, by the participant's clock.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The trace context of a saga in hand, to be kept for what continues its trace later; empty when there is none.
+    pub fn trace(&self, saga_id: SagaId) -> TraceContext {
+        self.seen.iter().find(|seen| seen.saga_id == saga_id).map(|seen| seen.trace.clone()).unwrap_or_default()
+    }
+
+    /// The span that lines about one of several sagas in hand are logged in: they then say whose they are. A handler for
+    /// single events is inside its event's already.
+    ///
+    /// ```
+    /// # use saga_core::{SagaId, handler::Cx, store::Store};
+    /// # fn example<S: Store>(cx: &Cx<'_, S>, saga_id: SagaId) {
+    /// cx.lines(saga_id).in_scope(|| tracing::warn!("out of stock"));
+    /// # }
+    /// ```
+    pub fn lines(&self, saga_id: SagaId) -> tracing::Span {
+        Seen { saga_id, trace: self.trace(saga_id) }.lines(None)
+    }
+
+    /// The span of the event at this place.
+    fn lines_of(&self, place: usize) -> tracing::Span {
+        match self.seen {
+            // One event alone has its span around all of the step.
+            [] | [_] => tracing::Span::none(),
+            seen => seen.get(place).map_or_else(tracing::Span::none, |seen| seen.lines(None)),
+        }
     }
 }
 
@@ -45,7 +97,7 @@ pub struct Call {
     /// From 1.
     pub attempt: u32,
     /// The saga's trace context, to be handed on.
-    pub trace: crate::trace::TraceContext,
+    pub trace: TraceContext,
 }
 
 /// An event that a step may publish; also [`Never`].
@@ -122,8 +174,9 @@ where
 {
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> {
         let mut outcomes = Vec::with_capacity(triggers.len());
-        for trigger in triggers {
-            outcomes.push(self(cx, trigger).await?);
+        for (place, trigger) in triggers.into_iter().enumerate() {
+            let lines = cx.lines_of(place);
+            outcomes.push(self(cx, trigger).instrument(lines).await?);
         }
         Ok(outcomes)
     }
@@ -170,8 +223,9 @@ where
 {
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> {
         let mut outcomes = Vec::with_capacity(triggers.len());
-        for (trigger, answer) in triggers {
-            outcomes.push(self(cx, trigger, answer).await?);
+        for (place, (trigger, answer)) in triggers.into_iter().enumerate() {
+            let lines = cx.lines_of(place);
+            outcomes.push(self(cx, trigger, answer).instrument(lines).await?);
         }
         Ok(outcomes)
     }
@@ -216,8 +270,9 @@ where
 {
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<C>, StepError> {
         let mut events = Vec::with_capacity(triggers.len());
-        for trigger in triggers {
-            events.push(self(cx, trigger).await?);
+        for (place, trigger) in triggers.into_iter().enumerate() {
+            let lines = cx.lines_of(place);
+            events.push(self(cx, trigger).instrument(lines).await?);
         }
         Ok(events)
     }

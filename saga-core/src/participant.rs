@@ -121,6 +121,16 @@ impl<S: Store> Participant<S> {
         }
     }
 
+    /// How a saga stands when it publishes this, if that ends it.
+    pub(crate) fn ending(&self, event_type: &str) -> Option<Ending> {
+        self.ends.iter().find(|end| end.event.name == event_type).map(|end| end.ending)
+    }
+
+    /// Whether sagas end here, and so whether it is here that they are known to be unfinished.
+    pub(crate) fn ends_sagas(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     /// Where an event type leads: the step, and which half of it.
     pub(crate) fn route(&self, event_type: &str) -> Option<(usize, Op)> {
         self.steps.iter().enumerate().find_map(|(i, step)| {

@@ -10,6 +10,7 @@ use crate::{
     barrier::{Before, Mark, Op},
     event::SagaId,
     record::{OutRecord, Record},
+    trace::{Ids, TraceContext},
 };
 
 /// A participant's database. A clone is another handle on the same one.
@@ -42,7 +43,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Self::Tx, Vec<Before>), StoreError>> + Send;
 
     /// Applies the changes and commits.
-    fn commit(&self, tx: Self::Tx, changes: Changes) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn commit(&self, tx: Self::Tx, changes: Changes) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
     /// Takes up to `limit` parked sagas whose head event is due at `now`, and leases each until `lease`: nobody else
     /// gets it before. Returns the head events. Durable when it returns.
@@ -127,6 +128,28 @@ pub struct Changes {
     pub arm: Vec<Timer>,
     /// Sagas of which all timers are disarmed; applied before `arm`.
     pub disarm: Vec<SagaId>,
+    /// Sagas that begin, for this participant, now; one that has begun already is left as it is.
+    pub begun: Vec<Progress>,
+    /// Sagas that end now; one that has ended already is left as it is. A saga may end before it is seen to begin.
+    pub ended: Vec<Progress>,
+}
+
+/// When a saga began or ended, as the participant that publishes its end has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a transaction found when it committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// How many of [`Changes::begun`] had not begun before.
+    pub begun: u64,
+    /// Those of [`Changes::ended`] that had begun and not ended before, with the time at which they began.
+    pub ended: Vec<Progress>,
 }
 
 /// A handled event.
@@ -164,6 +187,10 @@ pub struct OutboxRow {
     pub created_at: Timestamp,
     /// The record.
     pub record: OutRecord,
+    /// The span that its publication is told as. Not stored: a row that is found later has none.
+    pub span: Option<Ids>,
+    /// What led to it besides the saga, for example a request that called the saga off. Not stored.
+    pub link: Option<TraceContext>,
 }
 
 /// A change of a parked saga.
@@ -241,7 +268,7 @@ pub struct Timer {
     /// When it fires.
     pub due: Timestamp,
     /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
-    pub trace: crate::trace::TraceContext,
+    pub trace: TraceContext,
 }
 
 /// A timer that is due.
@@ -254,7 +281,7 @@ pub struct DueTimer {
     /// When it was due.
     pub due: Timestamp,
     /// See [`Timer::trace`].
-    pub trace: crate::trace::TraceContext,
+    pub trace: TraceContext,
 }
 
 /// Sizes and ages of a participant's tables.
@@ -272,6 +299,10 @@ pub struct Summary {
     pub parked_oldest: Option<Timestamp>,
     /// Timers armed.
     pub timers: u64,
+    /// Sagas that have begun and not ended.
+    pub unfinished_sagas: u64,
+    /// When the oldest of them began.
+    pub unfinished_oldest: Option<Timestamp>,
 }
 
 /// Why the database did not do what it was asked.

@@ -113,6 +113,8 @@ fn outbox_row(saga_id: SagaId) -> OutboxRow {
             value: Some(vec![b'x'; 300]),
             headers,
         },
+        span: None,
+        link: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use jiff::Timestamp;
 use saga_core::{
     barrier::Before,
-    store::{Admission, Changes, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary},
+    store::{Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary},
 };
 use uuid::Uuid;
 
@@ -135,7 +135,7 @@ impl Db {
             let done = match work(tx).await {
                 Ok((tx, value, outbox)) => {
                     let committed = self.commit(tx, Changes { outbox, ..Changes::default() }).await;
-                    failure.note(committed).map(|()| value).map_err(E::from)
+                    failure.note(committed).map(|_| value).map_err(E::from)
                 }
                 Err(error) => Err(error),
             };
@@ -190,7 +190,7 @@ impl Store for Db {
         }
     }
 
-    async fn commit(&self, tx: Tx, changes: Changes) -> Result<(), StoreError> {
+    async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
         tx.failure.check()?;
         match tx.session {
             Session::Postgres(session) => session.commit(&self.0.schema, &changes).await,

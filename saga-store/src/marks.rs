@@ -88,7 +88,7 @@ pub(crate) fn outbox_row(
         value: payload,
         headers: read_headers(headers)?,
     };
-    Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record })
+    Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record, span: None, link: None })
 }
 
 /// A timer's trace context from its two columns.

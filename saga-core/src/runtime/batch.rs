@@ -6,10 +6,12 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::FutureExt;
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use super::{
     Shared,
-    metrics::{HandledLabel, StepLabel},
+    metrics::{HandledLabel, StepLabel, StepOnly},
+    spans::Ending,
     work::{Origin, Todo, Work, derived_id},
 };
 use crate::{
@@ -17,10 +19,12 @@ use crate::{
     clock::{Clock, after},
     dead_letter::cap,
     envelope::{Outgoing, seal},
-    handler::Cx,
+    handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::{End, Input},
-    store::{Admission, Changes, InboxRow, MarkChange, OutboxRow, ParkChange, Phase, Store, StoreError, Timer},
+    store::{
+        Admission, Changes, InboxRow, MarkChange, OutboxRow, ParkChange, Phase, Progress, Store, StoreError, Timer,
+    },
     transport::Producer,
 };
 
@@ -122,7 +126,13 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     let admissions: Vec<Admission> = admitted.iter().filter_map(|i| admission(shared, &works[*i])).collect();
     let (mut tx, before) = shared.store.begin(&admissions).await?;
 
-    let mut plan = Plan { now, changes: Changes::default(), counts: Vec::new(), due: None };
+    let mut plan = Plan {
+        now,
+        changes: Changes::default(),
+        counts: Vec::new(),
+        due: None,
+        outcomes: works.iter().map(|_| None).collect(),
+    };
     let mut done: Vec<Option<Done>> = works.iter().map(|_| None).collect();
     let mut calls: BTreeMap<(usize, Op), Vec<usize>> = BTreeMap::new();
     let mut exhausted: Vec<usize> = Vec::new();
@@ -152,6 +162,7 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
                 let null =
                     null.ok_or_else(|| Trouble::Handler(StepError::permanent("the step has no compensation")))?;
                 let end = null(&work.input.trigger).map_err(Trouble::Handler)?;
+                plan.outcomes[i] = Some("null_compensation");
                 plan.end(shared, work, end, true)?;
                 if starts {
                     plan.finish_mark(work, Mark::Done);
@@ -159,11 +170,13 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
                 done[i] = Some(Done::Settled);
             }
             Verdict::Skip(skip) => {
+                plan.outcomes[i] = Some(skip_name(skip));
                 plan.counts.push(Count::Skipped(i, skip));
                 done[i] = Some(Done::Settled);
             }
             Verdict::Queue => {
                 plan.queue(work);
+                plan.outcomes[i] = Some("queued");
                 done[i] = Some(Done::Settled);
                 continue;
             }
@@ -176,52 +189,79 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     for ((step, op), at) in calls {
         let inputs: Vec<Input> = at.iter().map(|i| works[*i].input.clone()).collect();
         let Some(half) = shared.participant.steps[step].half(op) else { continue };
-        let mut cx = Cx::new(&mut tx, now);
-        let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().await;
+        let seen: Vec<Seen> = at.iter().map(|i| works[*i].seen()).collect();
+        let lines = lines(&works[at[0]], &seen);
+        let mut cx = Cx::new(&mut tx, now).of(&seen);
+        let began = shared.clock.now();
+        let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().instrument(lines).await;
+        let took = shared.clock.now().duration_since(began).as_secs_f64();
+        shared.metrics.handler_seconds.get_or_create(&label(&works[at[0]])).observe(took);
         let ends = ends.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(Trouble::Handler)?;
         for (&i, end) in at.iter().zip(ends) {
-            plan.ran(shared, &works[i], end)?;
+            plan.ran(shared, i, &works[i], end)?;
             done[i] = Some(Done::Settled);
         }
     }
     for i in exhausted {
         let Some(handler) = shared.participant.steps[works[i].step].action.exhausted.as_ref() else { continue };
-        let mut cx = Cx::new(&mut tx, now);
+        let seen = [works[i].seen()];
+        let mut cx = Cx::new(&mut tx, now).of(&seen);
         let Todo::Exhaust(failure) = &works[i].todo else { continue };
-        let end = AssertUnwindSafe(handler(&mut cx, works[i].input.trigger.clone(), failure)).catch_unwind().await;
+        let end = AssertUnwindSafe(handler(&mut cx, works[i].input.trigger.clone(), failure)).catch_unwind();
+        let end = end.instrument(works[i].lines()).await;
         let end = end.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(Trouble::Handler)?;
-        plan.ran(shared, &works[i], end)?;
+        plan.ran(shared, i, &works[i], end)?;
         done[i] = Some(Done::Settled);
     }
     for (i, work) in works.iter().enumerate() {
-        if plan.keep(work) {
+        if let Some(outcome) = plan.keep(work) {
+            plan.outcomes[i] = Some(outcome);
             done[i] = Some(Done::Settled);
         }
     }
 
-    let Plan { mut changes, counts, due: planned, .. } = plan;
+    let Plan { mut changes, counts, due: planned, outcomes, .. } = plan;
     let rows = changes.outbox.clone();
     changes.sent = shared.outbox.take_acknowledged();
     let sent = changes.sent.clone();
     let armed = changes.arm.len();
-    if let Err(error) = shared.store.commit(tx, changes).await {
-        shared.outbox.put_back(sent);
-        if matches!(error, StoreError::Unavailable(_)) && !rows.is_empty() {
-            shared.outbox.perhaps_committed();
+    let committed = match shared.store.commit(tx, changes).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            shared.outbox.put_back(sent);
+            if matches!(error, StoreError::Unavailable(_)) && !rows.is_empty() {
+                shared.outbox.perhaps_committed();
+            }
+            return Err(error.into());
         }
-        return Err(error.into());
-    }
+    };
+    let end = shared.clock.now();
+    shared.progressed(&committed, end, &rows);
     shared.outbox.committed(rows);
     *due = [*due, planned].into_iter().flatten().min();
     shared.metrics.deadlines_armed.inc_by(armed as u64);
     #[allow(clippy::cast_precision_loss, reason = "a batch is small")]
     shared.metrics.batch_events.observe(works.len() as f64);
-    let took = shared.clock.now().duration_since(now);
-    shared.metrics.transaction_seconds.observe(took.as_secs_f64());
+    shared.metrics.transaction_seconds.observe(end.duration_since(now).as_secs_f64());
     for count in counts {
         count.add(shared, works);
     }
-    Ok(done.into_iter().map(|d| d.unwrap_or(Done::Settled)).collect())
+    let done: Vec<Done> = done.into_iter().map(|d| d.unwrap_or(Done::Settled)).collect();
+    for ((work, done), outcome) in works.iter().zip(&done).zip(outcomes) {
+        shared.spans.transaction(work, phase_name(&work.todo), (now, end), works.len());
+        if matches!(done, Done::Settled) {
+            let (error, parks) = match &work.todo {
+                Todo::Park { reason, .. } => (Some(reason.as_str()), true),
+                Todo::Hold { reason } => (Some(reason.as_str()), true),
+                _ => (None, false),
+            };
+            shared.spans.process(work, end, &Ending { outcome: outcome.unwrap_or("none"), error });
+            if !parks {
+                shared.spans.parked(work, end);
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// How much of the step the event's transaction does; none when the event only moves to the table of parked ones.
@@ -233,6 +273,34 @@ fn phase(todo: &Todo) -> Option<Phase> {
         Todo::Void(_) => Some(Phase::Void),
         Todo::Exhaust(_) => Some(Phase::Finish),
         Todo::Park { .. } | Todo::Hold { .. } | Todo::Abandon(_) => None,
+    }
+}
+
+/// As spans say it.
+fn phase_name(todo: &Todo) -> &'static str {
+    match todo {
+        Todo::Whole => "whole",
+        Todo::Start => "start",
+        Todo::Finish => "finish",
+        Todo::Void(_) | Todo::Abandon(_) => "void",
+        Todo::Exhaust(_) => "exhausted",
+        Todo::Park { .. } => "park",
+        Todo::Hold { .. } => "hold",
+    }
+}
+
+fn skip_name(skip: Skip) -> &'static str {
+    match skip {
+        Skip::Duplicate => "duplicate",
+        Skip::Late => "late",
+    }
+}
+
+/// What lines say that are logged while a handler runs: whose they are when it runs for one saga alone.
+fn lines(work: &Work, seen: &[Seen]) -> tracing::Span {
+    match seen {
+        [one] => one.lines(Some(work.half)),
+        many => tracing::error_span!("step", step = work.half, sagas = many.len()),
     }
 }
 
@@ -265,6 +333,8 @@ struct Plan {
     changes: Changes,
     counts: Vec<Count>,
     due: Option<Timestamp>,
+    /// How each event's handling ended, if it ended here.
+    outcomes: Vec<Option<&'static str>>,
 }
 
 /// What to count once the transaction has committed.
@@ -287,6 +357,9 @@ impl Count {
                 tracing::debug!(saga_id = %work.saga_id(), step = label.step, op = label.op, ?skip, "skipped");
             }
             Self::Handled(label) => {
+                if label.op == op_name(Op::Compensate) {
+                    shared.metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
+                }
                 shared.metrics.handled.get_or_create(&label).inc();
             }
             Self::Null(label) => {
@@ -312,6 +385,7 @@ impl Plan {
     fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
+        at: usize,
         work: &Work,
         end: End,
     ) -> Result<(), Trouble> {
@@ -329,7 +403,7 @@ impl Plan {
             {
                 let due = after(self.now, deadline.after);
                 self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-                let (saga_id, trace) = (work.saga_id(), work.envelope.trace.clone());
+                let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
                 self.changes.arm.push(Timer { saga_id, step: step.spec.name, due, trace });
             }
         }
@@ -338,13 +412,14 @@ impl Plan {
             End::Event { .. } => "success",
             End::Quiet => "quiet",
         };
+        self.outcomes[at] = Some(outcome);
         self.counts.push(Count::Handled(HandledLabel { step: step.spec.name, op: op_name(work.op), outcome }));
         self.end(shared, work, end, false)?;
         self.settled(work, false);
         Ok(())
     }
 
-    /// Writes the step's event to the outbox.
+    /// Writes the step's event to the outbox, and what it means for the progress of its saga.
     fn end<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -355,8 +430,15 @@ impl Plan {
         if null {
             self.counts.push(Count::Null(label(work)));
         }
-        let cause = Cause { id: &work.envelope.event_id, step: work.name, op: work.op, trace: &work.envelope.trace };
-        let row = outbox_row(shared.participant.name, work.saga_id(), &cause, end, null, self.now);
+        let progress = Progress { saga_id: work.saga_id(), at: self.now };
+        if shared.ends(&end) {
+            self.changes.ended.push(progress);
+        } else if work.op == Op::Action && shared.participant.ends_sagas() {
+            self.changes.begun.push(progress);
+        }
+        let trace = &work.place.context;
+        let cause = Cause { id: &work.envelope.event_id, step: work.name, op: work.op, trace };
+        let row = outbox_row(shared, work.saga_id(), &cause, end, null, self.now);
         self.changes.outbox.extend(row.map_err(Trouble::Handler)?);
         Ok(())
     }
@@ -391,8 +473,8 @@ impl Plan {
         });
     }
 
-    /// Moves an event that failed to the table of parked ones. Says whether it was one.
-    fn keep(&mut self, work: &Work) -> bool {
+    /// Moves an event that failed to the table of parked ones. Says how, when it was one.
+    fn keep(&mut self, work: &Work) -> Option<&'static str> {
         let change = match (&work.todo, work.origin) {
             (Todo::Park { attempts, due, failed_at, reason }, origin) => {
                 let (attempts, due, failed_at, reason) = (*attempts, *due, *failed_at, cap(reason).to_owned());
@@ -422,10 +504,10 @@ impl Plan {
                 reason: cap(reason).to_owned(),
                 held: true,
             },
-            _ => return false,
+            _ => return None,
         };
         self.changes.park.push(change);
-        true
+        Some(if matches!(work.todo, Todo::Hold { .. }) { "held" } else { "parked" })
     }
 }
 
@@ -438,8 +520,8 @@ pub(super) struct Cause<'a> {
 }
 
 /// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
-pub(super) fn outbox_row(
-    participant: &str,
+pub(super) fn outbox_row<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
     saga_id: crate::SagaId,
     cause: &Cause<'_>,
     end: End,
@@ -452,15 +534,17 @@ pub(super) fn outbox_row(
         return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
     }
     let id = derived_id(cause.id, cause.step, cause.op);
+    let place = shared.spans.place(cause.trace, saga_id);
     let outgoing = Outgoing {
         id,
-        source: participant,
+        source: shared.participant.name,
         saga_id,
         causation_id: Some(cause.id),
         time: now,
-        trace: cause.trace,
+        trace: &place.context,
         null_compensation,
     };
     let record = seal(event_type, data, &outgoing);
-    Ok(Some(OutboxRow { id, saga_id, event_type: event_type.name.to_owned(), created_at: now, record }))
+    let (event_type, created_at) = (event_type.name.to_owned(), now);
+    Ok(Some(OutboxRow { id, saga_id, event_type, created_at, record, span: place.ids, link: None }))
 }

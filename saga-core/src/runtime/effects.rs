@@ -4,11 +4,12 @@ use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::{FutureExt, future::LocalBoxFuture};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::{
-    Shared,
+    Metrics, Shared,
     breaker::Breaker,
-    metrics::CallLabel,
+    metrics::{CallLabel, StepOnly},
     work::{Todo, Work, effect_key},
 };
 use crate::{
@@ -46,6 +47,7 @@ impl Effects {
         async move {
             let _permit = guard.permits.acquire().await;
             if !guard.breaker.borrow_mut().admits(shared.clock.now()) {
+                guard.show(&shared.metrics, work.name);
                 count(&shared, &work, "rejected");
                 let error = StepError::transient("the outside system fails for everybody: not called (circuit open)");
                 return (work, Err(error));
@@ -58,14 +60,17 @@ impl Effects {
                 return (work, Err(StepError::permanent("the step has no effect")));
             };
             let op = if abandons { Op::Compensate } else { work.op };
+            let place = shared.spans.place(&work.place.context, work.saga_id());
+            let began = shared.clock.now();
             let call = Call {
                 idempotency_key: effect_key(work.saga_id(), work.name, op),
                 action_key: effect_key(work.saga_id(), work.name, Op::Action),
                 saga_id: work.saga_id(),
                 attempt: work.attempts + 1,
-                trace: work.envelope.trace.clone(),
+                trace: place.context.clone(),
             };
             let answer = AssertUnwindSafe(effect(call, work.input.trigger.clone())).catch_unwind();
+            let answer = answer.instrument(work.lines());
             let timeout = shared.clock.sleep(step.effects.timeout);
             futures::pin_mut!(answer, timeout);
             let (result, ended) = match futures::future::select(answer, timeout).await {
@@ -81,16 +86,24 @@ impl Effects {
             };
             // Only what concerns everybody opens the breaker; one card that fails says nothing about the others.
             let down = result.as_ref().is_err_and(|e| e.class() == ErrorClass::Infrastructure);
-            guard.breaker.borrow_mut().record(!down, shared.clock.now());
+            let end = shared.clock.now();
+            guard.breaker.borrow_mut().record(!down, end);
+            let took = end.duration_since(began).as_secs_f64().max(0.0);
+            shared.metrics.effect_seconds.get_or_create(&StepOnly { step: work.name }).observe(took);
+            let name = if abandons { format!("void {}", work.name) } else { format!("effect {}", work.half) };
+            let error = result.as_ref().err().map(ToString::to_string);
+            shared.spans.effect(&work, &place, name, (began, end), (ended, error));
+            guard.show(&shared.metrics, work.name);
             count(&shared, &work, ended);
             (work, result)
         }
         .boxed_local()
     }
+}
 
-    /// How many steps' breakers are open.
-    pub(super) fn open_breakers(&self) -> usize {
-        self.guards.iter().filter(|guard| guard.breaker.borrow().is_open()).count()
+impl Guard {
+    fn show(&self, metrics: &Metrics, step: &'static str) {
+        metrics.breaker_open.get_or_create(&StepOnly { step }).set(i64::from(self.breaker.borrow().is_open()));
     }
 }
 

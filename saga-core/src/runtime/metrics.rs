@@ -26,6 +26,20 @@ pub struct HandledLabel {
     pub outcome: &'static str,
 }
 
+/// A step's handler.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StepOnly {
+    /// The step.
+    pub step: &'static str,
+}
+
+/// How a saga ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// `completed` or `cancelled`.
+    pub outcome: &'static str,
+}
+
 /// A reason or a result out of a small fixed set.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabel {
@@ -42,10 +56,26 @@ pub struct CallLabel {
     pub result: &'static str,
 }
 
+/// Of work within a process.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Of sagas, which may wait for a deadline.
+const SAGA_SECONDS: [f64; 15] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
 /// All counters of one participant. A clone counts into the same numbers.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is described where it is registered")]
 pub struct Metrics {
+    pub started: Counter,
+    pub finished: Family<OutcomeLabel, Counter>,
+    pub duration_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
+    pub active: Gauge,
+    pub compensations: Family<StepOnly, Counter>,
+    pub compensations_failed: Family<StepOnly, Counter>,
+    pub wait_seconds: Histogram,
+    pub handler_seconds: Family<StepLabel, Histogram, fn() -> Histogram>,
+    pub effect_seconds: Family<StepOnly, Histogram, fn() -> Histogram>,
+    pub relay_seconds: Histogram,
     pub handled: Family<HandledLabel, Counter>,
     pub null_compensations: Family<StepLabel, Counter>,
     pub late: Family<StepLabel, Counter>,
@@ -59,7 +89,7 @@ pub struct Metrics {
     pub published: Counter,
     pub rebalances: Counter,
     pub in_hand: Gauge,
-    pub open_breakers: Gauge,
+    pub breaker_open: Family<StepOnly, Gauge>,
     pub outbox_pending: Gauge,
     pub parked: Gauge,
     pub held: Gauge,
@@ -69,9 +99,19 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let sizes = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
         Self {
+            started: Counter::default(),
+            finished: Family::default(),
+            duration_seconds: Family::new_with_constructor(|| Histogram::new(SAGA_SECONDS)),
+            active: Gauge::default(),
+            compensations: Family::default(),
+            compensations_failed: Family::default(),
+            wait_seconds: Histogram::new(SAGA_SECONDS),
+            handler_seconds: Family::new_with_constructor(seconds),
+            effect_seconds: Family::new_with_constructor(seconds),
+            relay_seconds: seconds(),
             handled: Family::default(),
             null_compensations: Family::default(),
             late: Family::default(),
@@ -85,11 +125,11 @@ impl Default for Metrics {
             published: Counter::default(),
             rebalances: Counter::default(),
             in_hand: Gauge::default(),
-            open_breakers: Gauge::default(),
+            breaker_open: Family::default(),
             outbox_pending: Gauge::default(),
             parked: Gauge::default(),
             held: Gauge::default(),
-            transaction_seconds: Histogram::new(seconds),
+            transaction_seconds: seconds(),
             batch_events: Histogram::new(sizes),
         }
     }
@@ -99,6 +139,22 @@ impl Metrics {
     /// Registers everything under the names an operator sees.
     pub fn register(&self, registry: &mut Registry) {
         let saga = registry.sub_registry_with_prefix("saga");
+        saga.register("started", "Sagas that began, counted by the participant that ends them", self.started.clone());
+        saga.register("finished", "Sagas that ended, by outcome", self.finished.clone());
+        let help = "Time from the beginning of a saga to its end, by outcome";
+        saga.register_with_unit("duration", help, Unit::Seconds, self.duration_seconds.clone());
+        saga.register("active", "Sagas that have begun and not ended", self.active.clone());
+        saga.register("compensations", "Events that ran a compensation", self.compensations.clone());
+        let help = "Failed attempts of a compensation";
+        saga.register("compensations_failed", help, self.compensations_failed.clone());
+        let help = "Time from the publishing of an event until it was taken in hand";
+        saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
+        let help = "Time that a handler took for its events of one transaction";
+        saga.register_with_unit("handler_duration", help, Unit::Seconds, self.handler_seconds.clone());
+        let help = "Time that a call to the outside world took";
+        saga.register_with_unit("effect_duration", help, Unit::Seconds, self.effect_seconds.clone());
+        let help = "Time from the writing of an outbox row until the broker acknowledged it";
+        saga.register_with_unit("relay_latency", help, Unit::Seconds, self.relay_seconds.clone());
         saga.register("events_handled", "Events that ran a step or a compensation", self.handled.clone());
         saga.register("null_compensations", "Compensations that had nothing to undo", self.null_compensations.clone());
         saga.register("late_actions", "Actions that came after their compensation and were skipped", self.late.clone());
@@ -112,12 +168,12 @@ impl Metrics {
         saga.register("events_published", "Events acknowledged by the broker", self.published.clone());
         saga.register("rebalances", "Changes of the assigned partitions", self.rebalances.clone());
         saga.register("events_in_hand", "Events taken from the broker and not done yet", self.in_hand.clone());
-        saga.register("breakers_open", "Steps whose circuit breaker is open", self.open_breakers.clone());
+        saga.register("breaker_open", "Whether a step's circuit breaker is open", self.breaker_open.clone());
         saga.register("outbox_pending", "Outbox rows not yet marked sent", self.outbox_pending.clone());
         saga.register("parked", "Sagas parked and waiting for a retry", self.parked.clone());
         saga.register("held", "Sagas held behind a dead letter", self.held.clone());
         saga.register_with_unit(
-            "transaction",
+            "transaction_duration",
             "Time from BEGIN to COMMIT of a batch",
             Unit::Seconds,
             self.transaction_seconds.clone(),

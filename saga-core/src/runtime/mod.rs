@@ -12,11 +12,12 @@ mod lanes;
 mod metrics;
 mod offsets;
 mod relay;
+mod spans;
 mod timers;
 mod work;
 mod worker;
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -24,13 +25,18 @@ use futures::{
 };
 
 pub use health::Health;
-pub use metrics::{CallLabel, HandledLabel, Metrics, ReasonLabel, StepLabel};
+use jiff::Timestamp;
+pub use metrics::{CallLabel, HandledLabel, Metrics, OutcomeLabel, ReasonLabel, StepLabel, StepOnly};
 pub use relay::Outbox;
+use spans::Spans;
 
 use crate::{
     clock::Clock,
+    graph::Ending,
     participant::Participant,
-    store::Store,
+    step::End,
+    store::{Committed, OutboxRow, Store},
+    trace::{NoTracer, Tracer},
     transport::{Consumer, Producer},
 };
 
@@ -108,7 +114,18 @@ impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
     /// The handle of the participant of this name.
     pub fn new(participant: &'static str, store: S, producer: P, clock: C) -> Self {
         let (health, metrics) = (Health::default(), Metrics::default());
-        let outbox = Outbox::new(participant, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
+        let spans = Spans::new(Arc::new(NoTracer), participant);
+        let outbox = Outbox::new(spans, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
+        Self { store, clock, outbox, health, metrics }
+    }
+
+    /// Tells spans here; without it none are told. Call it first: what was handed out before goes on without.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Arc<dyn Tracer>) -> Self {
+        let Self { store, clock, outbox, health, metrics } = self;
+        let spans = Spans::new(tracer, outbox.participant());
+        let producer = outbox.producer().clone();
+        let outbox = Outbox::new(spans, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
         Self { store, clock, outbox, health, metrics }
     }
 
@@ -141,8 +158,38 @@ struct Shared<S: Store, P: Producer, C: Clock> {
     outbox: Outbox<S, P, C>,
     health: Health,
     metrics: Metrics,
+    spans: Spans,
     options: Options,
     has_deadlines: bool,
+}
+
+impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
+    /// Whether a saga ends in this.
+    fn ends(&self, end: &End) -> bool {
+        matches!(end, End::Event { event_type, .. } if self.participant.ending(event_type.name).is_some())
+    }
+
+    /// Counts the sagas that began and ended in a transaction that has committed.
+    fn progressed(&self, committed: &Committed, now: Timestamp, published: &[OutboxRow]) {
+        self.metrics.started.inc_by(committed.begun);
+        for row in published {
+            let Some(ending) = self.participant.ending(&row.event_type) else { continue };
+            let label = OutcomeLabel { outcome: outcome(ending) };
+            self.metrics.finished.get_or_create(&label).inc();
+            let begun = committed.ended.iter().find(|progress| progress.saga_id == row.saga_id);
+            if let Some(begun) = begun {
+                let took = now.duration_since(begun.at).as_secs_f64().max(0.0);
+                self.metrics.duration_seconds.get_or_create(&label).observe(took);
+            }
+        }
+    }
+}
+
+fn outcome(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Undone => "cancelled",
+    }
 }
 
 impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
@@ -150,7 +197,9 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
     pub fn new(participant: Participant<S>, handle: Handle<S, P, C>, options: Options) -> Self {
         let has_deadlines = participant.steps.iter().any(|step| step.expire.is_some());
         let Handle { store, clock, outbox, health, metrics } = handle;
-        Self { shared: Rc::new(Shared { participant, store, clock, outbox, health, metrics, options, has_deadlines }) }
+        let spans = outbox.spans().clone();
+        let shared = Shared { participant, store, clock, outbox, health, metrics, spans, options, has_deadlines };
+        Self { shared: Rc::new(shared) }
     }
 
     /// Runs until `stop` completes, then finishes what is in hand, publishes it, stores the offsets and closes the consumer.

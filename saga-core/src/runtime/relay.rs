@@ -6,7 +6,7 @@
 
 use crate::trace::TraceContext;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Health, Metrics};
+use super::{
+    Health, Metrics,
+    spans::{Sending, Spans},
+};
 use crate::{
     clock::{Clock, after},
     envelope::{Outgoing, seal},
@@ -35,6 +38,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const FORGET_EVERY: Duration = Duration::from_millis(250);
 /// Rows published between two looks at the table, so that a long backlog does not fill the memory.
 const SWEEP_ROWS: usize = 500;
+/// Rows of our own that are left to the sweeper and whose spans are still known; of more, only the spans are lost.
+const KNOWN_SPANS: usize = 10_000;
 /// A row that the broker refused is tried again only so often: somebody has to mend its topic or its size.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -48,7 +53,7 @@ impl<S: Store, P: Producer, C: Clock> Clone for Outbox<S, P, C> {
 }
 
 struct Relay<S, P, C> {
-    participant: &'static str,
+    spans: Spans,
     store: S,
     producer: P,
     clock: C,
@@ -61,13 +66,25 @@ struct Relay<S, P, C> {
 
 #[derive(Default)]
 struct State {
-    in_flight: HashSet<Uuid>,
+    in_flight: HashMap<Uuid, Sending>,
+    /// Rows left to the sweeper.
+    known: HashMap<Uuid, Sending>,
     acknowledged: Vec<Uuid>,
     /// Rows are left to the sweeper, which keeps their order, until it has caught up.
     behind: bool,
     /// Rows left to the sweeper so far.
     left: u64,
     refused: HashMap<Uuid, Timestamp>,
+}
+
+impl State {
+    /// These rows are left to the sweeper.
+    fn leave(&mut self, rows: impl IntoIterator<Item = (Uuid, Sending)>) {
+        self.behind = true;
+        self.left += 1;
+        let room = KNOWN_SPANS.saturating_sub(self.known.len());
+        self.known.extend(rows.into_iter().take(room));
+    }
 }
 
 /// What a sweep found.
@@ -89,17 +106,10 @@ struct Report {
 }
 
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
-    pub(super) fn new(
-        participant: &'static str,
-        store: S,
-        producer: P,
-        clock: C,
-        health: Health,
-        metrics: Metrics,
-    ) -> Self {
+    pub(super) fn new(spans: Spans, store: S, producer: P, clock: C, health: Health, metrics: Metrics) -> Self {
         let (reports, receiver) = mpsc::unbounded_channel();
         Self(Arc::new(Relay {
-            participant,
+            spans,
             store,
             producer,
             clock,
@@ -122,17 +132,38 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// When the event cannot be written as JSON.
     pub fn row<E: Event>(&self, event: &E, trace: &TraceContext) -> Result<OutboxRow, StepError> {
         let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
+        let saga_id = Event::saga_id(event);
+        let place = self.0.spans.place(trace, saga_id);
         let outgoing = Outgoing {
             id,
-            source: self.0.participant,
-            saga_id: Event::saga_id(event),
+            source: self.participant(),
+            saga_id,
             causation_id: None,
             time: created_at,
-            trace,
+            trace: &place.context,
             null_compensation: false,
         };
         let record = seal(EventType::of::<E>(), event.data()?, &outgoing);
-        Ok(OutboxRow { id, saga_id: outgoing.saga_id, event_type: E::NAME.to_owned(), created_at, record })
+        let event_type = E::NAME.to_owned();
+        Ok(OutboxRow { id, saga_id, event_type, created_at, record, span: place.ids, link: None })
+    }
+
+    /// As [`Outbox::row`], of an event that goes on in its saga's trace, `saga`, and that something else led to, such as a
+    /// request: its span is linked to `cause`. When the saga has no trace yet, it goes on in that of the cause.
+    ///
+    /// # Errors
+    /// As [`Outbox::row`].
+    pub fn row_because<E: Event>(
+        &self,
+        event: &E,
+        saga: &TraceContext,
+        cause: &TraceContext,
+    ) -> Result<OutboxRow, StepError> {
+        if saga.traceparent.is_none() {
+            return self.row(event, cause);
+        }
+        let row = self.row(event, saga)?;
+        Ok(OutboxRow { link: cause.traceparent.is_some().then(|| cause.clone()), ..row })
     }
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
@@ -142,8 +173,8 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
         let mut state = self.state();
         if state.behind || self.0.producer.room() < rows.len() {
-            state.behind = true;
-            state.left += 1;
+            let now = self.0.clock.now();
+            state.leave(rows.iter().map(|row| (row.id, Sending::of(row, now))));
             return;
         }
         self.hand_over(&mut state, rows);
@@ -151,14 +182,13 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
 
     /// The rows of a transaction whose commit may or may not have happened: the sweeper finds out.
     pub(super) fn perhaps_committed(&self) {
-        let mut state = self.state();
-        state.behind = true;
-        state.left += 1;
+        self.state().leave([]);
     }
 
     fn hand_over(&self, state: &mut State, rows: Vec<OutboxRow>) {
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        state.in_flight.extend(&ids);
+        let now = self.0.clock.now();
+        state.in_flight.extend(rows.iter().map(|row| (row.id, Sending::of(row, now))));
         // Under the lock, so that rows reach the producer in the order in which they were handed to us.
         let acknowledged = self.0.producer.publish(rows.into_iter().map(|row| row.record).collect());
         let _ = self.0.reports.send(Report { ids, acknowledged });
@@ -178,24 +208,35 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         &self.0.producer
     }
 
+    pub(super) fn spans(&self) -> &Spans {
+        &self.0.spans
+    }
+
+    pub(super) fn participant(&self) -> &'static str {
+        self.0.spans.participant()
+    }
+
     fn settle(&self, ids: &[Uuid], results: &[Result<(), PublishError>]) {
         let now = self.0.clock.now();
         let mut state = self.state();
         for (id, result) in ids.iter().zip(results) {
-            state.in_flight.remove(id);
+            let Some(sending) = state.in_flight.remove(id) else { continue };
             match result {
                 Ok(()) => {
                     self.0.metrics.published.inc();
+                    let took = now.duration_since(sending.created_at).as_secs_f64();
+                    self.0.metrics.relay_seconds.observe(took.max(0.0));
+                    self.0.spans.sent(*id, sending, now, None);
                     state.acknowledged.push(*id);
                 }
                 Err(PublishError::Refused(why)) => {
                     tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
                     state.refused.insert(*id, after(now, REFUSED_PAUSE));
+                    self.0.spans.sent(*id, sending, now, Some(why.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox is swept");
-                    state.behind = true;
-                    state.left += 1;
+                    state.leave([(*id, sending)]);
                 }
             }
         }
@@ -209,17 +250,24 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         let known: Vec<Uuid> = {
             let mut state = self.state();
             state.refused.retain(|_, until| *until > now);
-            state.in_flight.iter().chain(state.refused.keys()).chain(&state.acknowledged).copied().collect()
+            state.in_flight.keys().chain(state.refused.keys()).chain(&state.acknowledged).copied().collect()
         };
         let rows = self.0.store.unsent(before, &known, SWEEP_ROWS).await?;
         if rows.is_empty() {
+            if before == Timestamp::MAX {
+                // Whatever was left is on its way; what was rolled back never comes.
+                self.state().known.clear();
+            }
             return Ok(Swept::Nothing);
         }
         let rows: Vec<OutboxRow> = {
             let mut state = self.state();
             // Handed over meanwhile by whoever committed it.
-            let rows: Vec<_> = rows.into_iter().filter(|row| !state.in_flight.contains(&row.id)).collect();
-            state.in_flight.extend(rows.iter().map(|row| row.id));
+            let rows: Vec<_> = rows.into_iter().filter(|row| !state.in_flight.contains_key(&row.id)).collect();
+            for row in &rows {
+                let sending = state.known.remove(&row.id).unwrap_or_else(|| Sending::of(row, now));
+                state.in_flight.insert(row.id, sending);
+            }
             rows
         };
         tracing::info!(rows = rows.len(), "publishing events that were left in the outbox");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
+use tracing::Instrument;
 
 use super::{
     Shared,
@@ -11,10 +12,10 @@ use super::{
 use crate::{
     barrier::Op,
     clock::{Clock, after},
-    handler::Cx,
+    handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, DueTimer, Store, StoreError, Timer},
+    store::{Changes, DueTimer, Progress, Store, StoreError, Timer},
     transport::Producer,
 };
 
@@ -63,7 +64,8 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
             trace: timer.trace,
         }));
     }
-    Ok(shared.store.commit(tx, changes).await?)
+    shared.store.commit(tx, changes).await?;
+    Ok(())
 }
 
 /// One transaction.
@@ -79,6 +81,7 @@ async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limi
         by_step.entry(timer.step.clone()).or_default().push(timer);
     }
     let mut changes = Changes::default();
+    let mut told = Vec::new();
     for (name, timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
         let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
@@ -90,27 +93,47 @@ async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limi
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();
-        let mut cx = Cx::new(&mut tx, now);
-        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().await;
+        let seen = timers.iter().map(|timer| Seen { saga_id: timer.saga_id, trace: timer.trace.clone() });
+        let seen: Vec<Seen> = seen.collect();
+        let lines = match &seen[..] {
+            [one] => one.lines(Some(step.spec.name)),
+            many => tracing::error_span!("step", step = step.spec.name, sagas = many.len()),
+        };
+        let mut cx = Cx::new(&mut tx, now).of(&seen);
+        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().instrument(lines).await;
         let ends = ends.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
         for (timer, end) in timers.iter().zip(ends) {
+            let place = shared.spans.place(&timer.trace, timer.saga_id);
+            let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
+            told.push((place.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
             let id = format!("deadline/{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
-            let cause = Cause { id: &id, step: step.spec.name, op: Op::Action, trace: &timer.trace };
-            changes.outbox.extend(outbox_row(shared.participant.name, timer.saga_id, &cause, end, false, now)?);
+            if shared.ends(&end) {
+                changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
+            }
+            let cause = Cause { id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }
     let rows = changes.outbox.clone();
     let fired = rows.len() as u64;
-    if let Err(error) = shared.store.commit(tx, changes).await {
-        if matches!(error, StoreError::Unavailable(_)) {
-            shared.outbox.perhaps_committed();
+    let committed = match shared.store.commit(tx, changes).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            if matches!(error, StoreError::Unavailable(_)) {
+                shared.outbox.perhaps_committed();
+            }
+            return Err(error.into());
         }
-        return Err(error.into());
-    }
+    };
+    let end = shared.clock.now();
+    shared.progressed(&committed, end, &rows);
     shared.outbox.committed(rows);
     shared.metrics.deadlines_fired.inc_by(fired);
+    for (place, step, saga_id, outcome) in told {
+        shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
+    }
     Ok(count)
 }

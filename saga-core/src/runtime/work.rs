@@ -10,11 +10,13 @@ use crate::{
     dead_letter::{Poison, Reason},
     envelope::{Envelope, open},
     event::{DecodeError, SagaId},
+    handler::Seen,
     outcome::StepError,
     participant::Participant,
     record::Record,
     step::Input,
     store::Store,
+    trace::Place,
 };
 
 /// Derived ids live under this namespace, which is itself the UUIDv5 of `saga` in the URL namespace.
@@ -62,12 +64,18 @@ pub(super) struct Work {
     pub(super) step: usize,
     /// The step's name.
     pub(super) name: &'static str,
+    /// The name of the handler: the step's, or that of its compensation.
+    pub(super) half: &'static str,
     pub(super) op: Op,
     pub(super) input: Input,
     pub(super) todo: Todo,
     /// Failed attempts so far.
     pub(super) attempts: u32,
     pub(super) failed_at: Option<Timestamp>,
+    /// Where its span is told.
+    pub(super) place: Place,
+    /// When it was taken in hand.
+    pub(super) taken: Timestamp,
 }
 
 impl std::fmt::Debug for Input {
@@ -80,6 +88,16 @@ impl std::fmt::Debug for Input {
 impl Work {
     pub(super) fn saga_id(&self) -> SagaId {
         self.envelope.saga_id
+    }
+
+    /// The trace that it belongs to, also when nothing is recorded of it.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { saga_id: self.saga_id(), trace: self.place.context.clone() }
+    }
+
+    /// What every line that is logged about it says.
+    pub(super) fn lines(&self) -> tracing::Span {
+        self.seen().lines(Some(self.half))
     }
 }
 
@@ -115,13 +133,17 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         }
         let todo = if half.effect.is_some() { Todo::Start } else { Todo::Whole };
         let input = Input { trigger, answer: None };
-        Ok(Some((envelope, step, declared.spec.name, op, input, todo)))
+        let name = declared.spec.name;
+        let undo = declared.spec.undo.as_ref().filter(|_| op == Op::Compensate);
+        Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, input, todo)))
     })();
     match result {
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
-        Ok(Some((envelope, step, name, op, input, todo))) => {
-            let work = Work { origin, record, envelope, step, name, op, input, todo, attempts: 0, failed_at: None };
+        Ok(Some((envelope, step, (name, half), op, input, todo))) => {
+            let (attempts, failed_at, place, taken) = (0, None, Place::default(), Timestamp::UNIX_EPOCH);
+            let work =
+                Work { origin, record, envelope, step, name, half, op, input, todo, attempts, failed_at, place, taken };
             Reading::Event(Box::new(work))
         }
     }

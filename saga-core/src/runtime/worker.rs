@@ -15,18 +15,22 @@ use super::{
     batch::{Batch, Done},
     effects::Effects,
     lanes::Lanes,
-    metrics::ReasonLabel,
+    metrics::{ReasonLabel, StepOnly},
     offsets::Offsets,
+    spans::{Ending, Spans},
     timers,
     work::{After, Origin, Reading, Todo, Work, after_failure, read},
 };
 use crate::{
+    barrier::Op,
     clock::{Clock, after},
     dead_letter::{Poison, Reason, letter},
+    event::SagaId,
     outcome::StepError,
     record::{Record, TopicPartition},
     step::Erased,
     store::{ParkedEvent, Store, StoreError},
+    trace::Place,
     transport::{Consumer, Producer, PublishError, RevokeGuard, Signal},
 };
 
@@ -47,6 +51,26 @@ enum Buried {
     Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
     /// An event whose step failed for good.
     Event(Box<Work>, String),
+}
+
+/// What the spans of a dead letter tell.
+struct Grave {
+    place: Place,
+    record: Arc<Record>,
+    began: Timestamp,
+    why: String,
+}
+
+impl Grave {
+    /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
+    fn tell(self, spans: &Spans, topic: &str, reason: Reason, poison: bool, now: Timestamp) {
+        let Self { place, record, began, why } = self;
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+        spans.dead_letter(&place, key.unwrap_or_else(SagaId::random), topic, began, now);
+        if poison {
+            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
+        }
+    }
 }
 
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
@@ -167,8 +191,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
             shared.metrics.in_hand.set(self.in_hand as i64);
-            #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
-            shared.metrics.open_breakers.set(self.effects.open_breakers() as i64);
         };
         self.revoking.clear();
         consumer.close().await;
@@ -250,16 +272,35 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.in_hand += 1;
                 self.bytes += bytes;
                 let now = self.shared.clock.now();
+                let place = self.place_of(&record);
                 let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
-                self.bury(dead, poison.reason, Buried::Poison { partition, epoch, offset, bytes });
+                let buried = Buried::Poison { partition, epoch, offset, bytes };
+                self.bury(dead, poison.reason, buried, Grave { place, record, began: now, why: poison.message });
             }
-            Reading::Event(work) => {
+            Reading::Event(mut work) => {
                 self.in_hand += 1;
                 self.bytes += size(&record);
+                self.take_in_hand(&mut work);
+                if let Some(published) = work.envelope.time {
+                    let waited = work.taken.duration_since(published).as_secs_f64();
+                    self.shared.metrics.wait_seconds.observe(waited.max(0.0));
+                }
                 self.enter(*work);
             }
         }
+    }
+
+    /// From here on it is being handled.
+    fn take_in_hand(&self, work: &mut Work) {
+        work.taken = self.shared.clock.now();
+        work.place = self.shared.spans.place(&work.envelope.trace, work.saga_id());
+    }
+
+    /// Where the span of a record is told that cannot be read.
+    fn place_of(&self, record: &Record) -> Place {
+        let saga_id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+        self.shared.spans.place(&crate::envelope::trace_of(record), saga_id.unwrap_or_else(SagaId::random))
     }
 
     fn warn_of_unknown_type(&mut self, record: &Record) {
@@ -311,7 +352,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 for (work, done) in batch.works {
                     match done {
                         Done::Settled => self.settle(&work),
-                        _ if !self.is_ours(&work) => self.settle(&work),
+                        _ if !self.is_ours(&work) => {
+                            self.shared.spans.process(&work, now, &Ending { outcome: "handed_over", error: None });
+                            self.settle(&work);
+                        }
                         Done::CallEffect => {
                             let call = self.effects.call(self.shared.clone(), work);
                             self.calls.push(call);
@@ -363,6 +407,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Reading::Event(mut work) => {
                 work.attempts = event.attempts;
                 work.failed_at = event.failed_at;
+                self.take_in_hand(&mut work);
                 self.enter(*work);
             }
             Reading::PassOver | Reading::Poison(_) => {
@@ -377,6 +422,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         if !self.is_ours(&work) {
             return self.settle(&work);
         }
+        let lines = work.lines();
         match (work.todo, answer) {
             (Todo::Abandon(failure), Ok(_)) => {
                 work.todo = Todo::Exhaust(failure);
@@ -385,7 +431,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             (Todo::Abandon(_), Err(error)) => {
                 let now = self.shared.clock.now();
                 let (attempts, due) = (work.attempts, after(now, ABANDON_PAUSE));
-                tracing::warn!(saga_id = %work.envelope.saga_id, step = work.name, %error, "cannot be refused yet");
+                lines.in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
                 let failed_at = work.failed_at.unwrap_or(now);
                 work.todo = Todo::Park { attempts, due, failed_at, reason: error.to_string() };
                 self.ready.push_back(work);
@@ -413,17 +459,20 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     fn failed(&mut self, mut work: Work, failure: StepError) {
         let now = self.shared.clock.now();
         let failed_at = *work.failed_at.get_or_insert(now);
-        let saga_id = work.saga_id();
+        let _lines = work.lines().entered();
+        if work.op == Op::Compensate {
+            self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: work.name }).inc();
+        }
         match after_failure(&self.shared.participant, &work, &failure, now) {
             After::Retry { attempts, due } => {
                 self.shared.metrics.retries.get_or_create(&batch::label(&work)).inc();
-                tracing::warn!(%saga_id, step = work.name, attempts, %due, error = %failure, "parked for another attempt");
+                tracing::warn!(attempts, %due, error = %failure, "parked for another attempt");
                 work.attempts = attempts;
                 work.todo = Todo::Park { attempts, due, failed_at, reason: failure.to_string() };
                 self.ready.push_back(work);
             }
             After::Refuse => {
-                tracing::warn!(%saga_id, step = work.name, error = %failure, "retries are used up: refused");
+                tracing::warn!(error = %failure, "retries are used up: refused");
                 if self.shared.participant.steps[work.step].action.abandon.is_some() {
                     work.todo = Todo::Void(failure);
                     self.ready.push_back(work);
@@ -433,18 +482,20 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
             }
             After::DeadLetter(reason) => {
-                tracing::error!(%saga_id, step = work.name, reason = reason.as_str(), error = %failure, "dead letter");
+                tracing::error!(reason = reason.as_str(), error = %failure, "dead letter");
                 let poison = Poison::new(reason, failure.to_string());
                 let attempts = work.attempts + 1;
                 let dead = letter(self.shared.participant.name, &work.record, &poison, attempts, failed_at);
                 work.attempts = attempts;
-                self.bury(dead, reason, Buried::Event(Box::new(work), poison.message));
+                let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message.clone());
+                let buried = Buried::Event(Box::new(work), poison.message);
+                self.bury(dead, reason, buried, Grave { place, record, began: now, why });
             }
         }
     }
 
     /// Publishes a dead letter until the broker has it: nothing is given up on before.
-    fn bury(&mut self, mut dead: crate::record::OutRecord, reason: Reason, buried: Buried) {
+    fn bury(&mut self, mut dead: crate::record::OutRecord, reason: Reason, buried: Buried, grave: Grave) {
         let shared = self.shared.clone();
         let burial = async move {
             let mut pause = shared.options.first_pause;
@@ -467,6 +518,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 pause = (pause * 2).min(shared.options.longest_pause);
             }
             shared.health.set_waiting("dead letters", None);
+            grave.tell(&shared.spans, &dead.topic, reason, matches!(buried, Buried::Poison { .. }), shared.clock.now());
             shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
             buried
         };

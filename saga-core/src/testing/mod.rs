@@ -5,8 +5,10 @@ mod broker;
 mod clock;
 mod scenario;
 mod store;
+mod tracer;
 
 pub use broker::{MemoryBroker, MemoryConsumer, MemoryProducer};
 pub use clock::VirtualClock;
 pub use scenario::{Published, Scenario};
 pub use store::{Fault, MemoryStore, MemoryTx};
+pub use tracer::MemoryTracer;

@@ -15,7 +15,8 @@ use crate::{
     event::SagaId,
     record::Record,
     store::{
-        Admission, Changes, DueTimer, OutboxRow, ParkChange, ParkedEvent, Phase, Store, StoreError, Summary, Timer,
+        Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedEvent, Phase, Progress, Store,
+        StoreError, Summary, Timer,
     },
 };
 
@@ -49,6 +50,7 @@ struct Tables {
     parked: BTreeMap<i64, Parked>,
     last_seq: i64,
     timers: BTreeMap<(SagaId, String), Timer>,
+    progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
     data: BTreeMap<String, serde_json::Value>,
 }
 
@@ -158,7 +160,7 @@ impl Tables {
         before
     }
 
-    fn apply(&mut self, changes: Changes) {
+    fn apply(&mut self, changes: Changes) -> Committed {
         self.inbox.extend(changes.inbox.into_iter().map(|row| row.event_id));
         for change in changes.marks {
             self.barrier.insert((change.saga_id, change.step.to_owned(), change.op), change.mark);
@@ -170,6 +172,20 @@ impl Tables {
             self.timers.entry((timer.saga_id, timer.step.to_owned())).or_insert(timer);
         }
         changes.park.into_iter().for_each(|change| self.park(change));
+        let mut committed = Committed::default();
+        for Progress { saga_id, at } in changes.begun {
+            let (begun, _) = self.progress.entry(saga_id).or_default();
+            committed.begun += u64::from(begun.is_none());
+            begun.get_or_insert(at);
+        }
+        for Progress { saga_id, at } in changes.ended {
+            let (begun, ended) = self.progress.entry(saga_id).or_default();
+            if ended.is_none() {
+                *ended = Some(at);
+                committed.ended.extend(begun.map(|at| Progress { saga_id, at }));
+            }
+        }
+        committed
     }
 
     fn park(&mut self, change: ParkChange) {
@@ -222,16 +238,16 @@ impl Store for MemoryStore {
         Ok((tx, before))
     }
 
-    async fn commit(&self, mut tx: MemoryTx, changes: Changes) -> Result<(), StoreError> {
+    async fn commit(&self, mut tx: MemoryTx, changes: Changes) -> Result<Committed, StoreError> {
         let fault = self.fault(&[Fault::Commit, Fault::CommitAnswer]);
         if fault == Some(Fault::Commit) {
             return Err(StoreError::Unavailable("injected at COMMIT".to_owned()));
         }
-        tx.working.apply(changes);
+        let committed = tx.working.apply(changes);
         *tx.committed = tx.working;
         match fault {
             Some(_) => Err(StoreError::Unavailable("injected after COMMIT".to_owned())),
-            None => Ok(()),
+            None => Ok(committed),
         }
     }
 
@@ -300,6 +316,8 @@ impl Store for MemoryStore {
 
     async fn summary(&self) -> Result<Summary, StoreError> {
         let tables = self.tables.lock().await;
+        let unfinished =
+            || tables.progress.values().filter(|(_, ended)| ended.is_none()).filter_map(|(begun, _)| *begun);
         let heads: Vec<&Parked> = tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).collect();
         Ok(Summary {
             outbox_pending: tables.outbox.len() as u64,
@@ -308,6 +326,8 @@ impl Store for MemoryStore {
             held_sagas: heads.iter().filter(|p| p.held).count() as u64,
             parked_oldest: heads.iter().filter_map(|p| p.failed_at).min(),
             timers: tables.timers.len() as u64,
+            unfinished_sagas: unfinished().count() as u64,
+            unfinished_oldest: unfinished().min(),
         })
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct Tables<S> {
     counts: runtime::Metrics,
     outbox_age: Seconds,
     parked_age: Seconds,
+    unfinished_age: Seconds,
     deadlines: Gauge,
 }
 
@@ -34,6 +35,7 @@ impl<S: Store> Tables<S> {
             counts,
             outbox_age: Seconds::default(),
             parked_age: Seconds::default(),
+            unfinished_age: Seconds::default(),
             deadlines: Gauge::default(),
         };
         let saga = registry.sub_registry_with_prefix("saga");
@@ -48,6 +50,12 @@ impl<S: Store> Tables<S> {
             "Time since the oldest parked or held saga failed first",
             Unit::Seconds,
             tables.parked_age.clone(),
+        );
+        saga.register_with_unit(
+            "oldest_unfinished_age",
+            "Time since the oldest saga began that has not ended; 0 when there is none",
+            Unit::Seconds,
+            tables.unfinished_age.clone(),
         );
         saga.register("deadlines_waiting", "Deadlines armed and not due yet", tables.deadlines.clone());
         tables
@@ -64,9 +72,11 @@ impl<S: Store> Tables<S> {
         set(&self.counts.outbox_pending, summary.outbox_pending);
         set(&self.counts.parked, summary.parked_sagas);
         set(&self.counts.held, summary.held_sagas);
+        set(&self.counts.active, summary.unfinished_sagas);
         set(&self.deadlines, summary.timers);
         self.outbox_age.set(age(summary.outbox_oldest));
         self.parked_age.set(age(summary.parked_oldest));
+        self.unfinished_age.set(age(summary.unfinished_oldest));
     }
 }
 

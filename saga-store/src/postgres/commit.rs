@@ -1,10 +1,12 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::FutureExt;
-use saga_core::store::{Changes, OutboxRow, ParkChange, StoreError};
-use tokio_postgres::types::ToSql;
+use saga_core::store::{Changes, Committed, OutboxRow, ParkChange, Progress, StoreError};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
 
 use super::{
+    error::classify,
     pipeline::in_order,
     session::Session,
     statement::{Param, refs},
@@ -34,6 +36,15 @@ const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) ORDER BY 1, 2 \
     ON CONFLICT (saga_id, step) DO NOTHING";
+/// Returns those that had not begun before. Rows are taken in the order of the sagas' ids.
+const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
+    ON CONFLICT (saga_id) DO UPDATE SET begun_at = excluded.begun_at WHERE saga_progress.begun_at IS NULL \
+    RETURNING saga_id, begun_at";
+const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
+    ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
+    RETURNING saga_id, begun_at";
 /// One at a time appends to or removes from a saga's queue. Otherwise an event could be appended behind a head that
 /// another transaction is just removing, and would wait for it for ever.
 const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
@@ -57,7 +68,7 @@ const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETUR
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[INBOX, OUTBOX, SENT, DISARM, ARM, LOCK_QUEUES, APPEND, RETRY, HOLD, REMOVE, MARKS];
+    &[INBOX, OUTBOX, SENT, DISARM, ARM, LOCK_QUEUES, APPEND, RETRY, HOLD, REMOVE, MARKS, BEGUN, ENDED];
 
 /// A statement with its parameters.
 struct Call<'a> {
@@ -65,9 +76,15 @@ struct Call<'a> {
     params: Vec<Param<'a>>,
 }
 
+impl Call<'_> {
+    fn returns_rows(&self) -> bool {
+        [BEGUN, ENDED].contains(&self.sql)
+    }
+}
+
 impl Session {
     /// Writes the changes and commits.
-    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<(), StoreError> {
+    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
         let calls = calls(&schema, changes);
         let mut statements = Vec::with_capacity(calls.len());
         for call in &calls {
@@ -75,15 +92,41 @@ impl Session {
         }
         let client = self.client();
         let mut all = Vec::with_capacity(calls.len() + 1);
-        for (prepared, params) in &statements {
-            all.push(client.execute(&prepared.statement, params).map(|done| done.map(|_| ())).boxed());
+        for ((prepared, params), call) in statements.iter().zip(&calls) {
+            all.push(if call.returns_rows() {
+                client.query(&prepared.statement, params).boxed()
+            } else {
+                client.execute(&prepared.statement, params).map(|done| done.map(|_| Vec::new())).boxed()
+            });
         }
         // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
-        all.push(client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" }).boxed());
-        self.exchange(in_order(all)).await?;
+        let commit = client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
+        all.push(commit.map(|done| done.map(|()| Vec::new())).boxed());
+        let answers = self.exchange(in_order(all)).await?;
         self.closed();
-        Ok(())
+        let mut committed = Committed::default();
+        for (call, rows) in calls.iter().zip(&answers) {
+            match call.sql {
+                BEGUN => committed.begun = rows.len() as u64,
+                ENDED => committed.ended = progress(rows)?,
+                _ => {}
+            }
+        }
+        Ok(committed)
     }
+}
+
+/// Those that had begun.
+fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
+    let mut list = Vec::with_capacity(rows.len());
+    for row in rows {
+        let begun_at: Option<Micros> = row.try_get(1).map_err(|error| classify(&error))?;
+        if let Some(begun_at) = begun_at {
+            let saga_id = row.try_get::<_, Uuid>(0).map_err(|error| classify(&error))?.into();
+            list.push(Progress { saga_id, at: begun_at.time()? });
+        }
+    }
+    Ok(list)
 }
 
 /// One array of a list.
@@ -96,7 +139,7 @@ fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { inbox, marks, outbox, sent, park, arm, disarm } = changes;
+    let Changes { inbox, marks, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -126,6 +169,11 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(arm, |t| t.trace.tracestate.as_deref()),
         ]
     });
+    for (sql, list) in [(BEGUN, begun), (ENDED, ended)] {
+        add(!list.is_empty(), sql, &|| {
+            vec![column(list, |p| p.saga_id.as_uuid()), column(list, |p| Micros::from(p.at))]
+        });
+    }
     if !park.is_empty() {
         calls.push(lock_queues(park));
         calls.extend(park.iter().map(park_call));

@@ -35,7 +35,9 @@ WHERE created_at < $1 AND id <> ALL($3::uuid[]) ORDER BY seq LIMIT $2";
 const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox),
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held),
-    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer)";
+    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer),
+    (SELECT count(*) FROM saga_progress WHERE ended_at IS NULL),
+    (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT];
@@ -106,6 +108,8 @@ impl Postgres {
                 held_sagas: count(3)?,
                 parked_oldest: time(row.try_get(4)?)?,
                 timers: count(5)?,
+                unfinished_sagas: count(6)?,
+                unfinished_oldest: time(row.try_get(7)?)?,
             })
         })?;
         Ok(found.pop().unwrap_or_default())

@@ -11,7 +11,7 @@ use tokio_postgres::Error;
 ///
 /// # Errors
 /// The first error, in the order of the statements: those after it are consequences.
-pub(super) async fn in_order(statements: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
+pub(super) async fn in_order<T>(statements: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<Vec<T>, Error> {
     let mut sent = Vec::with_capacity(statements.len());
     for statement in statements {
         let mut statement = maybe_done(statement);
@@ -23,11 +23,14 @@ pub(super) async fn in_order(statements: Vec<BoxFuture<'_, Result<(), Error>>>) 
         }
         sent.push(statement);
     }
-    let mut result = Ok(());
+    let mut result = Ok(Vec::with_capacity(sent.len()));
     for mut statement in sent {
         (&mut statement).await;
         if let Some(answer) = std::pin::Pin::new(&mut statement).take_output() {
-            result = result.and(answer);
+            result = result.and_then(|mut answers| {
+                answers.push(answer?);
+                Ok(answers)
+            });
         }
     }
     result

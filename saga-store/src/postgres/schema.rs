@@ -20,7 +20,9 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for
 /// `route.by.field`. Its `id` and `seq` have an index each: rows are forgotten by the one, and a backlog is read by the other.
-const FRAMEWORK: &[Migration] = &[Migration {
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS];
+
+const TABLES: Migration = Migration {
     name: "saga/tables",
     sql: "
 CREATE TABLE saga_inbox (
@@ -81,7 +83,20 @@ CREATE TABLE saga_timer (
 );
 CREATE INDEX saga_timer_due ON saga_timer (due);
 ",
-}];
+};
+
+/// Kept by the participant that publishes the end of its sagas. The index holds those that have not ended.
+const PROGRESS: Migration = Migration {
+    name: "saga/progress",
+    sql: "
+CREATE TABLE saga_progress (
+    saga_id uuid PRIMARY KEY,
+    begun_at timestamptz,
+    ended_at timestamptz
+);
+CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at IS NULL;
+",
+};
 
 /// Applies what is missing. What is up to date, as nearly always, costs one read and no lock.
 pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(), ConnectError> {

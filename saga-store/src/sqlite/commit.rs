@@ -1,9 +1,15 @@
 //! The end of a transaction on SQLite.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use saga_core::store::{Changes, OutboxRow, ParkChange, StoreError};
+use saga_core::{
+    event::SagaId,
+    store::{Changes, Committed, OutboxRow, ParkChange, Progress, StoreError},
+};
 
-use super::{error::classify, schema::micros};
+use super::{
+    error::classify,
+    schema::{micros, time},
+};
 use crate::marks;
 
 const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -28,8 +34,34 @@ const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 RETURNING saga_id";
 const PROMOTE: &str = "UPDATE saga_parked SET due = 0 WHERE NOT held AND due IS NULL \
     AND seq = (SELECT min(seq) FROM saga_parked WHERE saga_id = ?1)";
 
-pub(super) fn commit(conn: &Connection, schema: &str, changes: &Changes) -> Result<(), StoreError> {
-    apply(conn, schema, changes).and_then(|()| conn.execute_batch("COMMIT")).map_err(|error| classify(&error))
+const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) VALUES (?1, ?2) \
+    ON CONFLICT DO UPDATE SET begun_at = excluded.begun_at WHERE begun_at IS NULL";
+const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) VALUES (?1, ?2) \
+    ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at WHERE ended_at IS NULL RETURNING begun_at";
+
+pub(super) fn commit(conn: &Connection, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
+    let apply = || {
+        apply(conn, schema, changes)?;
+        let progress = progress(conn, changes)?;
+        conn.execute_batch("COMMIT").map(|()| progress)
+    };
+    let (begun, ended) = apply().map_err(|error| classify(&error))?;
+    let begun_at = |(saga_id, at)| Ok(Progress { saga_id, at: time(at)? });
+    Ok(Committed { begun, ended: ended.into_iter().map(begun_at).collect::<Result<_, StoreError>>()? })
+}
+
+/// How many have begun, and when those that have ended began.
+fn progress(conn: &Connection, changes: &Changes) -> rusqlite::Result<(u64, Vec<(SagaId, i64)>)> {
+    let (mut begun, mut ended) = (0, Vec::new());
+    for Progress { saga_id, at } in &changes.begun {
+        begun += conn.prepare_cached(BEGUN)?.execute(params![saga_id.to_string(), micros(*at)])? as u64;
+    }
+    for Progress { saga_id, at } in &changes.ended {
+        let mut statement = conn.prepare_cached(ENDED)?;
+        let row = statement.query_row(params![saga_id.to_string(), micros(*at)], |row| row.get::<_, Option<i64>>(0));
+        ended.extend(row.optional()?.flatten().map(|at| (*saga_id, at)));
+    }
+    Ok((begun, ended))
 }
 
 fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result<()> {

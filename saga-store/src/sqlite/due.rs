@@ -26,7 +26,9 @@ const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, cre
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
     (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
-    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer)";
+    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer), \
+    (SELECT count(*) FROM saga_progress WHERE ended_at IS NULL), \
+    (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 impl Sqlite {
     pub(crate) async fn claim_parked(
@@ -93,6 +95,8 @@ impl Sqlite {
                     held_sagas: count(3)?,
                     parked_oldest: at(4)?,
                     timers: count(5)?,
+                    unfinished_sagas: count(6)?,
+                    unfinished_oldest: at(7)?,
                 })
             })?;
             Ok(found.pop().unwrap_or_default())

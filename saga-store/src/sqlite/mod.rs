@@ -16,7 +16,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 use saga_core::{
     barrier::Before,
-    store::{Admission, Changes, StoreError},
+    store::{Admission, Changes, Committed, StoreError},
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
@@ -139,7 +139,7 @@ impl Session {
         Ok(work(writer.as_ref().ok_or_else(not_prepared)?))
     }
 
-    pub(crate) fn commit(self, schema: &str, changes: &Changes) -> Result<(), StoreError> {
+    pub(crate) fn commit(self, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
         self.with(|conn| commit::commit(conn, schema, changes))?
     }
 

@@ -10,7 +10,9 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[Migration {
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS];
+
+const TABLES: Migration = Migration {
     name: "saga/tables",
     sql: "
 CREATE TABLE saga_inbox (
@@ -70,7 +72,20 @@ CREATE TABLE saga_timer (
 ) WITHOUT ROWID;
 CREATE INDEX saga_timer_due ON saga_timer (due);
 ",
-}];
+};
+
+/// Kept by the participant that publishes the end of its sagas. The index holds those that have not ended.
+const PROGRESS: Migration = Migration {
+    name: "saga/progress",
+    sql: "
+CREATE TABLE saga_progress (
+    saga_id text PRIMARY KEY,
+    begun_at bigint,
+    ended_at bigint
+) WITHOUT ROWID;
+CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at IS NULL;
+",
+};
 
 /// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {

@@ -11,6 +11,7 @@ mod failing;
 mod migrations;
 mod outbox;
 mod parking;
+mod progress;
 mod races;
 mod statements;
 mod timers;

@@ -225,5 +225,7 @@ pub(crate) fn outbox_row(saga_id: SagaId, created: i64) -> OutboxRow {
                 Header { name: "odd".as_bytes().into(), value: Some(vec![0, 0xff]) },
             ],
         },
+        span: None,
+        link: None,
     }
 }

@@ -22,7 +22,12 @@ use crate::{
 /// Notes the order as pending, whoever published it.
 pub(crate) async fn register(cx: &mut Cx<'_, Db>, orders: Vec<OrderCreated>) -> Result<Vec<Outcome<Never>>, StepError> {
     let created = entry::<OrderCreated>(cx.now());
-    let row = |o: &OrderCreated| params![o.order_id, o.customer_id, o.total_cents, &o.currency, &created];
+    let row = |o: &OrderCreated| {
+        // Whoever calls the order off later goes on in its trace.
+        let trace = cx.trace(o.order_id.into());
+        let (traceparent, tracestate) = (trace.traceparent, trace.tracestate);
+        params![o.order_id, o.customer_id, o.total_cents, &o.currency, traceparent, tracestate, &created]
+    };
     let rows: Rows = orders.iter().map(row).collect();
     cx.tx().execute_rows(REGISTER, &rows, params![]).await?;
     Ok(orders.iter().map(|_| Outcome::Quiet).collect())
@@ -77,7 +82,8 @@ pub(crate) async fn cancel(
             Some(reason) => Outcome::Success(OrderCancelled { order_id, reason }),
             None => {
                 // Only an event that this flow does not publish can undo a confirmed order.
-                tracing::error!(saga_id = %order_id, "a confirmed order was undone by others; it stays confirmed");
+                let lines = cx.lines(order_id.into());
+                lines.in_scope(|| tracing::error!("a confirmed order was undone by others; it stays confirmed"));
                 Outcome::Quiet
             }
         }

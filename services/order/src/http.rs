@@ -152,10 +152,8 @@ async fn cancel<P: Producer, C: Clock>(
             if status != Status::Pending {
                 return Ok::<_, Problem>((tx, (status, Vec::new()), Vec::new()));
             }
-            // The saga's own trace goes on; the request's is taken only when the saga has none.
             let of_order = TraceContext { traceparent: row.get("traceparent")?, tracestate: row.get("tracestate")? };
-            let trace = if of_order.traceparent.is_some() { &of_order } else { &trace };
-            let event = app.outbox.row(&request, trace)?;
+            let event = app.outbox.row_because(&request, &of_order, &trace)?;
             request_cancellation(&tx, &request, event.created_at).await?;
             Ok((tx, (Status::Cancelling, vec![event.clone()]), vec![event]))
         })

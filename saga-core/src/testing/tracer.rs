@@ -1,0 +1,65 @@
+//! A tracer in memory, with ids that can be foreseen: what was told can be read as a tree.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::trace::{Ids, Place, Span, TraceContext, Tracer};
+
+/// Keeps every span. A clone keeps them in the same place.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTracer {
+    spans: Arc<Mutex<Vec<Span>>>,
+    last_id: Arc<AtomicU64>,
+}
+
+impl MemoryTracer {
+    /// What was told so far, in the order in which it was over.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The spans of a trace, one a line: two blanks for each span around it, its name, and its `saga.outcome` if it has one.
+    /// Those whose parent is not among them come first; the others in the order of their beginning.
+    pub fn tree(&self, trace_id: u128) -> String {
+        let mut spans = self.spans();
+        spans.retain(|span| span.ids.trace_id == trace_id.to_be_bytes());
+        spans.sort_by_key(|span| span.start);
+        let known = |id| spans.iter().any(|span: &Span| Some(span.ids.span_id) == id);
+        let mut text = String::new();
+        for root in spans.iter().filter(|span| !known(span.ids.parent_id)) {
+            write(&mut text, &spans, root, 0);
+        }
+        text
+    }
+}
+
+fn write(text: &mut String, spans: &[Span], span: &Span, depth: usize) {
+    let outcome = span.attributes.iter().find(|(name, _)| *name == "saga.outcome");
+    let outcome = match outcome {
+        Some((_, crate::trace::Value::Text(outcome))) => format!(": {outcome}"),
+        _ => String::new(),
+    };
+    text.push_str(&format!("{}{}{outcome}\n", "  ".repeat(depth), span.name));
+    for child in spans.iter().filter(|child| child.ids.parent_id == Some(span.ids.span_id)) {
+        write(text, spans, child, depth + 1);
+    }
+}
+
+impl Tracer for MemoryTracer {
+    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+        let parsed = parent.parse();
+        if parsed.is_some_and(|parent| !parent.sampled) {
+            return Place::handed_on(parent);
+        }
+        let span_id = (self.last_id.fetch_add(1, Ordering::Relaxed) + 1).to_be_bytes();
+        let trace_id = parsed.map_or(new_trace.to_be_bytes(), |parent| parent.trace_id);
+        let ids = Ids { trace_id, span_id, parent_id: parsed.map(|parent| parent.span_id) };
+        Place { context: TraceContext::of(&ids, parent.tracestate.clone()), ids: Some(ids) }
+    }
+
+    fn record(&self, span: Span) {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+    }
+}
