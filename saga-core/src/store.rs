@@ -187,7 +187,7 @@ pub struct OutboxRow {
     pub created_at: Timestamp,
     /// The record.
     pub record: OutRecord,
-    /// The span that its publication is told as. Not stored: a row that is found later has none.
+    /// The span that its publication is told as, whose context is in the record's headers.
     pub span: Option<Ids>,
     /// What led to it besides the saga, for example a request that called the saga off. Not stored.
     pub link: Option<TraceContext>,

@@ -1,6 +1,5 @@
 //! How what the framework writes of its own stands in text columns, the same on both databases.
 
-use saga_core::trace::TraceContext;
 use std::borrow::Cow;
 
 use saga_core::{
@@ -9,6 +8,7 @@ use saga_core::{
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
     store::{OutboxRow, StoreError},
+    trace::{Ids, TraceContext},
 };
 
 pub(crate) fn op(op: Op) -> &'static str {
@@ -44,17 +44,36 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// The trace context in the form that Debezium's outbox router reads: Java properties.
-pub(crate) fn span_context(headers: &[Header]) -> Option<String> {
+/// The property that names the span around the one whose context is beside it; empty for the first span of a trace.
+const SPAN_PARENT: &str = "spanparent=";
+
+/// The trace context in the form that Debezium's outbox router reads: Java properties. It passes over the last one, by
+/// which whoever publishes the row after a crash tells the very span that is in the event's header.
+pub(crate) fn span_context(row: &OutboxRow) -> Option<String> {
     let value = |name: &str| {
-        let header = headers.iter().find(|header| header.is(name))?;
+        let header = row.record.headers.iter().find(|header| header.is(name))?;
         std::str::from_utf8(header.value.as_deref()?).ok().map(clean)
     };
     let parent = value(header::TRACEPARENT)?;
-    Some(match value(header::TRACESTATE) {
-        Some(state) => format!("traceparent={parent}\ntracestate={state}\n"),
-        None => format!("traceparent={parent}\n"),
-    })
+    let mut text = format!("traceparent={parent}\n");
+    if let Some(state) = value(header::TRACESTATE) {
+        text.push_str(&format!("tracestate={state}\n"));
+    }
+    if let Some(span) = row.span {
+        let parent = span.parent_id.map(|id| format!("{:016x}", u64::from_be_bytes(id)));
+        text.push_str(&format!("{SPAN_PARENT}{}\n", parent.unwrap_or_default()));
+    }
+    Some(text)
+}
+
+/// The span that a row is to be told as.
+fn read_span(headers: &[Header], context: Option<&str>) -> Option<Ids> {
+    let parent = context?.lines().find_map(|line| line.strip_prefix(SPAN_PARENT))?;
+    let traceparent = headers.iter().find(|header| header.is(header::TRACEPARENT))?.value.clone();
+    let context = TraceContext { traceparent: String::from_utf8(traceparent?).ok(), tracestate: None };
+    let span = context.parse().filter(|span| span.sampled)?;
+    let parent_id = u64::from_str_radix(parent, 16).ok().map(u64::to_be_bytes);
+    Some(Ids { trace_id: span.trace_id, span_id: span.span_id, parent_id })
 }
 
 /// The headers of a record as text.
@@ -79,7 +98,7 @@ pub(crate) fn outbox_row(
     event_type: String,
     topic: String,
     payload: Option<Vec<u8>>,
-    headers: &str,
+    (headers, context): (&str, Option<&str>),
     created_at: jiff::Timestamp,
 ) -> Result<OutboxRow, StoreError> {
     let record = OutRecord {
@@ -88,7 +107,8 @@ pub(crate) fn outbox_row(
         value: payload,
         headers: read_headers(headers)?,
     };
-    Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record, span: None, link: None })
+    let span = read_span(&record.headers, context);
+    Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record, span, link: None })
 }
 
 /// A timer's trace context from its two columns.

@@ -38,8 +38,6 @@ const GRACE: Duration = Duration::from_secs(2);
 const FORGET_EVERY: Duration = Duration::from_millis(250);
 /// Rows published between two looks at the table, so that a long backlog does not fill the memory.
 const SWEEP_ROWS: usize = 500;
-/// Rows of our own that are left to the sweeper and whose spans are still known; of more, only the spans are lost.
-const KNOWN_SPANS: usize = 10_000;
 /// A row that the broker refused is tried again only so often: somebody has to mend its topic or its size.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -67,8 +65,6 @@ struct Relay<S, P, C> {
 #[derive(Default)]
 struct State {
     in_flight: HashMap<Uuid, Sending>,
-    /// Rows left to the sweeper.
-    known: HashMap<Uuid, Sending>,
     acknowledged: Vec<Uuid>,
     /// Rows are left to the sweeper, which keeps their order, until it has caught up.
     behind: bool,
@@ -78,12 +74,10 @@ struct State {
 }
 
 impl State {
-    /// These rows are left to the sweeper.
-    fn leave(&mut self, rows: impl IntoIterator<Item = (Uuid, Sending)>) {
+    /// Rows are left to the sweeper.
+    fn leave(&mut self) {
         self.behind = true;
         self.left += 1;
-        let room = KNOWN_SPANS.saturating_sub(self.known.len());
-        self.known.extend(rows.into_iter().take(room));
     }
 }
 
@@ -173,8 +167,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
         let mut state = self.state();
         if state.behind || self.0.producer.room() < rows.len() {
-            let now = self.0.clock.now();
-            state.leave(rows.iter().map(|row| (row.id, Sending::of(row, now))));
+            state.leave();
             return;
         }
         self.hand_over(&mut state, rows);
@@ -182,7 +175,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
 
     /// The rows of a transaction whose commit may or may not have happened: the sweeper finds out.
     pub(super) fn perhaps_committed(&self) {
-        self.state().leave([]);
+        self.state().leave();
     }
 
     fn hand_over(&self, state: &mut State, rows: Vec<OutboxRow>) {
@@ -236,7 +229,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 }
                 Err(error) => {
                     tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox is swept");
-                    state.leave([(*id, sending)]);
+                    state.leave();
                 }
             }
         }
@@ -254,20 +247,13 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         };
         let rows = self.0.store.unsent(before, &known, SWEEP_ROWS).await?;
         if rows.is_empty() {
-            if before == Timestamp::MAX {
-                // Whatever was left is on its way; what was rolled back never comes.
-                self.state().known.clear();
-            }
             return Ok(Swept::Nothing);
         }
         let rows: Vec<OutboxRow> = {
             let mut state = self.state();
             // Handed over meanwhile by whoever committed it.
             let rows: Vec<_> = rows.into_iter().filter(|row| !state.in_flight.contains_key(&row.id)).collect();
-            for row in &rows {
-                let sending = state.known.remove(&row.id).unwrap_or_else(|| Sending::of(row, now));
-                state.in_flight.insert(row.id, sending);
-            }
+            state.in_flight.extend(rows.iter().map(|row| (row.id, Sending::of(row, now))));
             rows
         };
         tracing::info!(rows = rows.len(), "publishing events that were left in the outbox");

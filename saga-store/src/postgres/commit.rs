@@ -190,7 +190,7 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
         column(rows, |r| &*r.record.topic),
         column(rows, |r| r.record.value.as_deref()),
         column(rows, |r| marks::headers(&r.record.headers)),
-        column(rows, |r| marks::span_context(&r.record.headers)),
+        column(rows, marks::span_context),
         column(rows, |r| Micros::from(r.created_at)),
     ]
 }

@@ -30,7 +30,7 @@ RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "
 SELECT least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer))";
 const UNSENT: &str = "
-SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox
+SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at FROM saga_outbox
 WHERE created_at < $1 AND id <> ALL($3::uuid[]) ORDER BY seq LIMIT $2";
 const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox),
@@ -192,14 +192,14 @@ fn due_timer(row: &Row) -> Result<DueTimer, ReadError> {
 }
 
 fn outbox_row(row: &Row) -> Result<OutboxRow, ReadError> {
-    let created_at = row.try_get::<_, Micros>(6)?.time()?;
+    let created_at = row.try_get::<_, Micros>(7)?.time()?;
     Ok(marks::outbox_row(
         row.try_get(0)?,
         row.try_get(1)?,
         row.try_get(2)?,
         row.try_get(3)?,
         row.try_get(4)?,
-        row.try_get(5)?,
+        (row.try_get(5)?, row.try_get(6)?),
         created_at,
     )?)
 }

@@ -100,7 +100,7 @@ fn insert_outbox(conn: &Connection, schema: &str, row: &OutboxRow) -> rusqlite::
         row.record.topic,
         row.record.value,
         marks::headers(&row.record.headers),
-        marks::span_context(&row.record.headers),
+        marks::span_context(row),
         micros(row.created_at)
     ])?;
     Ok(())

@@ -21,7 +21,7 @@ const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT sa
     WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
     UNION ALL SELECT min(due) FROM saga_timer)";
-const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, created_at FROM saga_outbox \
+const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at FROM saga_outbox \
     WHERE created_at < ?1 AND id NOT IN (SELECT value FROM json_each(?3)) ORDER BY seq LIMIT ?2";
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
@@ -174,7 +174,8 @@ fn due_timer(row: &Row<'_>) -> Read<DueTimer> {
 fn outbox_row(row: &Row<'_>) -> Read<OutboxRow> {
     let id: String = row.get(0)?;
     let id = id.parse().map_err(|_| StoreError::Broken(format!("{id:?} is not an event id")))?;
-    let created_at = time(row.get(6)?)?;
+    let (context, created_at): (Option<String>, _) = (row.get(6)?, time(row.get(7)?)?);
     let headers: String = row.get(5)?;
-    Ok(marks::outbox_row(id, &row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?, &headers, created_at)?)
+    let (saga_id, event_type, topic, payload): (String, _, _, _) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+    Ok(marks::outbox_row(id, &saga_id, event_type, topic, payload, (&headers, context.as_deref()), created_at)?)
 }

@@ -44,7 +44,8 @@ on_both! {
         commit(&f.db, write(&[&outbox_row(SagaId::random(), 1)])).await;
         let row = f.db.query_opt("SELECT tracingspancontext, aggregatetype FROM saga_outbox", []).await.unwrap().unwrap();
         let context: String = row.get(0).unwrap();
-        assert_eq!(context, "traceparent=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n");
+        let parent = "traceparent=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n";
+        assert_eq!(context, format!("{parent}spanparent=0707070707070707\n"));
         assert_eq!(row.get::<String>(1).unwrap(), f.schema);
     }
 }

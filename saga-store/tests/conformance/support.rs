@@ -8,6 +8,7 @@ use saga_core::{
     event::SagaId,
     record::{Header, OutRecord, Record},
     store::{Admission, Changes, MarkChange, OutboxRow, ParkChange, Phase, Store},
+    trace::Ids,
 };
 use saga_store::{DatabaseUrl, Db, Migration, Tx};
 use uuid::Uuid;
@@ -225,7 +226,11 @@ pub(crate) fn outbox_row(saga_id: SagaId, created: i64) -> OutboxRow {
                 Header { name: "odd".as_bytes().into(), value: Some(vec![0, 0xff]) },
             ],
         },
-        span: None,
+        span: Some(Ids {
+            trace_id: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes(),
+            span_id: 0xb7ad_6b71_6920_3331_u64.to_be_bytes(),
+            parent_id: Some([7; 8]),
+        }),
         link: None,
     }
 }
