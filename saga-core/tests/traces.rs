@@ -236,6 +236,16 @@ async fn a_transaction_that_is_redone_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_another_publishes_is_told_as_if_its_own_process_had_lived() {
+    let world = World::new();
+    // Nobody knows that this commits: the row is found in the table.
+    world.store.inject([Fault::CommitAnswer]);
+    world.publish(&booked("fine"), Some(PARENT));
+    world.run(seats(), || true).await;
+    assert_eq!(world.tree(), "process trip.events: duplicate\n  send seat.events\n  transaction take\n");
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_compensations_and_duplicates_are_told_as_such() {
     let world = World::new();
     let (full, taken) = (booked("full"), booked("fine"));
