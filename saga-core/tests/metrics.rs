@@ -1,0 +1,213 @@
+//! Every number that the runtime registers moves when what it counts happens.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use saga_core::{
+    Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
+    clock::Clock,
+    envelope::{Outgoing, seal},
+    event::EventType,
+    handler::{Call, Cx},
+    record::OutRecord,
+    runtime::{Handle, Options, Runtime},
+    step::{BreakerPolicy, EffectLimits},
+    store::Store,
+    testing::{MemoryBroker, MemoryStore, VirtualClock},
+    trace::TraceContext,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
+struct Booked {
+    id: Uuid,
+    mood: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
+struct Cancelled {
+    id: Uuid,
+    broken: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.noted", topic = "trip.events", saga = "id")]
+struct Noted {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
+struct Taken {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
+struct Freed {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
+struct Expired {
+    id: Uuid,
+}
+
+impl From<Cancelled> for Freed {
+    fn from(why: Cancelled) -> Self {
+        Self { id: why.id }
+    }
+}
+
+async fn ask(_: &Call, trip: &Booked) -> Result<(), StepError> {
+    match trip.mood.as_str() {
+        "down" => Err(StepError::infrastructure("nobody is there")),
+        _ => {
+            // Long enough to be seen in hand.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        }
+    }
+}
+
+async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked, (): ()) -> StepResult<Taken> {
+    match trip.mood.as_str() {
+        "broken" => Err(StepError::permanent("no such seat")),
+        "waiting" => Ok(Outcome::Quiet),
+        _ => Ok(Outcome::Success(Taken { id: trip.id })),
+    }
+}
+
+async fn free(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
+    let tries: u32 = cx.tx().get("tries").unwrap_or(0);
+    if why.broken && tries == 0 {
+        return Err(StepError::transient("not yet"));
+    }
+    Ok(why.into())
+}
+
+async fn expire(_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
+    Ok(sagas.into_iter().map(|saga| Outcome::Success(Expired { id: saga.as_uuid() })).collect())
+}
+
+fn seats() -> Participant<MemoryStore> {
+    let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
+    let limits = EffectLimits { breaker, ..EffectLimits::default() };
+    let step = Step::with_effect(ask, take)
+        .undone_by(free)
+        .deadline(Duration::from_secs(60), expire)
+        .effect_limits(limits)
+        .retry(RetryPolicy::fixed(Duration::from_millis(50), 4));
+    Participant::named("seat").step(step).completes_with::<Taken>().cancels_with::<Freed>()
+}
+
+fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
+    let outgoing = Outgoing {
+        id,
+        source: "test",
+        saga_id: Event::saga_id(event),
+        causation_id: None,
+        time: clock.now(),
+        trace: &TraceContext::default(),
+        null_compensation: false,
+    };
+    seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing)
+}
+
+/// Names of the samples that are not zero. A histogram's are told by its count.
+fn moved(registry: &Registry) -> BTreeSet<String> {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    let samples =
+        text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0") && !line.ends_with(" 0.0"));
+    samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
+}
+
+/// Names of all families, as `# TYPE` lines have them.
+fn registered(registry: &Registry) -> Vec<(String, String)> {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
+/// Set from the database's summary by whoever serves the numbers.
+const OF_TABLES: [&str; 4] = ["saga_active", "saga_outbox_pending", "saga_parked", "saga_held"];
+
+#[tokio::test(start_paused = true)]
+async fn every_registered_number_moves() {
+    let (broker, store, clock) = (MemoryBroker::new(1), MemoryStore::default(), VirtualClock::start());
+    let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
+    let mut registry = Registry::default();
+    handle.metrics().register(&mut registry);
+    let consumer = broker.subscribe("seat", &seats().declaration().consumed_topics());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let runtime = Runtime::new(seats(), handle, Options::default()).run(consumer, async {
+        let _ = stopped.await;
+    });
+    let seen: RefCell<BTreeSet<String>> = RefCell::default();
+    let tick = async || {
+        clock.sleep(Duration::from_millis(5)).await;
+        seen.borrow_mut().extend(moved(&registry));
+    };
+    let publish = |record: OutRecord| broker.append(record);
+    let booked = |mood: &str| Booked { id: Uuid::now_v7(), mood: mood.to_owned() };
+    let drive = async {
+        let (fine, late, waiting) = (booked("fine"), booked("fine"), booked("waiting"));
+        // Twice, before, undone, broken, unknown, not answered, not in time.
+        let twice = record(&fine, Uuid::now_v7(), clock);
+        publish(twice.clone());
+        publish(twice);
+        publish(record(&Cancelled { id: late.id, broken: false }, Uuid::now_v7(), clock));
+        for _ in 0..50 {
+            tick().await;
+        }
+        publish(record(&late, Uuid::now_v7(), clock));
+        publish(record(&Cancelled { id: fine.id, broken: true }, Uuid::now_v7(), clock));
+        publish(record(&booked("broken"), Uuid::now_v7(), clock));
+        publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
+        publish(record(&waiting, Uuid::now_v7(), clock));
+        for _ in 0..50 {
+            tick().await;
+        }
+        store.put("tries", &1).await;
+        for _ in 0..4 {
+            publish(record(&booked("down"), Uuid::now_v7(), clock));
+        }
+        let expired = || broker.records("seat.events").iter().any(|r| r.key == Some(waiting.id.to_string().into()));
+        let mut ticks = 0;
+        while !expired() {
+            ticks += 1;
+            assert!(ticks < 200, "the deadline never fires");
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        for _ in 0..100 {
+            tick().await;
+        }
+        drop(stop);
+    };
+    let (result, ()) = futures::join!(runtime, drive);
+    result.unwrap();
+    assert!(store.summary().await.unwrap().held_sagas >= 1);
+    let seen = seen.into_inner();
+    let still: Vec<String> = registered(&registry)
+        .into_iter()
+        .filter(|(name, kind)| {
+            let sample = match kind.as_str() {
+                "counter" => format!("{name}_total"),
+                "histogram" => format!("{name}_count"),
+                _ => name.clone(),
+            };
+            !seen.contains(&sample) && !OF_TABLES.contains(&name.as_str())
+        })
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(still, Vec::<String>::new(), "these never moved");
+}
