@@ -30,7 +30,7 @@ bench *args:
     cargo build --release --bins
     target/release/saga bench {{args}}
 
-# All tests, failing instead of skipping where Kafka or PostgreSQL cannot be had
+# All tests, failing instead of skipping where Kafka, PostgreSQL or Jaeger cannot be had
 live *args:
     SAGA_REQUIRE_LIVE=1 scripts/test {{args}}
 
@@ -45,3 +45,7 @@ kafka command="status":
 # PostgreSQL without Docker: start, stop, kill, pause, resume, status, wipe, url
 postgres command="status":
     scripts/postgres {{command}}
+
+# Jaeger without Docker: start, stop, kill, pause, resume, status, wipe, url, otlp
+jaeger command="status":
+    scripts/jaeger {{command}}

@@ -69,11 +69,12 @@ spawn() {
     disown "$SPAWNED" 2>/dev/null || true
 }
 
-# One start, stop or wipe at a time for each server; without flock (macOS) there is no such protection.
+# lock FILE [SECONDS]: one start, stop or wipe at a time for each server; without flock (macOS) there is no such
+# protection.
 lock() {
     exec 9>"$1"
     if have flock; then
-        flock -w 120 9 || die "another ${0##*/} has held $1 for two minutes"
+        flock -w "${2:-120}" 9 || die "another ${0##*/} has held $1 for ${2:-120} s"
     fi
 }
 
