@@ -9,6 +9,7 @@ pub mod door;
 pub mod eventually;
 pub mod http;
 pub mod invariants;
+pub mod jaeger;
 pub mod janitor;
 pub mod load;
 pub mod mode;
@@ -19,6 +20,7 @@ pub mod world;
 
 pub use eventually::{PATIENCE, eventually};
 pub use http::Answer;
+pub use jaeger::Jaeger;
 pub use mode::{Mode, own_world, shared_world};
 pub use records::{Place, Seen};
 pub use service::Who;

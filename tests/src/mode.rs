@@ -25,15 +25,22 @@ impl Mode {
     /// # Panics
     /// When it cannot, and `SAGA_REQUIRE_LIVE=1`.
     pub fn is_available(self) -> bool {
-        let missing = ["KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL"]
-            .into_iter()
-            .find(|name| std::env::var(name).unwrap_or_default().is_empty());
-        let Some(missing) = missing.filter(|_| self == Self::Live) else { return true };
-        let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
-        assert!(!required, "SAGA_REQUIRE_LIVE=1 needs {missing}: scripts/test sets it");
-        eprintln!("skipped: {missing} is not set (scripts/test sets it)");
-        false
+        self == Self::Embedded || are_set(&["KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL"])
     }
+}
+
+/// Whether variables that a live test needs have values. It is said which has not.
+///
+/// # Panics
+/// When one has not, and `SAGA_REQUIRE_LIVE=1`.
+pub(crate) fn are_set(names: &[&str]) -> bool {
+    let Some(missing) = names.iter().find(|name| std::env::var(name).unwrap_or_default().is_empty()) else {
+        return true;
+    };
+    let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
+    assert!(!required, "SAGA_REQUIRE_LIVE=1 needs {missing}: scripts/test sets it");
+    eprintln!("skipped: {missing} is not set (scripts/test sets it)");
+    false
 }
 
 /// It outlives every test: worlds are shared.
