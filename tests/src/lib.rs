@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod database;
 pub mod door;
+pub mod drawing;
 pub mod eventually;
 pub mod http;
 pub mod invariants;
