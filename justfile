@@ -49,3 +49,7 @@ postgres command="status":
 # Jaeger without Docker: start, stop, kill, pause, resume, status, wipe, url, otlp
 jaeger command="status":
     scripts/jaeger {{command}}
+
+# Draw the traces of docs/images anew, from a real run
+draw-traces:
+    scripts/draw-traces
