@@ -22,7 +22,7 @@ pub mod world;
 pub use eventually::{PATIENCE, eventually};
 pub use http::Answer;
 pub use jaeger::Jaeger;
-pub use mode::{Mode, own_world, shared_world};
+pub use mode::{Mode, own_world, shared_world, traced_world};
 pub use records::{Place, Seen};
 pub use service::Who;
 pub use world::World;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use tokio::{runtime::Runtime, sync::OnceCell};
 
-use crate::World;
+use crate::{Jaeger, World};
 
 /// What the services run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +83,15 @@ pub fn shared_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
         return;
     }
     let cell = if mode == Mode::Live { &LIVE } else { &EMBEDDED };
-    let start = async || match World::start(mode).await {
+    run_shared(cell, World::start(mode), test);
+}
+
+fn run_shared(
+    cell: &OnceCell<Option<World>>,
+    start: impl Future<Output = Result<World>>,
+    test: impl AsyncFn(&World) -> Result<()>,
+) {
+    let start = async || match start.await {
         Ok(world) => Some(world),
         Err(error) => {
             eprintln!("the world does not start: {error:#}");
@@ -93,6 +101,25 @@ pub fn shared_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
     let world = RUNTIME.block_on(cell.get_or_init(start));
     let Some(world) = world else { panic!("the shared world did not start; the first test says why") };
     run(world, test);
+}
+
+/// Runs a test in a world that all traced tests of this process share, whose services tell the Jaeger of the environment
+/// of their spans. Without one the test is skipped.
+///
+/// # Panics
+/// When the test fails.
+pub fn traced_world(mode: Mode, test: impl AsyncFn(&World) -> Result<()>) {
+    static EMBEDDED: OnceCell<Option<World>> = OnceCell::const_new();
+    static LIVE: OnceCell<Option<World>> = OnceCell::const_new();
+    let jaeger = Jaeger::of_environment().unwrap_or_else(|error| panic!("{error:#}"));
+    let Some(jaeger) = jaeger.filter(|_| mode.is_available()) else { return };
+    let cell = if mode == Mode::Live { &LIVE } else { &EMBEDDED };
+    let variables = [
+        ("OTEL_SDK_DISABLED", "false"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+    ];
+    run_shared(cell, World::start_with(mode, &variables), test);
 }
 
 /// Runs a test in a world that it has for itself, because it stops or kills services. The next test gets the world when

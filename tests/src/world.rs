@@ -43,6 +43,14 @@ impl World {
     /// # Errors
     /// When one of them is not.
     pub async fn start(mode: Mode) -> Result<Self> {
+        Self::start_with(mode, &[]).await
+    }
+
+    /// As [`World::start`], with these variables besides the usual ones.
+    ///
+    /// # Errors
+    /// When one of them is not ready.
+    pub async fn start_with(mode: Mode, variables: &[(&str, &str)]) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("saga-tests-{}", Uuid::new_v4().simple()));
         fs::create_dir_all(&folder)?;
         janitor::tell("folder", folder.display())?;
@@ -64,7 +72,7 @@ impl World {
         let (services, started) = (Mutex::default(), AtomicU32::new(0));
         let world = Self { mode, folder, broker, postgres, services, started, http, records };
         let all = async {
-            futures::future::try_join_all(Who::ALL.map(|who| world.launch(who, 0, &[]))).await?;
+            futures::future::try_join_all(Who::ALL.map(|who| world.launch(who, 0, variables))).await?;
             futures::future::try_join_all(Who::ALL.map(|who| world.ready(who))).await
         };
         if let Err(error) = all.await {
