@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use saga_core::trace::TraceContext;
 use std::{
     sync::{
         Arc, Mutex,
@@ -25,6 +24,7 @@ use saga_core::{
     runtime::{Handle, Options, Runtime},
     store::{Changes, OutboxRow, Store},
     testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
+    trace::TraceContext,
     transport::{Producer, PublishError},
 };
 use schemars::JsonSchema;

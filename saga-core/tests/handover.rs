@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use saga_core::trace::TraceContext;
 use saga_core::{
     Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     clock::Clock,
@@ -13,6 +12,7 @@ use saga_core::{
     runtime::{Handle, Options, Runtime},
     store::Store,
     testing::{Fault, MemoryBroker, MemoryStore, Scenario, VirtualClock},
+    trace::TraceContext,
     transport::{Consumer, RevokeGuard, Signal},
 };
 use schemars::JsonSchema;

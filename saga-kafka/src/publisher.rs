@@ -1,6 +1,5 @@
 //! Publishing typed events from programs that are not services: a website, an import, a test.
 
-use saga_core::trace::TraceContext;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +8,7 @@ use saga_core::{
     envelope::{self, Outgoing},
     event::EventType,
     record::OutRecord,
+    trace::TraceContext,
     transport::{Producer, PublishError},
 };
 use uuid::Uuid;

@@ -1,6 +1,5 @@
 //! The load: a fixed number of sagas under way, the next one started when one ends.
 
-use saga_core::trace::TraceContext;
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use saga_core::{
     envelope::{Outgoing, header, open, seal},
     event::EventType,
     record::{OutRecord, Record},
+    trace::TraceContext,
     transport::{Consumer, Producer, Signal},
 };
 use saga_kafka::{KafkaConfig, KafkaConsumer, KafkaProducer};

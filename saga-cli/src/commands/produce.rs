@@ -1,6 +1,5 @@
 //! `saga produce`: publishes one event, checked before it leaves.
 
-use saga_core::trace::TraceContext;
 use std::{
     fs,
     io::{self, Read},
@@ -18,6 +17,7 @@ use saga_core::{
     event::DecodeError,
     graph::EventKey,
     record::OutRecord,
+    trace::TraceContext,
     transport::{Producer, PublishError},
 };
 use saga_kafka::{KafkaConfig, KafkaError, KafkaProducer};

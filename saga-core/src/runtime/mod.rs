@@ -6,11 +6,13 @@
 
 mod batch;
 mod breaker;
+mod burial;
 mod effects;
 mod health;
 mod lanes;
 mod metrics;
 mod offsets;
+mod plan;
 mod relay;
 mod spans;
 mod timers;

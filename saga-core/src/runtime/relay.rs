@@ -4,7 +4,6 @@
 //! Rules: a row is forgotten only after its delivery report; a saga's events are never reordered; rows are found by
 //! what they are (not marked sent), never by a position, so that a transaction that commits late loses nothing.
 
-use crate::trace::TraceContext;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +26,7 @@ use crate::{
     handler::Emit,
     outcome::StepError,
     store::{OutboxRow, Store, StoreError},
+    trace::TraceContext,
     transport::{Producer, PublishError},
 };
 

@@ -7,7 +7,8 @@ use tracing::Instrument;
 
 use super::{
     Shared,
-    batch::{Cause, outbox_row, panicked},
+    batch::panicked,
+    plan::{Cause, outbox_row},
 };
 use crate::{
     barrier::Op,

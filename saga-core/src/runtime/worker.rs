@@ -13,25 +13,27 @@ use jiff::Timestamp;
 use super::{
     RunError, Shared, batch,
     batch::{Batch, Done},
+    burial::{Burial, Buried},
     effects::Effects,
     lanes::Lanes,
-    metrics::{ReasonLabel, StepOnly},
+    metrics::StepOnly,
     offsets::Offsets,
-    spans::{Ending, Spans},
+    plan,
+    spans::Ending,
     timers,
     work::{After, Origin, Reading, Todo, Work, after_failure, read},
 };
 use crate::{
     barrier::Op,
     clock::{Clock, after},
-    dead_letter::{Poison, Reason, letter},
+    dead_letter::{Poison, letter},
     event::SagaId,
     outcome::StepError,
     record::{Record, TopicPartition},
     step::Erased,
     store::{ParkedEvent, Store, StoreError},
     trace::Place,
-    transport::{Consumer, Producer, PublishError, RevokeGuard, Signal},
+    transport::{Consumer, Producer, RevokeGuard, Signal},
 };
 
 /// Between the attempts to make sure that an effect whose retries are used up does not hold.
@@ -43,34 +45,6 @@ enum Slot {
     Parked(Result<Vec<ParkedEvent>, StoreError>),
     Timers(Result<usize, StepError>),
     Recovered,
-}
-
-/// A dead letter that the broker has acknowledged.
-enum Buried {
-    /// A record that could not be read.
-    Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
-    /// An event whose step failed for good.
-    Event(Box<Work>, String),
-}
-
-/// What the spans of a dead letter tell.
-struct Grave {
-    place: Place,
-    record: Arc<Record>,
-    began: Timestamp,
-    why: String,
-}
-
-impl Grave {
-    /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
-    fn tell(self, spans: &Spans, topic: &str, reason: Reason, poison: bool, now: Timestamp) {
-        let Self { place, record, began, why } = self;
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-        spans.dead_letter(&place, key.unwrap_or_else(SagaId::random), topic, began, now);
-        if poison {
-            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
-        }
-    }
 }
 
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
@@ -276,7 +250,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
                 let buried = Buried::Poison { partition, epoch, offset, bytes };
-                self.bury(dead, poison.reason, buried, Grave { place, record, began: now, why: poison.message });
+                let burial =
+                    Burial { dead, reason: poison.reason, buried, place, record, began: now, why: poison.message };
+                self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
             }
             Reading::Event(mut work) => {
                 self.in_hand += 1;
@@ -465,7 +441,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
         match after_failure(&self.shared.participant, &work, &failure, now) {
             After::Retry { attempts, due } => {
-                self.shared.metrics.retries.get_or_create(&batch::label(&work)).inc();
+                self.shared.metrics.retries.get_or_create(&plan::label(&work)).inc();
                 tracing::warn!(attempts, %due, error = %failure, "parked for another attempt");
                 work.attempts = attempts;
                 work.todo = Todo::Park { attempts, due, failed_at, reason: failure.to_string() };
@@ -489,40 +465,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 work.attempts = attempts;
                 let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message.clone());
                 let buried = Buried::Event(Box::new(work), poison.message);
-                self.bury(dead, reason, buried, Grave { place, record, began: now, why });
+                let burial = Burial { dead, reason, buried, place, record, began: now, why };
+                self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
             }
         }
-    }
-
-    /// Publishes a dead letter until the broker has it: nothing is given up on before.
-    fn bury(&mut self, mut dead: crate::record::OutRecord, reason: Reason, buried: Buried, grave: Grave) {
-        let shared = self.shared.clone();
-        let burial = async move {
-            let mut pause = shared.options.first_pause;
-            loop {
-                match shared.outbox.producer().publish(vec![dead.clone()]).await.pop() {
-                    Some(Ok(())) => break,
-                    // Too large, most likely: the headers say where the original is.
-                    Some(Err(PublishError::Refused(why))) if dead.value.is_some() => {
-                        tracing::error!(topic = %dead.topic, why, "a dead letter is refused and is written without its value");
-                        dead.value = None;
-                        continue;
-                    }
-                    Some(Err(error)) => {
-                        let why = format!("{} cannot be written: {error}", dead.topic);
-                        shared.health.set_waiting("dead letters", Some(why));
-                    }
-                    None => {}
-                }
-                shared.clock.sleep(pause).await;
-                pause = (pause * 2).min(shared.options.longest_pause);
-            }
-            shared.health.set_waiting("dead letters", None);
-            grave.tell(&shared.spans, &dead.topic, reason, matches!(buried, Buried::Poison { .. }), shared.clock.now());
-            shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
-            buried
-        };
-        self.burials.push(burial.boxed_local());
     }
 
     fn buried(&mut self, buried: Buried) {

@@ -1,6 +1,5 @@
 //! Given these events, when this one comes, then that is published: a participant under test, on the real runtime.
 
-use crate::trace::TraceContext;
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
@@ -16,6 +15,7 @@ use crate::{
     record::{OutRecord, Record},
     runtime::{Handle, Options, Runtime},
     store::Store,
+    trace::TraceContext,
 };
 
 /// A participant under test. Handlers see the same runtime as in production, in virtual time.

@@ -1,6 +1,5 @@
 //! The judgements, on evidence that is made up: sound as it is, and with one thing wrong at a time.
 
-use saga_core::trace::TraceContext;
 use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use saga_core::{
     event::EventType,
     graph::Choreography,
     record::{OutRecord, Record},
+    trace::TraceContext,
 };
 use uuid::Uuid;
 

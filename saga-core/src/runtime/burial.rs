@@ -1,0 +1,76 @@
+//! Dead letters: published until the broker has them, because nothing is given up on before.
+
+use std::{rc::Rc, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{Shared, metrics::ReasonLabel, work::Work};
+use crate::{
+    clock::Clock,
+    dead_letter::Reason,
+    event::SagaId,
+    record::{OutRecord, Record, TopicPartition},
+    store::Store,
+    trace::Place,
+    transport::{Producer, PublishError},
+};
+
+/// A dead letter that the broker has acknowledged.
+pub(super) enum Buried {
+    /// A record that could not be read.
+    Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
+    /// An event whose step failed for good.
+    Event(Box<Work>, String),
+}
+
+/// A dead letter, and what its spans tell.
+pub(super) struct Burial {
+    pub(super) dead: OutRecord,
+    pub(super) reason: Reason,
+    pub(super) buried: Buried,
+    pub(super) place: Place,
+    pub(super) record: Arc<Record>,
+    pub(super) began: Timestamp,
+    pub(super) why: String,
+}
+
+impl Burial {
+    /// Publishes it, however long the broker makes us wait.
+    pub(super) async fn carry_out<S: Store, P: Producer, C: Clock>(mut self, shared: Rc<Shared<S, P, C>>) -> Buried {
+        let mut pause = shared.options.first_pause;
+        loop {
+            match shared.outbox.producer().publish(vec![self.dead.clone()]).await.pop() {
+                Some(Ok(())) => break,
+                // Too large, most likely: the headers say where the original is.
+                Some(Err(PublishError::Refused(why))) if self.dead.value.is_some() => {
+                    let topic = &self.dead.topic;
+                    tracing::error!(%topic, why, "a dead letter is refused and is written without its value");
+                    self.dead.value = None;
+                    continue;
+                }
+                Some(Err(error)) => {
+                    let why = format!("{} cannot be written: {error}", self.dead.topic);
+                    shared.health.set_waiting("dead letters", Some(why));
+                }
+                None => {}
+            }
+            shared.clock.sleep(pause).await;
+            pause = (pause * 2).min(shared.options.longest_pause);
+        }
+        shared.health.set_waiting("dead letters", None);
+        shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
+        self.told(&shared)
+    }
+
+    /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
+    fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> Buried {
+        let Self { dead, reason, buried, place, record, began, why } = self;
+        let (spans, now) = (&shared.spans, shared.clock.now());
+        let saga_id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+        spans.dead_letter(&place, saga_id.unwrap_or_else(SagaId::random), &dead.topic, began, now);
+        if matches!(buried, Buried::Poison { .. }) {
+            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
+        }
+        buried
+    }
+}
