@@ -195,20 +195,30 @@ impl World {
         }
     }
 
+    /// Every line that any service has logged.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub fn logs(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let said = fs::read_to_string(&path)?;
+                // The last one may not be written to its end yet.
+                let whole = said.rfind('\n').and_then(|end| said.get(..end)).unwrap_or_default();
+                lines.extend(whole.lines().map(str::to_owned));
+            }
+        }
+        Ok(lines)
+    }
+
     /// Lines of any log that tell of a panic.
     ///
     /// # Errors
     /// When the logs cannot be read.
     pub fn panics(&self) -> Result<Vec<String>> {
-        let mut panics = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "log") {
-                let said = fs::read_to_string(&path)?;
-                panics.extend(said.lines().filter(|line| line.contains("panicked")).map(str::to_owned));
-            }
-        }
-        Ok(panics)
+        Ok(self.logs()?.into_iter().filter(|line| line.contains("panicked")).collect())
     }
 
     fn take(&self, who: Who, instance: Instance) -> Result<Service> {

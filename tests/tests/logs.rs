@@ -1,0 +1,85 @@
+//! What the services log: one JSON object a line, whose saga and trace it is about, and no data of an event.
+
+use anyhow::{Context, Result, ensure};
+use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order, orders::with_header};
+use serde_json::Value;
+use uuid::Uuid;
+
+in_both_modes![own_world:
+    every_line_about_an_event_says_whose_it_is,
+    no_line_holds_data_of_an_event,
+];
+
+async fn restart(world: &World, variables: &[(&str, &str)]) -> Result<()> {
+    for who in Who::ALL {
+        world.terminate(who, 0).await?;
+        world.launch(who, 0, variables).await?;
+    }
+    for who in Who::ALL {
+        world.ready(who).await?;
+    }
+    Ok(())
+}
+
+fn lines(world: &World) -> Result<Vec<Value>> {
+    world.logs()?.iter().map(|line| serde_json::from_str(line).with_context(|| line.clone())).collect()
+}
+
+async fn every_line_about_an_event_says_whose_it_is(world: &World) -> Result<()> {
+    let id = Uuid::new_v4();
+    let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_flaky");
+    let trace = Uuid::new_v4().simple().to_string();
+    let record = orders::event("order.created", id, &order.created(id));
+    world.produce(with_header(record, "traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))).await?;
+    world.event(id, "order.confirmed").await?;
+    eventually(PATIENCE, "the log tells of a failed attempt", async || {
+        let lines = lines(world)?;
+        let told = |line: &&Value| line["saga_id"] == id.to_string() && line["message"] == "parked for another attempt";
+        let line = lines.iter().find(told).context("it does not")?;
+        ensure!(line["trace_id"] == trace && line["service"] == "payment" && line["step"] == "charge", "{line}");
+        ensure!(line["level"] == "WARN" && line["timestamp"].is_string() && line["target"].is_string(), "{line}");
+        Ok(())
+    })
+    .await
+}
+
+async fn no_line_holds_data_of_an_event(world: &World) -> Result<()> {
+    let ours = ["saga_core", "saga_kafka", "saga_store", "saga_service", "order_service", "payment_service"];
+    let filter = ours.iter().fold("info".to_owned(), |filter, name| format!("{filter},{name}=trace"));
+    restart(world, &[("RUST_LOG", &filter)]).await?;
+    let sku = world.stocked(10).await?;
+    let mut orders =
+        vec![Order::of(&sku, 1), Order::of(&sku, 1).shipped_to("AQ"), Order::of(&sku, 1).paid_by("tok_flaky")];
+    orders.push(Order::of(&sku, 1).paid_by("tok_declined"));
+    for order in &orders {
+        let id = world.place(order).await?;
+        eventually(PATIENCE, "the order ends", async || {
+            let status = world.status(id).await?;
+            ensure!(status == "confirmed" || status == "cancelled", "{status}");
+            Ok(())
+        })
+        .await?;
+    }
+    // One that cannot be read is told of, too: its reason must not quote it.
+    let id = Uuid::new_v4();
+    let mut broken = orders[0].created(id);
+    broken["items"][0]["quantity"] = Value::from("tok_secret");
+    world.produce(orders::event("order.created", id, &broken)).await?;
+    let mut text = orders::event("order.created", id, &Value::Null);
+    text.value = Some(b"{\"shipping_address\": Main Street tok_secret".to_vec());
+    world.produce(text).await?;
+    eventually(PATIENCE, "the dead letters are told of", async || {
+        let lines = lines(world)?;
+        let dead = lines.iter().filter(|line| line["message"] == "dead letter").count();
+        ensure!(dead >= 4, "{dead} dead letters");
+        Ok(())
+    })
+    .await?;
+    let customer = orders[0].customer.to_string();
+    for line in world.logs()? {
+        for data in ["Main Street", "10115", "Ada\"", "tok_secret", "tok_visa", "tok_declined", customer.as_str()] {
+            ensure!(!line.contains(data), "{data} is in the log: {line}");
+        }
+    }
+    restart(world, &[]).await
+}
