@@ -5,6 +5,7 @@ mod cli;
 mod fault;
 mod kafka;
 mod topics;
+mod trace;
 
 use std::fmt;
 
@@ -15,6 +16,8 @@ pub use address::HttpAddr;
 pub use cli::{Parsed, command, parse};
 pub use fault::{ConfigError, Stop};
 pub use topics::TopicConfig;
+pub use trace::TraceConfig;
+pub(crate) use trace::{Export, Wire};
 
 /// Everything that [`run()`](crate::run()) needs to know. Shows no secret.
 #[derive(Clone)]
@@ -28,14 +31,16 @@ pub struct Config<A> {
     pub kafka: KafkaConfig,
     /// `SAGA_TOPIC_*`: how topics are created that do not exist.
     pub topics: TopicConfig,
+    /// The standard `OTEL_*`.
+    pub trace: TraceConfig,
     /// The service's own settings.
     pub args: A,
 }
 
 impl<A> Config<A> {
-    /// These settings, and defaults for the rest.
+    /// These settings, and defaults for the rest; spans are not recorded.
     pub fn new(http_addr: HttpAddr, database_url: DatabaseUrl, kafka: KafkaConfig, args: A) -> Self {
-        Self { http_addr, database_url, kafka, topics: TopicConfig::default(), args }
+        Self { http_addr, database_url, kafka, topics: TopicConfig::default(), trace: TraceConfig::default(), args }
     }
 }
 
@@ -47,9 +52,13 @@ impl<A: fmt::Debug> Config<A> {
             database_url = %self.database_url,
             kafka = ?self.kafka,
             topics = ?self.topics,
+            traces = ?self.trace,
             args = ?self.args,
             "configuration"
         );
+        if !self.trace.ignored.is_empty() {
+            tracing::warn!(ignored = ?self.trace.ignored, "OTEL_PROPAGATORS: only tracecontext, baggage and none are known");
+        }
     }
 }
 
@@ -60,6 +69,7 @@ impl<A: fmt::Debug> fmt::Debug for Config<A> {
             .field("database_url", &self.database_url)
             .field("kafka", &self.kafka)
             .field("topics", &self.topics)
+            .field("trace", &self.trace)
             .field("args", &self.args)
             .finish()
     }

@@ -8,7 +8,6 @@ mod entry;
 mod error;
 mod http;
 mod json;
-
 mod metrics;
 pub mod problem;
 mod run;
@@ -16,7 +15,10 @@ mod service;
 mod startup;
 mod tasks;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trace;
+mod traceparent;
 
 pub use config::Config;
 pub use entry::main;

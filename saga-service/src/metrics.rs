@@ -16,6 +16,8 @@ use prometheus_client::{
 pub(crate) use lag::Lag;
 pub(crate) use tables::Tables;
 
+use crate::telemetry::SpanCounters;
+
 /// From OpenTelemetry's conventions for HTTP server durations, in seconds.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
@@ -53,7 +55,7 @@ impl HttpMetrics {
 
     pub(crate) fn observe(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
         let labels = Request {
-            http_request_method: name(method),
+            http_request_method: method_name(method),
             http_route: route.to_owned(),
             http_response_status_code: status.as_u16(),
         };
@@ -61,8 +63,16 @@ impl HttpMetrics {
     }
 }
 
+/// Whether traces are whole.
+pub(crate) fn register_spans(registry: &mut Registry, spans: &SpanCounters) {
+    let saga = registry.sub_registry_with_prefix("saga");
+    saga.register("spans_exported", "Spans that the collector took", spans.exported.clone());
+    let lost = "Spans that were recorded and did not reach the collector";
+    saga.register("spans_lost", lost, spans.lost.clone());
+}
+
 /// Callers invent methods; a label must not let them invent time series.
-fn name(method: &Method) -> &'static str {
+pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

@@ -1,6 +1,10 @@
 //! The life of a service: listen, wait for what it needs, run, and come to an end in good order.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use prometheus_client::registry::Registry;
@@ -18,15 +22,19 @@ use crate::{
     config::Config,
     error::ServiceError,
     http::{self, Status},
-    metrics::{HttpMetrics, Lag, Tables},
+    metrics::{self, HttpMetrics, Lag, Tables},
     service::{Deps, Parts, Service},
     startup,
     tasks::{Web, Worker},
+    telemetry::Traces,
 };
 
 /// The runtime finishes its work in this time, and then has as long again for the broker's acknowledgements.
 const DRAIN: Duration = Duration::from_secs(2);
 const FLUSH_GRACE: Duration = Duration::from_millis(500);
+/// For the last spans, if there is as much left of the time that a service has to end in.
+const TRACE_GRACE: Duration = Duration::from_secs(2);
+const END: Duration = Duration::from_secs(9);
 
 /// Runs a service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
 /// services can run in one process. Ends within nine seconds of `stop`.
@@ -47,6 +55,7 @@ pub struct Bound<S: Service> {
     routes: Router,
     db: Db,
     others: Vec<Db>,
+    traces: Traces,
 }
 
 impl<S: Service> Bound<S> {
@@ -60,10 +69,16 @@ impl<S: Service> Bound<S> {
         let listener = config.http_addr.bind().await.map_err(listen)?;
         let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
         let producer = KafkaProducer::new(&config.kafka)?;
-        let handle = Handle::new(S::NAME, db.clone(), producer.clone(), SystemClock);
-        let deps = Deps { db: db.clone(), outbox: handle.outbox(), database_url: config.database_url.clone() };
+        let traces = Traces::start(&config.trace, S::NAME)?;
+        let handle = Handle::new(S::NAME, db.clone(), producer.clone(), SystemClock).with_tracer(traces.tracer());
+        let deps = Deps {
+            db: db.clone(),
+            outbox: handle.outbox(),
+            tracer: traces.tracer(),
+            database_url: config.database_url.clone(),
+        };
         let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
-        Ok(Self { config, listener, handle, producer, participant, routes, db, others: prepare })
+        Ok(Self { config, listener, handle, producer, participant, routes, db, others: prepare, traces })
     }
 
     /// The address it listens on.
@@ -79,23 +94,27 @@ impl<S: Service> Bound<S> {
     /// # Errors
     /// See [`run()`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
-        // Several services may share a process and its log.
-        let span = tracing::info_span!("saga", service = S::NAME);
+        // Several services may share a process and its log. Of the highest level, so that warnings carry it also when
+        // nothing less is logged.
+        let span = tracing::error_span!("saga", service = S::NAME);
         self.live(stop, span.clone()).instrument(span).await
     }
 
     async fn live(self, stop: impl Future<Output = ()>, span: Span) -> Result<(), ServiceError> {
         self.config.log();
         tracing::info!(addr = %self.local_addr()?, "listening");
-        let Self { config, listener, handle, producer, participant, routes, db, others } = self;
+        let Self { config, listener, handle, producer, participant, routes, db, others, traces } = self;
         let health = handle.health().clone();
         let mut registry = Registry::default();
         handle.metrics().register(&mut registry);
+        if let Some(spans) = traces.counters() {
+            metrics::register_spans(&mut registry, &spans);
+        }
         let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
         let lag = Lag::register(&mut registry);
         let tables = Tables::register(&mut registry, db.clone(), handle.metrics().clone());
         let status = Status::new(health.clone(), registry, tables);
-        let web = Web::start(listener, http::app(routes, status.clone(), http_metrics), &span);
+        let web = Web::start(listener, http::app(routes, status.clone(), http_metrics, traces.tracer()), &span);
 
         let start = async {
             startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
@@ -110,6 +129,7 @@ impl<S: Service> Bound<S> {
         };
         let (worker, result) = until_over(start, stop).await;
 
+        let stopping = Instant::now();
         status.stopping();
         web.stop().await;
         if let Some(worker) = worker {
@@ -118,6 +138,8 @@ impl<S: Service> Bound<S> {
         if !producer.flush(FLUSH_GRACE).await {
             tracing::warn!(events = producer.in_flight(), "events are not acknowledged yet; they stay in the outbox");
         }
+        // Last, since everything before it may tell of spans.
+        traces.shutdown(END.saturating_sub(stopping.elapsed()).min(TRACE_GRACE)).await;
         tracing::info!("stopped");
         result
     }

@@ -1,9 +1,9 @@
 //! What a service tells the shell about itself, and what it gets.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use axum::Router;
-use saga_core::{Participant, clock::SystemClock, runtime};
+use saga_core::{Participant, clock::SystemClock, runtime, trace::Tracer};
 use saga_kafka::KafkaProducer;
 use saga_store::{DatabaseUrl, Db, Migration};
 
@@ -65,6 +65,8 @@ pub struct Deps {
     pub db: Db,
     /// For events that are published outside any step, on a request.
     pub outbox: Outbox,
+    /// For spans of the service's own.
+    pub tracer: Arc<dyn Tracer>,
     /// Where the database is, for a service that needs a second one beside it.
     pub database_url: DatabaseUrl,
 }

@@ -1,15 +1,18 @@
 //! The W3C trace context of an HTTP request, handed on to the events that the request causes.
 
-use saga_core::trace::TraceContext;
 use std::convert::Infallible;
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
-use saga_core::envelope::header;
+use saga_core::{envelope::header, trace::TraceContext};
 
-/// The request's trace context, empty when it brings none or a malformed one.
+use crate::traceparent::Traceparent;
+
+/// Where the request stands in its trace: what follows from the request is a child of its span.
+///
+/// Without the shell around the route, it is the context that the request brings; empty when that is none or malformed.
 ///
 /// ```
 /// use saga_service::Trace;
@@ -27,7 +30,7 @@ impl Trace {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut parents = headers.get_all(header::TRACEPARENT).iter();
         let traceparent = match (parents.next(), parents.next()) {
-            (Some(only), None) => only.to_str().ok().filter(|t| is_traceparent(t)).map(str::to_owned),
+            (Some(only), None) => only.to_str().ok().filter(|t| Traceparent::parse(t).is_some()).map(str::to_owned),
             // Two parents cannot both be right, and nothing says which is.
             _ => None,
         };
@@ -41,22 +44,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Trace {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(&parts.headers))
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(&parts.headers)))
     }
-}
-
-/// `<version>-<trace id>-<parent id>-<flags>` in lower-case hexadecimal, neither id all zero; a later version may append
-/// more, version `ff` does not exist.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let id = |part: &str, len: usize| hex(part, len) && part.bytes().any(|b| b != b'0');
-    let mut parts = text.splitn(5, '-');
-    let mut next = || parts.next().unwrap_or_default();
-    let (version, trace, parent, flags, rest) = (next(), next(), next(), next(), parts.next());
-    let whole = hex(version, 2) && id(trace, 32) && id(parent, 16) && hex(flags, 2);
-    whole && text.len() <= 128 && version != "ff" && (version != "00" || rest.is_none())
 }
 
 /// All `tracestate` headers as one list. One that is longer than every vendor must carry is left out, not cut.

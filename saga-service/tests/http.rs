@@ -11,7 +11,7 @@ use common::{
     probe::{Probe, ProbeArgs},
 };
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
-use saga_service::{Bound, Config, ServiceError};
+use saga_service::{Bound, Config, ServiceError, config::TraceConfig, testing::Collector};
 use tokio::sync::oneshot;
 
 /// Nobody ever listens on port 1.
@@ -26,8 +26,13 @@ struct Running {
 
 impl Running {
     fn start(database: &str, kafka: KafkaConfig) -> Self {
+        Self::start_traced(database, kafka, TraceConfig::default())
+    }
+
+    fn start_traced(database: &str, kafka: KafkaConfig, trace: TraceConfig) -> Self {
         let http_addr = "127.0.0.1:0".parse().unwrap();
-        let config = Config::new(http_addr, database.parse().unwrap(), kafka, ProbeArgs::default());
+        let mut config = Config::new(http_addr, database.parse().unwrap(), kafka, ProbeArgs::default());
+        config.trace = trace;
         let (stop, told) = oneshot::channel::<()>();
         let (tell, addr) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -174,4 +179,51 @@ fn an_address_in_use_names_the_variable_to_change() {
     let error = runtime.block_on(saga_service::run::<Probe>(config, std::future::pending())).unwrap_err();
     assert!(error.to_string().starts_with("HTTP_ADDR: "), "{error}");
     assert_eq!(error.exit_code(), 1);
+}
+
+/// Prometheus' own checker, when it is installed.
+fn promtool(text: &str) -> Option<std::process::Output> {
+    use std::process::{Command, Stdio};
+    let mut promtool = Command::new("promtool");
+    let spawned =
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match spawned.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|required| required == "1");
+            assert!(!required, "promtool: {error}; it comes with Prometheus");
+            return None;
+        }
+    };
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    Some(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn prometheus_finds_no_fault_with_the_metrics_of_a_running_service() {
+    let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 3).unwrap();
+    let collector = Collector::start().unwrap();
+    let trace = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()), ("OTEL_BSP_SCHEDULE_DELAY", "1".to_owned())];
+    let trace = TraceConfig::of(trace.map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let running = Running::start_traced("sqlite::memory:", broker.config(), trace);
+    eventually(|| running.waiting_for(), |(status, _)| *status == 200);
+    assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
+    let metrics = || get(running.addr, "/metrics").unwrap().body;
+    eventually(metrics, |text| text.contains("saga_events_published_total 2"));
+    let text = eventually(metrics, |text| {
+        text.contains("saga_consumer_lag{") && !text.contains("saga_spans_exported_total 0")
+    });
+    for line in [
+        "# TYPE saga_events_handled_total counter",
+        "# TYPE saga_spans_lost_total counter",
+        "# TYPE http_server_request_duration_seconds histogram",
+    ] {
+        assert!(text.lines().any(|written| written == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+    if let Some(checked) = promtool(&text) {
+        let said = [checked.stdout, checked.stderr].concat();
+        assert!(checked.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
+    }
+    running.stop().unwrap();
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use common::{client, eventually};
+use saga_service::testing::{Answer, Collector};
 
 type Variable = (&'static str, &'static str);
 
@@ -110,6 +111,9 @@ fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
         ("KAFKA_CFG_*", "max.in.flight", &[MEMORY, ANY, ("KAFKA_CFG_MAX_IN_FLIGHT_REQUESTS_PER_CONNECTION", "10")]),
         ("RUST_LOG", "level", &[("RUST_LOG", "info=what=ever")]),
         ("LOG_FORMAT", "json or pretty", &[("LOG_FORMAT", "xml")]),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "key=value", &[("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]),
+        ("OTEL_TRACES_SAMPLER", "always_on", &[("OTEL_TRACES_SAMPLER", "sometimes")]),
         ("PROBE_LIMIT", "", &[("PROBE_LIMIT", "many")]),
         ("PROBE_LIMIT", "at least 1", &[("PROBE_LIMIT", "0"), MEMORY, ANY]),
     ];
@@ -167,6 +171,7 @@ fn help_lists_every_variable_with_its_default_and_no_value() {
         "[env: RUST_LOG]",
         "[env: LOG_FORMAT]",
         "[env: PROBE_LIMIT]",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
         "[default: 3]",
     ] {
         assert!(help.contains(text), "{text} is not in {help}");
@@ -263,15 +268,108 @@ fn a_database_that_can_never_work_ends_the_process_with_exit_code_1() {
 fn secrets_are_never_shown() {
     let file = std::env::temp_dir().join(format!("saga-secret-{}", std::process::id()));
     std::fs::write(&file, "hunter2\n").unwrap();
+    let collector = Collector::start().unwrap();
     let probe = Probe::start(&[
         NO_DATABASE,
         NO_BROKER,
         ("RUST_LOG", "trace"),
         ("KAFKA_CFG_SASL_PASSWORD_FILE", file.to_str().unwrap()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces?key=hunter2", collector.endpoint())),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
     ]);
     let ready = eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
+    client::get(probe.addr, "/plain");
+    let sent = eventually(|| collector.requests(), |requests| !requests.is_empty());
+    assert_eq!(sent[0]["x-key"], "hunter2");
     probe.signal("-TERM");
     let (_, log, _) = probe.end();
     assert!(log.contains("configuration") && log.contains("sasl.password"), "{log}");
     assert!(!log.contains("hunter2") && !ready.contains("hunter2"), "{log}");
+}
+
+const PARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+
+/// A request that brings a trace with it.
+fn ask_traced(addr: SocketAddr) -> u16 {
+    let head = format!("POST /ask HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{PARENT}content-length: 0\r\n\r\n");
+    client::send(addr, &head, b"").unwrap().status
+}
+
+#[test]
+fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
+    let collector = Collector::start().unwrap();
+    let endpoint = collector.endpoint();
+    let probe = Probe::start(&[MEMORY, NO_BROKER, ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    eventually(|| ask_traced(probe.addr), |status| *status == 202);
+    probe.signal("-TERM");
+    let (status, log, _) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let spans = collector.spans();
+    let named: Vec<_> = spans.iter().filter(|span| span.name == "POST /ask").collect();
+    let last = named.last().unwrap_or_else(|| panic!("{spans:?}"));
+    assert_eq!(last.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!((last.parent_id.as_deref(), last.kind.as_str()), (Some("00f067aa0ba902b7"), "SPAN_KIND_SERVER"));
+    assert_eq!(last.attributes["http.response.status_code"], "202");
+    assert_eq!(last.resource["service.name"], "probe-service");
+}
+
+#[test]
+fn a_collector_that_does_not_answer_does_not_hold_the_process() {
+    let collector = Collector::start().unwrap();
+    collector.answer(Answer::Hang);
+    let endpoint = collector.endpoint();
+    let probe = Probe::start(&[
+        MEMORY,
+        NO_BROKER,
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+    ]);
+    eventually(|| ask_traced(probe.addr), |status| *status == 202);
+    eventually(|| collector.requests().len(), |requests| *requests == 1);
+    probe.signal("-TERM");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < Duration::from_secs(5), "{took:?}: {log}");
+}
+
+#[test]
+fn a_collector_that_is_away_is_told_of_once() {
+    let probe = Probe::start(&[
+        MEMORY,
+        NO_BROKER,
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1/?key=hunter2"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ("LOG_FORMAT", "json"),
+    ]);
+    let lost = || client::get(probe.addr, "/metrics").unwrap().body.contains("\nsaga_spans_lost_total 1\n");
+    eventually(|| ask_traced(probe.addr), |status| *status == 202);
+    eventually(lost, |lost| *lost);
+    for _ in 0..10 {
+        ask_traced(probe.addr);
+    }
+    probe.signal("-TERM");
+    let (_, log, _) = probe.end();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let about: Vec<_> = lines.iter().filter(|line| line.to_string().contains("traces cannot be exported")).collect();
+    assert_eq!(about.len(), 1, "{log}");
+    assert!(about[0]["message"].as_str().unwrap().contains("OTEL_TRACES_EXPORTER=none"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+    assert!(lines.iter().any(|line| line["service"] == "probe" && line["message"] == "stopped"), "{log}");
+}
+
+#[test]
+fn a_line_that_a_request_causes_names_the_service_and_the_trace() {
+    let off = ("OTEL_SDK_DISABLED", "true");
+    let probe = Probe::start(&[MEMORY, NO_BROKER, off, ("LOG_FORMAT", "json"), ("RUST_LOG", "error")]);
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    let head = format!("GET /panic HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{PARENT}\r\n");
+    assert_eq!(client::send(probe.addr, &head, b"").unwrap().status, 500);
+    probe.signal("-TERM");
+    let (_, log, _) = probe.end();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let panicked = lines.iter().find(|line| line["message"].as_str().unwrap().starts_with("panicked"));
+    let panicked = panicked.unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(panicked["service"], "probe");
+    assert_eq!(panicked["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
 }

@@ -7,9 +7,9 @@ use saga_kafka::KafkaConfig;
 use saga_store::DatabaseUrl;
 
 use super::{
-    Config, HttpAddr, TopicConfig,
+    Config, HttpAddr, TopicConfig, TraceConfig,
     fault::{ConfigError, Stop},
-    kafka,
+    kafka, trace,
 };
 use crate::{
     service::Service,
@@ -76,7 +76,8 @@ pub struct Parsed<A> {
 pub fn command<S: Service>() -> Command {
     let command = Command::new(format!("{}-service", S::NAME))
         .about(format!("The {} participant of the choreography", S::NAME))
-        .version(env!("CARGO_PKG_VERSION"));
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(trace::HELP);
     let command = Settings::augment_args(command);
     let http_addr = or(S::HTTP_ADDR, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
     let command = command
@@ -101,12 +102,13 @@ pub fn parse<S: Service>(
         Ok(matches) => matches,
         Err(error) => return Err(Stop::of(&error, &command)),
     };
+    let environment: Vec<_> = environment.into_iter().collect();
     let settings = Settings::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
     let args = S::Args::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
 
     let kafka = KafkaConfig::new(settings.kafka_bootstrap_servers.clone())
         .with_instance_id(settings.saga_instance_id.clone().and_then(|id| id.0))
-        .with_variables(kafka::variables(environment)?)
+        .with_variables(kafka::variables(environment.iter().cloned())?)
         .map_err(|error| ConfigError::line(&error.to_string()))?;
     let http_addr = settings.http_addr.parse().map_err(|error| ConfigError::of("HTTP_ADDR", error))?;
     let config = Config {
@@ -117,6 +119,7 @@ pub fn parse<S: Service>(
             partitions: settings.saga_topic_partitions,
             replication_factor: settings.saga_topic_replication_factor.and_then(|n| n.0),
         },
+        trace: TraceConfig::of(environment)?,
         args,
     };
     let format = settings.log_format.and_then(|format| format.0).unwrap_or_default();

@@ -10,12 +10,16 @@ use axum::{
 use saga_core::clock::{Clock, SystemClock};
 use serde::Serialize;
 
-use super::Status;
+use super::{Status, exposition};
 use crate::problem::{Final, Problem};
 
 /// The runtime's loop turns several times a second, also when there is nothing to do. One that stood still for this long
 /// will not turn again.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+pub(super) const LIVEZ: &str = "/livez";
+pub(super) const READYZ: &str = "/readyz";
+pub(super) const METRICS: &str = "/metrics";
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,6 +62,10 @@ pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) ->
         return Problem::internal(&error).into_response();
     }
     let accepted = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let content_type = if accepted.contains("application/openmetrics-text") { OPEN_METRICS } else { TEXT };
+    let (content_type, text) = if accepted.contains("application/openmetrics-text") {
+        (OPEN_METRICS, text)
+    } else {
+        (TEXT, exposition::classic(&text))
+    };
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

@@ -1,8 +1,10 @@
 //! The HTTP side of a service: its own routes, the shell's, and the guards that stand before them.
 
 mod endpoints;
+mod exposition;
 mod guards;
 mod server;
+mod span;
 
 use std::sync::{
     Arc,
@@ -11,7 +13,7 @@ use std::sync::{
 
 use axum::{Router, middleware, routing::get};
 use prometheus_client::registry::Registry;
-use saga_core::runtime::Health;
+use saga_core::{runtime::Health, trace::Tracer};
 use saga_store::Db;
 
 pub(crate) use server::serve;
@@ -85,16 +87,16 @@ impl Status {
 }
 
 /// All routes of a service.
-pub(crate) fn app(routes: Router, status: Status, metrics: HttpMetrics) -> Router {
+pub(crate) fn app(routes: Router, status: Status, metrics: HttpMetrics, tracer: Arc<dyn Tracer>) -> Router {
     let own = if routes.has_routes() {
         routes.route_layer(middleware::from_fn_with_state(status.clone(), guards::prepared))
     } else {
         routes
     };
     let shell = Router::new()
-        .route("/livez", get(endpoints::livez))
-        .route("/readyz", get(endpoints::readyz))
-        .route("/metrics", get(endpoints::metrics))
+        .route(endpoints::LIVEZ, get(endpoints::livez))
+        .route(endpoints::READYZ, get(endpoints::readyz))
+        .route(endpoints::METRICS, get(endpoints::metrics))
         .with_state(status);
     own.merge(shell)
         .fallback(guards::not_found)
@@ -102,6 +104,7 @@ pub(crate) fn app(routes: Router, status: Status, metrics: HttpMetrics) -> Route
         .layer(middleware::from_fn(guards::timeout))
         .layer(middleware::from_fn(guards::catch_panic))
         .layer(middleware::from_fn(problem::normalise))
+        .layer(middleware::from_fn_with_state(tracer, span::tell))
         .layer(middleware::from_fn_with_state(metrics, guards::measure))
 }
 

@@ -14,6 +14,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
+use tracing::Instrument;
 
 /// For a request's head to arrive, and for the next request on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,12 +52,13 @@ pub(crate) async fn serve(
         };
         let connection = connection(&http, stream, app.clone());
         let connection = graceful.watch(connection);
-        connections.spawn(async move {
+        let connection = async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(seat);
-        });
+        };
+        connections.spawn(connection.in_current_span());
     }
     drop(listener);
     // What outlives the grace ends with the set.

@@ -1,6 +1,10 @@
 //! The guards and endpoints, without a socket and on virtual time.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -13,13 +17,14 @@ use prometheus_client::registry::Registry;
 use saga_core::{
     clock::{Clock, SystemClock},
     runtime::{Health, Metrics},
+    trace::{Ids, Kind, NoTracer, Place, Span, TraceContext, Tracer, Value},
 };
 use saga_store::Db;
 use tower::ServiceExt;
 
 use super::{Status, app};
 use crate::{
-    Json,
+    Json, Trace,
     metrics::{HttpMetrics, Tables},
 };
 
@@ -30,13 +35,17 @@ struct Shell {
 }
 
 fn shell(routes: Router) -> Shell {
+    traced(routes, Arc::new(NoTracer))
+}
+
+fn traced(routes: Router, tracer: Arc<dyn Tracer>) -> Shell {
     let mut registry = Registry::default();
     let metrics = HttpMetrics::register(&mut registry, "probe");
     let db = Db::open("sqlite::memory:".parse().unwrap(), "probe", &[]).unwrap();
     let tables = Tables::register(&mut registry, db, Metrics::default());
     let health = Health::default();
     let status = Status::new(health.clone(), registry, tables);
-    Shell { app: app(routes, status.clone(), metrics), status, health }
+    Shell { app: app(routes, status.clone(), metrics, tracer), status, health }
 }
 
 impl Shell {
@@ -144,4 +153,64 @@ async fn metrics_name_the_build_the_process_and_the_routes() {
     let (_, head, text) = shell.ask(open_metrics.body(Body::empty()).unwrap()).await;
     assert_eq!(head.headers()[header::CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(text.ends_with("# EOF\n"));
+}
+
+/// Places everything below the trace `1`, and keeps what it is told.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<Span>>);
+
+const PLACE: &str = "00-00000000000000000000000000000001-0000000000000002-01";
+
+impl Tracer for Kept {
+    fn place(&self, parent: &TraceContext, _new_trace: u128) -> Place {
+        let traceparent = Some(PLACE.to_owned());
+        let parent_id = parent.traceparent.as_ref().map(|_| [3; 8]);
+        Place {
+            context: TraceContext { traceparent, tracestate: parent.tracestate.clone() },
+            ids: Some(Ids { trace_id: 1_u128.to_be_bytes(), span_id: 2_u64.to_be_bytes(), parent_id }),
+        }
+    }
+
+    fn record(&self, span: Span) {
+        self.0.lock().unwrap().push(span);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_and_what_follows_from_it_is_below_it() {
+    let kept = Arc::new(Kept::default());
+    let echo = get(async |Trace(trace): Trace| trace.traceparent.unwrap_or_default());
+    let never: fn() -> StatusCode = || panic!("a defect");
+    let routes = Router::new().route("/orders/{id}", echo).route("/defect", get(async move || never()));
+    let shell = traced(routes, kept.clone());
+    shell.status.prepared();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = Request::get("/orders/secret").header("traceparent", parent).body(Body::empty()).unwrap();
+    assert_eq!(shell.ask(request).await.2, PLACE);
+    for path in ["/defect", "/livez", "/readyz", "/metrics", "/nothing"] {
+        shell.get(path).await;
+    }
+    let spans = kept.0.lock().unwrap();
+    let [order, defect] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((order.name.as_ref(), order.kind), ("GET /orders/{id}", Kind::Server));
+    assert_eq!((order.ids.parent_id, order.error.as_ref()), (Some([3; 8]), None));
+    assert!(order.attributes.contains(&("http.response.status_code", Value::Int(200))), "{order:?}");
+    assert!(!format!("{order:?}").contains("secret"), "{order:?}");
+    assert_eq!((defect.name.as_ref(), defect.ids.parent_id), ("GET /defect", None));
+    assert!(
+        defect.attributes.contains(&("error.type", "500".to_owned().into())) && defect.error.is_some(),
+        "{defect:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_whose_caller_leaves_is_told_of_too() {
+    let kept = Arc::new(Kept::default());
+    let shell = traced(Router::new().route("/slow", get(async || std::future::pending::<()>().await)), kept.clone());
+    shell.status.prepared();
+    let ask = shell.get("/slow");
+    assert!(futures::poll!(std::pin::pin!(ask)).is_pending());
+    let spans = kept.0.lock().unwrap();
+    assert_eq!(spans.len(), 1);
+    assert!(spans[0].attributes.contains(&("error.type", "cancelled".to_owned().into())), "{spans:?}");
 }
