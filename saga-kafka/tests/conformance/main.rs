@@ -4,6 +4,7 @@
 mod consume;
 mod outage;
 mod publish;
+mod read;
 mod rebalance;
 mod support;
 mod topics;
@@ -70,6 +71,13 @@ conformance! {
         a_restarted_static_member_takes_its_partitions_back,
         the_new_group_protocol_can_be_chosen,
     ];
+    read: [
+        the_past_is_read_in_the_order_of_time_and_ends,
+        only_what_was_written_since_a_time_is_read,
+        only_wanted_keys_are_read,
+        what_arrives_is_followed,
+        a_missing_topic_is_missing_and_stays_so,
+    ] live [];
     rebalance: [
         members_share_the_partitions_and_nothing_is_lost,
         a_rebalance_waits_for_the_guard_and_commits_what_it_stored,

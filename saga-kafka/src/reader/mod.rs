@@ -1,0 +1,289 @@
+//! Looking at topics from outside: no group, nothing committed, nothing created.
+
+mod context;
+mod error;
+mod places;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    error::KafkaError as NativeError,
+    message::{BorrowedMessage, Message},
+    types::RDKafkaErrorCode as Code,
+};
+use saga_core::record::{Record, TopicPartition};
+
+pub use error::ReadError;
+
+use crate::{
+    KafkaConfig, KafkaError,
+    record::{Topics, copy},
+};
+use context::Context;
+use places::Places;
+
+/// librdkafka wants a name; nobody ever joins this group.
+const GROUP: &str = "saga-reader";
+/// How long the reader sleeps when nothing comes.
+const IDLE: Duration = Duration::from_millis(10);
+/// Records that nobody wants are passed over so many at a time, then it is another partition's turn.
+const BURST: usize = 500;
+/// A partition that says nothing holds up the others so long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A broker that is said to be away is asked whether it is, for so long.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// A record, and when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The record.
+    pub record: Record,
+    /// By the clock of its producer, or of the broker where the topic says so.
+    pub written: Option<Timestamp>,
+}
+
+/// Reads partitions in the order of time, as far as they can be read at once.
+///
+/// Until it has [caught up](Reader::has_caught_up) with where the partitions ended when they were added, records come in
+/// the order in which they were written, across all partitions: a saga's effects hardly ever before their causes. After
+/// that they come as they arrive.
+pub struct Reader {
+    client: Arc<BaseConsumer<Context>>,
+    bootstrap: String,
+    /// Whether to go on after the end.
+    follows: bool,
+    partitions: Vec<Partition>,
+    topics: Topics,
+}
+
+struct Partition {
+    place: TopicPartition,
+    queue: PartitionQueue<Context>,
+    since: Option<Timestamp>,
+    start: i64,
+    next: i64,
+    end: i64,
+    /// Everything that was there at first has been read.
+    caught_up: bool,
+    head: Option<Stored>,
+    heard: Instant,
+}
+
+impl Reader {
+    /// A reader that stops where its partitions ended when they were added.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself.
+    pub fn of_the_past(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        Self::new(config, false)
+    }
+
+    /// A reader that goes on with what arrives.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself.
+    pub fn following(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        Self::new(config, true)
+    }
+
+    fn new(config: &KafkaConfig, follows: bool) -> Result<Self, KafkaError> {
+        // Per partition, and there are many.
+        let mut native = config.clone().with_default("queued.max.messages.kbytes", "1024").consumer(GROUP);
+        native.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        native.set("isolation.level", "read_committed").set("statistics.interval.ms", "0");
+        let client = BaseConsumer::from_config_and_context(&native, Context::default())
+            .map_err(|error| KafkaError::client(&error))?;
+        Ok(Self {
+            client: Arc::new(client),
+            bootstrap: config.bootstrap_servers().to_owned(),
+            follows,
+            partitions: Vec::new(),
+            topics: Topics::default(),
+        })
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { client: &self.client, bootstrap: &self.bootstrap }
+    }
+
+    /// How many partitions the topic has; none when there is no such topic.
+    ///
+    /// # Errors
+    /// When no broker answers, or it refuses.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ReadError> {
+        self.places().partitions(topic, None)
+    }
+
+    /// Reads these partitions too: from their beginning, or what was written since a time.
+    ///
+    /// # Errors
+    /// When no broker answers, or it refuses.
+    pub fn add(&mut self, places: &[TopicPartition], since: Option<Timestamp>) -> Result<(), ReadError> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let stretches = self.places().stretches(places, since)?;
+        let wanted: Vec<_> = stretches.into_iter().filter(|s| self.follows || s.start < s.end).collect();
+        let mut list = TopicPartitionList::with_capacity(wanted.len());
+        for stretch in &wanted {
+            list.add_partition_offset(&stretch.place.topic, stretch.place.partition, Offset::Offset(stretch.start))
+                .map_err(|error| self.places().unreachable(&error))?;
+        }
+        self.client.incremental_assign(&list).map_err(|error| KafkaError::client(&error))?;
+        for places::Stretch { place, start, end } in wanted {
+            let queue = self
+                .client
+                .split_partition_queue(&place.topic, place.partition)
+                .ok_or_else(|| KafkaError::Client(format!("librdkafka has no queue for {place}")))?;
+            let caught_up = start >= end;
+            self.partitions.push(Partition {
+                place,
+                queue,
+                since,
+                start,
+                next: start,
+                end,
+                caught_up,
+                head: None,
+                heard: Instant::now(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The next record whose key is wanted; none when none comes in this time.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn next(
+        &mut self,
+        wait: Duration,
+        wanted: impl Fn(Option<&[u8]>) -> bool,
+    ) -> Result<Option<Stored>, ReadError> {
+        let until = Instant::now() + wait;
+        loop {
+            self.serve(Duration::ZERO);
+            let mut is_complete = true;
+            let follows = self.follows;
+            for partition in self.partitions.iter_mut().filter(|p| p.head.is_none() && (follows || !p.caught_up)) {
+                partition.fill(&mut self.topics, follows, &wanted)?;
+                is_complete &= partition.head.is_some() || partition.caught_up || partition.heard.elapsed() > PATIENCE;
+            }
+            // What is missing may be older than what is there.
+            if is_complete {
+                let oldest = self.partitions.iter_mut().filter(|p| p.head.is_some());
+                if let Some(oldest) = oldest.min_by_key(|p| p.head.as_ref().and_then(|head| head.written)) {
+                    oldest.heard = Instant::now();
+                    return Ok(oldest.head.take());
+                }
+                if self.has_caught_up() && !follows {
+                    return Ok(None);
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.serve(left.min(IDLE));
+        }
+    }
+
+    /// Runs librdkafka's callbacks. Records come through the queues of their partitions.
+    fn serve(&self, wait: Duration) {
+        if let Some(Err(error)) = self.client.poll(wait) {
+            tracing::debug!("Kafka reader: {error}");
+        }
+    }
+
+    /// Whether everything has been handed out that was there when the partitions were added.
+    pub fn has_caught_up(&self) -> bool {
+        self.partitions.iter().all(|p| p.caught_up && (self.follows || p.head.is_none()))
+    }
+
+    /// How many records have been looked at, and how many there are to look at, roughly: compacted ones count.
+    pub fn progress(&self) -> (i64, i64) {
+        let sum = |of: fn(&Partition) -> i64| self.partitions.iter().map(of).sum();
+        (sum(|p| if p.caught_up { p.end.max(p.next) - p.start } else { p.next - p.start }), sum(|p| p.end - p.start))
+    }
+
+    /// For how long a partition has had nothing to say that has not been read to its end.
+    pub fn silence(&self) -> Duration {
+        let waiting = self.partitions.iter().filter(|p| !p.caught_up && p.head.is_none());
+        waiting.map(|p| p.heard.elapsed()).max().unwrap_or_default()
+    }
+
+    /// What is wrong with the connection, if something is. Asks the broker, up to a second, when something was.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.client.context().trouble()?;
+        let topic = self.partitions.first().map(|p| p.place.topic.clone());
+        let probed = match &topic {
+            Some(topic) => self.places().partitions(topic, Some(PROBE)).map(drop),
+            None => self.client.fetch_metadata(None, PROBE).map(drop).map_err(|e| self.places().unreachable(&e)),
+        };
+        match probed {
+            Err(ReadError::Unreachable { .. }) => Some(trouble),
+            _ => {
+                self.client.context().set_trouble(None);
+                None
+            }
+        }
+    }
+
+    /// The error of a broker that answered at first, and does no more.
+    pub fn gone_silent(&self) -> ReadError {
+        let reason = self.client.context().trouble().unwrap_or_else(|| "it has stopped answering".to_owned());
+        ReadError::Unreachable { bootstrap: self.bootstrap.clone(), reason }
+    }
+}
+
+impl Partition {
+    /// Looks for a record that is wanted, for a while.
+    fn fill(
+        &mut self,
+        topics: &mut Topics,
+        follows: bool,
+        wanted: &impl Fn(Option<&[u8]>) -> bool,
+    ) -> Result<(), ReadError> {
+        for _ in 0..BURST {
+            let Some(polled) = self.queue.poll(Duration::ZERO) else { return Ok(()) };
+            match polled {
+                Ok(message) => {
+                    self.next = message.offset() + 1;
+                    self.caught_up |= self.next >= self.end;
+                    if follows || message.offset() < self.end {
+                        let written = written(&message);
+                        let is_new = self.since.is_none_or(|since| written.is_none_or(|written| written >= since));
+                        if is_new && wanted(message.key()) {
+                            self.head = Some(Stored { record: copy(&message, topics), written });
+                        }
+                    }
+                }
+                // Also behind records that are not shown: those of aborted transactions, and the markers of all.
+                Err(NativeError::PartitionEOF(_)) => self.caught_up = true,
+                Err(error) => match error.rdkafka_error_code() {
+                    Some(Code::TopicAuthorizationFailed) => {
+                        return Err(ReadError::NotAllowed { topic: self.place.topic.to_string() });
+                    }
+                    // It mends itself, or the silence is noticed.
+                    _ => tracing::debug!("Kafka reader: {}: {error}", self.place),
+                },
+            }
+            self.heard = Instant::now();
+            if self.head.is_some() || (self.caught_up && !follows) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn written(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(message.timestamp().to_millis()?).ok()
+}

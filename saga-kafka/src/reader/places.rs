@@ -1,0 +1,106 @@
+//! What there is to read: the partitions of a topic, and where a stretch of them begins and ends.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError as NativeError,
+    types::RDKafkaErrorCode as Code,
+};
+use saga_core::record::TopicPartition;
+
+use super::{ReadError, context::Context};
+
+/// One question to the brokers may take so long.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// Part of a partition, as it is now: `end` is the offset that its next record will have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) place: TopicPartition,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// A broker that can be asked.
+pub(super) struct Places<'a> {
+    pub(super) client: &'a BaseConsumer<Context>,
+    pub(super) bootstrap: &'a str,
+}
+
+impl Places<'_> {
+    /// How many partitions the topic has; none when there is no such topic. Asking creates nothing.
+    pub(super) fn partitions(&self, topic: &str, patience: Option<Duration>) -> Result<Option<i32>, ReadError> {
+        let patience = patience.unwrap_or(REQUEST);
+        let metadata = self.client.fetch_metadata(Some(topic), patience).map_err(|error| self.unreachable(&error))?;
+        let Some(found) = metadata.topics().first() else { return Ok(None) };
+        match found.error().map(Code::from) {
+            None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+            Some(Code::TopicAuthorizationFailed) => Err(ReadError::NotAllowed { topic: topic.to_owned() }),
+            Some(code) => Err(ReadError::Refused { topic: topic.to_owned(), reason: code.to_string() }),
+        }
+    }
+
+    /// Everything that these partitions hold now; since a time, only what was written from then on.
+    pub(super) fn stretches(
+        &self,
+        places: &[TopicPartition],
+        since: Option<Timestamp>,
+    ) -> Result<Vec<Stretch>, ReadError> {
+        // The end first: what is written meanwhile is past it.
+        let ends = self.offsets(places, Offset::End)?;
+        let mut starts = self.offsets(places, Offset::Beginning)?;
+        if let Some(since) = since {
+            let first = self.offsets(places, Offset::Offset(since.as_millisecond().max(0)))?;
+            // Nothing was written since, or (the embedded broker) nobody knows: then it finds no record of any time.
+            let silent = |place: &&TopicPartition| !first.contains_key(*place) && starts.get(*place) < ends.get(*place);
+            let silent: Vec<TopicPartition> = places.iter().filter(silent).cloned().collect();
+            let known = if silent.is_empty() { BTreeMap::new() } else { self.offsets(&silent, Offset::Offset(0))? };
+            for place in places {
+                if let Some(first) = first.get(place) {
+                    starts.insert(place.clone(), *first);
+                } else if known.contains_key(place)
+                    && let Some(end) = ends.get(place)
+                {
+                    starts.insert(place.clone(), *end);
+                }
+            }
+        }
+        let stretch = |place: &TopicPartition| {
+            let end = ends.get(place).copied().unwrap_or_default();
+            Stretch { place: place.clone(), start: starts.get(place).copied().unwrap_or(end), end }
+        };
+        Ok(places.iter().map(stretch).collect())
+    }
+
+    /// The offset of each partition at its beginning, its end, or (an offset stands for milliseconds) a time; without
+    /// those that have no record since that time.
+    fn offsets(&self, places: &[TopicPartition], at: Offset) -> Result<BTreeMap<TopicPartition, i64>, ReadError> {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for TopicPartition { topic, partition } in places {
+            list.add_partition_offset(topic, *partition, at).map_err(|error| self.unreachable(&error))?;
+        }
+        let found = self.client.offsets_for_times(list, REQUEST).map_err(|error| self.unreachable(&error))?;
+        let mut offsets = BTreeMap::new();
+        for (place, element) in places.iter().map(|place| (place, found.find_partition(&place.topic, place.partition)))
+        {
+            let Some(element) = element else { continue };
+            element.error().map_err(|error| match error.rdkafka_error_code() {
+                Some(Code::TopicAuthorizationFailed) => ReadError::NotAllowed { topic: place.topic.to_string() },
+                _ => ReadError::Refused { topic: place.to_string(), reason: error.to_string() },
+            })?;
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert(place.clone(), offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    pub(super) fn unreachable(&self, error: &NativeError) -> ReadError {
+        let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        ReadError::Unreachable { bootstrap: self.bootstrap.to_owned(), reason }
+    }
+}
