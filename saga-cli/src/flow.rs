@@ -9,7 +9,7 @@ use order_flow_events::{
 };
 use payment_service::SandboxGateway;
 use saga_core::{
-    Event, SagaId, Trigger,
+    Event, SagaId, Trigger, dead_letter,
     event::{DecodeError, EventType},
     graph::Choreography,
 };
@@ -34,6 +34,29 @@ pub(crate) fn order_flow() -> Result<Choreography, FlowError> {
         payment_service::participant(Arc::new(gateway)).declaration(),
         shipping_service::participant().declaration(),
     ]))
+}
+
+/// The topics of a flow.
+pub(crate) struct FlowTopics {
+    /// Sorted.
+    pub(crate) events: Vec<String>,
+    /// Dead letters, in the order of the participants.
+    pub(crate) letters: Vec<String>,
+}
+
+impl FlowTopics {
+    pub(crate) fn of(flow: &Choreography) -> Self {
+        let mut events: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
+        events.sort_unstable();
+        events.dedup();
+        let letters = flow.declarations().iter().map(|d| dead_letter::topic(d.participant)).collect();
+        Self { events, letters }
+    }
+
+    /// All of them.
+    pub(crate) fn all(self) -> Vec<String> {
+        [self.events, self.letters].concat()
+    }
 }
 
 fn failed(cause: impl std::fmt::Display) -> FlowError {

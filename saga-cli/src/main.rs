@@ -4,9 +4,18 @@ mod bench;
 mod commands;
 mod contract;
 mod demo;
+mod event;
+#[cfg(test)]
+mod fixture;
 mod flow;
+mod inspect;
 mod kafka;
+mod letter;
+mod origin;
 mod output;
+mod seen;
+mod since;
+mod text;
 
 use std::{
     io::{self, Write},
@@ -17,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{check, graph, produce, schemas};
 
-/// Checks and draws the order flow, writes its schemas, and publishes its events.
+/// Checks and draws the order flow, writes its schemas, publishes its events, and watches its sagas.
 #[derive(Parser)]
 #[command(name = "saga", version, arg_required_else_help = true)]
 struct Cli {
@@ -33,6 +42,7 @@ enum Command {
     Check(check::Check),
     Schemas(schemas::Schemas),
     Produce(Box<produce::Produce>),
+    Inspect(commands::inspect::Inspect),
 }
 
 impl Command {
@@ -44,6 +54,7 @@ impl Command {
             Self::Check(command) => command.run()?,
             Self::Schemas(command) => command.run()?,
             Self::Produce(command) => command.run()?,
+            Self::Inspect(command) => command.run()?,
         })
     }
 }

@@ -44,7 +44,9 @@ impl Line {
     pub(crate) fn render(&self, colour: bool, width: Option<usize>) -> String {
         let (mut text, mut room) = (String::new(), width.unwrap_or(usize::MAX));
         for (style, piece) in &self.0 {
-            let piece: String = piece.chars().take(room).collect();
+            // What others wrote into Kafka must not move the cursor.
+            let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+            let piece: String = piece.chars().map(shown).take(room).collect();
             room -= piece.chars().count();
             if colour && *style != PLAIN {
                 text.push_str(&format!("{style}{piece}{style:#}"));
@@ -57,12 +59,18 @@ impl Line {
     }
 }
 
-/// `14 ms`, `1.24 s`, `16.2 s`.
+/// `14 ms`, `1.24 s`, `16.2 s`, `4 min 12 s`, `3 h 05 min`, `2 d 4 h`.
 pub(crate) fn duration(ms: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limits of either")]
+    let seconds = (ms / 1000.0).max(0.0) as u64;
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
     match ms {
         ms if ms < 999.5 => format!("{ms:.0} ms"),
         ms if ms < 9_995.0 => format!("{:.2} s", ms / 1000.0),
-        ms => format!("{:.1} s", ms / 1000.0),
+        ms if ms < 120_000.0 => format!("{:.1} s", ms / 1000.0),
+        _ if minutes < 60 => format!("{minutes} min {:02} s", seconds % 60),
+        _ if hours < 48 => format!("{hours} h {:02} min", minutes % 60),
+        _ => format!("{} d {} h", hours / 24, hours % 24),
     }
 }
 
@@ -87,11 +95,13 @@ mod tests {
         assert_eq!(line.render(false, None), "✓ all   7");
         assert!(line.render(true, None).contains("\u{1b}["));
         assert_eq!(line.render(false, Some(3)), "✓ a");
+        assert_eq!(Line::new().plain("a\u{1b}[2Jb").render(true, None), "a\u{fffd}[2Jb");
     }
 
     #[test]
     fn durations_and_money_are_short() {
         assert_eq!([duration(14.2), duration(1243.0), duration(16_249.0)], ["14 ms", "1.24 s", "16.2 s"]);
+        assert_eq!([duration(252_000.0), duration(11_100_000.0)], ["4 min 12 s", "3 h 05 min"]);
         assert_eq!([money(5997), money(-5), money(100)], ["59.97", "-0.05", "1.00"]);
     }
 }

@@ -72,6 +72,19 @@ impl Poison {
     }
 }
 
+/// Names of the headers that a dead letter has besides those of its record.
+pub mod header {
+    #![allow(missing_docs, reason = "each is the name it holds")]
+    pub const TOPIC: &str = "__dlq.errors.topic";
+    pub const PARTITION: &str = "__dlq.errors.partition";
+    pub const OFFSET: &str = "__dlq.errors.offset";
+    pub const GROUP: &str = "__dlq.errors.group";
+    pub const MESSAGE: &str = "__dlq.errors.message";
+    pub const REASON: &str = "error.type";
+    pub const ATTEMPTS: &str = "attempts";
+    pub const FIRST_FAILED_AT: &str = "first_failed_at";
+}
+
 /// Longer texts are cut: a dead letter must not outgrow the record it carries.
 const MAX_TEXT: usize = 1024;
 
@@ -84,14 +97,14 @@ pub fn topic(participant: &str) -> String {
 /// `__dlq.errors.*` names are Kafka's own (KIP-1191). What an earlier failure added is replaced, never appended to.
 pub fn letter(participant: &str, record: &Record, poison: &Poison, attempts: u32, failed_at: Timestamp) -> OutRecord {
     let added = [
-        ("__dlq.errors.topic", record.topic.to_string()),
-        ("__dlq.errors.partition", record.partition.to_string()),
-        ("__dlq.errors.offset", record.offset.to_string()),
-        ("__dlq.errors.group", participant.to_owned()),
-        ("__dlq.errors.message", cap(&poison.message).to_owned()),
-        ("error.type", poison.reason.as_str().to_owned()),
-        ("attempts", attempts.to_string()),
-        ("first_failed_at", failed_at.to_string()),
+        (header::TOPIC, record.topic.to_string()),
+        (header::PARTITION, record.partition.to_string()),
+        (header::OFFSET, record.offset.to_string()),
+        (header::GROUP, participant.to_owned()),
+        (header::MESSAGE, cap(&poison.message).to_owned()),
+        (header::REASON, poison.reason.as_str().to_owned()),
+        (header::ATTEMPTS, attempts.to_string()),
+        (header::FIRST_FAILED_AT, failed_at.to_string()),
     ];
     let mut headers: Vec<Header> =
         record.headers.iter().filter(|h| !added.iter().any(|(name, _)| h.is(name))).cloned().collect();

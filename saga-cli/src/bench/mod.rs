@@ -7,11 +7,10 @@ mod usage;
 
 use std::{path::PathBuf, time::Duration};
 
-use saga_core::{dead_letter, graph::Choreography};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 
 use self::{load::Load, processes::Processes, report::Measured, usage::Usage};
-use crate::flow;
+use crate::flow::{self, FlowTopics};
 
 /// What is measured.
 pub(crate) struct Plan {
@@ -62,10 +61,5 @@ pub(crate) async fn run(
 }
 
 fn topics() -> anyhow::Result<Vec<String>> {
-    let flow: Choreography = flow::order_flow()?;
-    let mut topics: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    topics.extend(flow.declarations().iter().map(|d| dead_letter::topic(d.participant)));
-    Ok(topics)
+    Ok(FlowTopics::of(&flow::order_flow()?).all())
 }

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod graph;
+pub(crate) mod inspect;
 pub(crate) mod order;
 pub(crate) mod produce;
 pub(crate) mod schemas;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use inventory_service::Inventory;
 use order_service::{Order, OrderArgs};
 use payment_service::Payment;
-use saga_core::{dead_letter, graph::Choreography};
+use saga_core::graph::Choreography;
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 use saga_service::{Bound, Config, NoArgs, Service, ServiceError, config::HttpAddr};
 use shipping_service::Shipping;
@@ -19,6 +19,7 @@ use super::{
     dir::DataDir,
     http::{Http, HttpError},
 };
+use crate::flow::FlowTopics;
 
 /// As `SAGA_TOPIC_PARTITIONS` has it by default.
 const PARTITIONS: i32 = 6;
@@ -85,10 +86,7 @@ impl Fleet {
     /// Starts the broker, with every topic of the flow. With `usual_addresses` the services listen where their binaries
     /// do, as far as that is free.
     pub(crate) fn new(flow: &Choreography, dir: DataDir, usual_addresses: bool) -> Result<(Self, Failures), DemoError> {
-        let mut topics: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        topics.extend(flow.declarations().iter().map(|d| dead_letter::topic(d.participant)));
+        let topics = FlowTopics::of(flow).all();
         let broker = EmbeddedBroker::start(&topics, PARTITIONS)?;
         let (failures, receiver) = mpsc::unbounded_channel();
         let (running, addresses) = (BTreeMap::new(), BTreeMap::new());

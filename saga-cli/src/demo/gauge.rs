@@ -5,11 +5,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use saga_core::graph::Ending as End;
 
-use super::{
-    facts::Parked,
-    journal::Watcher,
-    text::{BOLD, DIM, GOOD, Line, WARN, count, duration},
-};
+use super::{facts::Parked, journal::Watcher};
+use crate::text::{BOLD, DIM, GOOD, Line, WARN, count, duration};
 
 const BAR: usize = 20;
 

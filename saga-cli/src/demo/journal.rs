@@ -6,11 +6,9 @@ use std::{
     time::Instant,
 };
 
-use jiff::Timestamp;
 use order_flow_events::OrderCancellationRequested;
 use saga_core::{
     Event as _,
-    envelope::{self, header},
     graph::{Choreography, Ending},
     record::Record,
     transport::{Consumer, Signal},
@@ -19,21 +17,10 @@ use saga_kafka::{KafkaConfig, KafkaConsumer, KafkaError};
 use tokio::{sync::Notify, task::JoinHandle};
 use uuid::Uuid;
 
+use crate::event::{self, Event, is_dead_letter};
+
 /// The consumer group: the demo looks on, it takes nothing from anyone.
 const GROUP: &str = "saga-demo";
-
-/// A record on an event topic, read as an event.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) id: String,
-    pub(crate) kind: String,
-    pub(crate) saga: Uuid,
-    pub(crate) source: String,
-    pub(crate) at: Timestamp,
-    /// There was nothing to undo.
-    pub(crate) null: bool,
-    pub(crate) reason: Option<String>,
-}
 
 /// A record, and the event in it.
 #[derive(Clone, Debug)]
@@ -45,37 +32,9 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn of(record: Record) -> Self {
-        let event = if is_dead_letter(&record) { None } else { read(&record) };
+        let event = if is_dead_letter(&record) { None } else { event::read(&record, None).ok() };
         Self { record, event }
     }
-}
-
-pub(crate) fn is_dead_letter(record: &Record) -> bool {
-    record.topic.ends_with(".dlq")
-}
-
-/// A header's value, when it is text.
-pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let header = record.headers.iter().find(|h| h.is(name))?;
-    std::str::from_utf8(header.value.as_deref()?).ok()
-}
-
-fn read(record: &Record) -> Option<Event> {
-    #[derive(serde::Deserialize)]
-    struct WithReason {
-        reason: Option<String>,
-    }
-    let (envelope, data) = envelope::open(record).ok()?.envelope().ok()?;
-    let reason = serde_json::from_slice::<WithReason>(data).ok().and_then(|data| data.reason);
-    Some(Event {
-        id: envelope.event_id,
-        kind: envelope.event_type,
-        saga: envelope.saga_id.as_uuid(),
-        source: text(record, header::SOURCE).unwrap_or_default().trim_start_matches('/').to_owned(),
-        at: text(record, header::TIME)?.parse().ok()?,
-        null: envelope.null_compensation,
-        reason,
-    })
 }
 
 /// Everything that was read so far.

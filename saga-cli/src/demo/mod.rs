@@ -14,7 +14,6 @@ mod print;
 mod report;
 mod screen;
 mod story;
-mod text;
 mod timeline;
 
 use std::{io, process::ExitCode, time::Duration};
@@ -30,9 +29,9 @@ use self::{
     report::Report,
     screen::Screen,
     story::Story,
-    text::{BOLD, DIM, Line, NAME},
 };
 use crate::output::{OutputError, print, print_json};
+use crate::text::{BOLD, DIM, Line, NAME};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

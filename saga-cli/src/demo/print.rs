@@ -2,9 +2,9 @@
 
 use super::{
     report::{EndingRow, Letter, Report},
-    text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration},
     timeline::{Moment, Timeline},
 };
+use crate::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
 
 const ENDING: usize = 27;
 const OUTCOME: usize = 34;

@@ -10,10 +10,11 @@ use super::{
     ending::Ending,
     facts::Facts,
     invariants::{Book, Invariant},
-    journal::{Journal, text},
+    journal::Journal,
     place::Placed,
     timeline::{self, Timeline},
 };
+use crate::event::text;
 
 /// All of it.
 #[derive(Clone, Debug, Serialize)]

@@ -22,8 +22,8 @@ use super::{
     place::{Customers, Placed},
     report::{self, Report, Runs},
     screen::Screen,
-    text::{Line, count, duration},
 };
+use crate::text::{Line, count, duration};
 
 /// Of the orders that are to run past it. No other order is placed while it is in force.
 const SHORT_DEADLINE: Duration = Duration::from_secs(2);

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{
     ending::Ending,
     facts::Charge,
-    journal::Event,
     place::{Placed, Via},
-    text::{count, duration, money},
 };
+use crate::text::{count, duration, money};
+use crate::{event::Event, origin::origin};
 
 /// A line of a timeline.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -95,9 +95,7 @@ impl<'a> OrderCreatedShort<'a> {
 /// What the event means, as its producer declares it.
 fn note(flow: &Choreography, order: &Placed, event: &Event) -> String {
     let reason = event.reason.clone().unwrap_or_default();
-    let keys: Vec<_> = flow.events_named(&event.kind).map(|(key, _)| key).collect();
-    let of_source = keys.iter().flat_map(|key| flow.producers(*key)).find(|(node, _)| node.participant == event.source);
-    match of_source {
+    match origin(flow, event, None) {
         Some((_, How::Refusal)) => format!("refused: {reason}"),
         Some(_) if event.null => "nothing to undo".to_owned(),
         Some((node, How::Undone)) if node.kind == NodeKind::Compensation => format!("undoes {}", node.step),

@@ -6,7 +6,7 @@ use saga_core::graph::Declaration;
 use serde::Serialize;
 
 use super::{Evidence, Invariant};
-use crate::demo::journal::{is_dead_letter, text};
+use crate::event::{is_dead_letter, text};
 
 /// What became of the events on the topics that a participant reads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -8,8 +8,8 @@ use super::{Evidence, Invariant};
 use crate::demo::{
     facts::{Charge, OrderRow},
     place::Placed,
-    text::{count, money},
 };
+use crate::text::{count, money};
 
 pub(super) fn ended(evidence: &Evidence<'_>) -> Invariant {
     let Evidence { journal, facts, placed, .. } = evidence;

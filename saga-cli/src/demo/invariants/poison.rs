@@ -9,8 +9,8 @@ use saga_core::{
 use uuid::Uuid;
 
 use super::{Evidence, Invariant};
-use crate::demo::{
-    journal::{is_dead_letter, text},
+use crate::{
+    event::{is_dead_letter, text},
     text::count,
 };
 

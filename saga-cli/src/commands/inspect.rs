@@ -1,0 +1,114 @@
+//! `saga inspect`: everything that Kafka knows about one saga.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    flow::{FlowError, order_flow},
+    inspect::{InspectError, Search, look_up},
+    kafka::{KafkaArgs, KafkaArgsError},
+    output::{OutputError, print, print_json},
+    since::Since,
+};
+
+const PLACE: &str = "{trace_id}";
+/// Jaeger, where its container usually listens.
+const TRACE_URL: &str = "http://127.0.0.1:16686/trace/{trace_id}";
+
+const EXAMPLES: &str = "\
+Examples:
+  saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001
+  saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --since 2h --own-partition
+  saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --json | jq -r .status
+
+JSON: `status` is completed, undone (cancelled), unfinished or contradictory; `expected` says whose turn it is and since
+when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to look on.
+Fields may be added; those that are there stay. Times are RFC 3339, UTC.
+
+Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong.";
+
+/// Show one saga: all its events and dead letters, what made each, and what is expected next
+///
+/// Reads the topics of the flow and their dead letters up to where they end now. Joins no consumer group, commits nothing
+/// and creates nothing. The data of the events is not shown, except for the reason of a refusal.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Inspect {
+    /// The saga's id, which is also the order's and the key of its records
+    saga_id: Uuid,
+    /// Only what was written since a time (2026-01-31T12:00:00Z), or in the last while (15m, 2h)
+    #[arg(long, value_name = "TIME|DURATION", value_parser = Since::parse)]
+    since: Option<Since>,
+    /// Read only the partition of the saga's key, as murmur2 has it: faster on long topics, and blind to what a producer
+    /// with another partitioner wrote
+    #[arg(long, conflicts_with = "all_partitions")]
+    own_partition: bool,
+    /// Read all partitions, which is what happens unless --own-partition is given
+    #[arg(long)]
+    all_partitions: bool,
+    /// Show the data of each record too: it may be personal
+    #[arg(long)]
+    data: bool,
+    /// Print one JSON document instead
+    #[arg(long)]
+    json: bool,
+    /// Where a trace can be looked at
+    #[arg(long, env = "SAGA_TRACE_URL", value_name = "TEMPLATE", default_value = TRACE_URL, value_parser = template)]
+    trace_url: String,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InspectCommandError {
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    #[error(transparent)]
+    Settings(#[from] KafkaArgsError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl Inspect {
+    pub(crate) fn run(self) -> Result<ExitCode, InspectCommandError> {
+        let now = Timestamp::now();
+        let search = Search {
+            saga_id: self.saga_id,
+            since: self.since.map(|since| since.before(now)),
+            own_partition: self.own_partition && !self.all_partitions,
+            with_data: self.data,
+        };
+        let url = |trace_id: &str| self.trace_url.replace(PLACE, trace_id);
+        let report = look_up(&self.kafka.config()?, &order_flow()?, search, url)?;
+        if let Some(warning) = report.warning() {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(io::stderr(), "saga: {warning}");
+        }
+        if self.json {
+            print_json(&report)?;
+        } else {
+            let colour = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+            let lines = report.lines(now);
+            print(&lines.iter().map(|line| line.render(colour, None) + "\n").collect::<String>())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn template(text: &str) -> Result<String, String> {
+    match text {
+        // A variable that is set to nothing counts as not set.
+        "" => Ok(TRACE_URL.to_owned()),
+        text if text.contains(PLACE) => Ok(text.to_owned()),
+        _ => Err(format!("expected an address with {PLACE} in it, such as {TRACE_URL}")),
+    }
+}

@@ -1,0 +1,115 @@
+//! Records of a saga as the services write them, for tests.
+
+use jiff::{SignedDuration, Timestamp};
+use saga_core::{
+    SagaId,
+    dead_letter::{self, Poison, Reason},
+    envelope::{Outgoing, header, seal},
+    graph::Choreography,
+    record::{Header, OutRecord, Record},
+    trace::TraceContext,
+};
+use saga_kafka::Stored;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{flow::order_flow, seen::Seen};
+
+pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// A saga, and what was written of it.
+pub(crate) struct Written {
+    pub(crate) flow: Choreography,
+    pub(crate) saga: Uuid,
+    pub(crate) seen: Vec<Seen>,
+    records: Vec<(String, Record)>,
+}
+
+pub(crate) fn time(ms: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_millis(1_700_000_000_000 + ms)
+}
+
+impl Written {
+    pub(crate) fn new(saga: u128) -> Self {
+        let flow = order_flow().unwrap();
+        Self { flow, saga: Uuid::from_u128(saga), seen: Vec::new(), records: Vec::new() }
+    }
+
+    /// Each event, a tenth of a second after the one before, which it is caused by.
+    pub(crate) fn chain(saga: u128, kinds: &[&str]) -> Self {
+        let mut written = Self::new(saga);
+        for (place, kind) in kinds.iter().enumerate() {
+            let cause = place.checked_sub(1).map(|before| kinds[before]);
+            written.event(kind, cause, i64::try_from(place).unwrap() * 100);
+        }
+        written
+    }
+
+    fn sealed(&self, kind: &str, cause: Option<&str>, ms: i64, null: bool) -> OutRecord {
+        let (_, node) = self.flow.events_named(kind).next().unwrap();
+        let cause = cause.map(|cause| self.id(cause).to_string());
+        let trace = TraceContext { traceparent: Some(format!("00-{TRACE}-b7ad6b7169203331-01")), tracestate: None };
+        let outgoing = Outgoing {
+            id: self.id(kind),
+            source: kind.split('.').next().unwrap(),
+            saga_id: SagaId::from(self.saga),
+            causation_id: cause.as_deref(),
+            time: time(ms),
+            trace: &trace,
+            null_compensation: null,
+        };
+        let data = json!({"order_id": self.saga, "reason": "out_of_stock", "name": "Ada Lovelace"});
+        seal(node.event, serde_json::to_vec(&data).unwrap(), &outgoing)
+    }
+
+    fn id(&self, kind: &str) -> Uuid {
+        Uuid::new_v5(&self.saga, kind.as_bytes())
+    }
+
+    fn write(&mut self, name: &str, record: OutRecord, ms: i64) {
+        let offset = i64::try_from(self.seen.len()).unwrap();
+        let OutRecord { topic, key, value, headers } = record;
+        let record = Record { topic: topic.into_owned().into(), partition: 3, offset, key, value, headers };
+        self.records.push((name.to_owned(), record.clone()));
+        self.seen.push(Seen::of(Stored { record, written: Some(time(ms)) }));
+    }
+
+    pub(crate) fn event(&mut self, kind: &str, cause: Option<&str>, ms: i64) {
+        let record = self.sealed(kind, cause, ms, false);
+        self.write(kind, record, ms);
+    }
+
+    pub(crate) fn null(&mut self, kind: &str, cause: Option<&str>, ms: i64) {
+        let record = self.sealed(kind, cause, ms, true);
+        self.write(kind, record, ms);
+    }
+
+    /// The same event once more.
+    pub(crate) fn duplicate(&mut self, kind: &str, cause: Option<&str>, happened: i64, ms: i64) {
+        let record = self.sealed(kind, cause, happened, false);
+        self.write(kind, record, ms);
+    }
+
+    /// An event that the flow does not know.
+    pub(crate) fn foreign(&mut self, kind: &str, ms: i64) {
+        let mut record = self.sealed("order.created", None, ms, false);
+        record.headers.retain(|h| !h.is(header::TYPE) && !h.is(header::ID));
+        record.headers.push(Header::text(header::TYPE, kind.to_owned()));
+        self.write(kind, record, ms);
+    }
+
+    /// A record that nobody can read.
+    pub(crate) fn poison(&mut self, ms: i64) {
+        let mut record = self.sealed("order.created", None, ms, false);
+        record.headers.retain(|h| !h.is(header::TYPE));
+        self.write("poison", record, ms);
+    }
+
+    /// The participant gives up on what was written under this name.
+    pub(crate) fn dead_letter(&mut self, participant: &str, name: &str, ms: i64) {
+        let (_, record) = self.records.iter().find(|(known, _)| known == name).unwrap();
+        let poison = Poison::new(Reason::RetriesExhausted, "the gateway does not answer");
+        let letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
+        self.write("letter", letter, ms);
+    }
+}

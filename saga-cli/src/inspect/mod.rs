@@ -1,0 +1,138 @@
+//! One saga, looked up in the topics.
+
+mod moment;
+mod print;
+mod progress;
+mod story;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use saga_core::{graph::Choreography, record::TopicPartition};
+use saga_kafka::{KafkaConfig, KafkaError, ReadError, Reader, partition_of};
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::{progress::ProgressLine, story::Story};
+use crate::{event::saga_of, flow::FlowTopics, seen::Seen, text::Line};
+
+/// A broker that answered at first, and then says nothing for so long, is away.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What is looked for, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    pub(crate) saga_id: Uuid,
+    pub(crate) since: Option<Timestamp>,
+    /// Only where the key's murmur2 says.
+    pub(crate) own_partition: bool,
+    pub(crate) with_data: bool,
+}
+
+/// The saga cannot be told of.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InspectError {
+    #[error(transparent)]
+    Settings(#[from] KafkaError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("none of the flow's topics is on {0}: have the services ever run there?")]
+    NoTopics(String),
+    #[error(
+        "no record of saga {saga_id} in {} of {topics} on {servers}{}; is the id right, or is the retention of the topics over?",
+        if *.own_partition { "its partition" } else { "any partition" },
+        .since.map(|at| format!(" since {at}")).unwrap_or_default()
+    )]
+    NotFound { saga_id: Uuid, topics: String, servers: String, since: Option<Timestamp>, own_partition: bool },
+}
+
+/// Where a trace can be looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Trace {
+    trace_id: String,
+    url: String,
+}
+
+/// What was read.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Reading {
+    records: i64,
+    partitions: &'static str,
+    since: Option<Timestamp>,
+    missing_topics: Vec<String>,
+}
+
+/// Everything about a saga.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Report {
+    #[serde(flatten)]
+    story: Story,
+    #[serde(rename = "trace")]
+    traces: Vec<Trace>,
+    read: Reading,
+}
+
+impl Report {
+    pub(crate) fn lines(&self, now: Timestamp) -> Vec<Line> {
+        print::lines(self, now)
+    }
+
+    /// What the reader of the results must know of how they came about.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let missing = &self.read.missing_topics;
+        (!missing.is_empty()).then(|| format!("there is no topic {}", missing.join(", ")))
+    }
+}
+
+/// Reads all that the topics hold of the saga, as of now.
+pub(crate) fn look_up(
+    kafka: &KafkaConfig,
+    flow: &Choreography,
+    search: Search,
+    trace_url: impl Fn(&str) -> String,
+) -> Result<Report, InspectError> {
+    let Search { saga_id, since, own_partition, with_data } = search;
+    let topics = FlowTopics::of(flow).all();
+    let mut reader = Reader::of_the_past(kafka)?;
+    let (mut places, mut missing_topics) = (Vec::new(), Vec::new());
+    for name in &topics {
+        let topic: Arc<str> = name.as_str().into();
+        match reader.partitions(name)? {
+            None => missing_topics.push(name.clone()),
+            Some(partitions) => {
+                let own = partition_of(saga_id.to_string().as_bytes(), partitions);
+                let wanted = (0..partitions).filter(|partition| !own_partition || *partition == own);
+                places.extend(wanted.map(|partition| TopicPartition { topic: topic.clone(), partition }));
+            }
+        }
+    }
+    let servers = kafka.bootstrap_servers().to_owned();
+    if places.is_empty() {
+        return Err(InspectError::NoTopics(servers));
+    }
+    reader.add(&places, since)?;
+
+    let mut seen = Vec::new();
+    let mut progress = ProgressLine::new();
+    while !reader.has_caught_up() {
+        let next = reader.next(Duration::from_millis(100), |key| saga_of(key) == Some(saga_id))?;
+        if next.is_none() && reader.silence() > SILENCE {
+            return Err(reader.gone_silent().into());
+        }
+        seen.extend(next.map(Seen::of));
+        progress.show(reader.progress());
+    }
+    drop(progress);
+    if seen.is_empty() {
+        let topics = topics.join(", ");
+        return Err(InspectError::NotFound { saga_id, topics, servers, since, own_partition });
+    }
+    let (records, _) = reader.progress();
+    let mut story = story::tell(flow, saga_id, seen, with_data);
+    let trace = |trace_id: String| Trace { url: trace_url(&trace_id), trace_id };
+    let traces = std::mem::take(&mut story.traces).into_iter().map(trace).collect();
+    let partitions = if own_partition { "own" } else { "all" };
+    Ok(Report { story, traces, read: Reading { records, partitions, since, missing_topics } })
+}
