@@ -14,8 +14,10 @@ mod letter;
 mod origin;
 mod output;
 mod seen;
+mod signals;
 mod since;
 mod text;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -43,6 +45,7 @@ enum Command {
     Schemas(schemas::Schemas),
     Produce(Box<produce::Produce>),
     Inspect(commands::inspect::Inspect),
+    Watch(commands::watch::Watch),
 }
 
 impl Command {
@@ -55,6 +58,7 @@ impl Command {
             Self::Schemas(command) => command.run()?,
             Self::Produce(command) => command.run()?,
             Self::Inspect(command) => command.run()?,
+            Self::Watch(command) => command.run()?,
         })
     }
 }

@@ -8,3 +8,4 @@ pub(crate) mod inspect;
 pub(crate) mod order;
 pub(crate) mod produce;
 pub(crate) mod schemas;
+pub(crate) mod watch;

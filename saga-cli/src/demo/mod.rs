@@ -30,8 +30,11 @@ use self::{
     screen::Screen,
     story::Story,
 };
-use crate::output::{OutputError, print, print_json};
 use crate::text::{BOLD, DIM, Line, NAME};
+use crate::{
+    output::{OutputError, print, print_json},
+    signals::Signals,
+};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -185,42 +188,4 @@ async fn stop(mut fleet: Fleet, mut signals: Signals, code: u8) -> ExitCode {
         code = signals.received() => code,
     };
     ExitCode::from(code)
-}
-
-/// Ctrl-c, and on Unix SIGTERM.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// The exit code that shells give the signal.
-    async fn received(&mut self) -> u8 {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-        }
-        #[cfg(not(unix))]
-        {
-            // Without a way to hear of it, it ends the process by itself.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            130
-        }
-    }
 }

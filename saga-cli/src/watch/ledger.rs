@@ -1,0 +1,384 @@
+//! The books of `saga watch`: which sagas are under way, and how they stand, folded from records.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use jiff::Timestamp;
+use saga_core::graph::{Choreography, Progress};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::standing::{NodeIndex, Standings};
+use crate::{
+    event::Event,
+    letter::Letter,
+    origin::declared,
+    seen::{Seen, What},
+};
+
+/// How much is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    /// Sagas under way.
+    pub(crate) unfinished: usize,
+    /// Sagas that have ended, lest a late duplicate counts again.
+    pub(crate) ended: usize,
+}
+
+/// What was counted so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub(crate) struct Totals {
+    pub(crate) started: u64,
+    pub(crate) finished: u64,
+    pub(crate) dead_letters: u64,
+    /// Records that are no events.
+    pub(crate) unreadable: u64,
+    /// Events of types, or in versions, that no participant declares.
+    pub(crate) foreign: u64,
+    /// Records of sagas that there was no room for.
+    pub(crate) untracked: u64,
+    /// Sagas with both ends, which must never happen.
+    pub(crate) contradictory: u64,
+}
+
+#[derive(Debug)]
+struct Saga {
+    standing: usize,
+    is_started: bool,
+    first: Timestamp,
+    last: Timestamp,
+    /// The nodes that gave up on it, and why.
+    given_up: Vec<(NodeIndex, Box<str>)>,
+}
+
+/// A saga that is under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct UnderWay<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) since: Timestamp,
+    /// Since its last event.
+    pub(crate) waits_since: Timestamp,
+    /// None when nobody's turn follows from what was seen.
+    pub(crate) waits_for: Option<NodeIndex>,
+    pub(crate) given_up: Option<&'a str>,
+}
+
+/// The sagas that wait for the same node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Queue {
+    pub(crate) waits_for: Option<NodeIndex>,
+    pub(crate) sagas: usize,
+    pub(crate) given_up: usize,
+    pub(crate) oldest: Timestamp,
+}
+
+/// The books.
+pub(crate) struct Ledger {
+    standings: Standings,
+    room: Room,
+    sagas: HashMap<Uuid, Saga>,
+    ended: HashMap<Uuid, &'static str>,
+    /// In the order of their ends.
+    ended_order: VecDeque<Uuid>,
+    totals: Totals,
+    endings: BTreeMap<&'static str, u64>,
+}
+
+impl Ledger {
+    pub(crate) fn new(flow: &Choreography, room: Room) -> Self {
+        let ends = flow.events().filter(|(_, node)| node.end.is_some()).map(|(key, _)| (key.name, 0)).collect();
+        Self {
+            standings: Standings::of(flow),
+            room,
+            sagas: HashMap::new(),
+            ended: HashMap::new(),
+            ended_order: VecDeque::new(),
+            totals: Totals::default(),
+            endings: ends,
+        }
+    }
+
+    pub(crate) fn flow(&self) -> &Choreography {
+        self.standings.flow()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.room
+    }
+
+    /// How many sagas ended in each way.
+    pub(crate) fn endings(&self) -> &BTreeMap<&'static str, u64> {
+        &self.endings
+    }
+
+    pub(crate) fn add(&mut self, seen: &Seen) {
+        match &seen.what {
+            What::Event(event) => self.event(event, seen.at()),
+            What::Letter(letter) => self.letter(letter, seen.saga, seen.at()),
+            What::Unreadable { .. } => self.totals.unreadable += 1,
+        }
+    }
+
+    fn event(&mut self, event: &Event, at: Timestamp) {
+        let Some(key) = declared(self.standings.flow(), &event.kind, event.version) else {
+            self.totals.foreign += 1;
+            return;
+        };
+        let ends = self.standings.flow().end(key).is_some();
+        if let Some(end) = self.ended.get_mut(&event.saga) {
+            if ends && *end != key.name {
+                *end = key.name;
+                self.totals.contradictory += 1;
+            }
+            return;
+        }
+        let is_start = self.standings.flow().starts().contains(&key);
+        let Some(saga) = room_for(&mut self.sagas, self.room, event.saga, at) else {
+            // Its end needs no room.
+            if ends {
+                self.end(event.saga, key.name);
+            } else {
+                self.totals.untracked += 1;
+            }
+            return;
+        };
+        saga.first = saga.first.min(at);
+        saga.last = saga.last.max(at);
+        saga.standing = self.standings.after(saga.standing, key);
+        if is_start && !saga.is_started {
+            saga.is_started = true;
+            self.totals.started += 1;
+        }
+        let progress = self.standings.get(saga.standing).progress;
+        if !matches!(progress, Progress::Forward | Progress::Backward) {
+            self.end(event.saga, key.name);
+        }
+    }
+
+    fn end(&mut self, saga: Uuid, by: &'static str) {
+        self.sagas.remove(&saga);
+        self.totals.finished += 1;
+        *self.endings.entry(by).or_default() += 1;
+        self.ended.insert(saga, by);
+        self.ended_order.push_back(saga);
+        while self.ended_order.len() > self.room.ended {
+            if let Some(forgotten) = self.ended_order.pop_front() {
+                self.ended.remove(&forgotten);
+            }
+        }
+    }
+
+    fn letter(&mut self, letter: &Letter, saga: Option<Uuid>, at: Timestamp) {
+        self.totals.dead_letters += 1;
+        let (Some(event), Some(id)) = (&letter.event, saga) else { return };
+        let flow = self.standings.flow();
+        if declared(flow, &event.kind, event.version).is_none() || self.ended.contains_key(&id) {
+            return;
+        }
+        let consumes = |node: &saga_core::graph::Node| node.triggers.iter().any(|trigger| trigger.name == event.kind);
+        let nodes = flow.nodes().iter().enumerate();
+        let gave_up = nodes.filter(|(_, node)| node.participant == letter.participant && consumes(node));
+        let places: Vec<NodeIndex> = gave_up.map(|(place, _)| place).collect();
+        let Some(saga) = room_for(&mut self.sagas, self.room, id, event.at.min(at)) else {
+            self.totals.untracked += 1;
+            return;
+        };
+        saga.given_up.retain(|(place, _)| !places.contains(place));
+        saga.given_up.extend(places.into_iter().map(|place| (place, letter.reason.as_str().into())));
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.sagas.len()
+    }
+
+    /// What is unfinished, the oldest first; no more than so many.
+    pub(crate) fn oldest(&self, most: usize) -> Vec<UnderWay<'_>> {
+        let mut all: Vec<(&Uuid, &Saga)> = self.sagas.iter().collect();
+        let by_age = |(id, saga): &(&Uuid, &Saga)| (saga.first, **id);
+        if all.len() > most {
+            all.select_nth_unstable_by_key(most, by_age);
+            all.truncate(most);
+        }
+        all.sort_unstable_by_key(by_age);
+        all.into_iter().map(|(id, saga)| self.view(*id, saga)).collect()
+    }
+
+    fn view<'a>(&self, id: Uuid, saga: &'a Saga) -> UnderWay<'a> {
+        let awaited = &self.standings.get(saga.standing).awaited;
+        // What will not come by itself is what the saga waits for.
+        let stuck = saga.given_up.iter().rfind(|(place, _)| awaited.contains(place));
+        UnderWay {
+            id,
+            since: saga.first,
+            waits_since: saga.last,
+            waits_for: stuck.map(|(place, _)| *place).or(awaited.first().copied()),
+            given_up: stuck.map(|(_, reason)| &**reason),
+        }
+    }
+
+    /// The sagas that are under way, by what they wait for: every node that may be waited for, in the order of the
+    /// participants, and nobody's turn last.
+    pub(crate) fn queues(&self) -> Vec<Queue> {
+        let mut queues: BTreeMap<(bool, NodeIndex), Queue> = BTreeMap::new();
+        for (id, saga) in &self.sagas {
+            let saga = self.view(*id, saga);
+            let key = (saga.waits_for.is_none(), saga.waits_for.unwrap_or_default());
+            let new = Queue { waits_for: saga.waits_for, sagas: 0, given_up: 0, oldest: saga.waits_since };
+            let queue = queues.entry(key).or_insert(new);
+            queue.sagas += 1;
+            queue.given_up += usize::from(saga.given_up.is_some());
+            queue.oldest = queue.oldest.min(saga.waits_since);
+        }
+        queues.into_values().collect()
+    }
+}
+
+/// The saga, known or new; none when there are too many already.
+fn room_for(sagas: &mut HashMap<Uuid, Saga>, room: Room, id: Uuid, at: Timestamp) -> Option<&mut Saga> {
+    if sagas.len() >= room.unfinished && !sagas.contains_key(&id) {
+        return None;
+    }
+    let new = || Saga { standing: Standings::NOTHING, is_started: false, first: at, last: at, given_up: Vec::new() };
+    Some(sagas.entry(id).or_insert_with(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{Written, time},
+        flow::order_flow,
+    };
+
+    const CONFIRMED: [&str; 5] =
+        ["order.created", "inventory.reserved", "payment.charged", "shipping.scheduled", "order.confirmed"];
+
+    fn ledger(room: usize) -> Ledger {
+        Ledger::new(&order_flow().unwrap(), Room { unfinished: room, ended: room })
+    }
+
+    fn fold(ledger: &mut Ledger, written: &Written) {
+        written.seen.iter().for_each(|seen| ledger.add(seen));
+    }
+
+    fn waits_for(ledger: &Ledger) -> Vec<(&'static str, usize)> {
+        let nodes = ledger.flow().nodes();
+        let name = |queue: &Queue| (queue.waits_for.map_or("nobody", |place| nodes[place].name), queue.sagas);
+        ledger.queues().iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_saga_is_under_way_until_it_ends() {
+        let mut ledger = ledger(10);
+        for (seen, next) in
+            Written::chain(1, &CONFIRMED).seen.iter().zip(["reserve", "charge", "schedule", "confirm", ""])
+        {
+            ledger.add(seen);
+            let expected = if next.is_empty() { vec![] } else { vec![(next, 1)] };
+            assert_eq!(waits_for(&ledger), expected);
+        }
+        assert_eq!((ledger.totals().started, ledger.totals().finished, ledger.under_way()), (1, 1, 0));
+        assert_eq!(ledger.endings().get("order.confirmed"), Some(&1));
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_matter() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &CONFIRMED);
+        written.seen.reverse();
+        // The end is read first, and the rest is of a saga that has ended.
+        fold(&mut ledger, &written);
+        assert_eq!((ledger.totals().finished, ledger.under_way()), (1, 0));
+        let mut written = Written::chain(2, &CONFIRMED[..3]);
+        written.seen.reverse();
+        fold(&mut ledger, &written);
+        assert_eq!(waits_for(&ledger), [("schedule", 1)]);
+        assert_eq!(ledger.oldest(5)[0].since, time(0));
+    }
+
+    #[test]
+    fn duplicates_count_once_also_when_they_come_late() {
+        let mut ledger = ledger(10);
+        let written = Written::chain(1, &CONFIRMED);
+        fold(&mut ledger, &written);
+        fold(&mut ledger, &written);
+        assert_eq!((ledger.totals().started, ledger.totals().finished, ledger.under_way()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_saga_that_is_turned_back_waits_for_what_undoes() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &["order.created", "inventory.reserved", "order.cancellation_requested"]);
+        fold(&mut ledger, &written);
+        assert_eq!(waits_for(&ledger), [("cancel", 1)]);
+        written.null("shipping.cancelled", Some("order.cancellation_requested"), 400);
+        fold(&mut ledger, &written);
+        assert_eq!(waits_for(&ledger), [("refund", 1)]);
+    }
+
+    #[test]
+    fn poison_and_foreign_types_are_counted_and_move_nothing() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &CONFIRMED[..2]);
+        written.poison(200);
+        written.foreign("order.viewed", 300);
+        fold(&mut ledger, &written);
+        let Totals { unreadable, foreign, .. } = ledger.totals();
+        assert_eq!((unreadable, foreign, waits_for(&ledger)), (1, 1, vec![("charge", 1)]));
+        let mut stranger = Written::new(2);
+        stranger.foreign("order.viewed", 0);
+        fold(&mut ledger, &stranger);
+        assert_eq!(ledger.under_way(), 1);
+    }
+
+    #[test]
+    fn a_dead_letter_says_that_its_saga_will_not_go_on() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &CONFIRMED[..2]);
+        written.dead_letter("payment", "inventory.reserved", 5_000);
+        fold(&mut ledger, &written);
+        assert_eq!((ledger.queues()[0].given_up, ledger.totals().dead_letters), (1, 1));
+        assert_eq!(ledger.oldest(1)[0].given_up, Some("retries_exhausted"));
+        // Published again by an operator, it is handled after all.
+        written.event("payment.charged", Some("inventory.reserved"), 9_000);
+        ledger.add(&written.seen[3]);
+        assert_eq!((ledger.queues()[0].given_up, waits_for(&ledger)), (0, vec![("schedule", 1)]));
+    }
+
+    #[test]
+    fn the_oldest_come_first_and_no_more_than_are_asked_for() {
+        let mut ledger = ledger(10);
+        for number in [3, 1, 2] {
+            let mut written = Written::new(number);
+            written.event("order.created", None, i64::try_from(number).unwrap() * 1000);
+            fold(&mut ledger, &written);
+        }
+        let ids: Vec<u128> = ledger.oldest(2).iter().map(|saga| saga.id.as_u128()).collect();
+        assert_eq!(ids, [1, 2]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted_and_its_end_too() {
+        let mut ledger = ledger(2);
+        for number in 1..=3 {
+            fold(&mut ledger, &Written::chain(number, &CONFIRMED[..2]));
+        }
+        assert_eq!((ledger.under_way(), ledger.totals().untracked), (2, 2));
+        let end = Written::chain(3, &CONFIRMED);
+        ledger.add(&end.seen[4]);
+        ledger.add(&end.seen[4]);
+        assert_eq!((ledger.under_way(), ledger.totals().finished), (2, 1));
+    }
+
+    #[test]
+    fn two_ends_of_one_saga_are_a_contradiction() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &CONFIRMED);
+        written.event("order.cancelled", Some("inventory.released"), 900);
+        fold(&mut ledger, &written);
+        assert_eq!((ledger.totals().finished, ledger.totals().contradictory), (1, 1));
+    }
+}

@@ -1,0 +1,84 @@
+//! How much happens per second: over the last interval, and over the last minute.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::Serialize;
+
+use super::ledger::Totals;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Per second.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize)]
+pub(crate) struct Rate {
+    /// How long was counted.
+    pub(crate) seconds: f64,
+    pub(crate) started: f64,
+    pub(crate) finished: f64,
+    pub(crate) dead_letters: f64,
+}
+
+/// What was counted when, for a minute back.
+#[derive(Default)]
+pub(crate) struct Rates(VecDeque<(Duration, Totals)>);
+
+impl Rates {
+    /// Remembers what is counted at this time since the beginning.
+    pub(crate) fn note(&mut self, at: Duration, totals: Totals) {
+        self.0.push_back((at, totals));
+        // The last that is a minute old stays: the minute is counted from there.
+        while self.0.get(1).is_some_and(|(next, _)| at.saturating_sub(*next) >= MINUTE) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Since the time noted before the last.
+    pub(crate) fn interval(&self) -> Rate {
+        self.0.len().checked_sub(2).map_or_else(Rate::default, |before| self.since(before))
+    }
+
+    /// Since a minute ago, or as long as there is.
+    pub(crate) fn minute(&self) -> Rate {
+        self.since(0)
+    }
+
+    fn since(&self, place: usize) -> Rate {
+        let (Some((from, before)), Some((to, now))) = (self.0.get(place), self.0.back()) else {
+            return Rate::default();
+        };
+        let seconds = to.saturating_sub(*from).as_secs_f64();
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let per_second = |now: u64, before: u64| if seconds > 0.0 { (now - before) as f64 / seconds } else { 0.0 };
+        Rate {
+            seconds,
+            started: per_second(now.started, before.started),
+            finished: per_second(now.finished, before.finished),
+            dead_letters: per_second(now.dead_letters, before.dead_letters),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minute_is_the_last_one() {
+        let mut rates = Rates::default();
+        for second in 0..=100 {
+            let started = if second <= 40 { 0 } else { (second - 40) * 3 };
+            rates.note(Duration::from_secs(second), Totals { started, ..Totals::default() });
+        }
+        assert_eq!((rates.interval().started, rates.interval().seconds), (3.0, 1.0));
+        assert_eq!((rates.minute().started, rates.minute().seconds), (3.0, 60.0));
+        assert!(rates.0.len() <= 62);
+    }
+
+    #[test]
+    fn before_the_second_look_nothing_is_known() {
+        let mut rates = Rates::default();
+        assert_eq!((rates.interval(), rates.minute()), (Rate::default(), Rate::default()));
+        rates.note(Duration::ZERO, Totals { started: 7, ..Totals::default() });
+        assert_eq!(rates.minute(), Rate::default());
+    }
+}

@@ -1,0 +1,191 @@
+//! A moment as text: a screen full of lines, or one line.
+
+use saga_core::graph::NodeKind;
+
+use super::snapshot::{Oldest, Snapshot, Waiting};
+use crate::text::{BAD, BOLD, DIM, Line, NAME, PLAIN, WARN, count, duration};
+
+const STEP: usize = 24;
+const NUMBER: usize = 10;
+const TIME: usize = 14;
+
+fn seconds(s: f64) -> String {
+    duration(s * 1000.0)
+}
+
+/// What must be known besides the numbers.
+pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(trouble) = &now.link.trouble {
+        remarks.push(format!("the broker does not answer, going on when it is back: {trouble}"));
+    }
+    if !now.link.missing_topics.is_empty() {
+        remarks.push(format!("waiting for {}", now.link.missing_topics.join(", ")));
+    }
+    if now.totals.untracked > 0 {
+        let (room, untracked) = (now.room, now.totals.untracked);
+        remarks.push(format!("{room} sagas are followed at most: {untracked} records of others were not"));
+    }
+    if now.totals.contradictory > 0 {
+        remarks.push(format!("{} both completed and undone, which must never happen", now.totals.contradictory));
+    }
+    remarks
+}
+
+/// A screen full, the most important first: what does not fit is cut off below.
+pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
+    let since = now.since.map_or("the beginning".to_owned(), |at| at.strftime("%H:%M:%S UTC").to_string());
+    let mut title = Line::new().add(BOLD, "saga watch").add(DIM, format!("  {servers}, since {since}"));
+    if !now.link.caught_up {
+        title = title.add(WARN, "  reading back ..");
+    }
+    let mut lines = vec![title];
+    lines.extend(remarks(now).into_iter().map(|remark| Line::new().plain("  ").add(BAD, remark)));
+    lines.push(Line::new());
+    lines.extend(rates(now));
+    lines.push(Line::new());
+    let head = Line::new().plain("  ").left(DIM, "waits for", STEP).right(DIM, "sagas", NUMBER);
+    lines.push(head.right(DIM, "longest", TIME).right(DIM, "given up", NUMBER));
+    lines.extend(now.waiting.iter().map(waiting));
+    lines.push(Line::new());
+    if !now.oldest.is_empty() {
+        let head = Line::new().plain("  ").left(DIM, "oldest unfinished", 36).right(DIM, "age", TIME);
+        lines.push(head.add(DIM, "  waits for"));
+        lines.extend(now.oldest.iter().map(oldest));
+    }
+    lines
+}
+
+fn rates(now: &Snapshot) -> Vec<Line> {
+    let head = Line::new().plain("  ").left(DIM, "", STEP).right(DIM, "in all", NUMBER);
+    let head = head.right(DIM, "per second", TIME).right(DIM, "over a minute", TIME + 2);
+    let row = |name: &str, total: u64, rates: Option<(f64, f64)>| {
+        let line = Line::new().plain("  ").left(PLAIN, name, STEP).right(BOLD, &total.to_string(), NUMBER);
+        match rates {
+            Some((interval, minute)) => {
+                line.right(PLAIN, &format!("{interval:.1}"), TIME).right(PLAIN, &format!("{minute:.1}"), TIME + 2)
+            }
+            None => line,
+        }
+    };
+    let (interval, minute) = (now.rates.interval, now.rates.minute);
+    let mut lines = vec![head];
+    lines.push(row("started", now.totals.started, Some((interval.started, minute.started))));
+    lines.push(row("finished", now.totals.finished, Some((interval.finished, minute.finished))));
+    lines.extend(now.ended.iter().map(|(end, sagas)| row(&format!("  {end}"), *sagas, None)));
+    let letters = Some((interval.dead_letters, minute.dead_letters));
+    lines.push(row("dead letters", now.totals.dead_letters, letters));
+    let under_way = u64::try_from(now.under_way).unwrap_or(u64::MAX);
+    lines.push(row("under way", under_way, None));
+    lines
+}
+
+fn step(participant: Option<&str>, step: Option<&str>) -> String {
+    match (participant, step) {
+        (Some(participant), Some(step)) => format!("{participant} {step}"),
+        _ => "nobody that is known".to_owned(),
+    }
+}
+
+fn waiting(row: &Waiting) -> Line {
+    let style = if row.sagas == 0 { DIM } else { NAME };
+    let name = step(row.participant, row.step);
+    let name = if row.kind == Some(NodeKind::Compensation) { format!("{name} (undo)") } else { name };
+    let line = Line::new().plain("  ").left(style, &name, STEP);
+    if row.sagas == 0 {
+        return line.right(DIM, "-", NUMBER);
+    }
+    let line = line.right(BOLD, &row.sagas.to_string(), NUMBER).right(PLAIN, &seconds(row.longest_s), TIME);
+    if row.given_up > 0 { line.right(BAD, &row.given_up.to_string(), NUMBER) } else { line }
+}
+
+fn oldest(saga: &Oldest) -> Line {
+    let line = Line::new().plain("  ").plain(saga.saga_id.to_string()).right(PLAIN, &seconds(saga.age_s), TIME);
+    let line = line.plain("  ").add(NAME, step(saga.participant, saga.step));
+    match &saga.given_up {
+        Some(reason) => line.add(BAD, format!(", given up: {reason}")),
+        None => line,
+    }
+}
+
+/// Everything in one line, for a log.
+pub(super) fn line(now: &Snapshot) -> String {
+    let mut text = format!(
+        "{:.0}  {} under way  started {:.1}/s  finished {:.1}/s  dead letters {}",
+        now.at,
+        count(now.under_way, "saga"),
+        now.rates.interval.started,
+        now.rates.interval.finished,
+        now.totals.dead_letters,
+    );
+    if !now.link.caught_up {
+        text += "  (reading back)";
+    }
+    let ended = now.ended.iter().filter(|(_, sagas)| **sagas > 0).map(|(end, sagas)| format!("{end} {sagas}"));
+    let waiting = now.waiting.iter().filter(|row| row.sagas > 0);
+    let waiting = waiting.map(|row| format!("{} {}", step(row.participant, row.step), row.sagas));
+    for (title, list) in [("ended", ended.collect::<Vec<_>>()), ("waiting for", waiting.collect())] {
+        if !list.is_empty() {
+            text += &format!("  {title}: {}", list.join(", "));
+        }
+    }
+    if let Some(saga) = now.oldest.first() {
+        text += &format!("  oldest: {} {}", saga.saga_id, seconds(saga.age_s));
+    }
+    Line::new().plain(text).render(false, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{Written, time},
+        watch::{
+            ledger::{Ledger, Room},
+            rates::Rate,
+            snapshot::{BothRates, Link},
+        },
+    };
+
+    fn snapshot(link: Link) -> Snapshot {
+        let mut written = Written::chain(1, &["order.created", "inventory.reserved"]);
+        written.dead_letter("payment", "inventory.reserved", 5_000);
+        let mut ledger = Ledger::new(&written.flow, Room { unfinished: 10, ended: 10 });
+        written.seen.iter().for_each(|seen| ledger.add(seen));
+        let rate = Rate { seconds: 1.0, started: 12.5, ..Rate::default() };
+        Snapshot::of(&ledger, &link, BothRates { interval: rate, minute: rate }, (None, time(600_000)))
+    }
+
+    fn text(now: &Snapshot) -> String {
+        screen(now, "localhost:9092").iter().map(|line| line.render(false, Some(79)) + "\n").collect()
+    }
+
+    #[test]
+    fn a_screen_says_who_is_waited_for_and_since_when() {
+        let text = text(&snapshot(Link { caught_up: true, ..Link::default() }));
+        for row in ["payment charge                   1    9 min 59 s         1", "12.5", "inventory release (undo)"]
+        {
+            assert!(text.contains(row), "{row}\n{text}");
+        }
+        assert!(
+            text.contains("00000000-0000-0000-0000-000000000001   10 min 00 s  payment charge, given up: "),
+            "{text}"
+        );
+        assert!(text.lines().count() < 24, "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_stands_on_top() {
+        let link = Link { trouble: Some("Connection refused".to_owned()), ..Link::default() };
+        let text = text(&snapshot(link));
+        assert!(text.lines().next().unwrap().ends_with("reading back .."), "{text}");
+        assert!(text.lines().nth(1).unwrap().contains("Connection refused"), "{text}");
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        let line = line(&snapshot(Link { caught_up: true, ..Link::default() }));
+        assert!(line.contains("1 saga under way  started 12.5/s"), "{line}");
+        assert!(line.contains("dead letters 1  waiting for: payment charge 1  oldest: "), "{line}");
+    }
+}
