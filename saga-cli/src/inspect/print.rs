@@ -55,7 +55,8 @@ fn line(moment: &Moment) -> Line {
         .add(DIM, moment.at.strftime("%H:%M:%S%.3f").to_string())
         .right(DIM, &format!("+{}", duration(moment.since_previous_ms)), SINCE)
         .plain("  ")
-        .left(NAME, &moment.participant, PARTICIPANT);
+        .left(NAME, &moment.participant, PARTICIPANT)
+        .plain(" ");
     let event = moment.event.as_deref().unwrap_or("(no type)");
     let line = match moment.what {
         Kind::Event if moment.null_compensation => line.left(DIM, event, EVENT),
@@ -120,7 +121,7 @@ fn given_up(moment: &Moment) -> String {
 
 /// What does not fit in the line.
 fn details(moment: &Moment) -> Vec<Line> {
-    let indented = || Line::new().plain(" ".repeat(12 + SINCE + 2 + PARTICIPANT));
+    let indented = || Line::new().plain(" ".repeat(12 + SINCE + 2 + PARTICIPANT + 1));
     let mut lines = Vec::new();
     if let Some(letter) = &moment.dead_letter {
         let first = letter.first_failed_at.map(|at| format!("; first failed at {}", at.strftime("%H:%M:%S%.3f")));

@@ -23,7 +23,7 @@ impl Screen {
     pub(super) fn new() -> Option<Self> {
         let can_move = env::var_os("TERM").is_none_or(|term| term != "dumb");
         let colour = env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-        (io::stdout().is_terminal() && can_move).then_some(Self { colour, drawn: 0 })
+        (io::stdout().is_terminal() && can_move).then(|| Self { colour, drawn: 0 })
     }
 
     /// Draws the lines over those of the last time, as many of them as there is room for.

@@ -8,6 +8,7 @@ use crate::text::{BAD, BOLD, DIM, Line, NAME, PLAIN, WARN, count, duration};
 const STEP: usize = 24;
 const NUMBER: usize = 10;
 const TIME: usize = 14;
+const AGE: usize = 12;
 
 fn seconds(s: f64) -> String {
     duration(s * 1000.0)
@@ -49,7 +50,7 @@ pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
     lines.extend(now.waiting.iter().map(waiting));
     lines.push(Line::new());
     if !now.oldest.is_empty() {
-        let head = Line::new().plain("  ").left(DIM, "oldest unfinished", 36).right(DIM, "age", TIME);
+        let head = Line::new().plain("  ").left(DIM, "oldest unfinished", 36).right(DIM, "age", AGE);
         lines.push(head.add(DIM, "  waits for"));
         lines.extend(now.oldest.iter().map(oldest));
     }
@@ -100,12 +101,10 @@ fn waiting(row: &Waiting) -> Line {
 }
 
 fn oldest(saga: &Oldest) -> Line {
-    let line = Line::new().plain("  ").plain(saga.saga_id.to_string()).right(PLAIN, &seconds(saga.age_s), TIME);
+    let line = Line::new().plain("  ").plain(saga.saga_id.to_string()).right(PLAIN, &seconds(saga.age_s), AGE);
     let line = line.plain("  ").add(NAME, step(saga.participant, saga.step));
-    match &saga.given_up {
-        Some(reason) => line.add(BAD, format!(", given up: {reason}")),
-        None => line,
-    }
+    // Why, there is no room for: `saga inspect` says it.
+    if saga.given_up.is_some() { line.add(BAD, ", given up") } else { line }
 }
 
 /// Everything in one line, for a log.
@@ -163,14 +162,10 @@ mod tests {
     #[test]
     fn a_screen_says_who_is_waited_for_and_since_when() {
         let text = text(&snapshot(Link { caught_up: true, ..Link::default() }));
-        for row in ["payment charge                   1    9 min 59 s         1", "12.5", "inventory release (undo)"]
-        {
+        for row in ["payment charge                   1    9 min 59 s         1", "12.5", "inventory release (undo)"] {
             assert!(text.contains(row), "{row}\n{text}");
         }
-        assert!(
-            text.contains("00000000-0000-0000-0000-000000000001   10 min 00 s  payment charge, given up: "),
-            "{text}"
-        );
+        assert!(text.contains("00000000-0000-0000-0000-000000000001 10 min 00 s  payment charge, given up"), "{text}");
         assert!(text.lines().count() < 24, "{text}");
     }
 

@@ -136,7 +136,7 @@ impl Reader {
             list.add_partition_offset(&stretch.place.topic, stretch.place.partition, Offset::Offset(stretch.start))
                 .map_err(|error| self.places().unreachable(&error))?;
         }
-        self.client.incremental_assign(&list).map_err(|error| KafkaError::client(&error))?;
+        // The queues first: nothing may be fetched into the common one, where it would be lost.
         for places::Stretch { place, start, end } in wanted {
             let queue = self
                 .client
@@ -155,6 +155,7 @@ impl Reader {
                 heard: Instant::now(),
             });
         }
+        self.client.incremental_assign(&list).map_err(|error| KafkaError::client(&error))?;
         Ok(())
     }
 

@@ -100,7 +100,10 @@ impl Places<'_> {
     }
 
     pub(super) fn unreachable(&self, error: &NativeError) -> ReadError {
-        let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        // Callbacks run here, and they know more. There is no record to miss: those have queues of their own.
+        let _ = self.client.poll(Duration::ZERO);
+        let code = || error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        let reason = self.client.context().trouble().unwrap_or_else(code);
         ReadError::Unreachable { bootstrap: self.bootstrap.to_owned(), reason }
     }
 }

@@ -1,0 +1,334 @@
+//! `saga inspect` and `saga watch` against a broker: the embedded one, and a real Kafka where there is one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use order_flow_events::{
+    InventoryReleased, InventoryReserved, OrderCancelled, OrderConfirmed, OrderCreated, PaymentCharged,
+    PaymentDeclined, ShippingScheduled,
+};
+use saga_core::{
+    SagaId,
+    dead_letter::{Poison, Reason, letter},
+    envelope::{Outgoing, seal},
+    event::EventType,
+    record::{OutRecord, Record},
+    trace::TraceContext,
+    transport::Producer as _,
+};
+use saga_kafka::{EmbeddedBroker, KafkaConfig, KafkaProducer, TopicSpec, ensure_topics};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const TOPICS: [&str; 8] = [
+    "order.events",
+    "inventory.events",
+    "payment.events",
+    "shipping.events",
+    "order.dlq",
+    "inventory.dlq",
+    "payment.dlq",
+    "shipping.dlq",
+];
+const PATIENCE: Duration = Duration::from_secs(60);
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+struct Broker {
+    config: KafkaConfig,
+    embedded: Option<EmbeddedBroker>,
+}
+
+impl Broker {
+    fn embedded() -> Self {
+        let embedded = EmbeddedBroker::start(&TOPICS, 6).unwrap();
+        Self { config: embedded.config(), embedded: Some(embedded) }
+    }
+
+    async fn live() -> Option<Self> {
+        let Some(servers) = std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok().filter(|servers| !servers.is_empty()) else {
+            let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
+            assert!(!required, "SAGA_REQUIRE_LIVE=1 needs KAFKA_BOOTSTRAP_SERVERS: scripts/test sets it");
+            eprintln!("skipped: KAFKA_BOOTSTRAP_SERVERS is not set (scripts/test sets it)");
+            return None;
+        };
+        let config = KafkaConfig::new(servers);
+        ensure_topics(&config, &TOPICS.map(|topic| TopicSpec::events(topic, 6, None))).await.unwrap();
+        Some(Self { config, embedded: None })
+    }
+
+    fn saga(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_saga"));
+        command.args(args).env("KAFKA_BOOTSTRAP_SERVERS", self.config.bootstrap_servers());
+        command.env_remove("SAGA_TRACE_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    async fn publish(&self, records: Vec<OutRecord>) {
+        let producer = KafkaProducer::new(&self.config).unwrap();
+        // One by one: each is written after the one that caused it.
+        for record in records {
+            assert_eq!(producer.publish(vec![record]).await, [Ok(())]);
+        }
+    }
+}
+
+/// A saga's events as the services publish them, a millisecond apart.
+struct Saga {
+    id: SagaId,
+    begun: Timestamp,
+    records: Vec<OutRecord>,
+    last: Option<Uuid>,
+}
+
+impl Saga {
+    fn new() -> Self {
+        Self { id: SagaId::random(), begun: Timestamp::now(), records: Vec::new(), last: None }
+    }
+
+    fn then<E: saga_core::Event>(mut self, source: &str) -> Self {
+        let id = Uuid::now_v7();
+        let cause = self.last.map(|id| id.to_string());
+        let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+        let outgoing = Outgoing {
+            id,
+            source,
+            saga_id: self.id,
+            causation_id: cause.as_deref(),
+            time: self.begun + SignedDuration::from_millis(i64::try_from(self.records.len()).unwrap()),
+            trace: &TraceContext { traceparent: Some(parent), tracestate: None },
+            null_compensation: false,
+        };
+        let data = json!({"order_id": self.id.as_uuid(), "reason": "payment_declined", "name": "Ada Lovelace"});
+        self.records.push(seal(EventType::of::<E>(), serde_json::to_vec(&data).unwrap(), &outgoing));
+        self.last = Some(id);
+        self
+    }
+
+    fn reserved() -> Self {
+        Self::new().then::<OrderCreated>("order").then::<InventoryReserved>("inventory")
+    }
+
+    fn confirmed() -> Self {
+        let charged = Self::reserved().then::<PaymentCharged>("payment");
+        charged.then::<ShippingScheduled>("shipping").then::<OrderConfirmed>("order")
+    }
+
+    fn compensated() -> Self {
+        let declined = Self::reserved().then::<PaymentDeclined>("payment");
+        declined.then::<InventoryReleased>("inventory").then::<OrderCancelled>("order")
+    }
+
+    /// Payment has given up on it.
+    fn dead_lettered() -> Self {
+        let mut saga = Self::reserved();
+        let OutRecord { topic, key, value, headers } = saga.records[1].clone();
+        let record = Record { topic: topic.into_owned().into(), partition: 0, offset: 42, key, value, headers };
+        let poison = Poison::new(Reason::RetriesExhausted, "the gateway does not answer");
+        saga.records.push(letter("payment", &record, &poison, 10, saga.begun));
+        saga
+    }
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+fn told(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// In the order of the words.
+fn says(text: &str, words: &[&str]) {
+    let mut rest = text;
+    for word in words {
+        let found = rest.find(word).unwrap_or_else(|| panic!("no {word:?} where it belongs in:\n{text}"));
+        rest = &rest[found + word.len()..];
+    }
+}
+
+async fn each_ending_is_told(broker: Broker) {
+    let sagas = [Saga::confirmed(), Saga::compensated(), Saga::dead_lettered(), Saga::reserved()];
+    let [confirmed, compensated, dead, unfinished] = sagas.each_ref().map(Saga::id);
+    for saga in sagas {
+        broker.publish(saga.records.clone()).await;
+        // A relay that crashed publishes again.
+        broker.publish(saga.records[..1].to_vec()).await;
+    }
+    let text = |id: &str, more: &[&str]| {
+        told(broker.saga(&[&["inspect", id, "--since", "1h"], more].concat()).output().unwrap())
+    };
+    let document = |id: &str| -> Value { serde_json::from_str(&text(id, &["--json"])).unwrap() };
+
+    let story = text(&confirmed, &[]);
+    says(&story, &["completed by order.confirmed, in 4 ms", "requested", "charge, on inventory.reserved", "duplicate"]);
+    says(&story, &[&format!("http://127.0.0.1:16686/trace/{TRACE}")]);
+    assert!(!story.contains("Ada") && !story.contains('\u{1b}'), "{story}");
+    assert!(text(&confirmed, &["--data"]).contains("Ada Lovelace"));
+    let story = document(&confirmed);
+    assert_eq!(
+        (&story["status"], &story["ended_by"], &story["took_ms"]),
+        (&json!("completed"), &json!("order.confirmed"), &json!(4.0))
+    );
+    assert_eq!((story["timeline"].as_array().unwrap().len(), &story["trace"][0]["trace_id"]), (6, &json!(TRACE)));
+
+    let story = text(&compensated, &["--own-partition", "--trace-url", "https://traces.example/{trace_id}/x"]);
+    says(
+        &story,
+        &[
+            "undone by order.cancelled",
+            "refused (payment_declined)",
+            "undoes reserve",
+            &format!("traces.example/{TRACE}/x"),
+        ],
+    );
+
+    let story = text(&dead, &[]);
+    says(
+        &story,
+        &["unfinished", "dead letter: charge gave up, retries_exhausted, 10 attempts", "gateway does not answer"],
+    );
+    says(&story, &["expected", "payment charge: payment.charged or payment.declined", "given up (retries_exhausted)"]);
+    let story = document(&dead);
+    assert_eq!((&story["dead_letters"], &story["expected"][0]["given_up"]), (&json!(1), &json!("retries_exhausted")));
+
+    let story = document(&unfinished);
+    assert_eq!((&story["status"], &story["expected"][0]["participant"]), (&json!("unfinished"), &json!("payment")));
+    assert_eq!(story["deadlines"][0]["event"], "order.cancellation_requested");
+
+    let nobody = broker.saga(&["inspect", &SagaId::random().to_string(), "--since", "1h"]).output().unwrap();
+    assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(1), 0));
+    let message = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(message.contains("no record of saga") && message.contains("shipping.dlq"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ending_is_told_embedded() {
+    each_ending_is_told(Broker::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ending_is_told_live() {
+    if let Some(broker) = Broker::live().await {
+        each_ending_is_told(broker).await;
+    }
+}
+
+#[test]
+fn a_broker_that_is_away_is_named_within_seconds() {
+    for command in [&["inspect", "00000000-0000-0000-0000-000000000007"][..], &["watch"]] {
+        let begun = Instant::now();
+        let mut saga = Command::new(env!("CARGO_BIN_EXE_saga"));
+        let output = saga.args(command).env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && message.contains("KAFKA_BOOTSTRAP_SERVERS"), "{message}");
+        assert!(message.contains("127.0.0.1:1") && begun.elapsed() < Duration::from_secs(20), "{message}");
+    }
+}
+
+#[test]
+fn what_is_no_saga_and_no_template_is_a_usage_error() {
+    let id = "00000000-0000-0000-0000-000000000007";
+    for args in
+        [&["inspect", "order-7"][..], &["inspect", id, "--trace-url", "http://here"], &["watch", "--interval", "0s"]]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_saga")).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+/// A `saga watch --json` that runs.
+struct Watch {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    fn start(broker: &Broker, since: Timestamp) -> Self {
+        let args = ["watch", "--json", "--interval", "100ms", "--since", &since.to_string()];
+        let mut child = broker.saga(&args).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn until(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let now: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+            if holds(&now) {
+                return now;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; {now:#}");
+        }
+    }
+
+    fn terminate(mut self) -> ExitStatus {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        self.child.wait().unwrap()
+    }
+}
+
+fn total(now: &Value, what: &str) -> u64 {
+    now["totals"][what].as_u64().unwrap()
+}
+
+async fn sagas_are_counted_as_they_go(broker: Broker) {
+    let since = Timestamp::now();
+    for saga in [Saga::confirmed(), Saga::compensated(), Saga::dead_lettered(), Saga::reserved()] {
+        broker.publish(saga.records).await;
+    }
+    let mut watch = Watch::start(&broker, since);
+    let now = watch.until("read back", |now| now["caught_up"] == true);
+    // Others may use the broker too.
+    let is_ours = broker.embedded.is_some();
+    assert!(total(&now, "started") >= 4 && total(&now, "finished") >= 2 && total(&now, "dead_letters") >= 1, "{now:#}");
+    let charge = now["waiting"].as_array().unwrap().iter().find(|row| row["step"] == "charge").unwrap();
+    assert!(charge["sagas"].as_u64().unwrap() >= 2 && charge["given_up"].as_u64().unwrap() >= 1, "{now:#}");
+    if is_ours {
+        assert_eq!((total(&now, "started"), total(&now, "finished"), &now["under_way"]), (4, 2, &json!(2)));
+        assert_eq!(now["ended"], json!({"order.cancelled": 1, "order.confirmed": 1}));
+        assert_eq!(now["oldest"][0]["given_up"], "retries_exhausted");
+    }
+    if let Some(embedded) = &broker.embedded {
+        embedded.set_reachable(false);
+        watch.until("the broker is missed", |now| now["trouble"].is_string());
+        embedded.set_reachable(true);
+        watch.until("the broker is back", |now| now["trouble"].is_null());
+    }
+    let finished = total(&now, "finished");
+    broker.publish(Saga::confirmed().records).await;
+    watch.until("one more has ended", |now| total(now, "finished") > finished);
+    assert_eq!(watch.terminate().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn sagas_are_counted_as_they_go_embedded() {
+    sagas_are_counted_as_they_go(Broker::embedded()).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn sagas_are_counted_as_they_go_live() {
+    if let Some(broker) = Broker::live().await {
+        sagas_are_counted_as_they_go(broker).await;
+    }
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_the_watching_quietly() {
+    let broker = Broker::embedded();
+    let mut child = broker.saga(&["watch", "--interval", "100ms"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("0 sagas under way") && !line.contains('\u{1b}'), "{line}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
