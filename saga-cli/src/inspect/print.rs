@@ -28,9 +28,12 @@ pub(super) fn lines(report: &Report, now: Timestamp) -> Vec<Line> {
         lines.push(line(moment));
         lines.extend(details(moment));
     }
-    lines.push(Line::new());
-    lines.extend(standing(story, now));
-    lines.extend(report.traces.iter().map(|trace| Line::new().left(DIM, "trace", PARTICIPANT).plain(&trace.url)));
+    let mut rest = standing(story, now);
+    rest.extend(report.traces.iter().map(|trace| Line::new().left(DIM, "trace", PARTICIPANT).plain(&trace.url)));
+    if !rest.is_empty() {
+        lines.push(Line::new());
+        lines.append(&mut rest);
+    }
     lines
 }
 
