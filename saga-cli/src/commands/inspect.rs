@@ -28,9 +28,9 @@ Examples:
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --since 2h --own-partition
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --json | jq -r .status
 
-JSON: `status` is completed, undone (cancelled), unfinished or contradictory; `expected` says whose turn it is and since
-when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to look on.
-Fields may be added; those that are there stay. Times are RFC 3339, UTC.
+JSON: `status` is completed, undone (cancelled), unfinished or contradictory; `expected` says whose turn it is and
+since when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to
+look on. Fields may be added; those that are there stay. Times are RFC 3339, UTC.
 
 Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong.";
 

@@ -129,6 +129,8 @@ impl Reader {
         if places.is_empty() {
             return Ok(());
         }
+        // Kafka's own times are no finer.
+        let since = since.and_then(|since| Timestamp::from_millisecond(since.as_millisecond()).ok());
         let stretches = self.places().stretches(places, since)?;
         let wanted: Vec<_> = stretches.into_iter().filter(|s| self.follows || s.start < s.end).collect();
         let mut list = TopicPartitionList::with_capacity(wanted.len());
@@ -205,7 +207,7 @@ impl Reader {
 
     /// Whether everything has been handed out that was there when the partitions were added.
     pub fn has_caught_up(&self) -> bool {
-        self.partitions.iter().all(|p| p.caught_up && (self.follows || p.head.is_none()))
+        self.partitions.iter().all(Partition::is_handed_out)
     }
 
     /// How many records have been looked at, and how many there are to look at, roughly: compacted ones count.
@@ -245,6 +247,11 @@ impl Reader {
 }
 
 impl Partition {
+    /// Whether all that was there at first has been handed out.
+    fn is_handed_out(&self) -> bool {
+        self.caught_up && self.head.as_ref().is_none_or(|head| head.record.offset >= self.end)
+    }
+
     /// Looks for a record that is wanted, for a while.
     fn fill(
         &mut self,
