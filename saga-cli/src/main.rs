@@ -12,6 +12,7 @@ mod inspect;
 mod kafka;
 mod letter;
 mod origin;
+mod otel;
 mod output;
 mod seen;
 mod signals;

@@ -33,7 +33,7 @@ struct Booked {
 #[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
 struct Cancelled {
     id: Uuid,
-    broken: bool,
+    mood: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
@@ -87,10 +87,11 @@ async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked, (): ()) -> StepResult<T
 
 async fn free(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
     let tries: u32 = cx.tx().get("tries").unwrap_or(0);
-    if why.broken && tries == 0 {
-        return Err(StepError::transient("not yet"));
+    match why.mood.as_str() {
+        "broken" if tries == 0 => Err(StepError::transient("not yet")),
+        "hopeless" => Err(StepError::permanent("that seat is gone")),
+        _ => Ok(why.into()),
     }
-    Ok(why.into())
 }
 
 async fn expire(_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
@@ -159,18 +160,21 @@ async fn every_registered_number_moves() {
     };
     let publish = |record: OutRecord| broker.append(record);
     let booked = |mood: &str| Booked { id: Uuid::now_v7(), mood: mood.to_owned() };
+    let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
-        let (fine, late, waiting) = (booked("fine"), booked("fine"), booked("waiting"));
+        let (fine, stuck, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
         // Twice, before, undone, broken, unknown, not answered, not in time.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
-        publish(record(&Cancelled { id: late.id, broken: false }, Uuid::now_v7(), clock));
+        publish(record(&stuck, Uuid::now_v7(), clock));
+        publish(record(&cancelled(&late, "fine"), Uuid::now_v7(), clock));
         for _ in 0..50 {
             tick().await;
         }
         publish(record(&late, Uuid::now_v7(), clock));
-        publish(record(&Cancelled { id: fine.id, broken: true }, Uuid::now_v7(), clock));
+        publish(record(&cancelled(&fine, "broken"), Uuid::now_v7(), clock));
+        publish(record(&cancelled(&stuck, "hopeless"), Uuid::now_v7(), clock));
         publish(record(&booked("broken"), Uuid::now_v7(), clock));
         publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
         publish(record(&waiting, Uuid::now_v7(), clock));

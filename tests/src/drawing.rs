@@ -19,8 +19,7 @@ const CHARACTER: f64 = 6.4;
 /// colour-blind too.
 const COLOURS: [&str; 6] = ["#3b6fb5", "#b35c00", "#2f7d4f", "#7d4fa8", "#5f6b7a", "#8f6a00"];
 
-/// Attributes that tell of which event a span is.
-const EVENT_TAGS: [&str; 2] = ["cloudevents.event_type", "saga.event"];
+const EVENT_TAG: &str = "cloudevents.event_type";
 const OUTCOME_TAG: &str = "saga.outcome";
 const OPERATION_TAG: &str = "saga.op";
 const ATTEMPT_TAG: &str = "saga.attempt";
@@ -71,7 +70,7 @@ pub fn svg(trace: &Trace, title: &str) -> String {
 
         let colour = colour(services.iter().position(|service| *service == span.service).unwrap_or_default());
         let (marks, class) = marks(span);
-        let event = EVENT_TAGS.iter().map(|tag| span.text(tag)).find(|event| !event.is_empty()).unwrap_or_default();
+        let event = span.text(EVENT_TAG);
         picture.begin_row(&format!("{span} {event}: {}{marks}", milliseconds(micros(span.duration))));
         picture.rect(x, middle - 4.0, 8.0, 8.0, &format!("fill=\"{colour}\" rx=\"4\""));
         picture.label(x + 13.0, middle + 4.0, &span.name, event);

@@ -286,7 +286,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What a Jaeger has answered.
+    /// Made up in the shape of Jaeger's answers, with what a real trace rarely has together: errors, links, names that
+    /// must be escaped. That real answers are read is for tests/traces.rs.
     pub(crate) fn answer() -> Value {
         serde_json::from_str(include_str!("jaeger/answer.json")).unwrap()
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::demo::http::Http;
+use crate::{demo::http::Http, otel};
 
 const NAMES: [&str; 4] = ["order", "inventory", "payment", "shipping"];
 /// As many articles as the load orders from.
@@ -42,7 +42,12 @@ impl Processes {
                 None => format!("sqlite://{}", processes.folder.join(format!("{name}.db")).display()),
             };
             let log = std::fs::File::create(processes.folder.join(format!("{name}.log")))?;
-            let child = Command::new(&program)
+            let mut command = Command::new(&program);
+            // Spans cost a little, and nothing takes them here unless the environment says so.
+            if !otel::is_wanted() {
+                command.env("OTEL_TRACES_EXPORTER", "none");
+            }
+            let child = command
                 .env("KAFKA_BOOTSTRAP_SERVERS", broker)
                 .env("DATABASE_URL", url)
                 .env("HTTP_ADDR", address.to_string())

@@ -7,7 +7,10 @@ use order_service::{Order, OrderArgs};
 use payment_service::Payment;
 use saga_core::graph::Choreography;
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
-use saga_service::{Bound, Config, NoArgs, Service, ServiceError, config::HttpAddr};
+use saga_service::{
+    Bound, Config, NoArgs, Service, ServiceError,
+    config::{HttpAddr, TraceConfig},
+};
 use shipping_service::Shipping;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -19,7 +22,7 @@ use super::{
     dir::DataDir,
     http::{Http, HttpError},
 };
-use crate::flow::FlowTopics;
+use crate::{flow::FlowTopics, otel};
 
 /// As `SAGA_TOPIC_PARTITIONS` has it by default.
 const PARTITIONS: i32 = 6;
@@ -74,6 +77,7 @@ pub(crate) struct Fleet {
     topics: Vec<String>,
     dir: DataDir,
     usual_addresses: bool,
+    trace: TraceConfig,
     running: BTreeMap<Member, Running>,
     addresses: BTreeMap<Member, SocketAddr>,
     failures: mpsc::UnboundedSender<DemoError>,
@@ -86,11 +90,12 @@ impl Fleet {
     /// Starts the broker, with every topic of the flow. With `usual_addresses` the services listen where their binaries
     /// do, as far as that is free.
     pub(crate) fn new(flow: &Choreography, dir: DataDir, usual_addresses: bool) -> Result<(Self, Failures), DemoError> {
+        let trace = if otel::is_wanted() { TraceConfig::of(std::env::vars_os())? } else { TraceConfig::default() };
         let topics = FlowTopics::of(flow).all();
         let broker = EmbeddedBroker::start(&topics, PARTITIONS)?;
         let (failures, receiver) = mpsc::unbounded_channel();
         let (running, addresses) = (BTreeMap::new(), BTreeMap::new());
-        Ok((Self { broker, topics, dir, usual_addresses, running, addresses, failures }, receiver))
+        Ok((Self { broker, topics, dir, usual_addresses, trace, running, addresses, failures }, receiver))
     }
 
     pub(crate) fn topics(&self) -> &[String] {
@@ -148,7 +153,11 @@ impl Fleet {
 
     async fn launch<S: Service>(&self, member: Member, args: S::Args) -> Result<(SocketAddr, Running), ServiceError> {
         let url = self.dir.url(S::NAME).map_err(|error| ServiceError::config("DATABASE_URL", error.to_string()))?;
-        let config = |address: HttpAddr| Config::new(address, url.clone(), self.broker.config(), args.clone());
+        let config = |address: HttpAddr| {
+            let mut config = Config::new(address, url.clone(), self.broker.config(), args.clone());
+            config.trace = self.trace.clone();
+            config
+        };
         let any = || HttpAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         let bound = match self.addresses.get(&member) {
             Some(again) => Bound::<S>::bind(config((*again).into())).await?,

@@ -20,7 +20,7 @@ use std::{io, process::ExitCode, time::Duration};
 
 use saga_core::graph::Choreography;
 use saga_kafka::{KafkaError, PublisherError};
-use saga_service::ServiceError;
+use saga_service::{ServiceError, config::ConfigError};
 
 use self::{
     dir::DataDir,
@@ -56,6 +56,8 @@ pub(crate) enum DemoError {
     Log(#[source] io::Error),
     #[error("signals cannot be listened for")]
     Signals(#[source] io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the embedded broker: {0}")]
     Kafka(#[from] KafkaError),
     #[error("the {0} service: {1}")]

@@ -4,8 +4,13 @@ use std::{rc::Rc, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Shared, metrics::ReasonLabel, work::Work};
+use super::{
+    Shared,
+    metrics::{ReasonLabel, StepOnly},
+    work::Work,
+};
 use crate::{
+    barrier::Op,
     clock::Clock,
     dead_letter::Reason,
     event::SagaId,
@@ -59,6 +64,11 @@ impl Burial {
         }
         shared.health.set_waiting("dead letters", None);
         shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
+        if let Buried::Event(work, _) = &self.buried
+            && work.op == Op::Compensate
+        {
+            shared.metrics.compensations_given_up.get_or_create(&StepOnly { step: work.name }).inc();
+        }
         self.told(&shared)
     }
 

@@ -72,6 +72,7 @@ pub struct Metrics {
     pub active: Gauge,
     pub compensations: Family<StepOnly, Counter>,
     pub compensations_failed: Family<StepOnly, Counter>,
+    pub compensations_given_up: Family<StepOnly, Counter>,
     pub wait_seconds: Histogram,
     pub handler_seconds: Family<StepLabel, Histogram, fn() -> Histogram>,
     pub effect_seconds: Family<StepOnly, Histogram, fn() -> Histogram>,
@@ -108,6 +109,7 @@ impl Default for Metrics {
             active: Gauge::default(),
             compensations: Family::default(),
             compensations_failed: Family::default(),
+            compensations_given_up: Family::default(),
             wait_seconds: Histogram::new(SAGA_SECONDS),
             handler_seconds: Family::new_with_constructor(seconds),
             effect_seconds: Family::new_with_constructor(seconds),
@@ -147,6 +149,8 @@ impl Metrics {
         saga.register("compensations", "Events that ran a compensation", self.compensations.clone());
         let help = "Failed attempts of a compensation";
         saga.register("compensations_failed", help, self.compensations_failed.clone());
+        let help = "Compensations that went to the dead letters: what the step did stays done until an operator acts";
+        saga.register("compensations_given_up", help, self.compensations_given_up.clone());
         let help = "Time from the publishing of an event until it was taken in hand";
         saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
         let help = "Time that a handler took for its events of one transaction";

@@ -57,6 +57,7 @@ pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) ->
     if status.is_prepared() {
         status.tables.refresh().await;
     }
+    status.ready.set(i64::from(status.waiting_for().is_empty()));
     let mut text = String::new();
     if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &status.registry) {
         return Problem::internal(&error).into_response();

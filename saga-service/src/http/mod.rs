@@ -12,7 +12,7 @@ use std::sync::{
 };
 
 use axum::{Router, middleware, routing::get};
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use saga_core::{runtime::Health, trace::Tracer};
 use saga_store::Db;
 
@@ -30,6 +30,7 @@ pub(crate) struct Status {
     registry: Arc<Registry>,
     tables: Tables<Db>,
     reached: Arc<Reached>,
+    ready: Gauge,
 }
 
 /// How far the service has come.
@@ -41,8 +42,11 @@ struct Reached {
 }
 
 impl Status {
-    pub(crate) fn new(health: Health, registry: Registry, tables: Tables<Db>) -> Self {
-        Self { health, registry: Arc::new(registry), tables, reached: Arc::default() }
+    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables<Db>) -> Self {
+        let ready = Gauge::default();
+        let help = "Whether /readyz answers 200";
+        registry.sub_registry_with_prefix("saga").register("ready", help, ready.clone());
+        Self { health, registry: Arc::new(registry), tables, reached: Arc::default(), ready }
     }
 
     /// The databases are prepared: the service's own routes may use them.

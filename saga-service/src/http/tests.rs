@@ -84,10 +84,12 @@ async fn readiness_names_everything_that_is_waited_for() {
     shell.status.connected();
     let (status, _, body) = shell.get("/readyz").await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"ready":true,"waiting_for":[]}"#));
+    assert!(shell.get("/metrics").await.2.contains("\nsaga_ready 1\n"));
     shell.status.stopping();
     let (status, _, body) = shell.get("/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body, r#"{"ready":false,"waiting_for":["shutdown: stopping"]}"#);
+    assert!(shell.get("/metrics").await.2.contains("\nsaga_ready 0\n"));
 }
 
 #[tokio::test]

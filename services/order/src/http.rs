@@ -9,8 +9,9 @@ use axum::{
 };
 use jiff::Timestamp;
 use order_flow_events::{OrderCancellationRequested, OrderCreated, Reason};
-use saga_core::trace::TraceContext;
-use saga_core::{SagaId, clock::Clock, envelope::header, runtime::Outbox, store::OutboxRow, transport::Producer};
+use saga_core::{
+    SagaId, clock::Clock, envelope::header, runtime::Outbox, store::OutboxRow, trace::TraceContext, transport::Producer,
+};
 use saga_service::{Json, Path, Problem, Trace};
 use saga_store::{Db, Rows, Tx, params};
 use serde::Serialize;
