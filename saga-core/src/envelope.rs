@@ -138,14 +138,11 @@ impl<'a> Opened<'a> {
             return Err(Poison::new(Reason::Invalid, "ce_specversion is not 1.x"));
         }
         let record = self.record;
-        let key = match record.key.as_deref() {
-            None | Some([]) => return Err(Poison::new(Reason::MissingKey, "the record has no key")),
-            Some(key) => key,
-        };
-        let saga_id = std::str::from_utf8(key)
-            .ok()
-            .and_then(|key| key.parse::<SagaId>().ok())
-            .ok_or_else(|| Poison::new(Reason::KeyMismatch, "the key is not a saga id (a UUID)"))?;
+        if record.key.as_deref().is_none_or(<[u8]>::is_empty) {
+            return Err(Poison::new(Reason::MissingKey, "the record has no key"));
+        }
+        let saga_id =
+            record.saga_id().ok_or_else(|| Poison::new(Reason::KeyMismatch, "the key is not a saga id (a UUID)"))?;
         let version = match attributes.dataschema.as_deref() {
             None | Some("") => 1,
             Some(uri) => uri.rsplit('/').next().and_then(|v| v.parse().ok()).ok_or_else(|| {

@@ -28,8 +28,13 @@ pub(crate) struct Seen {
 impl Seen {
     /// What every line that is logged inside the step says.
     pub(crate) fn lines(&self, step: Option<&'static str>) -> tracing::Span {
+        Self::lines_of(Some(self.saga_id), &self.trace, step)
+    }
+
+    /// What every line says that is logged about something of this saga, as far as it has one.
+    pub(crate) fn lines_of(saga_id: Option<SagaId>, trace: &TraceContext, step: Option<&'static str>) -> tracing::Span {
         // At the highest level: wherever a line is written, it says whose it is.
-        tracing::error_span!("step", step, saga_id = %self.saga_id, trace_id = self.trace.trace_id())
+        tracing::error_span!("step", step, saga_id = saga_id.map(tracing::field::display), trace_id = trace.trace_id())
     }
 }
 

@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::SagaId;
+
 /// One partition of a topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TopicPartition {
@@ -65,6 +67,11 @@ impl Record {
     /// The partition it was read from.
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+
+    /// The saga that its key names; none when the key is missing or is no UUID.
+    pub fn saga_id(&self) -> Option<SagaId> {
+        std::str::from_utf8(self.key.as_deref()?).ok()?.parse().ok()
     }
 }
 

@@ -295,7 +295,7 @@ pub struct Summary {
     pub parked_sagas: u64,
     /// Sagas whose head was dead-lettered and that wait for an operator.
     pub held_sagas: u64,
-    /// When the oldest parked or held head failed first.
+    /// When the one that has been parked longest failed first; held sagas are not among them.
     pub parked_oldest: Option<Timestamp>,
     /// Timers armed.
     pub timers: u64,

@@ -139,6 +139,28 @@ fn registered(registry: &Registry) -> Vec<(String, String)> {
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
+#[test]
+fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
+    let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
+    let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
+    let mut registry = Registry::default();
+    handle.metrics().register(&mut registry);
+    let _runtime = Runtime::new(seats(), handle, Options::default());
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for sample in [
+        "saga_dead_letters_total{reason=\"undecodable\"} 0",
+        "saga_compensations_failed_total{step=\"take\"} 0",
+        "saga_compensations_given_up_total{step=\"take\"} 0",
+        "saga_effect_calls_total{step=\"take\",result=\"rejected\"} 0",
+        "saga_breaker_open{step=\"take\"} 0",
+        "saga_finished_total{outcome=\"cancelled\"} 0",
+        "saga_retries_total{step=\"take\",op=\"compensate\"} 0",
+    ] {
+        assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
+    }
+}
+
 /// Set from the database's summary by whoever serves the numbers.
 const OF_TABLES: [&str; 4] = ["saga_active", "saga_outbox_pending", "saga_parked", "saga_held"];
 

@@ -130,8 +130,8 @@ impl World {
     /// Runs the participant until everything is handled and `enough` holds.
     async fn run(&self, participant: Participant<MemoryStore>, enough: impl Fn() -> bool) -> Metrics {
         let name = participant.name();
-        let handle = Handle::new(name, self.store.clone(), self.broker.producer(), self.clock)
-            .with_tracer(Arc::new(self.tracer.clone()));
+        let tracer = Arc::new(self.tracer.clone());
+        let handle = Handle::traced(name, self.store.clone(), self.broker.producer(), self.clock, tracer);
         let metrics = handle.metrics().clone();
         let consumer = self.broker.subscribe(name, &participant.declaration().consumed_topics());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

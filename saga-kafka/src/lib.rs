@@ -17,7 +17,7 @@ mod record;
 mod topics;
 
 pub use config::{KafkaConfig, PROPERTY_PREFIX, property_name};
-pub use consumer::{ConsumerMetrics, KafkaConsumer};
+pub use consumer::{ConsumerMetrics, KafkaConsumer, Progress};
 pub use embedded::EmbeddedBroker;
 pub use error::KafkaError;
 pub use partitioner::partition_of;

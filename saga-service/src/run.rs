@@ -70,7 +70,7 @@ impl<S: Service> Bound<S> {
         let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
         let producer = KafkaProducer::new(&config.kafka)?;
         let traces = Traces::start(&config.trace, S::NAME)?;
-        let handle = Handle::new(S::NAME, db.clone(), producer.clone(), SystemClock).with_tracer(traces.tracer());
+        let handle = Handle::traced(S::NAME, db.clone(), producer.clone(), SystemClock, traces.tracer());
         let deps = Deps {
             db: db.clone(),
             outbox: handle.outbox(),

@@ -76,8 +76,7 @@ impl Burial {
     fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> Buried {
         let Self { dead, reason, buried, place, record, began, why } = self;
         let (spans, now) = (&shared.spans, shared.clock.now());
-        let saga_id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-        spans.dead_letter(&place, saga_id.unwrap_or_else(SagaId::random), &dead.topic, began, now);
+        spans.dead_letter(&place, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
         if matches!(buried, Buried::Poison { .. }) {
             spans.poison(&place, &record, (began, now), (reason.as_str(), why));
         }

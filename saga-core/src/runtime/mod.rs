@@ -18,6 +18,7 @@ mod spans;
 mod timers;
 mod work;
 mod worker;
+mod zeroes;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -113,20 +114,15 @@ impl<S: Store, P: Producer, C: Clock> Clone for Handle<S, P, C> {
 }
 
 impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
-    /// The handle of the participant of this name.
+    /// The handle of the participant of this name. It tells no spans.
     pub fn new(participant: &'static str, store: S, producer: P, clock: C) -> Self {
-        let (health, metrics) = (Health::default(), Metrics::default());
-        let spans = Spans::new(Arc::new(NoTracer), participant);
-        let outbox = Outbox::new(spans, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
-        Self { store, clock, outbox, health, metrics }
+        Self::traced(participant, store, producer, clock, Arc::new(NoTracer))
     }
 
-    /// Tells spans here; without it none are told. Call it first: what was handed out before goes on without.
-    #[must_use]
-    pub fn with_tracer(self, tracer: Arc<dyn Tracer>) -> Self {
-        let Self { store, clock, outbox, health, metrics } = self;
-        let spans = Spans::new(tracer, outbox.participant());
-        let producer = outbox.producer().clone();
+    /// The handle of the participant of this name, which tells its spans there.
+    pub fn traced(participant: &'static str, store: S, producer: P, clock: C, tracer: Arc<dyn Tracer>) -> Self {
+        let (health, metrics) = (Health::default(), Metrics::default());
+        let spans = Spans::new(tracer, participant);
         let outbox = Outbox::new(spans, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
         Self { store, clock, outbox, health, metrics }
     }
@@ -200,6 +196,7 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
         let has_deadlines = participant.steps.iter().any(|step| step.expire.is_some());
         let Handle { store, clock, outbox, health, metrics } = handle;
         let spans = outbox.spans().clone();
+        zeroes::appear(&metrics, &participant);
         let shared = Shared { participant, store, clock, outbox, health, metrics, spans, options, has_deadlines };
         Self { shared: Rc::new(shared) }
     }

@@ -223,11 +223,13 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                     state.acknowledged.push(*id);
                 }
                 Err(PublishError::Refused(why)) => {
+                    let _lines = sending.lines().entered();
                     tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
                     state.refused.insert(*id, after(now, REFUSED_PAUSE));
                     self.0.spans.sent(*id, sending, now, Some(why.clone()));
                 }
                 Err(error) => {
+                    let _lines = sending.lines().entered();
                     tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox is swept");
                     state.leave();
                 }

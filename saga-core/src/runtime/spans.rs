@@ -70,6 +70,12 @@ impl Sending {
             began,
         }
     }
+
+    /// What every line that is logged about it says.
+    pub(super) fn lines(&self) -> tracing::Span {
+        let trace_id = self.ids.map(|ids| format!("{:032x}", u128::from_be_bytes(ids.trace_id)));
+        tracing::error_span!("send", saga_id = %self.saga_id, trace_id)
+    }
 }
 
 impl Spans {

@@ -27,12 +27,13 @@ use crate::{
     barrier::Op,
     clock::{Clock, after},
     dead_letter::{Poison, letter},
+    envelope::{open, trace_of},
     event::SagaId,
+    handler::Seen,
     outcome::StepError,
     record::{Record, TopicPartition},
     step::Erased,
     store::{ParkedEvent, Store, StoreError},
-    trace::Place,
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
 
@@ -246,7 +247,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.in_hand += 1;
                 self.bytes += bytes;
                 let now = self.shared.clock.now();
-                let place = self.place_of(&record);
+                let saga_id = record.saga_id();
+                let place = self.shared.spans.place(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
+                let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
                 let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
                 let buried = Buried::Poison { partition, epoch, offset, bytes };
@@ -273,18 +276,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         work.place = self.shared.spans.place(&work.envelope.trace, work.saga_id());
     }
 
-    /// Where the span of a record is told that cannot be read.
-    fn place_of(&self, record: &Record) -> Place {
-        let saga_id = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-        self.shared.spans.place(&crate::envelope::trace_of(record), saga_id.unwrap_or_else(SagaId::random))
-    }
-
     fn warn_of_unknown_type(&mut self, record: &Record) {
         let known = &self.shared.options.known_events;
         if known.is_empty() || self.unknown_types.len() >= 100 {
             return;
         }
-        if let Ok(opened) = crate::envelope::open(record)
+        if let Ok(opened) = open(record)
             && !known.contains(&opened.event_type())
             && self.unknown_types.insert(opened.event_type().to_owned())
         {
@@ -328,10 +325,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 for (work, done) in batch.works {
                     match done {
                         Done::Settled => self.settle(&work),
-                        _ if !self.is_ours(&work) => {
-                            self.shared.spans.process(&work, now, &Ending { outcome: "handed_over", error: None });
-                            self.settle(&work);
-                        }
+                        _ if !self.is_ours(&work) => self.handed_over(&work),
                         Done::CallEffect => {
                             let call = self.effects.call(self.shared.clone(), work);
                             self.calls.push(call);
@@ -396,7 +390,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     fn answered(&mut self, mut work: Work, answer: Result<Erased, StepError>) {
         if !self.is_ours(&work) {
-            return self.settle(&work);
+            return self.handed_over(&work);
         }
         let lines = work.lines();
         match (work.todo, answer) {
@@ -422,6 +416,17 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.failed(work, failure);
             }
         }
+    }
+
+    /// Another process owns its partition by now, and does it again.
+    fn handed_over(&mut self, work: &Work) {
+        self.tell_handed_over(work);
+        self.settle(work);
+    }
+
+    fn tell_handed_over(&self, work: &Work) {
+        let ending = Ending { outcome: "handed_over", error: None };
+        self.shared.spans.process(work, self.shared.clock.now(), &ending);
     }
 
     /// Whether nobody else owns the work's partition by now. A redelivery resumes what was started, under the same key.
@@ -479,7 +484,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.offsets.done(&partition, epoch, offset);
             }
             // The new owner of the partition comes to the same end, or to a better one.
-            Buried::Event(work, _) if !self.is_ours(&work) => self.settle(&work),
+            Buried::Event(work, _) if !self.is_ours(&work) => self.handed_over(&work),
             Buried::Event(mut work, reason) => {
                 work.todo = Todo::Hold { reason };
                 self.ready.push_back(*work);
@@ -501,6 +506,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let (gone, kept): (Vec<Work>, Vec<Work>) = self.ready.drain(..).partition(gone);
         self.ready.extend(kept);
         for work in gone {
+            if !matches!(work.todo, Todo::Whole | Todo::Start) {
+                self.tell_handed_over(&work);
+            }
             self.in_hand -= 1;
             self.bytes = self.bytes.saturating_sub(size(&work.record));
             if let Some(next) = self.lanes.leave(work.saga_id()) {

@@ -324,7 +324,7 @@ impl Store for MemoryStore {
             outbox_oldest: tables.outbox.iter().map(|row| row.created_at).min(),
             parked_sagas: heads.iter().filter(|p| !p.held).count() as u64,
             held_sagas: heads.iter().filter(|p| p.held).count() as u64,
-            parked_oldest: heads.iter().filter_map(|p| p.failed_at).min(),
+            parked_oldest: heads.iter().filter(|p| !p.held).filter_map(|p| p.failed_at).min(),
             timers: tables.timers.len() as u64,
             unfinished_sagas: unfinished().count() as u64,
             unfinished_oldest: unfinished().min(),

@@ -96,7 +96,7 @@ impl ClientContext for Context {
             Err(error) => return tracing::warn!("librdkafka's statistics cannot be read: {error}"),
         };
         let assigned = self.shared.flow().assigned.clone();
-        self.shared.metrics.set_lag(&stats, assigned);
+        self.shared.metrics.set_progress(&stats, assigned);
         self.shared.health(|health| (health.tick(&stats, &self.shared.bootstrap, Instant::now()), ()));
     }
 

@@ -12,13 +12,22 @@ use saga_core::record::TopicPartition;
 
 use super::stats::Stats;
 
+/// How far a partition's records are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Up to here, exclusive.
+    pub done: i64,
+    /// How many are not.
+    pub lag: i64,
+}
+
 /// Figures of one consumer; clones read the same ones.
 #[derive(Clone, Default, Debug)]
 pub struct ConsumerMetrics(Arc<Figures>);
 
 #[derive(Default, Debug)]
 struct Figures {
-    lag: Mutex<Vec<(TopicPartition, i64)>>,
+    progress: Mutex<Vec<(TopicPartition, Progress)>>,
     /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
     ends: Mutex<HashMap<TopicPartition, i64>>,
     rebalances: AtomicU64,
@@ -27,11 +36,15 @@ struct Figures {
 }
 
 impl ConsumerMetrics {
-    /// For each assigned partition, how many records are not done: the difference between its end and the stored
-    /// offset. Up to a second old, five seconds for a partition that is paused. A partition of which nothing is known yet
-    /// is left out.
+    /// How far each assigned partition is done: its stored offset, and the difference between that and its end. Up to a
+    /// second old, five seconds for a partition that is paused. A partition of which nothing is known yet is left out.
+    pub fn progress(&self) -> Vec<(TopicPartition, Progress)> {
+        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The lags alone of [`ConsumerMetrics::progress`].
     pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
-        self.0.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress().into_iter().map(|(partition, progress)| (partition, progress.lag)).collect()
     }
 
     /// How often partitions were assigned or revoked.
@@ -65,14 +78,14 @@ impl ConsumerMetrics {
         *self.0.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
-    pub(super) fn set_lag(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
+    pub(super) fn set_progress(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
         let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let lag = assigned.into_iter().filter_map(|assigned| {
+        let progress = assigned.into_iter().filter_map(|assigned| {
             let partitions = &stats.topics.get(&*assigned.topic)?.partitions;
             let partition = partitions.values().find(|p| p.partition == assigned.partition)?;
-            let lag = partition.lag(ends.get(&assigned).copied())?;
-            Some((assigned, lag))
+            let progress = partition.progress(ends.get(&assigned).copied())?;
+            Some((assigned, progress))
         });
-        *self.0.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag.collect();
+        *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.collect();
     }
 }

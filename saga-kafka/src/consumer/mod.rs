@@ -21,7 +21,7 @@ use saga_core::{
 };
 use tokio::sync::oneshot;
 
-pub use metrics::ConsumerMetrics;
+pub use metrics::{ConsumerMetrics, Progress};
 
 use crate::{KafkaConfig, KafkaError};
 use context::Shared;

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use super::metrics::Progress;
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Stats {
@@ -39,6 +41,10 @@ pub(super) struct Partition {
     pub(super) partition: i32,
     pub(super) leader: i64,
     pub(super) fetch_state: String,
+    /// Records fetched and not taken.
+    pub(super) fetchq_cnt: i64,
+    pub(super) next_offset: i64,
+    pub(super) app_offset: i64,
     pub(super) stored_offset: i64,
     pub(super) committed_offset: i64,
     pub(super) lo_offset: i64,
@@ -72,14 +78,17 @@ impl Partition {
         !matches!(self.fetch_state.as_str(), "" | "none" | "stopping" | "stopped")
     }
 
-    /// Records that are not done yet, up to the later of this end and the one that was fetched last; none when nothing
-    /// is known so far.
-    pub(super) fn lag(&self, end: Option<i64>) -> Option<i64> {
+    /// How far its records are done, and how many are not, up to the later of this end and the one that was fetched last;
+    /// nothing when nothing is known so far.
+    pub(super) fn progress(&self, end: Option<i64>) -> Option<Progress> {
         let fetched = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
         let end = fetched.max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
-        (end >= 0).then(|| (end - done).max(0))
+        // What is left behind the last record are markers of transactions, which nobody is handed.
+        let all_taken = self.fetchq_cnt == 0 && self.next_offset >= end && self.app_offset <= done;
+        let lag = if all_taken { 0 } else { (end - done).max(0) };
+        (end >= 0).then_some(Progress { done, lag })
     }
 }
 
@@ -98,13 +107,29 @@ mod tests {
         }
     }
 
+    fn lag(partition: &Partition, end: Option<i64>) -> Option<i64> {
+        partition.progress(end).map(|progress| progress.lag)
+    }
+
     #[test]
     fn lag_counts_from_what_is_done_or_else_committed_or_else_there() {
-        assert_eq!(partition(7, 5).lag(None), Some(3));
-        assert_eq!(partition(7, 5).lag(Some(20)), Some(13));
-        assert_eq!(partition(-1001, 5).lag(None), Some(5));
-        assert_eq!(partition(-1001, -1001).lag(None), Some(8));
-        assert_eq!(Partition { ls_offset: -1, hi_offset: -1001, ..partition(-1, -1) }.lag(None), None);
+        assert_eq!(lag(&partition(7, 5), None), Some(3));
+        assert_eq!(lag(&partition(7, 5), Some(20)), Some(13));
+        assert_eq!(lag(&partition(-1001, 5), None), Some(5));
+        assert_eq!(lag(&partition(-1001, -1001), None), Some(8));
+        assert_eq!(lag(&Partition { ls_offset: -1, hi_offset: -1001, ..partition(-1, -1) }, None), None);
+    }
+
+    #[test]
+    fn a_marker_of_a_transaction_is_no_lag() {
+        let behind_a_marker = Partition { next_offset: 10, app_offset: 9, ..partition(9, 9) };
+        assert_eq!(behind_a_marker.progress(None), Some(Progress { done: 9, lag: 0 }));
+        assert_eq!(lag(&behind_a_marker, Some(11)), Some(2), "more has come meanwhile");
+        assert_eq!(lag(&Partition { fetchq_cnt: 1, ..behind_a_marker }, None), Some(1), "fetched and not taken");
+        let in_hand = Partition { next_offset: 10, app_offset: 10, ..partition(9, 9) };
+        assert_eq!(lag(&in_hand, None), Some(1), "taken and not done");
+        let none_ever = Partition { next_offset: 10, app_offset: -1001, ..partition(-1001, -1001) };
+        assert_eq!(none_ever.progress(None), Some(Progress { done: 2, lag: 0 }));
     }
 
     #[test]

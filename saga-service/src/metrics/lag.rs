@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use saga_kafka::ConsumerMetrics;
+use saga_kafka::{ConsumerMetrics, Progress};
 
 /// The consumer joins long after the registry was made.
 #[derive(Clone, Debug, Default)]
@@ -30,16 +30,18 @@ impl Lag {
 impl Collector for Lag {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(consumer) = self.0.get() else { return Ok(()) };
-        let mut family = encoder.encode_descriptor(
-            "saga_consumer_lag",
-            "Records of an assigned partition that are not done yet",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (place, lag) in consumer.lag() {
-            let labels = [("topic", place.topic.to_string()), ("partition", place.partition.to_string())];
-            ConstGauge::new(lag).encode(family.encode_family(&labels)?)?;
-        }
+        let progress = consumer.progress();
+        let mut gauge = |name, help, figure: fn(&Progress) -> i64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (place, progress) in &progress {
+                let labels = [("topic", place.topic.to_string()), ("partition", place.partition.to_string())];
+                ConstGauge::new(figure(progress)).encode(family.encode_family(&labels)?)?;
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+        gauge("saga_consumer_lag", "Records of an assigned partition that are not done yet", |progress| progress.lag)?;
+        let help = "Offset up to which the records of an assigned partition are done";
+        gauge("saga_consumer_done_offset", help, |progress| progress.done)?;
         let fenced = ConstCounter::new(consumer.fenced());
         let help = "How often another process took this one's place in the group";
         let metric = encoder.encode_descriptor("saga_consumer_fenced", help, None, fenced.metric_type())?;

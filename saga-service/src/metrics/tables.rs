@@ -47,7 +47,7 @@ impl<S: Store> Tables<S> {
         );
         saga.register_with_unit(
             "parked_oldest_age",
-            "Time since the oldest parked or held saga failed first",
+            "Time since the saga that has been parked longest failed first; 0 when there is none",
             Unit::Seconds,
             tables.parked_age.clone(),
         );

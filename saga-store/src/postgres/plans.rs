@@ -33,7 +33,10 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
     Postgres::new((*url).clone(), &schema).prepare(&[]).await.unwrap();
     let target = Arc::new(Target::new(*url, &schema));
     let link = target.connect().await.unwrap();
-    link.client.batch_execute("ANALYZE saga_inbox, saga_barrier, saga_outbox, saga_parked, saga_timer").await.unwrap();
+    link.client
+        .batch_execute("ANALYZE saga_inbox, saga_barrier, saga_outbox, saga_parked, saga_timer, saga_progress")
+        .await
+        .unwrap();
 
     link.client.batch_execute(BEGIN).await.unwrap();
     let (admit, commit) = (admit::STATEMENTS, commit::STATEMENTS);

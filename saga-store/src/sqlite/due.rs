@@ -26,7 +26,7 @@ const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, tra
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
     (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
-    (SELECT min(failed_at) FROM saga_parked), (SELECT count(*) FROM saga_timer), \
+    (SELECT min(failed_at) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(*) FROM saga_timer), \
     (SELECT count(*) FROM saga_progress WHERE ended_at IS NULL), \
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 

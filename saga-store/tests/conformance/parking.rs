@@ -72,14 +72,18 @@ on_both! {
         park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
         let reason = "too late".to_owned();
         park(&f.db, ParkChange::Retry { seq, attempts: 2, due: at(0), failed_at: at(0), reason }).await;
-        park(&f.db, append(other, "c", 7)).await;
+        let mut later = append(other, "c", 7);
+        if let ParkChange::Append { failed_at, .. } = &mut later {
+            *failed_at = Some(at(3));
+        }
+        park(&f.db, later).await;
         assert_eq!(f.db.next_due().await.unwrap(), Some(at(7)));
         assert_eq!(claim(&f.db, 1000, 2000).await.len(), 1);
         assert_eq!(run(&f.db, held, Op::Action, Phase::Whole).await, Verdict::Queue);
         let summary = f.db.summary().await.unwrap();
         assert_eq!(
             summary,
-            Summary { parked_sagas: 1, held_sagas: 1, parked_oldest: Some(at(0)), ..Summary::default() }
+            Summary { parked_sagas: 1, held_sagas: 1, parked_oldest: Some(at(3)), ..Summary::default() }
         );
         // An operator releases it.
         park(&f.db, ParkChange::Remove { seq }).await;
