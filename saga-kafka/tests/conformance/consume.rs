@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rdkafka::producer::{BaseProducer, BaseRecord};
 use saga_core::{
     record::TopicPartition,
     transport::{Consumer as _, Producer as _},
 };
-use saga_kafka::KafkaConfig;
+use saga_kafka::{KafkaConfig, Progress};
 
 use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
 
@@ -158,6 +159,31 @@ pub(crate) async fn lag_is_what_is_not_done(fixture: Fixture) {
     eventually("three are left", lag(3)).await;
     assert_eq!(reader.consumer.lag(), [(partition, 3)]);
     assert!(metrics.rebalances() >= 1);
+    reader.close().await;
+}
+
+pub(crate) async fn the_marker_of_a_transaction_is_no_lag(fixture: Fixture) {
+    let topic = fixture.topic(1).await;
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", fixture.config.bootstrap_servers()).set("transactional.id", unique("producer"));
+    let written = topic.clone();
+    let write = move || {
+        use rdkafka::producer::Producer as _;
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(Duration::from_secs(30)).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::to(&written).key("k").payload("only")).map_err(|(error, _)| error).unwrap();
+        producer.commit_transaction(Duration::from_secs(30)).unwrap();
+    };
+    tokio::task::spawn_blocking(write).await.unwrap();
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    reader.read(1).await;
+    let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
+    let metrics = reader.consumer.metrics();
+    // The record that is not done, and the marker behind it.
+    eventually("it is not done", || metrics.progress() == [(partition.clone(), Progress { done: 0, lag: 2 })]).await;
+    reader.store();
+    eventually("all is done", || metrics.progress() == [(partition.clone(), Progress { done: 1, lag: 0 })]).await;
     reader.close().await;
 }
 

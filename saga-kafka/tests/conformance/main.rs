@@ -69,6 +69,7 @@ conformance! {
         a_killed_process_leaves_off_at_its_stored_offset,
     ] live [
         a_restarted_static_member_takes_its_partitions_back,
+        the_marker_of_a_transaction_is_no_lag,
         the_new_group_protocol_can_be_chosen,
     ];
     read: [
