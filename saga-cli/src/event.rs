@@ -50,7 +50,12 @@ pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
 }
 
 pub(crate) fn is_dead_letter(record: &Record) -> bool {
-    record.topic.ends_with(".dlq")
+    has_dead_letters(&record.topic)
+}
+
+/// Whether the topic is one of dead letters.
+pub(crate) fn has_dead_letters(topic: &str) -> bool {
+    topic.ends_with(".dlq")
 }
 
 /// The saga that a key names.

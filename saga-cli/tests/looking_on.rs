@@ -325,6 +325,22 @@ async fn sagas_are_counted_as_they_go_live() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_count_whatever_their_key() {
+    let broker = Broker::embedded();
+    let [event, letter] = [1, 2].map(|place| Saga::dead_lettered().records[place].clone());
+    for key in [None, Some("order-7")] {
+        let keyed = |record: &OutRecord| OutRecord { key: key.map(|key| key.as_bytes().to_vec()), ..record.clone() };
+        broker.publish(vec![keyed(&event), keyed(&letter)]).await;
+    }
+    let mut watch = Watch::start(&broker, Timestamp::now() - SignedDuration::from_hours(1));
+    let now = watch.until("read back", |now| now["caught_up"] == true);
+    // Records with keys of their own on the topics of events may be anybody's.
+    assert_eq!((total(&now, "dead_letters"), total(&now, "unreadable")), (2, 1), "{now:#}");
+    assert_eq!(watch.terminate().code(), Some(0));
+}
+
 #[test]
 fn a_reader_that_has_read_enough_ends_the_watching_quietly() {
     let broker = Broker::embedded();

@@ -117,7 +117,7 @@ pub(crate) fn look_up(
     let mut seen = Vec::new();
     let mut progress = ProgressLine::new();
     while !reader.has_caught_up() {
-        let next = reader.next(Duration::from_millis(100), |key| saga_of(key) == Some(saga_id))?;
+        let next = reader.next(Duration::from_millis(100), |_, key| saga_of(key) == Some(saga_id))?;
         if next.is_none() && reader.silence() > SILENCE {
             return Err(reader.gone_silent().into());
         }

@@ -13,7 +13,10 @@ use saga_core::record::TopicPartition;
 use saga_kafka::{KafkaConfig, ReadError, Reader};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::{event::saga_of, seen::Seen};
+use crate::{
+    event::{has_dead_letters, saga_of},
+    seen::Seen,
+};
 
 /// Records are handed over so many at a time.
 const BATCH: usize = 500;
@@ -46,6 +49,12 @@ pub(super) struct Feed {
     /// How many partitions of each topic are read.
     known: BTreeMap<String, i32>,
     news: Sender<News>,
+}
+
+/// A dead letter counts whatever its key: a bad one may be why it is there. On the topics of events, keys that name no saga
+/// may be those of others.
+fn is_wanted(topic: &str, key: Option<&[u8]>) -> bool {
+    has_dead_letters(topic) || key.is_none() || saga_of(key).is_some()
 }
 
 /// Whoever listens has gone.
@@ -105,7 +114,7 @@ impl Feed {
             let mut batch = Vec::new();
             let mut wait = WAIT;
             while batch.len() < BATCH
-                && let Some(stored) = self.reader.next(wait, |key| key.is_none() || saga_of(key).is_some())?
+                && let Some(stored) = self.reader.next(wait, is_wanted)?
             {
                 batch.push(Seen::of(stored));
                 wait = Duration::ZERO;

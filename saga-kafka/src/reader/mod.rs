@@ -161,14 +161,14 @@ impl Reader {
         Ok(())
     }
 
-    /// The next record whose key is wanted; none when none comes in this time.
+    /// The next record whose topic and key are wanted; none when none comes in this time.
     ///
     /// # Errors
     /// When the broker refuses.
     pub fn next(
         &mut self,
         wait: Duration,
-        wanted: impl Fn(Option<&[u8]>) -> bool,
+        wanted: impl Fn(&str, Option<&[u8]>) -> bool,
     ) -> Result<Option<Stored>, ReadError> {
         let until = Instant::now() + wait;
         loop {
@@ -257,7 +257,7 @@ impl Partition {
         &mut self,
         topics: &mut Topics,
         follows: bool,
-        wanted: &impl Fn(Option<&[u8]>) -> bool,
+        wanted: &impl Fn(&str, Option<&[u8]>) -> bool,
     ) -> Result<(), ReadError> {
         for _ in 0..BURST {
             let Some(polled) = self.queue.poll(Duration::ZERO) else { return Ok(()) };
@@ -268,7 +268,7 @@ impl Partition {
                     if follows || message.offset() < self.end {
                         let written = written(&message);
                         let is_new = self.since.is_none_or(|since| written.is_none_or(|written| written >= since));
-                        if is_new && wanted(message.key()) {
+                        if is_new && wanted(&self.place.topic, message.key()) {
                             self.head = Some(Stored { record: copy(&message, topics), written });
                         }
                     }

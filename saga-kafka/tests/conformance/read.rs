@@ -20,7 +20,7 @@ fn all(reader: &mut Reader) -> Vec<Stored> {
     let (mut records, begun) = (Vec::new(), Instant::now());
     while !reader.has_caught_up() {
         assert!(begun.elapsed() < PATIENCE);
-        records.extend(reader.next(Duration::from_millis(100), |_| true).unwrap());
+        records.extend(reader.next(Duration::from_millis(100), |_, _| true).unwrap());
     }
     records
 }
@@ -74,7 +74,7 @@ pub(crate) async fn only_wanted_keys_are_read(fixture: Fixture) {
     reader.add(&places(&topic, 3), None).unwrap();
     let mut found = Vec::new();
     while !reader.has_caught_up() {
-        found.extend(reader.next(PATIENCE, |key| key == Some(b"key-7")).unwrap());
+        found.extend(reader.next(PATIENCE, |_, key| key == Some(b"key-7")).unwrap());
     }
     assert_eq!(values(&found), ["7"]);
 }
@@ -89,7 +89,7 @@ pub(crate) async fn what_arrives_is_followed(fixture: Fixture) {
     publish(&fixture, &later, 6..7).await;
     reader.add(&places(&later, 1), None).unwrap();
     while records.len() < 7 {
-        records.push(reader.next(PATIENCE, |_| true).unwrap().unwrap());
+        records.push(reader.next(PATIENCE, |_, _| true).unwrap().unwrap());
     }
     assert_eq!(values(&records)[..3], ["0", "1", "2"]);
     let mut rest = values(&records)[3..].to_vec();
