@@ -1,6 +1,7 @@
 //! One saga, looked up in the topics.
 
 mod moment;
+mod order;
 mod print;
 mod progress;
 mod story;

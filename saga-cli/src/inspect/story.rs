@@ -7,7 +7,10 @@ use saga_core::graph::{Choreography, EventKey, NodeKind, Progress};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::moment::{Cause, GivenUp, Kind, Made, Moment, Place};
+use super::{
+    moment::{Cause, GivenUp, Kind, Made, Moment, Place},
+    order::{Order, event},
+};
 use crate::{
     event::Event,
     letter::Letter,
@@ -119,10 +122,9 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>, with
     let end = end.min_by_key(|(_, at)| **at);
     let started_at = flow.starts().iter().filter_map(|start| firsts.get(start.name)).min().copied();
     let ended_at = end.map(|(_, at)| *at);
-    let mut traces: Vec<String> = Vec::new();
-    for event in seen.iter().filter_map(event) {
-        traces.extend(event.trace_id.clone().filter(|id| !traces.contains(id)));
-    }
+    let mut known = BTreeSet::new();
+    let traces = seen.iter().filter_map(event).filter_map(|event| event.trace_id.as_ref());
+    let traces = traces.filter(|id| known.insert(*id)).cloned().collect();
     Story {
         saga_id,
         status: match state.progress {
@@ -154,64 +156,8 @@ fn is_about(letter: &Letter, participant: &str, triggers: &[EventKey]) -> bool {
     letter.participant == participant && event.is_some_and(|e| triggers.iter().any(|trigger| trigger.name == e.kind))
 }
 
-fn event(seen: &Seen) -> Option<&Event> {
-    if let What::Event(event) = &seen.what { Some(event) } else { None }
-}
-
 fn letter(seen: &Seen) -> Option<&Letter> {
     if let What::Letter(letter) = &seen.what { Some(letter) } else { None }
-}
-
-/// The order of the story: of time, but no event before what it was caused by, whatever the clocks say.
-struct Order<'a> {
-    seen: &'a [Seen],
-    /// The first record under each id.
-    originals: BTreeMap<&'a str, usize>,
-    keys: Vec<(Timestamp, usize)>,
-}
-
-impl<'a> Order<'a> {
-    fn of(seen: &'a [Seen]) -> Self {
-        let mut originals = BTreeMap::new();
-        for (place, event) in seen.iter().enumerate().filter_map(|(place, seen)| Some((place, event(seen)?))) {
-            originals.entry(event.id.as_str()).or_insert(place);
-        }
-        let mut order = Self { seen, originals, keys: Vec::new() };
-        order.keys = (0..seen.len()).map(|place| order.after_its_causes(place)).collect();
-        order
-    }
-
-    fn key(&self, place: usize) -> (Timestamp, usize, usize) {
-        let (at, depth) = self.keys.get(place).copied().unwrap_or_default();
-        (at, depth, place)
-    }
-
-    fn is_duplicate(&self, place: usize) -> bool {
-        self.seen.get(place).and_then(event).is_some_and(|event| self.originals.get(event.id.as_str()) != Some(&place))
-    }
-
-    fn after_its_causes(&self, place: usize) -> (Timestamp, usize) {
-        let Some(mut now) = self.seen.get(place) else { return Default::default() };
-        // A duplicate says the time of the first: it belongs where it was written.
-        let mut at = if self.is_duplicate(place) { now.written.unwrap_or_else(|| now.at()) } else { now.at() };
-        let mut depth = 0;
-        // What is caused by itself is not told for ever.
-        while depth < self.seen.len() {
-            let before = match &now.what {
-                What::Event(event) => event.cause.as_deref(),
-                What::Letter(letter) => letter.event.as_ref().map(|event| event.id.as_str()),
-                What::Unreadable { .. } => None,
-            };
-            let Some(next) = before.and_then(|id| self.originals.get(id)).and_then(|place| self.seen.get(*place))
-            else {
-                break;
-            };
-            at = at.max(next.at());
-            depth += 1;
-            now = next;
-        }
-        (at, depth)
-    }
 }
 
 struct Teller<'a> {
@@ -259,9 +205,9 @@ impl<'a> Teller<'a> {
     fn event(&mut self, place: usize, event: &'a Event, moment: Moment) -> Moment {
         let key = declared(self.flow, &event.kind, event.version);
         let is_duplicate = self.order.is_duplicate(place);
-        let cause = event.cause.as_deref().map(|id| {
-            let known = self.order.originals.get(id).and_then(|place| self::event(&self.seen[*place]));
-            Cause { event_id: id.to_owned(), event: known.map(|event| event.kind.clone()) }
+        let cause = event.cause.as_deref().map(|id| Cause {
+            event_id: id.to_owned(),
+            event: self.order.original(id).map(|event| event.kind.clone()),
         });
         let caused_by = cause.as_ref().and_then(|cause| cause.event.as_deref());
         let made = key.and_then(|_| origin(self.flow, event, caused_by));

@@ -5,7 +5,10 @@ use super::{
     print, story,
     story::{Status, Story, tell},
 };
-use crate::fixture::{TRACE, Written, time};
+use crate::{
+    fixture::{TRACE, Written, time},
+    seen::What,
+};
 
 const CONFIRMED: [&str; 5] =
     ["order.created", "inventory.reserved", "payment.charged", "shipping.scheduled", "order.confirmed"];
@@ -61,6 +64,23 @@ fn the_order_of_reading_and_wrong_clocks_do_not_matter() {
     let story = told(&written);
     assert_eq!(events(&story), CONFIRMED[..3]);
     assert!(story.timeline.iter().all(|moment| moment.since_previous_ms >= 0.0));
+}
+
+#[test]
+fn what_causes_itself_is_told_as_it_was_written() {
+    let written = Written::chain(1, &["order.created"]);
+    let of_a_circle = |place: usize| {
+        let mut seen = written.seen[0].clone();
+        let What::Event(event) = &mut seen.what else { panic!("an event") };
+        event.id = place.to_string();
+        event.cause = Some(((place + 1) % 20_000).to_string());
+        event.at = time(-i64::try_from(place).unwrap());
+        seen.offset = i64::try_from(place).unwrap();
+        seen
+    };
+    let story = tell(&written.flow, written.saga, (0..20_000).map(of_a_circle).collect(), false);
+    assert!(story.timeline.iter().map(|moment| moment.record.offset).eq(0..20_000));
+    assert!(story.timeline.iter().all(|moment| moment.at == time(0)));
 }
 
 #[test]
