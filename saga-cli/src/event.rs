@@ -10,6 +10,8 @@ use saga_core::{
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::text::capped;
+
 /// A record on an event topic, read as an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -75,14 +77,14 @@ pub(crate) fn read(record: &Record, written: Option<Timestamp>) -> Result<Event,
     let at = time.or(their_time.as_deref()).and_then(|time| time.parse().ok()).or(written);
     Ok(Event {
         saga: envelope.saga_id.as_uuid(),
-        source: source.or(their_source.as_deref()).unwrap_or_default().trim_start_matches('/').to_owned(),
+        source: capped(source.or(their_source.as_deref()).unwrap_or_default().trim_start_matches('/')),
         at: at.unwrap_or_default(),
-        cause: text(record, header::CAUSATION_ID).map(str::to_owned).or(causationid),
+        cause: text(record, header::CAUSATION_ID).map(capped).or(causationid.map(capped)),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
         reason: serde_json::from_slice::<WithReason>(data).ok().and_then(|data| Some(data.reason?.to_string())),
         id: envelope.event_id,
-        kind: envelope.event_type,
+        kind: capped(envelope.event_type),
         version: envelope.version,
     })
 }

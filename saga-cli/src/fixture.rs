@@ -74,6 +74,12 @@ impl Written {
         self.seen.push(Seen::of(Stored { record, written: Some(time(ms)) }));
     }
 
+    /// What was written, with its data.
+    pub(crate) fn with_data(&self) -> Vec<Seen> {
+        let stored = self.records.iter().zip(&self.seen).map(|((_, record), seen)| (record.clone(), seen.written));
+        stored.map(|(record, written)| Seen::with_value(Stored { record, written })).collect()
+    }
+
     pub(crate) fn event(&mut self, kind: &str, cause: Option<&str>, ms: i64) {
         let record = self.sealed(kind, cause, ms, false);
         self.write(kind, record, ms);
@@ -110,6 +116,16 @@ impl Written {
         let (_, record) = self.records.iter().find(|(known, _)| known == name).unwrap();
         let poison = Poison::new(Reason::RetriesExhausted, "the gateway does not answer");
         let letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
+        self.write("letter", letter, ms);
+    }
+
+    /// A dead letter that somebody else has written, with a reason of theirs.
+    pub(crate) fn forged_letter(&mut self, participant: &str, name: &str, reason: &str, ms: i64) {
+        let (_, record) = self.records.iter().find(|(known, _)| known == name).unwrap();
+        let poison = Poison::new(Reason::RetriesExhausted, "");
+        let mut letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
+        letter.headers.retain(|h| !h.is(dead_letter::header::REASON));
+        letter.headers.push(Header::text(dead_letter::header::REASON, reason.to_owned()));
         self.write("letter", letter, ms);
     }
 }

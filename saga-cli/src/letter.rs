@@ -3,7 +3,13 @@
 use jiff::Timestamp;
 use saga_core::{dead_letter::header, record::Record};
 
-use crate::event::{self, Event, text};
+use crate::{
+    event::{self, Event, text},
+    text::capped,
+};
+
+/// Reasons are words. A longer one is somebody's text, and it is kept for as long as its saga is.
+const REASON: usize = 64;
 
 /// A dead letter.
 #[derive(Clone, Debug)]
@@ -37,15 +43,16 @@ impl Letter {
             offset: offset.unwrap_or_default(),
             ..record.clone()
         };
+        let reason = said(header::REASON).unwrap_or("unknown");
         let by_topic = record.topic.trim_end_matches(".dlq");
         Self {
-            participant: said(header::GROUP).unwrap_or(by_topic).to_owned(),
-            reason: said(header::REASON).unwrap_or("unknown").to_owned(),
-            message: said(header::MESSAGE).unwrap_or_default().to_owned(),
+            participant: capped(said(header::GROUP).unwrap_or(by_topic)),
+            reason: reason[..reason.floor_char_boundary(REASON)].to_owned(),
+            message: capped(said(header::MESSAGE).unwrap_or_default()),
             attempts: said(header::ATTEMPTS).and_then(|text| text.parse().ok()),
             first_failed_at: said(header::FIRST_FAILED_AT).and_then(|text| text.parse().ok()),
             event: event::read(&original, written).ok(),
-            topic: topic.to_owned(),
+            topic: capped(topic),
             partition,
             offset,
         }

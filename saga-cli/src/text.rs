@@ -1,6 +1,9 @@
 //! Lines of styled text: coloured on a terminal, plain everywhere else.
 
+use std::borrow::Cow;
+
 use anstyle::{AnsiColor, Style};
+use saga_core::dead_letter::cap;
 
 pub(crate) const PLAIN: Style = Style::new();
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -57,6 +60,13 @@ impl Line {
         text.truncate(text.trim_end_matches(' ').len());
         text
     }
+}
+
+/// Text that others wrote, cut where dead letters cut theirs.
+pub(crate) fn capped<'a>(text: impl Into<Cow<'a, str>>) -> String {
+    let text = text.into();
+    // A copy also of what was cut: the rest must not stay allocated.
+    if cap(&text).len() < text.len() { cap(&text).to_owned() } else { text.into_owned() }
 }
 
 /// `14 ms`, `1.24 s`, `16.2 s`, `4 min 12 s`, `3 h 05 min`, `2 d 4 h`.

@@ -115,6 +115,7 @@ pub(crate) fn look_up(
     }
     reader.add(&places, since)?;
 
+    let read = if with_data { Seen::with_value } else { Seen::of };
     let mut seen = Vec::new();
     let mut progress = ProgressLine::new();
     while !reader.has_caught_up() {
@@ -122,7 +123,7 @@ pub(crate) fn look_up(
         if next.is_none() && reader.silence() > SILENCE {
             return Err(reader.gone_silent().into());
         }
-        seen.extend(next.map(Seen::of));
+        seen.extend(next.map(read));
         progress.show(reader.progress());
     }
     drop(progress);
@@ -131,7 +132,7 @@ pub(crate) fn look_up(
         return Err(InspectError::NotFound { saga_id, topics, servers, since, own_partition });
     }
     let (records, _) = reader.progress();
-    let mut story = story::tell(flow, saga_id, seen, with_data);
+    let mut story = story::tell(flow, saga_id, seen);
     let trace = |trace_id: String| Trace { url: trace_url(&trace_id), trace_id };
     let traces = std::mem::take(&mut story.traces).into_iter().map(trace).collect();
     let partitions = if own_partition { "own" } else { "all" };

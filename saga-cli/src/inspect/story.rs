@@ -77,7 +77,7 @@ pub(crate) struct Story {
 type Firsts = BTreeMap<&'static str, Timestamp>;
 
 /// Tells the story of the saga whose records these are, in whichever order they were read.
-pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>, with_data: bool) -> Story {
+pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> Story {
     // Where they stand in their topics is the order in which consumers saw them: it tells an event from its duplicate.
     seen.sort_by(|a, b| {
         (a.written, &a.topic, a.partition, a.offset).cmp(&(b.written, &b.topic, b.partition, b.offset))
@@ -86,8 +86,7 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>, with
     let mut places: Vec<usize> = (0..seen.len()).collect();
     places.sort_by_key(|place| order.key(*place));
 
-    let mut teller =
-        Teller { flow, seen: &seen, order: &order, firsts: Firsts::new(), kinds: BTreeSet::new(), with_data };
+    let mut teller = Teller { flow, seen: &seen, order: &order, firsts: Firsts::new(), kinds: BTreeSet::new() };
     let mut timeline: Vec<Moment> = Vec::with_capacity(seen.len());
     for place in places {
         let before = timeline.last().map(|moment| moment.at);
@@ -166,14 +165,13 @@ struct Teller<'a> {
     order: &'a Order<'a>,
     firsts: Firsts,
     kinds: BTreeSet<&'a str>,
-    with_data: bool,
 }
 
 impl<'a> Teller<'a> {
     fn moment(&mut self, place: usize, before: Option<Timestamp>) -> Moment {
         let seen = &self.seen[place];
         let (at, ..) = self.order.key(place);
-        let data = || seen.value.as_deref().map(|v| serde_json::from_slice(v).unwrap_or_else(|_| lossy(v)));
+        let data = seen.value.as_deref().map(|v| serde_json::from_slice(v).unwrap_or_else(|_| lossy(v)));
         let moment = Moment {
             at,
             since_previous_ms: before.map_or(0.0, |before| ms_between(before, at)),
@@ -191,7 +189,7 @@ impl<'a> Teller<'a> {
             dead_letter: None,
             fault: None,
             record: Place { topic: seen.topic.to_string(), partition: seen.partition, offset: seen.offset },
-            data: self.with_data.then(data).flatten(),
+            data,
         };
         match &seen.what {
             What::Event(event) => self.event(place, event, moment),

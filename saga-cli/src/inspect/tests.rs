@@ -14,7 +14,7 @@ const CONFIRMED: [&str; 5] =
     ["order.created", "inventory.reserved", "payment.charged", "shipping.scheduled", "order.confirmed"];
 
 fn told(written: &Written) -> Story {
-    tell(&written.flow, written.saga, written.seen.clone(), false)
+    tell(&written.flow, written.saga, written.seen.clone())
 }
 
 fn text(story: Story) -> String {
@@ -78,7 +78,7 @@ fn what_causes_itself_is_told_as_it_was_written() {
         seen.offset = i64::try_from(place).unwrap();
         seen
     };
-    let story = tell(&written.flow, written.saga, (0..20_000).map(of_a_circle).collect(), false);
+    let story = tell(&written.flow, written.saga, (0..20_000).map(of_a_circle).collect());
     assert!(story.timeline.iter().map(|moment| moment.record.offset).eq(0..20_000));
     assert!(story.timeline.iter().all(|moment| moment.at == time(0)));
 }
@@ -169,6 +169,6 @@ fn a_missing_start_is_said() {
 fn data_is_shown_only_when_it_is_asked_for() {
     let written = Written::chain(1, &CONFIRMED[..1]);
     assert!(told(&written).timeline[0].data.is_none());
-    let story = tell(&written.flow, written.saga, written.seen.clone(), true);
+    let story = tell(&written.flow, written.saga, written.with_data());
     assert_eq!(story.timeline[0].data.as_ref().unwrap()["name"], "Ada Lovelace");
 }

@@ -349,6 +349,15 @@ mod tests {
     }
 
     #[test]
+    fn a_forged_reason_takes_no_room() {
+        let mut ledger = ledger(10);
+        let mut written = Written::chain(1, &CONFIRMED[..2]);
+        written.forged_letter("payment", "inventory.reserved", &"ä".repeat(100_000), 5_000);
+        fold(&mut ledger, &written);
+        assert_eq!(ledger.oldest(1)[0].given_up, Some("ä".repeat(32).as_str()));
+    }
+
+    #[test]
     fn the_oldest_come_first_and_no_more_than_are_asked_for() {
         let mut ledger = ledger(10);
         for number in [3, 1, 2] {
