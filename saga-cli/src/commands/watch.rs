@@ -23,7 +23,10 @@ dead letter says that it will not come by itself), `ended` how the others ended,
 per second. `caught_up` is false until everything written before the start has been read; `trouble` says what is wrong
 with the connection. Fields may be added; those that are there stay.
 
-Sagas whose events were all written before --since are not known. Ctrl-C and SIGTERM end it, with exit code 0.";
+Sagas whose events were all written before --since are not known. One whose start was not seen is forgotten when it is
+silent for three deadlines (15 min), unless a dead letter says that it is held; `forgotten` counts those.
+
+Ctrl-C and SIGTERM end it, with exit code 0.";
 
 /// Follow all sagas: how many wait for which step, the oldest, and how many start and end per second
 ///

@@ -1,8 +1,11 @@
 //! The books of `saga watch`: which sagas are under way, and how they stand, folded from records.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use saga_core::graph::{Choreography, Progress};
 use serde::Serialize;
 use uuid::Uuid;
@@ -14,6 +17,11 @@ use crate::{
     origin::declared,
     seen::{Seen, What},
 };
+
+/// A saga that goes on at all does so within its deadline; more is for deadlines that are set longer than declared.
+const DEADLINES: u32 = 3;
+/// Of a flow that declares none.
+const USUAL_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// How much is remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +44,8 @@ pub(crate) struct Totals {
     pub(crate) foreign: u64,
     /// Records of sagas that there was no room for.
     pub(crate) untracked: u64,
+    /// Sagas whose start was not seen, and of which nothing was heard any more.
+    pub(crate) forgotten: u64,
     /// Sagas with both ends, which must never happen.
     pub(crate) contradictory: u64,
 }
@@ -46,6 +56,8 @@ struct Saga {
     is_started: bool,
     first: Timestamp,
     last: Timestamp,
+    /// By the clock of the books.
+    heard: Timestamp,
     /// The nodes that gave up on it, and why.
     given_up: Vec<(NodeIndex, Box<str>)>,
 }
@@ -76,6 +88,12 @@ pub(crate) struct Ledger {
     standings: Standings,
     room: Room,
     sagas: HashMap<Uuid, Saga>,
+    /// How far the records have come. Not what they say of themselves: who writes `ce_time` must not be remembered for ever.
+    clock: Timestamp,
+    /// Those whose start was not seen, and when something was heard of them: late events of sagas that have ended are
+    /// among them.
+    strangers: BTreeSet<(Timestamp, Uuid)>,
+    patience: SignedDuration,
     ended: HashMap<Uuid, &'static str>,
     /// In the order of their ends.
     ended_order: VecDeque<Uuid>,
@@ -86,10 +104,16 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(flow: &Choreography, room: Room) -> Self {
         let ends = flow.events().filter(|(_, node)| node.end.is_some()).map(|(key, _)| (key.name, 0)).collect();
+        let deadlines = flow.declarations().iter().flat_map(|participant| &participant.steps);
+        let deadline = deadlines.filter_map(|step| step.deadline.as_ref()).map(|deadline| deadline.after).max();
+        let patience = deadline.unwrap_or(USUAL_DEADLINE).saturating_mul(DEADLINES);
         Self {
             standings: Standings::of(flow),
             room,
             sagas: HashMap::new(),
+            clock: Timestamp::UNIX_EPOCH,
+            strangers: BTreeSet::new(),
+            patience: patience.try_into().unwrap_or(SignedDuration::MAX),
             ended: HashMap::new(),
             ended_order: VecDeque::new(),
             totals: Totals::default(),
@@ -107,6 +131,26 @@ impl Ledger {
 
     pub(crate) fn room(&self) -> Room {
         self.room
+    }
+
+    /// A saga whose start was not seen is forgotten when nothing was heard of it for so long.
+    pub(crate) fn patience(&self) -> SignedDuration {
+        self.patience
+    }
+
+    /// It is so late now: whatever was written before has been added.
+    pub(crate) fn pass(&mut self, now: Timestamp) {
+        self.clock = self.clock.max(now);
+        while let Some((heard, id)) = self.strangers.first().copied()
+            && self.clock.duration_since(heard) > self.patience
+        {
+            self.strangers.pop_first();
+            // Of what is held until an operator decides nothing more is heard, and it is no less there.
+            let is_held = self.sagas.get(&id).is_some_and(|saga| self.view(id, saga).given_up.is_some());
+            if !is_held && self.sagas.remove(&id).is_some() {
+                self.totals.forgotten += 1;
+            }
+        }
     }
 
     /// How many sagas ended in each way.
@@ -152,6 +196,7 @@ impl Ledger {
             saga.is_started = true;
             self.totals.started += 1;
         }
+        note(&mut self.strangers, event.saga, saga, self.clock);
         let progress = self.standings.get(saga.standing).progress;
         if !matches!(progress, Progress::Forward | Progress::Backward) {
             self.end(event.saga, key.name);
@@ -159,7 +204,9 @@ impl Ledger {
     }
 
     fn end(&mut self, saga: Uuid, by: &'static str) {
-        self.sagas.remove(&saga);
+        if let Some(known) = self.sagas.remove(&saga) {
+            self.strangers.remove(&(known.heard, saga));
+        }
         self.totals.finished += 1;
         *self.endings.entry(by).or_default() += 1;
         self.ended.insert(saga, by);
@@ -188,6 +235,7 @@ impl Ledger {
         };
         saga.given_up.retain(|(place, _)| !places.contains(place));
         saga.given_up.extend(places.into_iter().map(|place| (place, letter.reason.as_str().into())));
+        note(&mut self.strangers, id, saga, self.clock);
     }
 
     pub(crate) fn under_way(&self) -> usize {
@@ -241,8 +289,24 @@ fn room_for(sagas: &mut HashMap<Uuid, Saga>, room: Room, id: Uuid, at: Timestamp
     if sagas.len() >= room.unfinished && !sagas.contains_key(&id) {
         return None;
     }
-    let new = || Saga { standing: Standings::NOTHING, is_started: false, first: at, last: at, given_up: Vec::new() };
+    let new = || Saga {
+        standing: Standings::NOTHING,
+        is_started: false,
+        first: at,
+        last: at,
+        heard: Timestamp::UNIX_EPOCH,
+        given_up: Vec::new(),
+    };
     Some(sagas.entry(id).or_insert_with(new))
+}
+
+/// Something was heard of the saga.
+fn note(strangers: &mut BTreeSet<(Timestamp, Uuid)>, id: Uuid, saga: &mut Saga, now: Timestamp) {
+    strangers.remove(&(saga.heard, id));
+    saga.heard = now;
+    if !saga.is_started {
+        strangers.insert((now, id));
+    }
 }
 
 #[cfg(test)]
@@ -380,6 +444,56 @@ mod tests {
         ledger.add(&end.seen[4]);
         ledger.add(&end.seen[4]);
         assert_eq!((ledger.under_way(), ledger.totals().finished), (2, 1));
+    }
+
+    const MINUTE: i64 = 60_000;
+
+    #[test]
+    fn a_late_event_of_an_ended_saga_does_not_stay() {
+        let mut ledger = ledger(2);
+        for number in 1..=3 {
+            fold(&mut ledger, &Written::chain(number, &CONFIRMED));
+        }
+        // Two ends are remembered: of the first it is known no more.
+        ledger.pass(time(MINUTE));
+        ledger.add(&Written::chain(1, &CONFIRMED).seen[2]);
+        assert_eq!((ledger.under_way(), ledger.totals().finished), (1, 3));
+        ledger.pass(time(16 * MINUTE));
+        assert_eq!((ledger.under_way(), ledger.totals().forgotten), (1, 0));
+        ledger.pass(time(16 * MINUTE + 1));
+        assert_eq!((ledger.under_way(), ledger.totals().forgotten), (0, 1));
+        assert!(ledger.strangers.is_empty());
+    }
+
+    #[test]
+    fn a_saga_whose_start_was_missed_is_known_as_long_as_it_goes_on() {
+        let mut ledger = ledger(10);
+        let written = Written::chain(1, &CONFIRMED);
+        for (place, minute) in [(1, 0), (2, 10), (3, 20)] {
+            ledger.pass(time(minute * MINUTE));
+            ledger.add(&written.seen[place]);
+        }
+        ledger.pass(time(34 * MINUTE));
+        assert_eq!(waits_for(&ledger), [("confirm", 1)]);
+        ledger.add(&written.seen[4]);
+        assert_eq!((ledger.totals().finished, ledger.strangers.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_saga_that_has_begun_or_is_held_is_not_forgotten() {
+        let mut ledger = ledger(10);
+        fold(&mut ledger, &Written::chain(1, &CONFIRMED[..2]));
+        let mut held = Written::chain(2, &CONFIRMED[..2]);
+        held.dead_letter("payment", "inventory.reserved", 5_000);
+        held.seen.remove(0);
+        fold(&mut ledger, &held);
+        let mut letter_alone = Written::chain(3, &CONFIRMED[..2]);
+        letter_alone.dead_letter("payment", "inventory.reserved", 5_000);
+        ledger.add(&letter_alone.seen[2]);
+        assert_eq!(ledger.under_way(), 3);
+        ledger.pass(time(1_000 * MINUTE));
+        ledger.pass(time(2_000 * MINUTE));
+        assert_eq!((waits_for(&ledger), ledger.totals().forgotten), (vec![("charge", 2)], 1));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Ended sagas that are remembered. A duplicate that comes later than so many ends is taken for a saga whose start was
-/// missed.
+/// missed, and forgotten after a while.
 const ENDED: usize = 100_000;
 
 /// What is asked for.
@@ -110,7 +110,14 @@ impl Watch {
 
     fn hear(&mut self, news: News) -> Result<(), WatchError> {
         match news {
-            News::Records(records) => records.iter().for_each(|seen| self.ledger.add(seen)),
+            News::Records(records) => {
+                let now = Timestamp::now();
+                for seen in &records {
+                    // A producer whose clock is ahead does not hurry the others.
+                    self.ledger.pass(seen.written.map_or(now, |written| written.min(now)));
+                    self.ledger.add(seen);
+                }
+            }
             News::CaughtUp => {
                 self.link.caught_up = true;
                 // What happened before is no rate.
@@ -126,6 +133,10 @@ impl Watch {
     fn show(&mut self) -> Result<(), WatchError> {
         if self.link.caught_up {
             self.rates.note(self.begun.elapsed(), self.ledger.totals());
+            // While nothing can be heard, silence means nothing.
+            if self.link.trouble.is_none() {
+                self.ledger.pass(Timestamp::now());
+            }
         }
         let rates = BothRates { interval: self.rates.interval(), minute: self.rates.minute() };
         let now = Snapshot::of(&self.ledger, &self.link, rates, (self.settings.since, Timestamp::now()));

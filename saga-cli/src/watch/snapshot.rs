@@ -68,6 +68,8 @@ pub(crate) struct Snapshot {
     pub(crate) under_way: usize,
     /// As many are followed at most.
     pub(crate) room: usize,
+    /// How long a saga whose start was not seen is followed after its last event.
+    pub(crate) forgets_after_s: f64,
     pub(crate) totals: Totals,
     pub(crate) ended: BTreeMap<&'static str, u64>,
     pub(crate) rates: BothRates,
@@ -118,6 +120,7 @@ impl Snapshot {
             link: link.clone(),
             under_way: ledger.under_way(),
             room: ledger.room().unfinished,
+            forgets_after_s: ledger.patience().as_secs_f64(),
             totals: ledger.totals(),
             ended: ledger.endings().clone(),
             rates,

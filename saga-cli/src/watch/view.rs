@@ -78,6 +78,10 @@ fn rates(now: &Snapshot) -> Vec<Line> {
     lines.push(row("dead letters", now.totals.dead_letters, letters));
     let under_way = u64::try_from(now.under_way).unwrap_or(u64::MAX);
     lines.push(row("under way", under_way, None));
+    if now.totals.forgotten > 0 {
+        let why = format!("   start not seen, silent for {}", seconds(now.forgets_after_s));
+        lines.push(row("  forgotten", now.totals.forgotten, None).add(DIM, why));
+    }
     lines
 }
 
@@ -117,6 +121,9 @@ pub(super) fn line(now: &Snapshot) -> String {
         now.rates.interval.finished,
         now.totals.dead_letters,
     );
+    if now.totals.forgotten > 0 {
+        text += &format!("  forgotten {}", now.totals.forgotten);
+    }
     if !now.link.caught_up {
         text += "  (reading back)";
     }
@@ -167,6 +174,15 @@ mod tests {
         }
         assert!(text.contains("00000000-0000-0000-0000-000000000001 10 min 00 s  payment charge, given up"), "{text}");
         assert!(text.lines().count() < 24, "{text}");
+    }
+
+    #[test]
+    fn what_was_forgotten_is_said() {
+        let mut now = snapshot(Link { caught_up: true, ..Link::default() });
+        assert!(!text(&now).contains("forgotten") && !line(&now).contains("forgotten"));
+        now.totals.forgotten = 12;
+        assert!(text(&now).contains("  forgotten                     12   start not seen, silent for 15 min 00 s\n"));
+        assert!(line(&now).contains("dead letters 1  forgotten 12"));
     }
 
     #[test]
