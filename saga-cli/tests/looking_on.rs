@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -46,7 +46,11 @@ struct Broker {
 
 impl Broker {
     fn embedded() -> Self {
-        let embedded = EmbeddedBroker::start(&TOPICS, 6).unwrap();
+        Self::with_topics(&TOPICS)
+    }
+
+    fn with_topics(topics: &[&str]) -> Self {
+        let embedded = EmbeddedBroker::start(topics, 6).unwrap();
         Self { config: embedded.config(), embedded: Some(embedded) }
     }
 
@@ -339,6 +343,49 @@ async fn dead_letters_count_whatever_their_key() {
     // Records with keys of their own on the topics of events may be anybody's.
     assert_eq!((total(&now, "dead_letters"), total(&now, "unreadable")), (2, 1), "{now:#}");
     assert_eq!(watch.terminate().code(), Some(0));
+}
+
+/// Standard output that is full, and whoever could read it.
+#[cfg(unix)]
+fn full() -> (Stdio, std::os::unix::net::UnixStream) {
+    use std::os::{fd::OwnedFd, unix::net::UnixStream};
+    // A pipe for which std can say when it is full.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while ours.write(&[b'\n'; 4096]).is_ok() {}
+    while ours.write(b"\n").is_ok() {}
+    ours.set_nonblocking(false).unwrap();
+    (OwnedFd::from(ours).into(), theirs)
+}
+
+/// How it ended, unless it had to be killed.
+#[cfg(unix)]
+fn ended(mut child: Child) -> Option<ExitStatus> {
+    let (id, (tell, told)) = (child.id().to_string(), std::sync::mpsc::channel());
+    let waits = std::thread::spawn(move || tell.send(child.wait().unwrap()).unwrap());
+    let status = told.recv_timeout(PATIENCE).ok();
+    if status.is_none() {
+        assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+    }
+    waits.join().unwrap();
+    status
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_watching_also_when_nobody_reads_it() {
+    let broker = Broker::with_topics(&TOPICS[..1]);
+    for (signal, args) in [("-TERM", &["watch", "--json"][..]), ("-INT", &["watch"])] {
+        let (stdout, _unread) = full();
+        let mut child = broker.saga(args).stdout(stdout).spawn().unwrap();
+        // What is missing is said right before the first line, which then cannot be written.
+        let mut remark = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut remark).unwrap();
+        assert!(remark.contains("waiting for inventory.events"), "{remark}");
+        let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        assert_eq!(ended(child).map(|status| status.code()), Some(Some(0)), "{signal}");
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) enum News {
     CaughtUp,
     /// What is wrong with the connection; none when it is mended.
     Trouble(Option<String>),
-    /// Topics that are not there.
+    /// Other topics are not there than before.
     Missing(Vec<String>),
     /// The end.
     Failed(ReadError),
@@ -61,19 +61,20 @@ fn is_wanted(topic: &str, key: Option<&[u8]>) -> bool {
 struct NobodyListens;
 
 impl Feed {
-    /// Connects, and begins to read.
+    /// Connects, and begins to read; the topics that are not there yet.
     pub(super) fn start(
         kafka: &KafkaConfig,
         topics: Vec<String>,
         since: Option<Timestamp>,
-    ) -> Result<Receiver<News>, FeedError> {
+    ) -> Result<(Receiver<News>, Vec<String>), FeedError> {
         let (news, receiver) = channel(WAITING);
         let reader = Reader::following(kafka).map_err(ReadError::from)?;
         let mut feed = Self { reader, topics, since, known: BTreeMap::new(), news };
         // The first look fails at once where nobody answers.
         let missing = feed.look_around()?;
-        thread::Builder::new().name("feed".into()).spawn(move || feed.run(missing)).map_err(FeedError::Thread)?;
-        Ok(receiver)
+        let known = missing.clone();
+        thread::Builder::new().name("feed".into()).spawn(move || feed.run(known)).map_err(FeedError::Thread)?;
+        Ok((receiver, missing))
     }
 
     /// Adds what is new; the topics that are missing.
@@ -107,9 +108,6 @@ impl Feed {
 
     fn follow(&mut self, mut missing: Vec<String>) -> Result<NobodyListens, ReadError> {
         let (mut looked, mut asked, mut has_caught_up, mut trouble) = (Instant::now(), Instant::now(), false, None);
-        if !self.tell(News::Missing(missing.clone())) {
-            return Ok(NobodyListens);
-        }
         loop {
             let mut batch = Vec::new();
             let mut wait = WAIT;

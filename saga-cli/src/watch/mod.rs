@@ -2,6 +2,7 @@
 
 mod feed;
 mod ledger;
+mod out;
 mod rates;
 mod screen;
 mod snapshot;
@@ -9,29 +10,26 @@ mod standing;
 mod view;
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use saga_core::graph::Choreography;
 use saga_kafka::{KafkaConfig, ReadError};
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::mpsc::Receiver, time::MissedTickBehavior};
 
 pub(crate) use feed::FeedError;
 
 use self::{
     feed::{Feed, News},
     ledger::{Ledger, Room},
+    out::{Out, Page, Shown},
     rates::Rates,
     screen::Screen,
     snapshot::{BothRates, Link, Snapshot},
 };
-use crate::{
-    flow::FlowTopics,
-    output::{OutputError, print},
-    signals::Signals,
-};
+use crate::{flow::FlowTopics, output::OutputError, signals::Signals};
 
 /// Ended sagas that are remembered. A duplicate that comes later than so many ends is taken for a saga whose start was
 /// missed, and forgotten after a while.
@@ -58,6 +56,8 @@ pub(crate) enum WatchError {
     Ended,
     #[error("no signals")]
     Signals(#[source] io::Error),
+    #[error("no thread")]
+    Thread(#[source] io::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("cannot be written as JSON")]
@@ -66,20 +66,23 @@ pub(crate) enum WatchError {
 
 /// Shows how things stand until a signal ends it.
 pub(crate) async fn run(kafka: &KafkaConfig, flow: &Choreography, settings: Settings) -> Result<(), WatchError> {
-    let mut news = Feed::start(kafka, FlowTopics::of(flow).all(), settings.since)?;
-    let mut signals = Signals::listen().map_err(WatchError::Signals)?;
-    let mut watch = Watch::new(kafka.bootstrap_servers(), flow, settings);
-    let mut tick = tokio::time::interval(settings.interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            // However much there is to read, it is shown.
-            biased;
-            _ = signals.received() => return Ok(()),
-            _ = tick.tick() => watch.show()?,
-            news = news.recv() => watch.hear(news.ok_or(WatchError::Ended)?)?,
-        }
-    }
+    let (news, missing_topics) = Feed::start(kafka, FlowTopics::of(flow).all(), settings.since)?;
+    let signals = Signals::listen().map_err(WatchError::Signals)?;
+    let screen = if settings.json { None } else { Screen::new() };
+    let watch = Watch {
+        servers: kafka.bootstrap_servers().to_owned(),
+        settings,
+        ledger: Ledger::new(flow, Room { unfinished: settings.most, ended: ENDED }),
+        link: Link { missing_topics, ..Link::default() },
+        begun: Instant::now(),
+        rates: Rates::default(),
+        draws: screen.is_some(),
+        remarks: Vec::new(),
+    };
+    let mut out = Out::start(screen).map_err(WatchError::Thread)?;
+    let ended = watch.follow(news, signals, &mut out).await;
+    out.close().await;
+    ended
 }
 
 struct Watch {
@@ -89,22 +92,25 @@ struct Watch {
     link: Link,
     begun: Instant,
     rates: Rates,
-    screen: Option<Screen>,
+    /// Whether a screen is drawn again and again, instead of line after line.
+    draws: bool,
     /// What was said last where nothing is redrawn.
     remarks: Vec<String>,
 }
 
 impl Watch {
-    fn new(servers: &str, flow: &Choreography, settings: Settings) -> Self {
-        Self {
-            servers: servers.to_owned(),
-            settings,
-            ledger: Ledger::new(flow, Room { unfinished: settings.most, ended: ENDED }),
-            link: Link::default(),
-            begun: Instant::now(),
-            rates: Rates::default(),
-            screen: if settings.json { None } else { Screen::new() },
-            remarks: Vec::new(),
+    async fn follow(mut self, mut news: Receiver<News>, mut signals: Signals, out: &mut Out) -> Result<(), WatchError> {
+        let mut tick = tokio::time::interval(self.settings.interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // However much there is to read, it is shown.
+                biased;
+                _ = signals.received() => return Ok(()),
+                error = out.failed() => return Err(error.into()),
+                _ = tick.tick() => self.show(out)?,
+                news = news.recv() => self.hear(news.ok_or(WatchError::Ended)?)?,
+            }
         }
     }
 
@@ -130,42 +136,44 @@ impl Watch {
         Ok(())
     }
 
-    fn show(&mut self) -> Result<(), WatchError> {
+    fn show(&mut self, out: &Out) -> Result<(), WatchError> {
+        // While nothing can be heard, silence means nothing.
+        if self.link.caught_up && self.link.trouble.is_none() {
+            self.ledger.pass(Timestamp::now());
+        }
+        // Whoever reads slowly is shown less.
+        let Some(room) = out.room() else { return Ok(()) };
         if self.link.caught_up {
             self.rates.note(self.begun.elapsed(), self.ledger.totals());
-            // While nothing can be heard, silence means nothing.
-            if self.link.trouble.is_none() {
-                self.ledger.pass(Timestamp::now());
-            }
         }
         let rates = BothRates { interval: self.rates.interval(), minute: self.rates.minute() };
         let now = Snapshot::of(&self.ledger, &self.link, rates, (self.settings.since, Timestamp::now()));
-        if let Some(screen) = &mut self.screen {
-            return Ok(screen.draw(&view::screen(&now, &self.servers)).map_err(OutputError::from)?);
-        }
-        self.remark(&now);
-        let line = if self.settings.json { serde_json::to_string(&now)? } else { view::line(&now) };
-        Ok(print(&(line + "\n"))?)
+        let shown = match self.settings {
+            _ if self.draws => Shown::Screen(view::screen(&now, &self.servers)),
+            Settings { json: true, .. } => Shown::Line(serde_json::to_string(&now)?),
+            _ => Shown::Line(view::line(&now)),
+        };
+        // A screen has them on top.
+        let remarks = if self.draws { Vec::new() } else { self.remarks(&now) };
+        room.send(Page { remarks, shown });
+        Ok(())
     }
 
-    /// Says what has changed besides the numbers.
-    fn remark(&mut self, now: &Snapshot) {
+    /// What has changed besides the numbers.
+    fn remarks(&mut self, now: &Snapshot) -> Vec<String> {
         // Not how many: that changes all the time.
         let remarks = view::remarks(&Snapshot {
             totals: ledger::Totals { untracked: now.totals.untracked.min(1), ..now.totals },
             ..now.clone()
         });
         if remarks == self.remarks {
-            return;
+            return Vec::new();
         }
-        let news: Vec<&String> = remarks.iter().filter(|remark| !self.remarks.contains(remark)).collect();
-        for remark in news {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr(), "saga: {remark}");
-        }
+        let mut news: Vec<String> = remarks.iter().filter(|remark| !self.remarks.contains(remark)).cloned().collect();
         if remarks.is_empty() {
-            let _ = writeln!(io::stderr(), "saga: all is well again");
+            news.push("all is well again".to_owned());
         }
         self.remarks = remarks;
+        news
     }
 }
