@@ -1,13 +1,16 @@
 //! `saga demo` as a program runs it: what it says, how it ends, what it leaves behind.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
 };
 
+#[cfg(unix)]
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 /// A demo whose folder for temporary files is this test's own.
@@ -29,6 +32,31 @@ impl Demo {
 
     fn leaves_nothing(&self) -> bool {
         fs::read_dir(&self.temporary).unwrap().next().is_none()
+    }
+
+    /// How many the order service has so far; none while it has no database.
+    #[cfg(unix)]
+    fn orders(&self) -> u32 {
+        let Some(folder) = fs::read_dir(&self.temporary).unwrap().next() else { return 0 };
+        let database = folder.unwrap().path().join("order.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let count = Connection::open_with_flags(database, flags)
+            .and_then(|order| order.query_row("SELECT count(*) FROM orders", (), |row| row.get(0)));
+        count.unwrap_or_default()
+    }
+}
+
+/// Looks until what is seen is as expected.
+#[cfg(unix)]
+fn eventually<T: std::fmt::Debug>(mut look: impl FnMut() -> T, expected: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let seen = look();
+        if expected(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "still: {seen:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -77,11 +105,8 @@ fn every_ending_comes_out_and_every_invariant_holds() {
 fn an_interrupt_ends_it_cleanly() {
     let mut demo = Demo::new("demo-interrupt", &["--orders", "1000", "--rate", "50"]);
     let mut child = demo.command.spawn().unwrap();
-    let begun = Instant::now();
-    while demo.leaves_nothing() && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_secs(2));
+    // In full swing: of a thousand orders some are placed.
+    eventually(|| demo.orders(), |orders| *orders > 0);
     let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(told.success());
     let output = ended(child.try_wait().unwrap().is_none(), child);
