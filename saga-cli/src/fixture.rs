@@ -96,6 +96,13 @@ impl Written {
         self.write(kind, record, ms);
     }
 
+    /// An event as others write it, with nothing but its type.
+    pub(crate) fn bare(&mut self, kind: &str, ms: i64) {
+        let mut record = self.sealed(kind, None, ms, false);
+        record.headers.retain(|h| h.is(header::TYPE));
+        self.write(kind, record, ms);
+    }
+
     /// An event that the flow does not know.
     pub(crate) fn foreign(&mut self, kind: &str, ms: i64) {
         let mut record = self.sealed("order.created", None, ms, false);

@@ -30,7 +30,8 @@ Examples:
 
 JSON: `status` is completed, undone (cancelled), unfinished or contradictory; `expected` says whose turn it is and
 since when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to
-look on. Fields may be added; those that are there stay. Times are RFC 3339, UTC.
+look on (`carried` is false where no event says so: events without a context are traced under the saga's id, if at all).
+Fields may be added; those that are there stay. Times are RFC 3339, UTC.
 
 Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong.";
 

@@ -16,7 +16,10 @@ use saga_kafka::{KafkaConfig, KafkaError, ReadError, Reader, partition_of};
 use serde::Serialize;
 use uuid::Uuid;
 
-use self::{progress::ProgressLine, story::Story};
+use self::{
+    progress::ProgressLine,
+    story::{Story, TraceOf},
+};
 use crate::{event::saga_of, flow::FlowTopics, seen::Seen, text::Line};
 
 /// A broker that answered at first, and then says nothing for so long, is away.
@@ -54,6 +57,9 @@ pub(crate) enum InspectError {
 pub(crate) struct Trace {
     trace_id: String,
     url: String,
+    /// Whether an event says so; otherwise the id is that of the saga, by which the trace of an event without a context
+    /// goes.
+    carried: bool,
 }
 
 /// What was read.
@@ -76,6 +82,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    fn of(mut story: Story, read: Reading, trace_url: impl Fn(&str) -> String) -> Self {
+        let traces = std::mem::take(&mut story.traces).into_iter();
+        let traces =
+            traces.map(|TraceOf { id, is_carried }| Trace { url: trace_url(&id), trace_id: id, carried: is_carried });
+        let traces = traces.collect();
+        Self { story, traces, read }
+    }
+
     pub(crate) fn lines(&self, now: Timestamp) -> Vec<Line> {
         print::lines(self, now)
     }
@@ -132,9 +146,7 @@ pub(crate) fn look_up(
         return Err(InspectError::NotFound { saga_id, topics, servers, since, own_partition });
     }
     let (records, _) = reader.progress();
-    let mut story = story::tell(flow, saga_id, seen);
-    let trace = |trace_id: String| Trace { url: trace_url(&trace_id), trace_id };
-    let traces = std::mem::take(&mut story.traces).into_iter().map(trace).collect();
     let partitions = if own_partition { "own" } else { "all" };
-    Ok(Report { story, traces, read: Reading { records, partitions, since, missing_topics } })
+    let read = Reading { records, partitions, since, missing_topics };
+    Ok(Report::of(story::tell(flow, saga_id, seen), read, trace_url))
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use saga_core::graph::How;
 
 use super::{
-    Report,
+    Report, Trace,
     moment::{Kind, Moment},
     story::{Awaited, Status, Story},
 };
@@ -29,12 +29,17 @@ pub(super) fn lines(report: &Report, now: Timestamp) -> Vec<Line> {
         lines.extend(details(moment));
     }
     let mut rest = standing(story, now);
-    rest.extend(report.traces.iter().map(|trace| Line::new().left(DIM, "trace", PARTICIPANT).plain(&trace.url)));
+    rest.extend(report.traces.iter().map(trace));
     if !rest.is_empty() {
         lines.push(Line::new());
         lines.append(&mut rest);
     }
     lines
+}
+
+fn trace(trace: &Trace) -> Line {
+    let line = Line::new().left(DIM, "trace", PARTICIPANT).plain(&trace.url);
+    if trace.carried { line } else { line.add(DIM, "  if it was traced: the id is the saga's") }
 }
 
 fn title(story: &Story) -> Line {

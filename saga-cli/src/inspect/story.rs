@@ -53,6 +53,14 @@ pub(crate) struct Deadline {
     pub(crate) at: Timestamp,
 }
 
+/// A trace that the saga, or a part of it, is in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TraceOf {
+    pub(crate) id: String,
+    /// Whether an event says so.
+    pub(crate) is_carried: bool,
+}
+
 /// A saga's story.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Story {
@@ -69,7 +77,7 @@ pub(crate) struct Story {
     pub(crate) deadlines: Vec<Deadline>,
     pub(crate) dead_letters: usize,
     #[serde(skip)]
-    pub(crate) traces: Vec<String>,
+    pub(crate) traces: Vec<TraceOf>,
     pub(crate) timeline: Vec<Moment>,
 }
 
@@ -121,9 +129,6 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
     let end = end.min_by_key(|(_, at)| **at);
     let started_at = flow.starts().iter().filter_map(|start| firsts.get(start.name)).min().copied();
     let ended_at = end.map(|(_, at)| *at);
-    let mut known = BTreeSet::new();
-    let traces = seen.iter().filter_map(event).filter_map(|event| event.trace_id.as_ref());
-    let traces = traces.filter(|id| known.insert(*id)).cloned().collect();
     Story {
         saga_id,
         status: match state.progress {
@@ -140,9 +145,29 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
         expected: expected.collect(),
         deadlines: deadlines.collect(),
         dead_letters: letters.len(),
-        traces,
+        traces: traces(flow, saga_id, &seen),
         timeline,
     }
+}
+
+/// Those that events carry, and that in which events without a context are handled.
+fn traces(flow: &Choreography, saga_id: Uuid, seen: &[Seen]) -> Vec<TraceOf> {
+    let mut known = BTreeSet::new();
+    let mut traces = Vec::new();
+    let mut is_without = false;
+    for event in seen.iter().filter_map(|seen| event(seen).or_else(|| letter(seen)?.event.as_ref())) {
+        match &event.trace_id {
+            Some(id) if known.insert(id.clone()) => traces.push(TraceOf { id: id.clone(), is_carried: true }),
+            Some(_) => {}
+            None => is_without |= declared(flow, &event.kind, event.version).is_some(),
+        }
+    }
+    let own = saga_id.simple().to_string();
+    // Nothing but zeros is no trace's id.
+    if is_without && !saga_id.is_nil() && !known.contains(&own) {
+        traces.push(TraceOf { id: own, is_carried: false });
+    }
+    traces
 }
 
 fn ms_between(from: Timestamp, to: Timestamp) -> f64 {

@@ -19,9 +19,13 @@ fn told(written: &Written) -> Story {
 
 fn text(story: Story) -> String {
     let read = super::Reading { records: 0, partitions: "all", since: None, missing_topics: Vec::new() };
-    let report = super::Report { story, traces: Vec::new(), read };
+    let report = super::Report::of(story, read, |id| format!("https://traces.example/{id}"));
     let lines = print::lines(&report, time(60_000));
     lines.iter().map(|line| line.render(false, None) + "\n").collect()
+}
+
+fn traces(story: Story) -> Vec<(String, bool)> {
+    story.traces.into_iter().map(|trace| (trace.id, trace.is_carried)).collect()
 }
 
 fn events(story: &Story) -> Vec<&str> {
@@ -41,7 +45,8 @@ fn a_completed_saga_says_what_made_each_event_and_how_long_it_took() {
         (story.status, story.ended_by, story.took_ms),
         (Status::Completed, Some("order.confirmed"), Some(400.0))
     );
-    assert!(story.expected.is_empty() && story.deadlines.is_empty() && story.traces == [TRACE]);
+    assert!(story.expected.is_empty() && story.deadlines.is_empty());
+    assert_eq!(traces(story.clone()), [(TRACE.to_owned(), true)]);
     let charged = &story.timeline[2];
     let made = charged.made_by.as_ref().unwrap();
     let cause = charged.caused_by.as_ref().unwrap().event.as_deref();
@@ -163,6 +168,43 @@ fn a_missing_start_is_said() {
     assert_eq!((story.started_at, story.expected[0].step), (None, "schedule"));
     let text = text(story);
     assert!(text.contains("(not in the topics)") && text.contains("its start is not there"), "{text}");
+}
+
+#[test]
+fn events_without_a_context_are_in_the_trace_that_has_the_sagas_id() {
+    let mut written = Written::new(7);
+    written.bare("order.created", 0);
+    let id = "00000000000000000000000000000007";
+    assert_eq!(traces(told(&written)), [(id.to_owned(), false)]);
+    // What follows says so itself, or is in a trace of its own.
+    written.event("inventory.reserved", Some("order.created"), 100);
+    assert_eq!(traces(told(&written)), [(TRACE.to_owned(), true), (id.to_owned(), false)]);
+    // Nobody handles what is not of the flow.
+    let mut foreign = Written::new(7);
+    foreign.bare("order.created", 0);
+    let What::Event(event) = &mut foreign.seen[0].what else { panic!("an event") };
+    event.kind = "order.viewed".to_owned();
+    assert!(traces(told(&foreign)).is_empty());
+}
+
+#[test]
+fn a_dead_letter_keeps_the_trace_of_an_event_that_is_gone() {
+    let mut written = Written::chain(1, &CONFIRMED[..2]);
+    written.dead_letter("payment", "inventory.reserved", 9_000);
+    written.seen.drain(..2);
+    assert_eq!(traces(told(&written)), [(TRACE.to_owned(), true)]);
+}
+
+#[test]
+fn the_last_line_links_to_the_trace() {
+    let last = |written: &Written| text(told(written)).lines().last().map(str::to_owned);
+    let chain = Written::chain(1, &CONFIRMED);
+    assert_eq!(last(&chain), Some(format!("trace      https://traces.example/{TRACE}")));
+    let mut written = Written::new(7);
+    written.bare("order.created", 0);
+    let expected =
+        "trace      https://traces.example/00000000000000000000000000000007  if it was traced: the id is the saga's";
+    assert_eq!(last(&written).as_deref(), Some(expected));
 }
 
 #[test]
