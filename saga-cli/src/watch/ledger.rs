@@ -88,7 +88,7 @@ pub(crate) struct Ledger {
     standings: Standings,
     room: Room,
     sagas: HashMap<Uuid, Saga>,
-    /// How far the records have come. Not what they say of themselves: who writes `ce_time` must not be remembered for ever.
+    /// How far the records have come, by when they were written: what they say of themselves (`ce_time`) may be anything.
     clock: Timestamp,
     /// Those whose start was not seen, and when something was heard of them: late events of sagas that have ended are
     /// among them.

@@ -91,6 +91,7 @@ fn write(mut pages: Receiver<Page>, mut screen: Option<Screen>) -> Result<(), Ou
         }
         match (shown, &mut screen) {
             (Shown::Screen(lines), Some(screen)) => screen.draw(&lines)?,
+            // Nothing can be redrawn there.
             (Shown::Screen(_), None) => {}
             (Shown::Line(line), _) => print(&(line + "\n"))?,
         }
