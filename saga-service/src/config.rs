@@ -56,8 +56,8 @@ impl<A: fmt::Debug> Config<A> {
             args = ?self.args,
             "configuration"
         );
-        if !self.trace.ignored.is_empty() {
-            tracing::warn!(ignored = ?self.trace.ignored, "OTEL_PROPAGATORS: only tracecontext, baggage and none are known");
+        for warning in &self.trace.warnings {
+            tracing::warn!("{warning}");
         }
     }
 }

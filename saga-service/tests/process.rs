@@ -111,9 +111,8 @@ fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
         ("KAFKA_CFG_*", "max.in.flight", &[MEMORY, ANY, ("KAFKA_CFG_MAX_IN_FLIGHT_REQUESTS_PER_CONNECTION", "10")]),
         ("RUST_LOG", "level", &[("RUST_LOG", "info=what=ever")]),
         ("LOG_FORMAT", "json or pretty", &[("LOG_FORMAT", "xml")]),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "key=value", &[("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]),
-        ("OTEL_TRACES_SAMPLER", "always_on", &[("OTEL_TRACES_SAMPLER", "sometimes")]),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "URL", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2")]),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "cannot read", &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent")]),
         ("PROBE_LIMIT", "", &[("PROBE_LIMIT", "many")]),
         ("PROBE_LIMIT", "at least 1", &[("PROBE_LIMIT", "0"), MEMORY, ANY]),
     ];
@@ -171,7 +170,9 @@ fn help_lists_every_variable_with_its_default_and_no_value() {
         "[env: RUST_LOG]",
         "[env: LOG_FORMAT]",
         "[env: PROBE_LIMIT]",
+        "variables only, without a flag",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "_HEADERS_FILE",
         "[default: 3]",
     ] {
         assert!(help.contains(text), "{text} is not in {help}");
@@ -286,6 +287,23 @@ fn secrets_are_never_shown() {
     let (_, log, _) = probe.end();
     assert!(log.contains("configuration") && log.contains("sasl.password"), "{log}");
     assert!(!log.contains("hunter2") && !ready.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn telemetry_that_is_set_up_wrongly_is_warned_of_and_stops_nothing() {
+    let names =
+        ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_PROPAGATORS"];
+    let mut variables = vec![MEMORY, NO_BROKER, ("LOG_FORMAT", "json")];
+    variables.extend(names.map(|name| (name, "hunter2")));
+    let probe = Probe::start(&variables);
+    probe.signal("-TERM");
+    let (status, log, _) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for name in names {
+        let warned = log.lines().filter(|line| line.contains("WARN") && line.contains(&format!("\"{name}: ")));
+        assert_eq!(warned.count(), 1, "{name}: {log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 const PARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";

@@ -12,6 +12,7 @@ use super::{
 
 const ENDPOINT: &str = "http://localhost:4318";
 const PATH: &str = "/v1/traces";
+const GRPC_PORT: u16 = 4317;
 
 /// What a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +44,20 @@ pub(crate) struct Export {
 }
 
 impl Export {
+    /// # Errors
+    /// Where going on would send spans to a place that nobody named, or over a connection that is less secured than it
+    /// was asked to be: when the endpoint is no URL or holds credentials, or when a file cannot be used. The
+    /// specification leaves these to us. Everything else that is wrong is warned of.
     pub(super) fn of(variables: &Variables) -> Result<Self, ConfigError> {
-        let timeout = variables.otlp("TIMEOUT");
-        let (timeout_name, timeout) = timeout.map_or_else(Default::default, |(name, value)| (name, Some(value)));
-        let timeout = Variables::number(&timeout_name, timeout, 10_000, 1..=600_000)?;
         Ok(Self {
             endpoint: endpoint(variables)?,
-            wire: wire(variables)?,
+            wire: wire(variables),
             headers: headers(variables)?,
-            gzip: gzip(variables)?,
-            timeout: Duration::from_millis(timeout),
+            gzip: variables.otlp_choice("COMPRESSION", &[("none", false), ("gzip", true)]),
+            timeout: Duration::from_millis(variables.otlp_number("TIMEOUT", 10_000, 1..=600_000)),
             roots: variables.otlp("CERTIFICATE").map(|(name, path)| certificates(&name, path)).transpose()?,
             identity: identity(variables)?,
-            queue: queue(variables)?,
+            queue: queue(variables),
         })
     }
 
@@ -79,20 +81,29 @@ impl fmt::Debug for Export {
 }
 
 fn endpoint(variables: &Variables) -> Result<String, ConfigError> {
-    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-    const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let (name, url) = match (variables.get(TRACES), variables.get(ALL)) {
-        (Some(url), _) => (TRACES, url.to_owned()),
-        (None, base) => (ALL, below(base.unwrap_or(ENDPOINT))),
-    };
+    let (name, url) = endpoint_of(variables);
     let wrong = |what| Err(ConfigError::of(name, what));
     let Some(uri) = url.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))) else {
         return wrong("must be a URL, such as http://localhost:4318");
     };
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return wrong("must hold no credentials; put them into OTEL_EXPORTER_OTLP_HEADERS");
+        return wrong("must hold no credentials; put them into OTEL_EXPORTER_OTLP_HEADERS_FILE");
+    }
+    if uri.port_u16() == Some(GRPC_PORT) && asks_for_grpc(variables) {
+        variables
+            .warn(name, format!("port {GRPC_PORT} is usually that of OTLP/gRPC; that of OTLP/HTTP is usually 4318"));
     }
     Ok(url)
+}
+
+/// The variable that says where to, and the URL of traces.
+fn endpoint_of(variables: &Variables) -> (&'static str, String) {
+    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    match (variables.get(TRACES), variables.get(ALL)) {
+        (Some(url), _) => (TRACES, url.to_owned()),
+        (None, base) => (ALL, below(base.unwrap_or(ENDPOINT))),
+    }
 }
 
 /// The path of traces below a URL, which may have a query.
@@ -101,50 +112,38 @@ fn below(base: &str) -> String {
     format!("{}{PATH}{query}", path.trim_end_matches('/'))
 }
 
-fn wire(variables: &Variables) -> Result<Wire, ConfigError> {
-    match variables.otlp("PROTOCOL") {
-        None => Ok(Wire::Protobuf),
-        Some((name, value)) => match value {
-            "http/protobuf" => Ok(Wire::Protobuf),
-            "http/json" => Ok(Wire::Json),
-            "grpc" => Err(ConfigError::of(
-                &name,
-                "grpc is not supported; use http/protobuf, which collectors take on port 4318",
-            )),
-            _ => Err(ConfigError::of(&name, "must be http/protobuf or http/json")),
-        },
-    }
+/// `grpc`, which is often set for a whole cluster, is one of those that are warned of.
+fn wire(variables: &Variables) -> Wire {
+    variables.otlp_choice("PROTOCOL", &[("http/protobuf", Wire::Protobuf), ("http/json", Wire::Json)])
+}
+
+fn asks_for_grpc(variables: &Variables) -> bool {
+    variables.otlp("PROTOCOL").is_some_and(|(_, protocol)| protocol.eq_ignore_ascii_case("grpc"))
 }
 
 fn headers(variables: &Variables) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-    let Some((name, text)) = variables.otlp("HEADERS") else { return Ok(Vec::new()) };
-    let header = |(key, value): (String, String)| {
+    let Some((name, text)) = variables.otlp_secret("HEADERS")? else { return Ok(Vec::new()) };
+    let header = |pair: Option<(String, String)>| {
+        let (key, value) = pair?;
         let mut value = HeaderValue::try_from(value).ok()?;
         value.set_sensitive(true);
         Some((HeaderName::try_from(key).ok()?, value))
     };
-    let headers = pairs(&name, text)?.into_iter().map(header).collect::<Option<_>>();
-    headers.ok_or_else(|| ConfigError::of(&name, "must be names and values that HTTP allows in a header"))
-}
-
-fn gzip(variables: &Variables) -> Result<bool, ConfigError> {
-    match variables.otlp("COMPRESSION") {
-        None => Ok(false),
-        Some((name, value)) => match value {
-            "gzip" => Ok(true),
-            "none" => Ok(false),
-            _ => Err(ConfigError::of(&name, "must be gzip or none")),
-        },
+    let headers: Vec<_> = pairs(&text).map(header).collect();
+    let wrong = headers.iter().filter(|header| header.is_none()).count();
+    if wrong > 0 {
+        let rule = "must be key=value, or several separated by commas, percent-encoded, that HTTP allows in a header";
+        variables.warn(&name, format!("{rule}; {wrong} of {} are left out", headers.len()));
     }
+    Ok(headers.into_iter().flatten().collect())
 }
 
-fn queue(variables: &Variables) -> Result<Queue, ConfigError> {
-    let number = |name, default, range| Variables::number(name, variables.get(name), default, range);
-    Ok(Queue {
-        size: number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1..=1_000_000)?,
-        batch: number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1..=1_000_000)?,
-        delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY", 5000, 1..=600_000)? as u64),
-    })
+fn queue(variables: &Variables) -> Queue {
+    Queue {
+        size: variables.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 2048, 1..=1_000_000),
+        batch: variables.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 512, 1..=1_000_000),
+        delay: Duration::from_millis(variables.number(&["OTEL_BSP_SCHEDULE_DELAY"], 5000, 1..=600_000)),
+    }
 }
 
 fn identity(variables: &Variables) -> Result<Option<ClientCert>, ConfigError> {

@@ -7,7 +7,7 @@ use std::{ffi::OsString, fmt};
 
 use super::fault::ConfigError;
 use crate::telemetry::Sampling;
-use variables::Variables;
+use variables::{Variables, pairs};
 
 pub(crate) use export::{Export, Wire};
 
@@ -20,14 +20,15 @@ pub struct TraceConfig {
     pub(crate) propagates: bool,
     pub(crate) service_name: Option<String>,
     pub(crate) resource: Vec<(String, String)>,
-    /// Propagators that do not exist here.
-    pub(crate) ignored: Vec<String>,
+    /// Settings that are not used as they are written, each by the name of its variable. For the log.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// For `--help`.
-pub(super) const HELP: &str = "Traces go to an OpenTelemetry collector, by OTLP over HTTP. The standard variables say how: \
-OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER (otlp or none), OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318), \
-_PROTOCOL (http/protobuf or http/json), _HEADERS, _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
+pub(super) const HELP: &str = "Traces go to an OpenTelemetry collector, by OTLP over HTTP. The standard variables say how; \
+they are variables only, without a flag, and one that is wrong is warned of: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER \
+(otlp or none), OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318), _PROTOCOL (http/protobuf or http/json), \
+_HEADERS, _HEADERS_FILE (a file that holds them), _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
 _CLIENT_CERTIFICATE, each also as OTEL_EXPORTER_OTLP_TRACES_*; OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, \
 OTEL_PROPAGATORS (tracecontext; baggage is accepted, and not handed on; none), OTEL_SERVICE_NAME, \
 OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*.";
@@ -38,27 +39,21 @@ impl TraceConfig {
     /// `baggage` among the propagators is accepted since it is so by default, but nothing here reads baggage, and it is
     /// not handed on.
     ///
+    /// A value that is not known or cannot be read is warned of in the log of the service, and counts as not set.
+    ///
     /// # Errors
-    /// When a variable has a value that it cannot have, or one that is not supported.
+    /// When a file that is named cannot be used, or the endpoint is no URL: going on without would be silently unsafe.
     pub fn of(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
-        let variables = Variables::of(environment)?;
-        let (propagates, ignored) = propagators(&variables);
-        let off = Self { propagates, ignored, ..Self::default() };
-        if variables.get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-            return Ok(off);
+        let variables = Variables::of(environment);
+        let mut config = Self { propagates: propagates(&variables), ..Self::default() };
+        if !disabled(&variables) && exports(&variables) {
+            config.export = Some(Export::of(&variables)?);
+            config.sampling = sampling(&variables);
+            config.service_name = variables.get("OTEL_SERVICE_NAME").map(str::to_owned);
+            config.resource = resource(&variables);
         }
-        match variables.get("OTEL_TRACES_EXPORTER").unwrap_or("otlp") {
-            "otlp" => {}
-            "none" => return Ok(off),
-            _ => return Err(ConfigError::of("OTEL_TRACES_EXPORTER", "must be otlp or none")),
-        }
-        Ok(Self {
-            export: Some(Export::of(&variables)?),
-            sampling: sampling(&variables)?,
-            service_name: variables.get("OTEL_SERVICE_NAME").map(str::to_owned),
-            resource: variables.pairs("OTEL_RESOURCE_ATTRIBUTES")?,
-            ..off
-        })
+        config.warnings = variables.into_warnings();
+        Ok(config)
     }
 }
 
@@ -70,7 +65,7 @@ impl Default for TraceConfig {
             propagates: true,
             service_name: None,
             resource: Vec::new(),
-            ignored: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }
@@ -84,37 +79,75 @@ impl fmt::Debug for TraceConfig {
     }
 }
 
-fn sampling(variables: &Variables) -> Result<Sampling, ConfigError> {
-    const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
-    let ratio = || {
-        let share = variables.get(ARG).map_or(Ok(1.0), str::parse::<f64>);
-        let share = share.ok().filter(|share| (0.0..=1.0).contains(share));
-        share.map(Sampling::ratio).ok_or_else(|| ConfigError::of(ARG, "must be a number from 0 to 1, such as 0.25"))
-    };
-    Ok(match variables.get("OTEL_TRACES_SAMPLER").unwrap_or("parentbased_always_on") {
-        "always_on" => Sampling::ALWAYS_ON,
-        "always_off" => Sampling::ALWAYS_OFF,
-        "traceidratio" => ratio()?,
-        "parentbased_always_on" => Sampling::ALWAYS_ON.parent_based(),
-        "parentbased_always_off" => Sampling::ALWAYS_OFF.parent_based(),
-        "parentbased_traceidratio" => ratio()?.parent_based(),
+/// Only `true` is true.
+fn disabled(variables: &Variables) -> bool {
+    variables.choice(&["OTEL_SDK_DISABLED"], &[("false", false), ("true", true)])
+}
+
+/// Of a list, what exists here: `otlp` before `none`.
+fn exports(variables: &Variables) -> bool {
+    const NAME: &str = "OTEL_TRACES_EXPORTER";
+    let list = variables.get(NAME).unwrap_or("otlp").to_ascii_lowercase();
+    let named: Vec<_> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let exports = named.contains(&"otlp") || !named.contains(&"none");
+    let used = if exports { "otlp" } else { "none" };
+    if named.iter().any(|name| *name != used) {
+        variables.warn(NAME, format!("must be otlp or none; {used} is used, and nothing else"));
+    }
+    exports
+}
+
+fn sampling(variables: &Variables) -> Sampling {
+    let (share, parent_based) = variables.choice(
+        &["OTEL_TRACES_SAMPLER"],
+        &[
+            ("parentbased_always_on", (Some(Sampling::ALWAYS_ON), true)),
+            ("parentbased_always_off", (Some(Sampling::ALWAYS_OFF), true)),
+            ("parentbased_traceidratio", (None, true)),
+            ("always_on", (Some(Sampling::ALWAYS_ON), false)),
+            ("always_off", (Some(Sampling::ALWAYS_OFF), false)),
+            ("traceidratio", (None, false)),
+        ],
+    );
+    let sampling = share.unwrap_or_else(|| ratio(variables));
+    if parent_based { sampling.parent_based() } else { sampling }
+}
+
+/// Looked at only by the samplers that take one; 1 by default, as the specification has it.
+fn ratio(variables: &Variables) -> Sampling {
+    const NAME: &str = "OTEL_TRACES_SAMPLER_ARG";
+    let Some(text) = variables.get(NAME) else { return Sampling::ALWAYS_ON };
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Sampling::ratio(share),
         _ => {
-            return Err(ConfigError::of(
-                "OTEL_TRACES_SAMPLER",
-                "must be always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
-                 parentbased_traceidratio",
-            ));
+            variables.warn(NAME, "must be a number from 0 to 1, such as 0.25; 1 is used instead");
+            Sampling::ALWAYS_ON
         }
+    }
+}
+
+/// All of it or nothing, as the specification has it: half of what a service says of itself could mislead.
+fn resource(variables: &Variables) -> Vec<(String, String)> {
+    const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";
+    let attributes = variables.get(NAME).map_or(Some(Vec::new()), |text| pairs(text).collect());
+    attributes.unwrap_or_else(|| {
+        let rule = "must be key=value, or several separated by commas, percent-encoded";
+        variables.warn(NAME, format!("{rule}; all of it is ignored"));
+        Vec::new()
     })
 }
 
-/// Whether contexts are handed on, and the propagators that are not known.
-fn propagators(variables: &Variables) -> (bool, Vec<String>) {
-    let named = variables.get("OTEL_PROPAGATORS").unwrap_or("tracecontext,baggage");
-    let named = named.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let (known, unknown): (Vec<_>, Vec<_>) = named.partition(|name| ["tracecontext", "baggage", "none"].contains(name));
-    let propagates = known.contains(&"tracecontext") && !known.contains(&"none");
-    (propagates, unknown.into_iter().map(str::to_owned).collect())
+/// Whether contexts are handed on.
+fn propagates(variables: &Variables) -> bool {
+    const NAME: &str = "OTEL_PROPAGATORS";
+    let list = variables.get(NAME).unwrap_or("tracecontext,baggage").to_ascii_lowercase();
+    let named: Vec<_> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let propagates = named.contains(&"tracecontext") && !named.contains(&"none");
+    if named.iter().any(|name| !["tracecontext", "baggage", "none"].contains(name)) {
+        let used = if propagates { "tracecontext" } else { "none" };
+        variables.warn(NAME, format!("only tracecontext, baggage and none are known; {used} is used"));
+    }
+    propagates
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the variables say, and which values are refused.
+//! What the variables say, which values are warned of, and which are refused.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn export(variables: &[(&str, &str)]) -> Export {
 fn spans_go_to_the_usual_place_by_default() {
     let config = of(&[("OTEL_TRACES_SAMPLER", ""), ("PATH", "x")]).unwrap();
     assert_eq!(config.sampling, Sampling::ALWAYS_ON.parent_based());
-    assert!(config.propagates && config.ignored.is_empty());
+    assert!(config.propagates && config.warnings.is_empty());
     let export = config.export.unwrap();
     assert_eq!(export.endpoint, "http://localhost:4318/v1/traces");
     assert_eq!((export.wire, export.gzip, export.timeout), (Wire::Protobuf, false, Duration::from_secs(10)));
@@ -57,6 +57,33 @@ fn headers_are_decoded_and_never_shown() {
 }
 
 #[test]
+fn headers_may_stand_in_a_file() {
+    let path = |name: &str| std::env::temp_dir().join(format!("saga-headers-{name}-{}", std::process::id()));
+    let (all, traces) = (path("all"), path("traces"));
+    std::fs::write(&all, "authorization=Bearer%20hunter2\r\n").unwrap();
+    std::fs::write(&traces, "x-key=hunter3,x key=hunter4\n").unwrap();
+    let all = ("OTEL_EXPORTER_OTLP_HEADERS_FILE", all.to_str().unwrap());
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE", traces.to_str().unwrap());
+    let config = of(&[all]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter") && config.warnings.is_empty(), "{config:?}");
+    assert_eq!(config.export.unwrap().headers[0].1, "Bearer hunter2");
+    let config = of(&[all, traces]).unwrap();
+    assert_eq!(config.export.unwrap().headers[0].1, "hunter3");
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(
+        warning.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE: ") && !warning.contains("hunter"),
+        "{warning}"
+    );
+    let of_traces = export(&[all, ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b")]).headers;
+    assert_eq!(of_traces[0].1, "b", "what is said of traces alone wins");
+    let both = of(&[all, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b")]).unwrap_err();
+    assert_eq!(both, "OTEL_EXPORTER_OTLP_HEADERS_FILE: OTEL_EXPORTER_OTLP_HEADERS is set too; set one of them");
+    for path in [all.1, traces.1] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn the_service_may_be_named_and_described() {
     let config = of(&[
         ("OTEL_SERVICE_NAME", "shop"),
@@ -75,15 +102,40 @@ fn tracing_can_be_switched_off() {
         let config = of(&[off, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap();
         assert!(config.export.is_none() && config.propagates);
     }
-    assert!(of(&[("OTEL_SDK_DISABLED", "yes")]).unwrap().export.is_some(), "only true is true");
 }
 
 #[test]
 fn unknown_propagators_are_ignored_and_none_is_none() {
-    let config = of(&[("OTEL_PROPAGATORS", "b3, tracecontext,jaeger")]).unwrap();
-    assert_eq!((config.propagates, config.ignored), (true, vec!["b3".to_owned(), "jaeger".to_owned()]));
+    let config = of(&[("OTEL_PROPAGATORS", "b3, TraceContext,jaeger")]).unwrap();
+    assert!(config.propagates && config.warnings[0].starts_with("OTEL_PROPAGATORS: "), "{:?}", config.warnings);
     for none in ["none", "baggage", "b3"] {
         assert!(!of(&[("OTEL_PROPAGATORS", none)]).unwrap().propagates, "{none}");
+    }
+}
+
+#[test]
+fn case_does_not_matter() {
+    let config = of(&[
+        ("OTEL_TRACES_EXPORTER", "OTLP"),
+        ("OTEL_TRACES_SAMPLER", "Always_On"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/JSON"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+        ("OTEL_SDK_DISABLED", "False"),
+    ])
+    .unwrap();
+    assert_eq!((config.sampling, config.warnings), (Sampling::ALWAYS_ON, Vec::new()));
+    let export = config.export.unwrap();
+    assert_eq!((export.wire, export.gzip), (Wire::Json, true));
+    assert!(of(&[("OTEL_TRACES_EXPORTER", "None")]).unwrap().export.is_none());
+}
+
+#[test]
+fn of_several_exporters_the_one_that_exists_is_used() {
+    for (list, exports) in [("otlp,console", true), ("console, OTLP", true), ("none,console", false), ("zipkin", true)]
+    {
+        let config = of(&[("OTEL_TRACES_EXPORTER", list)]).unwrap();
+        assert_eq!((config.export.is_some(), config.warnings.len()), (exports, 1), "{list}: {:?}", config.warnings);
+        assert!(config.warnings[0].starts_with("OTEL_TRACES_EXPORTER: "), "{:?}", config.warnings);
     }
 }
 
@@ -97,26 +149,62 @@ fn samplers_take_a_share_from_0_to_1() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_by_the_name_of_its_variable() {
+fn a_value_that_is_not_known_is_warned_of_and_the_usual_one_is_used() {
     let ratio = ("OTEL_TRACES_SAMPLER", "traceidratio");
+    // The warnings, each by its beginning and by something in it.
+    let cases: &[(&[Variable], &[Variable])] = &[
+        (&[("OTEL_TRACES_SAMPLER: ", "parentbased_always_on is used")], &[("OTEL_TRACES_SAMPLER", "jaeger_remote")]),
+        (&[("OTEL_TRACES_SAMPLER: ", "parentbased_always_on is used")], &[("OTEL_TRACES_SAMPLER", "xray")]),
+        (&[("OTEL_TRACES_SAMPLER_ARG: ", "1 is used")], &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "abc")]),
+        (&[("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1")], &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "2")]),
+        (&[("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1")], &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "NaN")]),
+        (&[("OTEL_SDK_DISABLED: ", "false is used")], &[("OTEL_SDK_DISABLED", "yes")]),
+        (&[("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf is used")], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT: ", "4318"), ("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf is used")],
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")],
+        ),
+        (
+            &[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: ", "http/json is used")],
+            &[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "thrift"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")],
+        ),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS: ", "1 of 2 are left out")], &[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2")]),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS: ", "HTTP")], &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2")]),
+        (&[("OTEL_EXPORTER_OTLP_COMPRESSION: ", "none is used")], &[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]),
+        (&[("OTEL_EXPORTER_OTLP_TIMEOUT: ", "10000 is used")], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")]),
+        (&[("OTEL_RESOURCE_ATTRIBUTES: ", "ignored")], &[("OTEL_RESOURCE_ATTRIBUTES", "a=b,hunter2")]),
+        (&[("OTEL_BSP_MAX_QUEUE_SIZE: ", "2048 is used")], &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")]),
+    ];
+    for (expected, variables) in cases {
+        let warned = of(variables).unwrap().warnings;
+        let fits = |((name, what), line): (&Variable, &String)| line.starts_with(name) && line.contains(what);
+        let all = warned.len() == expected.len() && expected.iter().zip(&warned).all(fits);
+        assert!(all && !warned.concat().contains("hunter2"), "{variables:?}: {warned:?}");
+    }
+    assert_eq!(of(cases[2].1).unwrap().sampling, Sampling::ALWAYS_ON);
+    assert!(of(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b,c")]).unwrap().resource.is_empty(), "half of it could mislead");
+    assert_eq!(export(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c")]).headers.len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_warned_of() {
+    use std::os::unix::ffi::OsStringExt;
+    let variables = [("OTEL_SERVICE_NAME".into(), OsString::from_vec(vec![0xff]))];
+    let config = TraceConfig::of(variables).unwrap();
+    assert_eq!((config.service_name, config.warnings.len()), (None, 1));
+}
+
+#[test]
+fn what_would_be_silently_unsafe_is_refused_by_the_name_of_its_variable() {
     let cases: &[(&str, &str, &[Variable])] = &[
-        ("OTEL_TRACES_SAMPLER: ", "parentbased_always_on", &[("OTEL_TRACES_SAMPLER", "jaeger_remote")]),
-        ("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1", &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "2")]),
-        ("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1", &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "NaN")]),
-        ("OTEL_TRACES_EXPORTER: ", "otlp or none", &[("OTEL_TRACES_EXPORTER", "console")]),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
-        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: ", "http/json", &[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "thrift")]),
         ("OTEL_EXPORTER_OTLP_ENDPOINT: ", "URL", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")]),
         ("OTEL_EXPORTER_OTLP_ENDPOINT: ", "HEADERS", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@c:4318")]),
-        ("OTEL_EXPORTER_OTLP_HEADERS: ", "key=value", &[("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]),
-        ("OTEL_EXPORTER_OTLP_HEADERS: ", "HTTP", &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2")]),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION: ", "gzip", &[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT: ", "from 1", &[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")]),
+        ("OTEL_EXPORTER_OTLP_HEADERS_FILE: ", "cannot read", &[("OTEL_EXPORTER_OTLP_HEADERS_FILE", "/nonexistent")]),
+        ("OTEL_EXPORTER_OTLP_HEADERS_FILE: ", "is empty", &[("OTEL_EXPORTER_OTLP_HEADERS_FILE", "/dev/null")]),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE: ", "cannot read", &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent")]),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE: ", "no certificate", &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/dev/null")]),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY: ", "CLIENT_CERTIFICATE", &[("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/dev/null")]),
-        ("OTEL_RESOURCE_ATTRIBUTES: ", "key=value", &[("OTEL_RESOURCE_ATTRIBUTES", "a=b,c")]),
-        ("OTEL_BSP_MAX_QUEUE_SIZE: ", "from 1", &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")]),
     ];
     for (named, fix, variables) in cases {
         let error = of(variables).unwrap_err();

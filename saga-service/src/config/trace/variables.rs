@@ -1,62 +1,143 @@
 //! The `OTEL_*` variables of an environment; one that is empty counts as not set, as the specification has it.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt::Display, ops::RangeInclusive, str::FromStr};
+use std::{
+    cell::RefCell, collections::BTreeMap, ffi::OsString, fmt::Display, ops::RangeInclusive, path::Path, str::FromStr,
+};
 
 use percent_encoding::percent_decode_str;
 
-use super::super::fault::ConfigError;
+use super::super::{fault::ConfigError, kafka::secret};
 
-pub(super) struct Variables(BTreeMap<String, String>);
+/// What is set, and what of it is not used.
+///
+/// By the specification, telemetry that is set up wrongly must not end the program that it is about: a value that is not
+/// known, or cannot be read, is warned of and counts as not set.
+pub(super) struct Variables {
+    set: BTreeMap<String, String>,
+    warnings: RefCell<Vec<String>>,
+}
 
 impl Variables {
-    pub(super) fn of(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
-        let mut variables = BTreeMap::new();
+    pub(super) fn of(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let variables = Self { set: BTreeMap::new(), warnings: RefCell::default() };
+        let mut set = BTreeMap::new();
         for (name, value) in environment {
             let Some(name) = name.to_str().filter(|name| name.starts_with("OTEL_")).map(str::to_owned) else {
                 continue;
             };
-            let value = value.into_string().map_err(|_| ConfigError::of(&name, "must be UTF-8"))?;
-            variables.insert(name, value.trim().to_owned());
+            match value.to_str().map(str::trim) {
+                Some("") => {}
+                Some(value) => drop(set.insert(name, value.to_owned())),
+                None => variables.warn(&name, "must be UTF-8; it is ignored"),
+            }
         }
-        variables.retain(|_, value| !value.is_empty());
-        Ok(Self(variables))
+        Self { set, ..variables }
+    }
+
+    /// For the log, by the name of the variable; never with its value, which may be a secret at the wrong place.
+    pub(super) fn warn(&self, name: &str, message: impl Display) {
+        self.warnings.borrow_mut().push(format!("{name}: {message}"));
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.set.get(name).map(String::as_str)
     }
 
     /// The name and the value of the variable for traces, or of the one for all signals.
     pub(super) fn otlp(&self, name: &str) -> Option<(String, &str)> {
-        let names = [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")];
-        names.into_iter().find_map(|name| self.get(&name).map(|value| (name.clone(), value)))
+        otlp_names(name).into_iter().find_map(|name| self.get(&name).map(|value| (name.clone(), value)))
     }
 
-    /// A whole number, of the variable `name` if there is one.
+    /// As [`Variables::otlp`], of a secret, which may also stand in the file that the variable with `_FILE` names.
+    pub(super) fn otlp_secret(&self, name: &str) -> Result<Option<(String, String)>, ConfigError> {
+        for name in otlp_names(name) {
+            let by_file = format!("{name}_FILE");
+            match (self.get(&name), self.get(&by_file)) {
+                (Some(_), Some(_)) => {
+                    return Err(ConfigError::of(&by_file, format!("{name} is set too; set one of them")));
+                }
+                (Some(value), None) => return Ok(Some((name, value.to_owned()))),
+                (None, Some(path)) => {
+                    let value = secret(&by_file, Path::new(path))?;
+                    return Ok(Some((by_file, value)));
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the first of these variables says that says something known; the first of `known` when none does.
+    pub(super) fn choice<T: Copy>(&self, names: &[&str], known: &[(&'static str, T)]) -> T {
+        let mut unknown = Vec::new();
+        let chosen = names.iter().find_map(|name| {
+            let text = self.get(name)?.to_ascii_lowercase();
+            let chosen = known.iter().find(|(known, _)| *known == text);
+            if chosen.is_none() {
+                unknown.push(name);
+            }
+            chosen
+        });
+        let (used, chosen) = chosen.unwrap_or(&known[0]);
+        let known = known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        for name in unknown {
+            self.warn(name, format!("must be one of {known}; {used} is used instead"));
+        }
+        *chosen
+    }
+
+    /// As [`Variables::choice`], of the variable for traces and of the one for all signals.
+    pub(super) fn otlp_choice<T: Copy>(&self, name: &str, known: &[(&'static str, T)]) -> T {
+        self.choice(&otlp_names(name).each_ref().map(String::as_str), known)
+    }
+
+    /// A whole number, of the first of these variables that has one.
     pub(super) fn number<T: FromStr + PartialOrd + Display>(
-        name: &str,
-        value: Option<&str>,
+        &self,
+        names: &[&str],
         default: T,
         range: RangeInclusive<T>,
-    ) -> Result<T, ConfigError> {
-        let Some(value) = value else { return Ok(default) };
-        value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-            ConfigError::of(name, format!("must be a whole number from {} to {}", range.start(), range.end()))
-        })
+    ) -> T {
+        let mut wrong = Vec::new();
+        let number = names.iter().find_map(|name| {
+            let number = self.get(name)?.parse().ok().filter(|number| range.contains(number));
+            if number.is_none() {
+                wrong.push(name);
+            }
+            number
+        });
+        let number = number.unwrap_or(default);
+        for name in wrong {
+            let (least, most) = (range.start(), range.end());
+            self.warn(name, format!("must be a whole number from {least} to {most}; {number} is used instead"));
+        }
+        number
     }
 
-    /// `key=value` pairs, separated by commas and percent-encoded.
-    pub(super) fn pairs(&self, name: &str) -> Result<Vec<(String, String)>, ConfigError> {
-        self.get(name).map_or(Ok(Vec::new()), |text| pairs(name, text))
+    /// As [`Variables::number`], of the variable for traces and of the one for all signals.
+    pub(super) fn otlp_number<T: FromStr + PartialOrd + Display>(
+        &self,
+        name: &str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        self.number(&otlp_names(name).each_ref().map(String::as_str), default, range)
     }
 }
 
-pub(super) fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, ConfigError> {
-    let pair = |pair: &str| {
+fn otlp_names(name: &str) -> [String; 2] {
+    [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")]
+}
+
+/// `key=value` pairs, separated by commas and percent-encoded; none for each that is no pair.
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = Option<(String, String)>> {
+    text.split(',').filter(|text| !text.trim().is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').filter(|(key, _)| !key.trim().is_empty())?;
         let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(|text| text.into_owned());
         Some((decoded(key)?, decoded(value)?))
-    };
-    let pairs = text.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect::<Option<_>>();
-    pairs.ok_or_else(|| ConfigError::of(name, "must be key=value, or several separated by commas, percent-encoded"))
+    })
 }
