@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -69,6 +69,12 @@ pub(crate) fn register_spans(registry: &mut Registry, spans: &SpanCounters) {
     saga.register("spans_exported", "Spans that the collector took", spans.exported.clone());
     let lost = "Spans that were recorded and did not reach the collector";
     saga.register("spans_lost", lost, spans.lost.clone());
+}
+
+/// A number that is found out when it is asked for.
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &impl EncodeMetric) -> std::fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, value.metric_type())?;
+    value.encode(metric)
 }
 
 /// Callers invent methods; a label must not let them invent time series.

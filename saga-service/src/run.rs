@@ -12,6 +12,7 @@ use saga_core::{
     Participant,
     clock::SystemClock,
     runtime::{Handle, Options, Runtime},
+    store::Store,
 };
 use saga_kafka::{KafkaConsumer, KafkaProducer};
 use saga_store::Db;
@@ -112,7 +113,11 @@ impl<S: Service> Bound<S> {
         }
         let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
         let lag = Lag::register(&mut registry);
-        let tables = Tables::register(&mut registry, db.clone(), handle.metrics().clone());
+        let measured = db.clone();
+        let tables = Tables::register(&mut registry, move || {
+            let db = measured.clone();
+            async move { db.summary().await }
+        });
         let status = Status::new(health.clone(), registry, tables);
         let web = Web::start(listener, http::app(routes, status.clone(), http_metrics, traces.tracer()), &span);
 

@@ -88,7 +88,8 @@ fn a_service_works_while_its_broker_is_away_and_says_what_it_waits_for() {
     assert_eq!(status, 503);
     assert!(waiting.contains("broker: "), "{waiting}");
     assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
-    assert!(get(running.addr, "/metrics").unwrap().body.contains("saga_outbox_pending 1"));
+    let text = get(running.addr, "/metrics").unwrap().body;
+    assert!(text.contains("\nsaga_outbox_pending 1\n") && text.contains("\nsaga_tables_readable 1\n"), "{text}");
     running.stop().unwrap();
 }
 

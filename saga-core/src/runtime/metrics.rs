@@ -62,14 +62,14 @@ const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 const SAGA_SECONDS: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
-/// All counters of one participant. A clone counts into the same numbers.
+/// All counters of one participant. A clone counts into the same numbers. Those of its tables are told by whoever reads
+/// the store's summary.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is described where it is registered")]
 pub struct Metrics {
     pub started: Counter,
     pub finished: Family<OutcomeLabel, Counter>,
     pub duration_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
-    pub active: Gauge,
     pub compensations: Family<StepOnly, Counter>,
     pub compensations_failed: Family<StepOnly, Counter>,
     pub compensations_given_up: Family<StepOnly, Counter>,
@@ -91,9 +91,6 @@ pub struct Metrics {
     pub rebalances: Counter,
     pub in_hand: Gauge,
     pub breaker_open: Family<StepOnly, Gauge>,
-    pub outbox_pending: Gauge,
-    pub parked: Gauge,
-    pub held: Gauge,
     pub transaction_seconds: Histogram,
     pub batch_events: Histogram,
 }
@@ -106,7 +103,6 @@ impl Default for Metrics {
             started: Counter::default(),
             finished: Family::default(),
             duration_seconds: Family::new_with_constructor(|| Histogram::new(SAGA_SECONDS)),
-            active: Gauge::default(),
             compensations: Family::default(),
             compensations_failed: Family::default(),
             compensations_given_up: Family::default(),
@@ -128,9 +124,6 @@ impl Default for Metrics {
             rebalances: Counter::default(),
             in_hand: Gauge::default(),
             breaker_open: Family::default(),
-            outbox_pending: Gauge::default(),
-            parked: Gauge::default(),
-            held: Gauge::default(),
             transaction_seconds: seconds(),
             batch_events: Histogram::new(sizes),
         }
@@ -145,7 +138,6 @@ impl Metrics {
         saga.register("finished", "Sagas that ended, by outcome", self.finished.clone());
         let help = "Time from the beginning of a saga to its end, by outcome";
         saga.register_with_unit("duration", help, Unit::Seconds, self.duration_seconds.clone());
-        saga.register("active", "Sagas that have begun and not ended", self.active.clone());
         saga.register("compensations", "Events that ran a compensation", self.compensations.clone());
         let help = "Failed attempts of a compensation";
         saga.register("compensations_failed", help, self.compensations_failed.clone());
@@ -173,9 +165,6 @@ impl Metrics {
         saga.register("rebalances", "Changes of the assigned partitions", self.rebalances.clone());
         saga.register("events_in_hand", "Events taken from the broker and not done yet", self.in_hand.clone());
         saga.register("breaker_open", "Whether a step's circuit breaker is open", self.breaker_open.clone());
-        saga.register("outbox_pending", "Outbox rows not yet marked sent", self.outbox_pending.clone());
-        saga.register("parked", "Sagas parked and waiting for a retry", self.parked.clone());
-        saga.register("held", "Sagas held behind a dead letter", self.held.clone());
         saga.register_with_unit(
             "transaction_duration",
             "Time from BEGIN to COMMIT of a batch",

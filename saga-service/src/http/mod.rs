@@ -14,7 +14,6 @@ use std::sync::{
 use axum::{Router, middleware, routing::get};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use saga_core::{runtime::Health, trace::Tracer};
-use saga_store::Db;
 
 pub(crate) use server::serve;
 
@@ -28,7 +27,7 @@ use crate::{
 pub(crate) struct Status {
     health: Health,
     registry: Arc<Registry>,
-    tables: Tables<Db>,
+    tables: Tables,
     reached: Arc<Reached>,
     ready: Gauge,
 }
@@ -42,7 +41,7 @@ struct Reached {
 }
 
 impl Status {
-    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables<Db>) -> Self {
+    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables) -> Self {
         let ready = Gauge::default();
         let help = "Whether /readyz answers 200";
         registry.sub_registry_with_prefix("saga").register("ready", help, ready.clone());

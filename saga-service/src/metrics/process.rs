@@ -11,6 +11,8 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
+use super::gauge;
+
 /// Linux shows processor time in this unit on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -48,16 +50,6 @@ impl Collector for Process {
         }
         Ok(())
     }
-}
-
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: &impl EncodeMetric,
-) -> Result<(), std::fmt::Error> {
-    let metric = encoder.encode_descriptor(name, help, None, value.metric_type())?;
-    value.encode(metric)
 }
 
 fn resident_bytes() -> Option<i64> {

@@ -1,85 +1,161 @@
 //! Sizes and ages of a participant's tables, read when somebody asks for them.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt::{self, Debug},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 use prometheus_client::{
-    metrics::gauge::Gauge,
-    registry::{Registry, Unit},
+    collector::Collector, encoding::DescriptorEncoder, metrics::gauge::ConstGauge, registry::Registry,
 };
 use saga_core::{
     clock::{Clock, SystemClock},
-    runtime,
-    store::Store,
+    store::{StoreError, Summary},
 };
 
-/// A database that is away must not hold up the other figures; these then stay as they were.
+use super::gauge;
+
+/// A database that is away must not hold up the other numbers.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-type Seconds = Gauge<f64, AtomicU64>;
+type Ask = dyn Fn() -> BoxFuture<'static, Result<Summary, StoreError>> + Send + Sync;
 
-/// Counts into the runtime's gauges, and adds those that only the database can tell.
+/// The numbers that only the database can tell. When it does not, they are missing: what it told last would keep an alert
+/// on, or off, for as long as it is away.
 #[derive(Clone)]
-pub(crate) struct Tables<S> {
-    store: S,
-    counts: runtime::Metrics,
-    outbox_age: Seconds,
-    parked_age: Seconds,
-    unfinished_age: Seconds,
-    deadlines: Gauge,
+pub(crate) struct Tables {
+    ask: Arc<Ask>,
+    told: Told,
 }
 
-impl<S: Store> Tables<S> {
-    pub(crate) fn register(registry: &mut Registry, store: S, counts: runtime::Metrics) -> Self {
-        let tables = Self {
-            store,
-            counts,
-            outbox_age: Seconds::default(),
-            parked_age: Seconds::default(),
-            unfinished_age: Seconds::default(),
-            deadlines: Gauge::default(),
-        };
-        let saga = registry.sub_registry_with_prefix("saga");
-        saga.register_with_unit(
-            "outbox_oldest_age",
-            "Age of the oldest outbox row not yet marked sent",
-            Unit::Seconds,
-            tables.outbox_age.clone(),
-        );
-        saga.register_with_unit(
-            "parked_oldest_age",
-            "Time since the saga that has been parked longest failed first; 0 when there is none",
-            Unit::Seconds,
-            tables.parked_age.clone(),
-        );
-        saga.register_with_unit(
-            "oldest_unfinished_age",
-            "Time since the oldest saga began that has not ended; 0 when there is none",
-            Unit::Seconds,
-            tables.unfinished_age.clone(),
-        );
-        saga.register("deadlines_waiting", "Deadlines armed and not due yet", tables.deadlines.clone());
-        tables
+/// What the database has told, and when; none when it did not answer.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<Mutex<Option<(Summary, Timestamp)>>>);
+
+impl Tables {
+    pub(crate) fn register<A>(registry: &mut Registry, ask: impl Fn() -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = Result<Summary, StoreError>> + Send + 'static,
+    {
+        let told = Told::default();
+        registry.register_collector(Box::new(told.clone()));
+        Self { ask: Arc::new(move || Box::pin(ask())), told }
     }
 
     pub(crate) async fn refresh(&self) {
-        let summary = match tokio::time::timeout(PATIENCE, self.store.summary()).await {
-            Ok(Ok(summary)) => summary,
-            Ok(Err(error)) => return tracing::debug!(%error, "the tables were not measured"),
-            Err(_) => return tracing::debug!("measuring the tables took too long"),
-        };
-        let now = SystemClock.now();
-        let age = |since: Option<_>| since.map_or(0.0, |since| now.duration_since(since).as_secs_f64().max(0.0));
-        set(&self.counts.outbox_pending, summary.outbox_pending);
-        set(&self.counts.parked, summary.parked_sagas);
-        set(&self.counts.held, summary.held_sagas);
-        set(&self.counts.active, summary.unfinished_sagas);
-        set(&self.deadlines, summary.timers);
-        self.outbox_age.set(age(summary.outbox_oldest));
-        self.parked_age.set(age(summary.parked_oldest));
-        self.unfinished_age.set(age(summary.unfinished_oldest));
+        self.told.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
+            Ok(Ok(summary)) => Some((summary, SystemClock.now())),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the tables were not measured");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("measuring the tables took too long");
+                None
+            }
+        });
     }
 }
 
-fn set(gauge: &Gauge, count: u64) {
-    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+impl Told {
+    fn set(&self, told: Option<(Summary, Timestamp)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+}
+
+impl Collector for Told {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let readable = ConstGauge::new(i64::from(told.is_some()));
+        gauge(&mut encoder, "saga_tables_readable", "Whether the database told the sizes of its tables", &readable)?;
+        let Some((summary, at)) = told else { return Ok(()) };
+        let mut count = |name, help, count| gauge(&mut encoder, name, help, &ConstGauge::<u64>::new(count));
+        count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
+        count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
+        count("saga_held", "Sagas held behind a dead letter", summary.held_sagas)?;
+        count("saga_outbox_pending", "Outbox rows not yet marked sent", summary.outbox_pending)?;
+        count("saga_deadlines_waiting", "Deadlines armed and not due yet", summary.timers)?;
+        let mut age = |name, help, since: Option<Timestamp>| {
+            let age = since.map_or(0.0, |since| at.duration_since(since).as_secs_f64().max(0.0));
+            gauge(&mut encoder, name, help, &ConstGauge::new(age))
+        };
+        let help = "Time since the oldest saga began that has not ended; 0 when there is none";
+        age("saga_oldest_unfinished_age_seconds", help, summary.unfinished_oldest)?;
+        let help = "Time since the saga that has been parked longest failed first; 0 when there is none";
+        age("saga_parked_oldest_age_seconds", help, summary.parked_oldest)?;
+        age("saga_outbox_oldest_age_seconds", "Age of the oldest outbox row not yet marked sent", summary.outbox_oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn samples(registry: &Registry) -> Vec<String> {
+        let mut text = String::new();
+        encode(&mut text, registry).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_number_of_the_tables_has_its_own_name() {
+        let at = Timestamp::from_second(1_800_000_000).unwrap();
+        let since = |seconds| Some(at - Duration::from_secs(seconds));
+        let summary = Summary {
+            outbox_pending: 1,
+            outbox_oldest: since(20),
+            parked_sagas: 3,
+            held_sagas: 4,
+            parked_oldest: since(50),
+            timers: 6,
+            unfinished_sagas: 7,
+            unfinished_oldest: since(80),
+        };
+        let (mut registry, told) = (Registry::default(), Told::default());
+        registry.register_collector(Box::new(told.clone()));
+        told.set(Some((summary, at)));
+        let mut lines = samples(&registry);
+        lines.sort();
+        let expected = [
+            "saga_active 7",
+            "saga_deadlines_waiting 6",
+            "saga_held 4",
+            "saga_oldest_unfinished_age_seconds 80.0",
+            "saga_outbox_oldest_age_seconds 20.0",
+            "saga_outbox_pending 1",
+            "saga_parked 3",
+            "saga_parked_oldest_age_seconds 50.0",
+            "saga_tables_readable 1",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_database_does_not_tell_is_not_told() {
+        static TURN: AtomicU8 = AtomicU8::new(0);
+        let mut registry = Registry::default();
+        let tables = Tables::register(&mut registry, async || match TURN.load(Ordering::Relaxed) {
+            0 => Ok(Summary { held_sagas: 2, ..Summary::default() }),
+            1 => Err(StoreError::Unavailable("away".to_owned())),
+            _ => std::future::pending().await,
+        });
+        let unreadable = ["saga_tables_readable 0"];
+        assert_eq!(samples(&registry), unreadable, "before anybody has asked");
+        for turn in [1, 2] {
+            TURN.store(0, Ordering::Relaxed);
+            tables.refresh().await;
+            assert!(samples(&registry).contains(&"saga_held 2".to_owned()));
+            TURN.store(turn, Ordering::Relaxed);
+            tables.refresh().await;
+            assert_eq!(samples(&registry), unreadable);
+        }
+    }
 }
