@@ -13,7 +13,7 @@ use crate::{
     dead_letter::{Poison, Reason},
     event::{EventType, SagaId},
     record::{Header, OutRecord, Record},
-    trace::TraceContext,
+    trace::{TraceContext, Traceparent},
 };
 
 /// Names of the headers we read and write.
@@ -186,10 +186,13 @@ pub fn trace_of(record: &Record) -> TraceContext {
 }
 
 fn trace_context(traceparent: Option<Cow<'_, str>>, tracestate: Option<Cow<'_, str>>) -> TraceContext {
-    TraceContext {
-        traceparent: traceparent.map(Cow::into_owned).filter(|t| is_traceparent(t)),
-        tracestate: tracestate.map(Cow::into_owned).filter(|t| t.len() <= 512 && is_printable(t)),
-    }
+    // A broken one is not handed on.
+    let Some(traceparent) = traceparent.filter(|text| Traceparent::parse(text).is_some()) else {
+        // Without its parent a state means nothing.
+        return TraceContext::default();
+    };
+    let tracestate = tracestate.filter(|text| text.len() <= 512 && is_printable(text));
+    TraceContext { traceparent: Some(traceparent.into_owned()), tracestate: tracestate.map(Cow::into_owned) }
 }
 
 /// The first thing that is wrong with the headers themselves.
@@ -247,6 +250,11 @@ fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
     let event: Structured<'_> = serde_json::from_slice(value)
         .map_err(|_| Poison::new(Reason::Undecodable, "the value is not a CloudEvent in JSON"))?;
     let headers = binary(record);
+    // The headers are the context of this hop, the attributes that of the origin: one or the other, not a bit of each.
+    let (traceparent, tracestate) = match headers.traceparent {
+        Some(traceparent) => (Some(traceparent), headers.tracestate),
+        None => (event.traceparent.map(Cow::Owned), event.tracestate.map(Cow::Owned)),
+    };
     Ok(Attributes {
         specversion: event.specversion.map(Cow::Owned),
         id: event.id.map(Cow::Owned),
@@ -254,23 +262,11 @@ fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
         event_type: event.event_type.map(Cow::Owned),
         time: event.time.map(Cow::Owned),
         dataschema: event.dataschema.map(Cow::Owned),
-        // The header is the context of this hop, the attribute that of the origin.
-        traceparent: headers.traceparent.or(event.traceparent.map(Cow::Owned)),
-        tracestate: headers.tracestate.or(event.tracestate.map(Cow::Owned)),
+        traceparent,
+        tracestate,
         null_compensation: event.nullcompensation.is_some_and(|v| v == true || v == "true"),
         data: event.data.map(|data| data.get().as_bytes()),
     })
-}
-
-/// Whether the text has the shape of a `traceparent` of any version. A broken one is not handed on.
-fn is_traceparent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut hex = |len: usize| {
-        parts
-            .next()
-            .is_some_and(|p| p.len() == len && p.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-    };
-    text.len() <= 128 && is_printable(text) && hex(2) && hex(32) && hex(16) && hex(2)
 }
 
 /// What a header of HTTP may hold, and any database keeps.
@@ -356,6 +352,37 @@ mod tests {
         for hostile in ["\0", "\n", "\u{1b}[2J", "ä"] {
             let parent = format!("cc{}-{hostile}", &PARENT[2..]);
             assert_eq!(trace(&parent, &format!("vendor={hostile}")), TraceContext::default(), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn the_context_of_an_event_in_json_is_that_of_its_hop_or_that_of_its_origin() {
+        let of_the_hop = PARENT.replace("b7ad", "0000");
+        let origin = format!(r#"{{"type":"t","data":1,"traceparent":"{PARENT}","tracestate":"origin=1"}}"#);
+        let context = |more: &[Header]| {
+            let mut headers = vec![Header::text(header::CONTENT_TYPE, "application/cloudevents+json")];
+            headers.extend_from_slice(more);
+            let key = Some(SagaId::random().to_string().into_bytes());
+            let value = Some(origin.clone().into_bytes());
+            let record = Record { topic: "t".into(), partition: 0, offset: 0, key, value, headers };
+            open(&record).unwrap().envelope().unwrap().0.trace
+        };
+        let TraceContext { traceparent, tracestate } = context(&[]);
+        assert_eq!((traceparent.as_deref(), tracestate.as_deref()), (Some(PARENT), Some("origin=1")));
+        let hop = context(&[Header::text(header::TRACEPARENT, of_the_hop.clone())]);
+        assert_eq!(hop, TraceContext { traceparent: Some(of_the_hop), tracestate: None });
+    }
+
+    #[test]
+    fn what_is_no_trace_context_is_not_handed_on() {
+        for broken in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        ] {
+            assert_eq!(trace(broken, "vendor=1"), TraceContext::default(), "{broken}");
         }
     }
 }

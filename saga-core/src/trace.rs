@@ -4,9 +4,13 @@
 //! no trace of itself, and nothing has to be kept open across an await. What needs the span's id before that (the header of
 //! an event that is about to be committed) takes a [`Place`] first.
 
+mod traceparent;
+
 use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
+
+pub use traceparent::Traceparent;
 
 /// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +24,7 @@ pub struct TraceContext {
 impl TraceContext {
     /// The context of a sampled span.
     pub fn of(ids: &Ids, tracestate: Option<String>) -> Self {
-        let (trace_id, span_id) = (u128::from_be_bytes(ids.trace_id), u64::from_be_bytes(ids.span_id));
-        Self { traceparent: Some(format!("00-{trace_id:032x}-{span_id:016x}-01")), tracestate }
+        Self { traceparent: Some(Traceparent::new(ids.trace_id, ids.span_id, true).to_text()), tracestate }
     }
 
     /// The trace's id in hexadecimal, when there is a well-formed `traceparent`.
@@ -31,33 +34,9 @@ impl TraceContext {
     }
 
     /// Reads the `traceparent`, of any version; none when it is absent or malformed, or names no trace or no span.
-    pub fn parse(&self) -> Option<Parent> {
-        let mut parts = self.traceparent.as_deref()?.split('-');
-        let mut next = |len: usize| {
-            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            parts.next().filter(|part| part.len() == len && part.bytes().all(hex))
-        };
-        let (version, trace, span, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
-        let trace_id = u128::from_str_radix(trace, 16).ok()?;
-        let span_id = u64::from_str_radix(span, 16).ok()?;
-        let flags = u8::from_str_radix(flags, 16).ok()?;
-        (version != "ff" && trace_id != 0 && span_id != 0).then(|| Parent {
-            trace_id: trace_id.to_be_bytes(),
-            span_id: span_id.to_be_bytes(),
-            sampled: flags & 1 == 1,
-        })
+    pub fn parse(&self) -> Option<Traceparent> {
+        Traceparent::parse(self.traceparent.as_deref()?)
     }
-}
-
-/// What a `traceparent` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The trace.
-    pub trace_id: [u8; 16],
-    /// The span that whatever follows is a child of.
-    pub span_id: [u8; 8],
-    /// Whether the trace is recorded.
-    pub sampled: bool,
 }
 
 /// A place in a trace for a span that will be told later.

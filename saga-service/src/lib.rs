@@ -18,7 +18,6 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trace;
-mod traceparent;
 
 pub use config::Config;
 pub use entry::main;

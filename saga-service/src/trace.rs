@@ -6,9 +6,10 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
-use saga_core::{envelope::header, trace::TraceContext};
-
-use crate::traceparent::Traceparent;
+use saga_core::{
+    envelope::header,
+    trace::{TraceContext, Traceparent},
+};
 
 /// Where the request stands in its trace: what follows from the request is a child of its span.
 ///

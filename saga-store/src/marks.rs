@@ -71,7 +71,7 @@ fn read_span(headers: &[Header], context: Option<&str>) -> Option<Ids> {
     let parent = context?.lines().find_map(|line| line.strip_prefix(SPAN_PARENT))?;
     let traceparent = headers.iter().find(|header| header.is(header::TRACEPARENT))?.value.clone();
     let context = TraceContext { traceparent: String::from_utf8(traceparent?).ok(), tracestate: None };
-    let span = context.parse().filter(|span| span.sampled)?;
+    let span = context.parse().filter(|span| span.sampled())?;
     let parent_id = u64::from_str_radix(parent, 16).ok().map(u64::to_be_bytes);
     Some(Ids { trace_id: span.trace_id, span_id: span.span_id, parent_id })
 }

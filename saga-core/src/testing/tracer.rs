@@ -50,7 +50,7 @@ fn write(text: &mut String, spans: &[Span], span: &Span, depth: usize) {
 impl Tracer for MemoryTracer {
     fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
         let parsed = parent.parse();
-        if parsed.is_some_and(|parent| !parent.sampled) {
+        if parsed.is_some_and(|parent| !parent.sampled()) {
             return Place::handed_on(parent);
         }
         let span_id = (self.last_id.fetch_add(1, Ordering::Relaxed) + 1).to_be_bytes();

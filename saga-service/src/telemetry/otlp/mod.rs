@@ -15,9 +15,9 @@ use std::{
 
 use opentelemetry::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanProcessor};
-use saga_core::trace::{Ids, Place, Span, TraceContext, Tracer};
+use saga_core::trace::{Ids, Place, Span, TraceContext, Traceparent, Tracer};
 
-use crate::{config::TraceConfig, error::ServiceError, traceparent::Traceparent};
+use crate::{config::TraceConfig, error::ServiceError};
 use exporter::Exporter;
 use flow::Flow;
 
@@ -89,12 +89,12 @@ impl OtlpTracer {
     }
 
     fn below(&self, parent: Traceparent, context: &TraceContext) -> Place {
-        let sampled = self.sampling.samples(Some(parent.sampled), &parent.trace_id);
-        if !sampled && !parent.sampled || sampled && !self.flow.records() {
+        let sampled = self.sampling.samples(Some(parent.sampled()), &parent.trace_id);
+        if !sampled && !parent.sampled() || sampled && !self.flow.records() {
             return Place::handed_on(context);
         }
         let span_id = if sampled { self.new_span_id() } else { parent.span_id };
-        let traceparent = Traceparent { span_id, sampled, ..parent }.to_text();
+        let traceparent = parent.child(span_id, sampled).to_text();
         let context = TraceContext { traceparent: Some(traceparent), tracestate: context.tracestate.clone() };
         let ids = Ids { trace_id: parent.trace_id, span_id, parent_id: Some(parent.span_id) };
         Place { context, ids: sampled.then_some(ids) }
@@ -108,7 +108,7 @@ impl OtlpTracer {
         let (trace_id, span_id) = (trace.to_bytes(), self.new_span_id());
         let sampled = self.sampling.samples(None, &trace_id);
         // Also when it is not recorded here: others decide by it.
-        let traceparent = Some(Traceparent { trace_id, span_id, sampled }.to_text());
+        let traceparent = Some(Traceparent::new(trace_id, span_id, sampled).to_text());
         let ids = Ids { trace_id, span_id, parent_id: None };
         Place {
             context: TraceContext { traceparent, tracestate: None },
@@ -119,7 +119,7 @@ impl OtlpTracer {
 
 impl Tracer for OtlpTracer {
     fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
-        match parent.traceparent.as_deref().and_then(Traceparent::parse) {
+        match parent.parse() {
             Some(traceparent) => self.below(traceparent, parent),
             None => self.first(new_trace),
         }

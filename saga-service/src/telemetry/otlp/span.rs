@@ -9,8 +9,6 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use saga_core::trace::{self, Ids, Kind, Span, TraceContext};
 
-use crate::traceparent::Traceparent;
-
 /// What a collector takes; more are counted as dropped, as the SDK does it.
 const MAX_LINKS: usize = 128;
 
@@ -61,12 +59,12 @@ fn value(value: trace::Value) -> Value {
 
 /// A context that is none is no link.
 fn link(context: &TraceContext) -> Option<Link> {
-    let parent = Traceparent::parse(context.traceparent.as_deref()?)?;
+    let parent = context.parse()?;
     let state = context.tracestate.as_deref().and_then(|state| state.parse().ok()).unwrap_or_default();
     Some(Link::with_context(SpanContext::new(
         TraceId::from(u128::from_be_bytes(parent.trace_id)),
         SpanId::from(u64::from_be_bytes(parent.span_id)),
-        if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED },
+        if parent.sampled() { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED },
         true,
         state,
     )))

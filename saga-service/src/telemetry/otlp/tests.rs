@@ -87,7 +87,7 @@ fn below_a_parent_a_place_is_a_child_in_the_same_trace() {
     let ids = place.ids.unwrap();
     assert_eq!((u128::from_be_bytes(ids.trace_id), ids.parent_id), (TRACE, Some(0x00f067aa0ba902b7_u64.to_be_bytes())));
     let handed_on = Traceparent::parse(place.context.traceparent.as_deref().unwrap()).unwrap();
-    assert_eq!((handed_on.trace_id, handed_on.span_id, handed_on.sampled), (ids.trace_id, ids.span_id, true));
+    assert_eq!((handed_on.trace_id, handed_on.span_id, handed_on.sampled()), (ids.trace_id, ids.span_id, true));
     assert_ne!(Some(ids.span_id), ids.parent_id);
     assert_eq!(place.context.tracestate.as_deref(), Some("a=1"));
 }
@@ -97,6 +97,15 @@ fn what_a_parent_does_not_record_is_handed_on_as_it_came() {
     let place = sampled_by("parentbased_always_on").place(&context(UNSAMPLED), 1);
     assert_eq!(place, Place { context: context(UNSAMPLED), ids: None });
     assert!(sampled_by("always_on").place(&context(UNSAMPLED), 1).ids.is_some());
+}
+
+#[test]
+fn what_else_a_parent_says_of_the_trace_is_handed_on() {
+    // That its id is random.
+    let (random, dropped) = (PARENT.replace("-01", "-03"), PARENT.replace("-01", "-02"));
+    let place = sampled_by("always_on").place(&context(&random), 1);
+    assert!(place.context.traceparent.is_some_and(|text| text.ends_with("-03")));
+    assert_eq!(sampled_by("always_off").place(&context(&random), 1).context, context(&dropped));
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn a_new_trace_that_is_not_recorded_says_so_to_everybody_who_follows() {
     for sampler in ["always_off", "parentbased_always_off"] {
         let place = sampled_by(sampler).place(&TraceContext::default(), TRACE);
         let traceparent = Traceparent::parse(place.context.traceparent.as_deref().unwrap()).unwrap();
-        assert_eq!((u128::from_be_bytes(traceparent.trace_id), traceparent.sampled), (TRACE, false), "{sampler}");
+        assert_eq!((u128::from_be_bytes(traceparent.trace_id), traceparent.sampled()), (TRACE, false), "{sampler}");
         assert_eq!(place.ids, None);
     }
     let half = sampled_by("parentbased_traceidratio");
@@ -174,7 +183,7 @@ fn while_nobody_takes_spans_none_is_recorded_and_contexts_are_handed_on() {
     assert_eq!(tracer.place(&context(PARENT), 1), Place { context: context(PARENT), ids: None });
     let first = tracer.place(&TraceContext::default(), TRACE);
     assert_eq!(first.ids, None);
-    assert!(Traceparent::parse(&first.context.traceparent.unwrap()).unwrap().sampled, "others may record it");
+    assert!(Traceparent::parse(&first.context.traceparent.unwrap()).unwrap().sampled(), "others may record it");
     assert!(shutdown_takes(&tracer) < Duration::from_secs(2));
 }
 

@@ -1,22 +1,33 @@
-//! The `traceparent` header of W3C trace context, read and written.
+//! The `traceparent` header of W3C trace context, read and written: the one place that knows its rules.
 
 const LEN: usize = 55;
 /// A later version may append more; nobody needs more than this of it.
 const MAX_LEN: usize = 128;
+/// The flags that the specification knows: sampled, and that the trace's id is random. Those that it does not know are not
+/// handed on by one who writes a `traceparent` of its own.
+const SAMPLED: u8 = 0b01;
+const RANDOM: u8 = 0b10;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Where a trace stands, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Traceparent {
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
-    pub(crate) sampled: bool,
+pub struct Traceparent {
+    /// The trace.
+    pub trace_id: [u8; 16],
+    /// The span that whatever follows is a child of.
+    pub span_id: [u8; 8],
+    flags: u8,
 }
 
 impl Traceparent {
+    /// At this span of this trace.
+    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], sampled: bool) -> Self {
+        Self { trace_id, span_id, flags: u8::from(sampled) }
+    }
+
     /// `<version>-<trace id>-<parent id>-<flags>` in lower-case hexadecimal, neither id all zero; a later version may
-    /// append more, version `ff` does not exist.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// append more, version `ff` does not exist. None for everything else, and for what is absurdly long or not printable.
+    pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if !(LEN..=MAX_LEN).contains(&bytes.len()) || [2, 35, 52].iter().any(|dash| bytes[*dash] != b'-') {
             return None;
@@ -25,18 +36,31 @@ impl Traceparent {
         let ends_well = if version == 0 { bytes.len() == LEN } else { bytes.get(LEN).is_none_or(|next| *next == b'-') };
         let (trace_id, span_id) = (hex(&bytes[3..35])?, hex(&bytes[36..52])?);
         let [flags] = hex(&bytes[53..LEN])?;
-        let whole = version != 0xff && ends_well && trace_id != [0; 16] && span_id != [0; 8];
-        whole.then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
+        let printable = bytes[LEN..].iter().all(|byte| (b' '..=b'~').contains(byte));
+        let whole = version != 0xff && ends_well && printable && trace_id != [0; 16] && span_id != [0; 8];
+        whole.then_some(Self { trace_id, span_id, flags: flags & (SAMPLED | RANDOM) })
+    }
+
+    /// Whether the trace is recorded.
+    pub fn sampled(self) -> bool {
+        self.flags & SAMPLED == SAMPLED
+    }
+
+    /// The span below it, of the same trace and with the same flags but for this one.
+    #[must_use]
+    pub fn child(self, span_id: [u8; 8], sampled: bool) -> Self {
+        Self { span_id, flags: self.flags & !SAMPLED | u8::from(sampled), ..self }
     }
 
     /// The header's text.
-    pub(crate) fn to_text(self) -> String {
+    pub fn to_text(self) -> String {
         let mut text = String::with_capacity(LEN);
         text.push_str("00-");
         push_hex(&mut text, &self.trace_id);
         text.push('-');
         push_hex(&mut text, &self.span_id);
-        text.push_str(if self.sampled { "-01" } else { "-00" });
+        text.push('-');
+        push_hex(&mut text, &[self.flags]);
         text
     }
 }
@@ -73,6 +97,8 @@ mod tests {
         for text in [
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03",
         ] {
             assert_eq!(Traceparent::parse(text).unwrap().to_text(), text);
         }
@@ -81,8 +107,16 @@ mod tests {
     #[test]
     fn other_flags_of_other_versions_do_not_hide_the_one_we_know() {
         let later = Traceparent::parse("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0b-more").unwrap();
-        assert!(later.sampled);
-        assert_eq!(later.to_text(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert!(later.sampled());
+        assert_eq!(later.to_text(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03");
+    }
+
+    #[test]
+    fn a_child_keeps_the_flags_that_it_does_not_decide() {
+        let random = Traceparent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03").unwrap();
+        let dropped = random.child([1; 8], false);
+        assert_eq!(dropped.to_text(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0101010101010101-02");
+        assert!(dropped.child([2; 8], true).to_text().ends_with("-03"));
     }
 
     #[test]
@@ -92,6 +126,11 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
             "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e473é-0f067aa0ba902b7-01",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-\n",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "+0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert_eq!(Traceparent::parse(text), None, "{text}");
