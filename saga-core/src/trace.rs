@@ -42,7 +42,8 @@ impl TraceContext {
 /// A place in a trace for a span that will be told later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// What is handed on: whatever follows is a child of this place.
+    /// Whatever follows is a child of this place. Handed on to other processes where the tracer
+    /// [propagates](Tracer::propagates).
     pub context: TraceContext,
     /// Where the span is recorded; none when it is not (tracing is off, or the trace is not sampled).
     pub ids: Option<Ids>,
@@ -66,7 +67,7 @@ pub struct Ids {
     pub parent_id: Option<[u8; 8]>,
 }
 
-/// Where spans go. Neither method blocks or fails: tracing never holds up a saga.
+/// Where spans go. No method blocks or fails: tracing never holds up a saga.
 pub trait Tracer: fmt::Debug + Send + Sync {
     /// A place below `parent`; below none, the first of the trace `new_trace`, if that is sampled.
     ///
@@ -76,6 +77,12 @@ pub trait Tracer: fmt::Debug + Send + Sync {
 
     /// Records a span that is over.
     fn record(&self, span: Span);
+
+    /// Whether contexts are read from what comes into the process and written to what goes out: events, requests, calls of
+    /// effects. Inside of it, spans are a tree and log lines name their trace all the same.
+    fn propagates(&self) -> bool {
+        true
+    }
 }
 
 /// Records nothing, and hands contexts on as they came.

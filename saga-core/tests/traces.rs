@@ -13,7 +13,7 @@ use saga_core::{
     runtime::{Handle, Metrics, Options, Runtime},
     store::Store,
     testing::{Fault, MemoryBroker, MemoryStore, MemoryTracer, VirtualClock},
-    trace::{Kind, Span, TraceContext, Value},
+    trace::{Kind, Place, Span, TraceContext, Tracer, Value},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,12 +105,31 @@ struct World {
     store: MemoryStore,
     clock: VirtualClock,
     tracer: MemoryTracer,
+    propagates: bool,
+}
+
+/// Keeps contexts inside the process.
+#[derive(Debug)]
+struct Unpropagated(MemoryTracer);
+
+impl Tracer for Unpropagated {
+    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+        self.0.place(parent, new_trace)
+    }
+
+    fn record(&self, span: Span) {
+        self.0.record(span);
+    }
+
+    fn propagates(&self) -> bool {
+        false
+    }
 }
 
 impl World {
     fn new() -> Self {
         let (broker, store) = (MemoryBroker::new(1), MemoryStore::default());
-        Self { broker, store, clock: VirtualClock::start(), tracer: MemoryTracer::default() }
+        Self { broker, store, clock: VirtualClock::start(), tracer: MemoryTracer::default(), propagates: true }
     }
 
     fn publish<E: Event>(&self, event: &E, traceparent: Option<&str>) {
@@ -130,7 +149,10 @@ impl World {
     /// Runs the participant until everything is handled and `enough` holds.
     async fn run(&self, participant: Participant<MemoryStore>, enough: impl Fn() -> bool) -> Metrics {
         let name = participant.name();
-        let tracer = Arc::new(self.tracer.clone());
+        let tracer: Arc<dyn Tracer> = match self.tracer.clone() {
+            tracer if self.propagates => Arc::new(tracer),
+            tracer => Arc::new(Unpropagated(tracer)),
+        };
         let handle = Handle::traced(name, self.store.clone(), self.broker.producer(), self.clock, tracer);
         let metrics = handle.metrics().clone();
         let consumer = self.broker.subscribe(name, &participant.declaration().consumed_topics());
@@ -280,6 +302,30 @@ async fn an_effect_is_told_between_its_two_transactions_and_is_given_its_own_con
     assert_eq!((effect.kind, Some(told)), (Kind::Client, TraceContext::of(&effect.ids, None).traceparent));
     let phases = world.tracer.spans().iter().filter_map(|span| attribute(span, "saga.phase")).collect::<Vec<_>>();
     assert_eq!(phases, ["start".into(), "finish".into()]);
+}
+
+async fn pay_and_look_around(cx: &mut Cx<'_, MemoryStore>, trip: Booked, told: String) -> StepResult<Taken> {
+    let inside = cx.trace(SagaId::from(trip.id));
+    cx.tx().put("inside", &inside.trace_id());
+    pay(cx, trip, told).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_propagation_a_process_has_a_tree_of_its_own_and_nothing_comes_in_or_goes_out() {
+    let world = World { propagates: false, ..World::new() };
+    let trip = booked("fine");
+    world.publish(&trip, Some(PARENT));
+    world.run(Participant::named("seat").step(Step::with_effect(ask, pay_and_look_around)), || true).await;
+    let name = "pay_and_look_around";
+    let effect = format!("  transaction {name}\n  effect {name}\n  transaction {name}\n");
+    let tree = world.tracer.tree(trip.id.as_u128());
+    assert_eq!(tree, format!("process trip.events: success\n{effect}  send seat.events\n"));
+    assert_eq!(world.tree(), "", "the trace of the publisher is not read");
+    let inside: Option<String> = world.store.get("inside").await.unwrap();
+    assert_eq!(inside, Some(format!("{:032x}", trip.id.as_u128())), "log lines name it");
+    assert_eq!(world.store.get::<String>("told").await.unwrap(), "");
+    let published = world.broker.records("seat.events").pop().unwrap();
+    assert!(!published.headers.iter().any(|h| h.is(header::TRACEPARENT) || h.is(header::TRACESTATE)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,7 @@ impl Effects {
                 action_key: effect_key(work.saga_id(), work.name, Op::Action),
                 saga_id: work.saga_id(),
                 attempt: work.attempts + 1,
-                trace: place.context.clone(),
+                trace: shared.spans.outgoing(&place).clone(),
             };
             let answer = AssertUnwindSafe(effect(call, work.input.trigger.clone())).catch_unwind();
             let answer = answer.instrument(work.lines());

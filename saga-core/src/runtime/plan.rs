@@ -234,7 +234,7 @@ pub(super) fn outbox_row<S: Store, P: Producer, C: Clock>(
         saga_id,
         causation_id: Some(cause.id),
         time: now,
-        trace: &place.context,
+        trace: shared.spans.outgoing(&place),
         null_compensation,
     };
     let record = seal(event_type, data, &outgoing);

@@ -134,7 +134,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             saga_id,
             causation_id: None,
             time: created_at,
-            trace: &place.context,
+            trace: self.0.spans.outgoing(&place),
             null_compensation: false,
         };
         let record = seal(EventType::of::<E>(), event.data()?, &outgoing);

@@ -24,6 +24,8 @@ pub(super) struct Spans {
     participant: &'static str,
 }
 
+static NOWHERE: TraceContext = TraceContext { traceparent: None, tracestate: None };
+
 type Attributes = Vec<(&'static str, Value)>;
 
 /// A span of which all is known but its place.
@@ -92,6 +94,16 @@ impl Spans {
         self.tracer.place(parent, saga_id.as_uuid().as_u128())
     }
 
+    /// As [`Spans::place`], below a context that came in from elsewhere.
+    pub(super) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
+        self.place(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
+    }
+
+    /// What is said of a place to others.
+    pub(super) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
+        if self.tracer.propagates() { &place.context } else { &NOWHERE }
+    }
+
     fn tell(&self, ids: Ids, told: Told) {
         let Told { kind, name, start, end, attributes, link, error } = told;
         // A clock that is set back must not make a span end before it began.
@@ -145,7 +157,7 @@ impl Spans {
     /// A parked event is done with: the time since it failed first.
     pub(super) fn parked(&self, work: &Work, end: Timestamp) {
         let (Origin::Parked { .. }, Some(start)) = (work.origin, work.failed_at) else { return };
-        let Some(ids) = self.place(&work.envelope.trace, work.saga_id()).ids else { return };
+        let Some(ids) = self.arrived(&work.envelope.trace, work.saga_id()).ids else { return };
         let attributes = of_step(work).collect();
         let name = format!("parked {}", work.half).into();
         self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });

@@ -248,7 +248,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes += bytes;
                 let now = self.shared.clock.now();
                 let saga_id = record.saga_id();
-                let place = self.shared.spans.place(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
+                let place = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
                 let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
                 let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
@@ -273,7 +273,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// From here on it is being handled.
     fn take_in_hand(&self, work: &mut Work) {
         work.taken = self.shared.clock.now();
-        work.place = self.shared.spans.place(&work.envelope.trace, work.saga_id());
+        work.place = self.shared.spans.arrived(&work.envelope.trace, work.saga_id());
     }
 
     fn warn_of_unknown_type(&mut self, record: &Record) {

@@ -25,7 +25,8 @@ const SHELL: [&str; 3] = [endpoints::LIVEZ, endpoints::READYZ, endpoints::METRIC
 pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().filter(|route| !SHELL.contains(&route.as_str())).cloned();
     let Some(route) = route else { return next.run(request).await };
-    let place = tracer.place(&Trace::of(request.headers()).0, Uuid::new_v4().as_u128());
+    let parent = if tracer.propagates() { Trace::of(request.headers()) } else { Trace::default() };
+    let place = tracer.place(&parent.0, Uuid::new_v4().as_u128());
     // Of the highest level, so that warnings carry it also when nothing less is logged.
     let log = tracing::error_span!("request", trace_id = place.context.trace_id());
     request.extensions_mut().insert(Trace(place.context));

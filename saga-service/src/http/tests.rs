@@ -158,7 +158,10 @@ async fn metrics_name_the_build_the_process_and_the_routes() {
 
 /// Places everything below the trace `1`, and keeps what it is told.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<Span>>);
+struct Kept {
+    spans: Mutex<Vec<Span>>,
+    deaf: bool,
+}
 
 const PLACE: &str = "00-00000000000000000000000000000001-0000000000000002-01";
 
@@ -173,7 +176,11 @@ impl Tracer for Kept {
     }
 
     fn record(&self, span: Span) {
-        self.0.lock().unwrap().push(span);
+        self.spans.lock().unwrap().push(span);
+    }
+
+    fn propagates(&self) -> bool {
+        !self.deaf
     }
 }
 
@@ -191,7 +198,7 @@ async fn a_request_is_a_span_and_what_follows_from_it_is_below_it() {
     for path in ["/defect", "/livez", "/readyz", "/metrics", "/nothing"] {
         shell.get(path).await;
     }
-    let spans = kept.0.lock().unwrap();
+    let spans = kept.spans.lock().unwrap();
     let [order, defect] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((order.name.as_ref(), order.kind), ("GET /orders/{id}", Kind::Server));
     assert_eq!((order.ids.parent_id, order.error.as_ref()), (Some([3; 8]), None));
@@ -205,13 +212,25 @@ async fn a_request_is_a_span_and_what_follows_from_it_is_below_it() {
 }
 
 #[tokio::test]
+async fn without_propagation_a_request_is_below_nothing_and_what_follows_is_below_it() {
+    let kept = Arc::new(Kept { deaf: true, ..Kept::default() });
+    let echo = get(async |Trace(trace): Trace| trace.traceparent.unwrap_or_default());
+    let shell = traced(Router::new().route("/orders", echo), kept.clone());
+    shell.status.prepared();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = Request::get("/orders").header("traceparent", parent).body(Body::empty()).unwrap();
+    assert_eq!(shell.ask(request).await.2, PLACE);
+    assert_eq!(kept.spans.lock().unwrap()[0].ids.parent_id, None);
+}
+
+#[tokio::test]
 async fn a_request_whose_caller_leaves_is_told_of_too() {
     let kept = Arc::new(Kept::default());
     let shell = traced(Router::new().route("/slow", get(async || std::future::pending::<()>().await)), kept.clone());
     shell.status.prepared();
     let ask = shell.get("/slow");
     assert!(futures::poll!(std::pin::pin!(ask)).is_pending());
-    let spans = kept.0.lock().unwrap();
+    let spans = kept.spans.lock().unwrap();
     assert_eq!(spans.len(), 1);
     assert!(spans[0].attributes.contains(&("error.type", "cancelled".to_owned().into())), "{spans:?}");
 }

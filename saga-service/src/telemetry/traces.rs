@@ -40,18 +40,22 @@ impl Traces {
     }
 }
 
-/// `OTEL_PROPAGATORS=none`: contexts are neither read nor handed on. A saga's spans still share its trace, which has the
-/// saga's id.
+/// `OTEL_PROPAGATORS=none`: contexts are neither read from what comes in nor written to what goes out. The spans that
+/// participants tell of a saga still share its trace, which has the saga's id.
 #[derive(Debug)]
 struct Unpropagated(Arc<dyn Tracer>);
 
 impl Tracer for Unpropagated {
-    fn place(&self, _parent: &TraceContext, new_trace: u128) -> Place {
-        Place { context: TraceContext::default(), ..self.0.place(&TraceContext::default(), new_trace) }
+    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+        self.0.place(parent, new_trace)
     }
 
     fn record(&self, span: Span) {
         self.0.record(span);
+    }
+
+    fn propagates(&self) -> bool {
+        false
     }
 }
 
@@ -79,12 +83,15 @@ mod tests {
     }
 
     #[test]
-    fn without_propagators_contexts_are_neither_read_nor_handed_on() {
-        let place = traces(&[("OTEL_PROPAGATORS", "none")]).tracer().place(&parent(), 7);
-        assert_eq!(place.context, TraceContext::default());
-        let ids = place.ids.unwrap();
-        assert_eq!((u128::from_be_bytes(ids.trace_id), ids.parent_id), (7, None));
+    fn without_propagators_contexts_stay_inside_where_they_are_handed_on() {
+        let tracer = traces(&[("OTEL_PROPAGATORS", "none")]).tracer();
+        assert!(!tracer.propagates() && traces(&[]).tracer().propagates());
+        let first = tracer.place(&TraceContext::default(), 7);
+        let ids = first.ids.unwrap();
+        assert_eq!(u128::from_be_bytes(ids.trace_id), 7);
+        let below = tracer.place(&first.context, 8).ids.unwrap();
+        assert_eq!((below.trace_id, below.parent_id), (ids.trace_id, Some(ids.span_id)));
         let off = traces(&[("OTEL_PROPAGATORS", "none"), ("OTEL_SDK_DISABLED", "true")]).tracer();
-        assert_eq!(off.place(&parent(), 7), Place::default());
+        assert_eq!(off.place(&TraceContext::default(), 7), Place::default());
     }
 }
