@@ -67,7 +67,7 @@ impl HttpMetrics {
 pub(crate) fn register_spans(registry: &mut Registry, spans: &SpanCounters) {
     let saga = registry.sub_registry_with_prefix("saga");
     saga.register("spans_exported", "Spans that the collector took", spans.exported.clone());
-    let lost = "Spans that were recorded and did not reach the collector";
+    let lost = "Spans of recorded traces that did not reach the collector";
     saga.register("spans_lost", lost, spans.lost.clone());
 }
 

@@ -53,9 +53,13 @@ impl Flow {
         }
     }
 
-    /// Whether recording is worth while.
+    /// Whether recording is worth while. A span that is sampled, and is not recorded because it is not, is lost.
     pub(super) fn records(&self) -> bool {
-        self.gate.is_open() && (!self.gate.is_failing() || self.queued.load(Relaxed) < PROBES)
+        let records = self.gate.is_open() && (!self.gate.is_failing() || self.queued.load(Relaxed) < PROBES);
+        if !records {
+            self.counters.lost.inc();
+        }
+        records
     }
 
     /// Takes a place in the queue. The processor would drop what does not fit without telling anybody, so it must never

@@ -183,6 +183,8 @@ fn while_nobody_takes_spans_none_is_recorded_and_contexts_are_handed_on() {
     assert_eq!(tracer.place(&context(PARENT), 1), Place { context: context(PARENT), ids: None });
     let first = tracer.place(&TraceContext::default(), TRACE);
     assert_eq!(first.ids, None);
+    tracer.place(&context(UNSAMPLED), 1);
+    assert_eq!(tracer.counters().lost.get(), 3, "what is not recorded meanwhile is lost too");
     assert!(Traceparent::parse(&first.context.traceparent.unwrap()).unwrap().sampled(), "others may record it");
     assert!(shutdown_takes(&tracer) < Duration::from_secs(2));
 }
