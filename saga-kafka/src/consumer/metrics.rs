@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use saga_core::record::TopicPartition;
+use saga_core::record::{Record, TopicPartition};
 
 use super::stats::Stats;
 
@@ -30,6 +30,8 @@ struct Figures {
     progress: Mutex<Vec<(TopicPartition, Progress)>>,
     /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
     ends: Mutex<HashMap<TopicPartition, i64>>,
+    /// Up to where records of a partition were handed over. What librdkafka knows of that counts markers, too.
+    handed: Mutex<HashMap<TopicPartition, i64>>,
     rebalances: AtomicU64,
     stale_offsets: AtomicU64,
     fenced: AtomicU64,
@@ -78,12 +80,22 @@ impl ConsumerMetrics {
         *self.0.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
+    pub(super) fn handed_over(&self, records: &[Record]) {
+        let mut handed = self.0.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        for of_one in records.chunk_by(|a, b| a.partition == b.partition && a.topic == b.topic) {
+            let Some(last) = of_one.last() else { continue };
+            handed.insert(last.topic_partition(), last.offset + 1);
+        }
+    }
+
     pub(super) fn set_progress(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
         let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handed = self.0.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.retain(|partition, _| assigned.contains(partition));
         let progress = assigned.into_iter().filter_map(|assigned| {
             let partitions = &stats.topics.get(&*assigned.topic)?.partitions;
             let partition = partitions.values().find(|p| p.partition == assigned.partition)?;
-            let progress = partition.progress(ends.get(&assigned).copied())?;
+            let progress = partition.progress(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
             Some((assigned, progress))
         });
         *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.collect();

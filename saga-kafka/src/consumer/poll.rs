@@ -171,6 +171,7 @@ impl Thread {
             let flow = self.shared.flow();
             batch.retain(|record| flow.assigned.contains(&record.topic_partition()));
         }
+        self.shared.metrics.handed_over(&batch);
         self.shared.buffer.push_records(batch);
     }
 

@@ -44,7 +44,6 @@ pub(super) struct Partition {
     /// Records fetched and not taken.
     pub(super) fetchq_cnt: i64,
     pub(super) next_offset: i64,
-    pub(super) app_offset: i64,
     pub(super) stored_offset: i64,
     pub(super) committed_offset: i64,
     pub(super) lo_offset: i64,
@@ -79,15 +78,15 @@ impl Partition {
     }
 
     /// How far its records are done, and how many are not, up to the later of this end and the one that was fetched last;
-    /// nothing when nothing is known so far.
-    pub(super) fn progress(&self, end: Option<i64>) -> Option<Progress> {
+    /// nothing when nothing is known so far. Up to `handed`, records were handed over.
+    pub(super) fn progress(&self, end: Option<i64>, handed: Option<i64>) -> Option<Progress> {
         let fetched = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
         let end = fetched.max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
         // What is left behind the last record are markers of transactions, which nobody is handed.
-        let all_taken = self.fetchq_cnt == 0 && self.next_offset >= end && self.app_offset <= done;
-        let lag = if all_taken { 0 } else { (end - done).max(0) };
+        let all_done = self.fetchq_cnt == 0 && self.next_offset >= end && handed.is_none_or(|handed| handed <= done);
+        let lag = if all_done { 0 } else { (end - done).max(0) };
         (end >= 0).then_some(Progress { done, lag })
     }
 }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     fn lag(partition: &Partition, end: Option<i64>) -> Option<i64> {
-        partition.progress(end).map(|progress| progress.lag)
+        partition.progress(end, Some(9)).map(|progress| progress.lag)
     }
 
     #[test]
@@ -122,14 +121,13 @@ mod tests {
 
     #[test]
     fn a_marker_of_a_transaction_is_no_lag() {
-        let behind_a_marker = Partition { next_offset: 10, app_offset: 9, ..partition(9, 9) };
-        assert_eq!(behind_a_marker.progress(None), Some(Progress { done: 9, lag: 0 }));
-        assert_eq!(lag(&behind_a_marker, Some(11)), Some(2), "more has come meanwhile");
-        assert_eq!(lag(&Partition { fetchq_cnt: 1, ..behind_a_marker }, None), Some(1), "fetched and not taken");
-        let in_hand = Partition { next_offset: 10, app_offset: 10, ..partition(9, 9) };
-        assert_eq!(lag(&in_hand, None), Some(1), "taken and not done");
-        let none_ever = Partition { next_offset: 10, app_offset: -1001, ..partition(-1001, -1001) };
-        assert_eq!(none_ever.progress(None), Some(Progress { done: 2, lag: 0 }));
+        let behind_a_marker = || Partition { next_offset: 10, ..partition(9, 9) };
+        assert_eq!(behind_a_marker().progress(None, Some(9)), Some(Progress { done: 9, lag: 0 }));
+        assert_eq!(lag(&behind_a_marker(), Some(11)), Some(2), "more has come meanwhile");
+        assert_eq!(lag(&Partition { fetchq_cnt: 1, ..behind_a_marker() }, None), Some(1), "fetched and not taken");
+        assert_eq!(lag(&Partition { next_offset: 10, ..partition(8, 8) }, None), Some(2), "taken and not done");
+        let none_ever = Partition { next_offset: 10, ..partition(-1001, -1001) };
+        assert_eq!(none_ever.progress(None, None), Some(Progress { done: 2, lag: 0 }));
     }
 
     #[test]
