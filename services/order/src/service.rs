@@ -15,14 +15,17 @@ pub struct Order;
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct OrderArgs {
     /// How long an order may take before it is undone, for example 5m, 90s or 2s
-    #[arg(long, env = "SAGA_DEADLINE", value_name = "DURATION", default_value = "5m", hide_env_values = true, value_parser = deadline)]
+    #[arg(long, env = "SAGA_DEADLINE", value_name = "DURATION", default_value = DEADLINE, hide_env_values = true, value_parser = deadline)]
     pub saga_deadline: Duration,
 }
 
+const DEADLINE: &str = "5m";
 /// Beyond it is a slip of the keyboard: a wait without an end is no deadline.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn deadline(text: &str) -> Result<Duration, String> {
+    // An empty variable counts as not set.
+    let text = if text.is_empty() { DEADLINE } else { text };
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| "expected a duration such as 5m, 90s or 2s".to_owned())?;
     Duration::try_from(span)
@@ -54,7 +57,8 @@ mod tests {
         assert_eq!(deadline("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(deadline("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(deadline("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "5", "-2s", "0s", "2 years", "soon"] {
+        assert_eq!(deadline(""), deadline(DEADLINE));
+        for wrong in ["5", "-2s", "0s", "2 years", "soon"] {
             assert!(deadline(wrong).is_err(), "{wrong}");
         }
     }
