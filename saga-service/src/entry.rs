@@ -10,6 +10,7 @@ use std::{
 use crate::{
     config::{self, Config, Parsed, Stop},
     error::ServiceError,
+    healthcheck,
     run::run,
     service::Service,
     telemetry,
@@ -25,6 +26,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(9_500);
 /// Exit codes: 0 when it was told to stop, 1 when it cannot go on, 2 when a setting is wrong.
 pub fn main<S: Service>() -> ExitCode {
     match config::parse::<S>(std::env::args_os(), std::env::vars_os()) {
+        Ok(parsed) if parsed.healthcheck => check::<S>(&parsed.config),
         Ok(parsed) => start::<S>(parsed),
         Err(Stop::Asked(text)) => {
             // A reader that has left is not our trouble.
@@ -38,7 +40,13 @@ pub fn main<S: Service>() -> ExitCode {
     }
 }
 
-fn start<S: Service>(Parsed { config, log }: Parsed<S::Args>) -> ExitCode {
+fn check<S: Service>(config: &Config<S::Args>) -> ExitCode {
+    let Err(error) = healthcheck::ask(&config.http_addr) else { return ExitCode::SUCCESS };
+    say::<S>(&error);
+    ExitCode::FAILURE
+}
+
+fn start<S: Service>(Parsed { config, log, .. }: Parsed<S::Args>) -> ExitCode {
     let telemetry = telemetry::init(&log);
     let result = execute::<S>(config);
     telemetry.shutdown();

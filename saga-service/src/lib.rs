@@ -6,6 +6,7 @@
 pub mod config;
 mod entry;
 mod error;
+mod healthcheck;
 mod http;
 mod json;
 mod metrics;

@@ -57,6 +57,9 @@ struct Settings {
     #[arg(long, env = "LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     #[arg(value_parser = optional(LogFormat::parse))]
     log_format: Option<Maybe<LogFormat>>,
+    /// Ask the process that runs with these settings whether it is ready, and end: exit code 0 when it is, 1 when not
+    #[arg(long)]
+    healthcheck: bool,
 }
 
 /// A value that may be empty.
@@ -70,6 +73,8 @@ pub struct Parsed<A> {
     pub config: Config<A>,
     /// For [`telemetry::init`](crate::telemetry::init).
     pub log: LogConfig,
+    /// `--healthcheck`: another process is to be asked; this one has nothing to run.
+    pub healthcheck: bool,
 }
 
 /// The command line of a service.
@@ -123,7 +128,8 @@ pub fn parse<S: Service>(
         args,
     };
     let format = settings.log_format.and_then(|format| format.0).unwrap_or_default();
-    Ok(Parsed { config, log: LogConfig { filter: settings.rust_log, format } })
+    let log = LogConfig { filter: settings.rust_log, format };
+    Ok(Parsed { config, log, healthcheck: settings.healthcheck })
 }
 
 fn default_database(name: &str) -> String {
