@@ -50,6 +50,18 @@ postgres command="status":
 jaeger command="status":
     scripts/jaeger {{command}}
 
+# Docker and Compose where the machine has none: start, stop, status, compose, fetch
+docker command="status" *args:
+    scripts/docker {{command}} {{args}}
+
+# Local images that stand in for the public ones: build, env, list, remove
+images command="list" *args:
+    scripts/images {{command}} {{args}}
+
+# docker-compose.yml: up, orders, traces, down
+compose-test *args:
+    scripts/compose-test {{args}}
+
 # Draw the traces of docs/images anew, from a real run
 draw-traces:
     scripts/draw-traces
