@@ -183,6 +183,20 @@ fn help_lists_every_variable_with_its_default_and_no_value() {
 }
 
 #[test]
+fn a_health_check_is_a_second_process_with_the_same_settings() {
+    let service = Probe::start(&[NO_DATABASE, NO_BROKER]);
+    let addr = service.addr.to_string();
+    let check = || probe(&[NO_DATABASE, NO_BROKER, ("HTTP_ADDR", &addr)]).arg("--healthcheck").output().unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).starts_with("probe-service: not ready: {\"ready\":false"), "{}", said(&output));
+    drop(service);
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).starts_with(&format!("probe-service: no answer from {addr}: ")), "{}", said(&output));
+}
+
+#[test]
 fn sigterm_while_the_database_is_away_ends_the_process_promptly_with_exit_code_0() {
     let probe = Probe::start(&[NO_DATABASE, NO_BROKER]);
     eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
