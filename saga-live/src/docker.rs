@@ -1,0 +1,159 @@
+//! Docker as this process uses it: whether it is there, which images it has, and how a container is started.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    future::Future,
+    io::Write,
+    process::{Command, Stdio},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt,
+    bollard::models::PortBinding,
+    core::{WaitFor, client::docker_client_instance, logs::LogFrame},
+    runners::AsyncRunner,
+};
+use tokio::runtime::Runtime;
+
+use crate::{Server, remover};
+
+pub(crate) type Container = ContainerAsync<GenericImage>;
+
+/// Longer than a start takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// It outlives every test, whose own runtime does not: Docker's connections live in it.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap_or_else(|error| panic!("no async runtime: {error}"))
+});
+
+/// Waits, also in a test that has a runtime: from a thread that has none.
+pub(crate) fn wait<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| RUNTIME.block_on(future)).join();
+        waiting.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Why no container can be started, and what helps.
+#[derive(Clone)]
+pub(crate) struct Lack {
+    pub(crate) why: String,
+    pub(crate) remedy: String,
+}
+
+/// Whether containers of this server can be started. What was found out stays so for this process.
+pub(crate) fn has(server: Server) -> Result<(), Lack> {
+    static DOCKER: LazyLock<Result<(), Lack>> = LazyLock::new(|| {
+        if std::env::var("SAGA_TEST_CONTAINERS").is_ok_and(|wanted| wanted == "0") {
+            let why = "SAGA_TEST_CONTAINERS=0 wants no containers".to_owned();
+            return Err(Lack { why, remedy: "Unset that".to_owned() });
+        }
+        wait(answers()).map_err(|error| Lack { why: format!("{error:#}"), remedy: "Start Docker".to_owned() })
+    });
+    static IMAGES: Mutex<BTreeMap<Server, Result<(), Lack>>> = Mutex::new(BTreeMap::new());
+    DOCKER.clone()?;
+    let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let find = || {
+        let remedy = || format!("Name one that can be had in {}", server.image_variable());
+        wait(find(&server.image())).map_err(|error| Lack { why: format!("{error:#}"), remedy: remedy() })
+    };
+    images.entry(server).or_insert_with(find).clone()
+}
+
+async fn answers() -> Result<()> {
+    let asking = async { anyhow::Ok(docker_client_instance().await?.info().await?) };
+    let info = tokio::time::timeout(Duration::from_secs(10), asking).await.context("Docker does not answer")?;
+    let id = info.context("Docker does not answer")?.id.unwrap_or_default();
+    // The command removes what this process starts: it must mean the same Docker.
+    let command = Command::new("docker").args(["info", "-f", "{{.ID}}"]).stdin(Stdio::null()).output();
+    let command = command.context("the command docker is missing")?;
+    let others = String::from_utf8_lossy(&command.stdout);
+    ensure!(others.trim() == id, "the command docker speaks to another Docker ({}): set DOCKER_HOST", others.trim());
+    Ok(())
+}
+
+/// Pulls the image where it is missing.
+async fn find(image: &str) -> Result<()> {
+    if docker_client_instance().await?.inspect_image(image).await.is_ok() {
+        return Ok(());
+    }
+    // Not by eprintln, which the test harness keeps for itself: this takes minutes.
+    let _ = writeln!(std::io::stderr(), "Pulling {image}, the first time ...");
+    generic(image).pull_image().await.map(drop).context("an image is missing")
+}
+
+pub(crate) fn generic(image: &str) -> GenericImage {
+    // The colon of a registry's port is no tag's.
+    let name_and_tag = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let (name, tag) = name_and_tag.unwrap_or((image, "latest"));
+    GenericImage::new(name, tag)
+}
+
+/// Starts a container and waits until it has said all of `ready`. It is removed when it is dropped or this process ends.
+/// The port is open to this machine alone; None lets Docker choose one.
+pub(crate) async fn start(
+    server: Server,
+    (inside, outside): (u16, Option<u16>),
+    ready: &[WaitFor],
+    set_up: impl FnOnce(ContainerRequest<GenericImage>) -> ContainerRequest<GenericImage>,
+) -> Result<Container> {
+    let image = ready.iter().cloned().fold(generic(&server.image()), GenericImage::with_wait_for);
+    let label = remover::label()?;
+    let said = Arc::new(Mutex::new(VecDeque::new()));
+    let request = image
+        .with_startup_timeout(PATIENCE)
+        .with_label(remover::LABEL, label)
+        .with_log_consumer({
+            let said = Arc::clone(&said);
+            move |frame: &LogFrame| {
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                said.push_back(String::from_utf8_lossy(frame.bytes()).trim_end().to_owned());
+                if said.len() > 20 {
+                    said.pop_front();
+                }
+            }
+        })
+        .with_host_config_modifier(move |host| {
+            let outside = PortBinding {
+                host_ip: Some("127.0.0.1".to_owned()),
+                host_port: Some(outside.map(|port| port.to_string()).unwrap_or_default()),
+            };
+            host.publish_all_ports = Some(false);
+            host.port_bindings = Some(HashMap::from([(format!("{inside}/tcp"), Some(vec![outside]))]));
+        });
+    set_up(request).start().await.map_err(|error| {
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last: Vec<String> = said.iter().cloned().collect();
+        // An error that quotes the whole log need not be read to its end.
+        let error: String = error.to_string().chars().take(400).collect();
+        anyhow!("the container of {} does not start: {error}\n{}", server.image(), last.join("\n"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use testcontainers::Image as _;
+
+    #[test]
+    fn an_image_may_name_a_registry_a_tag_and_a_digest_or_none_of_them() {
+        for (given, name, tag) in [
+            ("postgres", "postgres", "latest"),
+            ("postgres:17.6", "postgres", "17.6"),
+            ("mirror:5000/apache/kafka", "mirror:5000/apache/kafka", "latest"),
+            ("mirror:5000/apache/kafka:4.3.1", "mirror:5000/apache/kafka", "4.3.1"),
+            // Docker is given both as they are here, with a colon between.
+            ("postgres@sha256:0123", "postgres@sha256", "0123"),
+        ] {
+            let image = super::generic(given);
+            assert_eq!((image.name(), image.tag()), (name, tag));
+        }
+    }
+}
