@@ -55,13 +55,7 @@ impl Broker {
     }
 
     async fn live() -> Option<Self> {
-        let Some(servers) = std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok().filter(|servers| !servers.is_empty()) else {
-            let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
-            assert!(!required, "SAGA_REQUIRE_LIVE=1 needs KAFKA_BOOTSTRAP_SERVERS: scripts/test sets it");
-            eprintln!("skipped: KAFKA_BOOTSTRAP_SERVERS is not set (scripts/test sets it)");
-            return None;
-        };
-        let config = KafkaConfig::new(servers);
+        let config = KafkaConfig::new(saga_live::kafka()?);
         ensure_topics(&config, &TOPICS.map(|topic| TopicSpec::events(topic, 6, None))).await.unwrap();
         Some(Self { config, embedded: None })
     }

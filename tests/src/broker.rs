@@ -1,13 +1,10 @@
 //! The broker of a world: one inside the test process, or a Kafka of its own.
 
-use std::{
-    net::TcpListener,
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
-};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
+use saga_live::{Kafka, Server, Verb};
 
 use crate::{Mode, janitor};
 
@@ -20,15 +17,8 @@ pub const DEAD_LETTERS: [&str; 4] = ["order.dlq", "inventory.dlq", "payment.dlq"
 pub enum Broker {
     /// In this process.
     Embedded(EmbeddedBroker),
-    /// Beside this process.
-    Kafka(Kafka),
-}
-
-/// A Kafka that `scripts/kafka` runs.
-#[derive(Clone)]
-pub struct Kafka {
-    port: u16,
-    address: String,
+    /// Beside this process, with its address.
+    Kafka(Arc<Kafka>, String),
 }
 
 impl Broker {
@@ -42,7 +32,11 @@ impl Broker {
                 let topics: Vec<&str> = TOPICS.into_iter().chain(DEAD_LETTERS).collect();
                 Ok(Self::Embedded(EmbeddedBroker::start(&topics, 6)?))
             }
-            Mode::Live => tokio::task::spawn_blocking(Kafka::start).await?.map(Self::Kafka),
+            Mode::Live => {
+                let kafka = tokio::task::spawn_blocking(start_kafka).await??;
+                let address = kafka.address();
+                Ok(Self::Kafka(Arc::new(kafka), address))
+            }
         }
     }
 
@@ -50,7 +44,7 @@ impl Broker {
     pub fn bootstrap_servers(&self) -> &str {
         match self {
             Self::Embedded(broker) => broker.bootstrap_servers(),
-            Self::Kafka(kafka) => &kafka.address,
+            Self::Kafka(_, address) => address,
         }
     }
 
@@ -58,7 +52,7 @@ impl Broker {
     pub fn config(&self) -> KafkaConfig {
         match self {
             Self::Embedded(broker) => broker.config(),
-            Self::Kafka(kafka) => KafkaConfig::new(&kafka.address),
+            Self::Kafka(_, address) => KafkaConfig::new(address),
         }
     }
 
@@ -84,9 +78,9 @@ impl Broker {
                 broker.set_reachable(on);
                 Ok(())
             }
-            Self::Kafka(kafka) => {
-                let (kafka, verb) = (kafka.clone(), if on { "start" } else { "kill" });
-                tokio::task::spawn_blocking(move || kafka.script(verb)).await?
+            Self::Kafka(kafka, _) => {
+                let (kafka, verb) = (Arc::clone(kafka), if on { Verb::Start } else { Verb::Kill });
+                tokio::task::spawn_blocking(move || kafka.run(verb)).await?
             }
         }
     }
@@ -96,38 +90,16 @@ impl Broker {
         match self {
             // As `EmbeddedBroker::config` has it.
             Self::Embedded(_) => &[("KAFKA_CFG_FETCH_WAIT_MAX_MS", "5")],
-            Self::Kafka(_) => &[],
+            Self::Kafka(..) => &[],
         }
     }
 }
 
-impl Kafka {
-    fn start() -> Result<Self> {
-        let port = free_port()?;
+fn start_kafka() -> Result<Kafka> {
+    let kafka = Kafka::new(&Server::Kafka.source().context("there is no Kafka")?)?;
+    if let Some(port) = kafka.script_port() {
         janitor::tell("kafka", port)?;
-        let kafka = Self { port, address: format!("127.0.0.1:{port}") };
-        kafka.script("start")?;
-        Ok(kafka)
     }
-
-    fn script(&self, verb: &str) -> Result<()> {
-        let mut kafka = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kafka"));
-        kafka.arg(verb).env("KAFKA_PORT", self.port.to_string()).env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m");
-        let output = kafka.stdin(Stdio::null()).output().context("scripts/kafka does not run")?;
-        if !output.status.success() {
-            bail!("scripts/kafka {verb}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
-    }
-}
-
-/// Below the range of outgoing connections, and with a free neighbour for the controller.
-fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = u16::try_from(std::process::id() % 1000).unwrap_or_default();
-    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..1000)
-        .map(|_| 23_000 + (process * 4 + NEXT.fetch_add(4, Ordering::Relaxed)) % 4000)
-        .find(|port| is_free(*port) && is_free(port + 1))
-        .context("no free port for a Kafka")
+    kafka.run(Verb::Start)?;
+    Ok(kafka)
 }

@@ -1,10 +1,18 @@
-//! A PostgreSQL database of a world's own, beside the one that `TEST_DATABASE_URL` names.
+//! A PostgreSQL database of a world's own, on the server that all worlds of this process share.
 
 use anyhow::{Context, Result};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use crate::{eventually, eventually::PATIENCE, janitor};
+
+/// The URL of the server, which is started when it is not given.
+///
+/// # Errors
+/// When there is none.
+pub async fn server() -> Result<String> {
+    tokio::task::spawn_blocking(saga_live::postgres).await?.context("there is no PostgreSQL")
+}
 
 /// Makes an empty database and returns its URL. The janitor drops it.
 ///

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use saga_live::Server;
 use tokio::{runtime::Runtime, sync::OnceCell};
 
 use crate::{Jaeger, World};
@@ -25,7 +26,7 @@ impl Mode {
     /// # Panics
     /// When it cannot, and `SAGA_REQUIRE_LIVE=1`.
     pub fn is_available(self) -> bool {
-        self == Self::Embedded || are_set(&["KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL"])
+        self == Self::Embedded || [Server::Kafka, Server::Postgres].iter().all(|server| server.source().is_some())
     }
 }
 

@@ -58,7 +58,7 @@ impl World {
             match mode {
                 Mode::Embedded => Ok(None),
                 Mode::Live => {
-                    let url = database::create(&std::env::var("TEST_DATABASE_URL")?).await?;
+                    let url = database::create(&database::server().await?).await?;
                     let address = database::address(&url)?;
                     let door = Door::to(address.clone()).await?;
                     let url = url.replacen(&address, &door.addr().to_string(), 1);

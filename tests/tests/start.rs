@@ -179,7 +179,7 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
         return Ok(());
     }
     block_on(async {
-        let server = std::env::var("TEST_DATABASE_URL")?;
+        let server = database::server().await?;
         let (missing, code_and_word) = (database::named(&server, "no_such_database")?, "no_such_database");
         let (code, said) = refused(Who::Order, &[FREE, NO_BROKER, ("DATABASE_URL", &missing)]).await?;
         ensure!(code.is_some_and(|code| code != 0), "{code:?}: {said}");

@@ -1,4 +1,4 @@
-//! One suite for both databases: on SQLite always, on PostgreSQL when `TEST_DATABASE_URL` names one.
+//! One suite for both databases: on SQLite always, on PostgreSQL when there is one.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 

@@ -78,7 +78,7 @@ impl Fixture {
         Self::new("sqlite::memory:", None, true).await
     }
 
-    /// None when there is no PostgreSQL to test on, which `SAGA_REQUIRE_LIVE=1` does not accept.
+    /// None when there is no PostgreSQL to test on.
     pub(crate) async fn postgres() -> Option<Self> {
         Some(Self::new(&postgres_url()?, None, false).await)
     }
@@ -126,16 +126,7 @@ impl Drop for Fixture {
 }
 
 pub(crate) fn postgres_url() -> Option<String> {
-    match std::env::var("TEST_DATABASE_URL") {
-        Ok(url) => Some(url),
-        Err(_) if std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|v| v == "1") => {
-            panic!("SAGA_REQUIRE_LIVE=1 asks for PostgreSQL; name one in TEST_DATABASE_URL")
-        }
-        Err(_) => {
-            println!("skipped: TEST_DATABASE_URL names no PostgreSQL");
-            None
-        }
-    }
+    saga_live::postgres()
 }
 
 /// A connection of the test's own.

@@ -4,19 +4,14 @@ use saga_core::store::{Changes, Store};
 use saga_store::{Db, Migration};
 use uuid::Uuid;
 
-/// Runs the test on SQLite, and again on the PostgreSQL that `TEST_DATABASE_URL` names, in a schema of its own that is
-/// removed when the test has passed. Without it PostgreSQL is skipped, unless `SAGA_REQUIRE_LIVE=1`.
+/// Runs the test on SQLite, and again on PostgreSQL where there is one, in a schema of its own that is removed when the
+/// test has passed.
 ///
 /// # Panics
 /// When a database cannot be had, or the test fails.
 pub async fn on_each_database(migrations: &'static [Migration], test: impl AsyncFn(Db)) {
     test(in_memory(migrations).await).await;
-    let Ok(url) = std::env::var("TEST_DATABASE_URL") else {
-        let must = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|v| v == "1");
-        assert!(!must, "SAGA_REQUIRE_LIVE=1 needs a PostgreSQL: set TEST_DATABASE_URL");
-        eprintln!("skipped on PostgreSQL: TEST_DATABASE_URL is not set");
-        return;
-    };
+    let Some(url) = saga_live::postgres() else { return };
     let schema = format!("test_{}", Uuid::new_v4().simple());
     let db = Db::connect(url.parse().unwrap(), &schema, migrations).await.unwrap();
     test(db.clone()).await;

@@ -42,16 +42,8 @@ impl Fixture {
     /// Nothing where there is no Kafka to test with.
     pub(crate) fn live() -> Option<Self> {
         log();
-        let Ok(servers) = std::env::var("KAFKA_BOOTSTRAP_SERVERS") else {
-            assert_ne!(
-                std::env::var("SAGA_REQUIRE_LIVE").as_deref(),
-                Ok("1"),
-                "SAGA_REQUIRE_LIVE=1 asks for a Kafka: set KAFKA_BOOTSTRAP_SERVERS (scripts/kafka start)"
-            );
-            eprintln!("skipped: KAFKA_BOOTSTRAP_SERVERS is not set (scripts/kafka start)");
-            return None;
-        };
-        Some(Self { config: KafkaConfig::new(servers), embedded: None, topics: Mutex::default() })
+        let config = KafkaConfig::new(saga_live::kafka()?);
+        Some(Self { config, embedded: None, topics: Mutex::default() })
     }
 
     pub(crate) async fn topic(&self, partitions: i32) -> String {
