@@ -34,6 +34,10 @@ bench *args:
 live *args:
     SAGA_REQUIRE_LIVE=1 scripts/test {{args}}
 
+# All tests, with Kafka and PostgreSQL in containers
+containers *args:
+    SAGA_TEST_CONTAINERS=1 scripts/test {{args}}
+
 # The whole gate
 ci:
     .ci/run
