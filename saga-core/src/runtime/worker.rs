@@ -392,7 +392,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         if !self.is_ours(&work) {
             return self.handed_over(&work);
         }
-        let lines = work.lines();
         match (work.todo, answer) {
             (Todo::Abandon(failure), Ok(_)) => {
                 work.todo = Todo::Exhaust(failure);
@@ -401,9 +400,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             (Todo::Abandon(_), Err(error)) => {
                 let now = self.shared.clock.now();
                 let (attempts, due) = (work.attempts, after(now, ABANDON_PAUSE));
-                lines.in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
                 let failed_at = work.failed_at.unwrap_or(now);
                 work.todo = Todo::Park { attempts, due, failed_at, reason: error.to_string() };
+                work.lines().in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
                 self.ready.push_back(work);
             }
             (_, Ok(answer)) => {
