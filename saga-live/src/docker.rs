@@ -24,6 +24,8 @@ pub(crate) type Container = ContainerAsync<GenericImage>;
 
 /// Longer than a start takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than an image takes that comes at all.
+const PULL: Duration = Duration::from_secs(600);
 
 /// It outlives every test, whose own runtime does not: Docker's connections live in it.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -87,7 +89,9 @@ async fn find(image: &str) -> Result<()> {
     }
     // Not by eprintln, which the test harness keeps for itself: this takes minutes.
     let _ = writeln!(std::io::stderr(), "Pulling {image}, the first time ...");
-    generic(image).pull_image().await.map(drop).context("an image is missing")
+    let pulled = tokio::time::timeout(PULL, generic(image).pull_image()).await;
+    let pulled = pulled.with_context(|| format!("an image is missing: {image} was not pulled within {PULL:?}"))?;
+    pulled.map(drop).context("an image is missing")
 }
 
 pub(crate) fn generic(image: &str) -> GenericImage {

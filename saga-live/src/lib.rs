@@ -4,9 +4,8 @@
 //! - Otherwise, where Docker answers, a process starts one Kafka and one PostgreSQL when the first of its tests asks for
 //!   them, on ports of their own, so that processes do not meet. `KAFKA_IMAGE` and `POSTGRES_IMAGE` name other images.
 //!   They are gone when the process is, however it ends.
-//! - Where there is no Docker either, or with `SAGA_TEST_CONTAINERS=0`, a test says what is missing and is skipped; with
-//!   `SAGA_REQUIRE_LIVE=1` it fails.
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+//! - Where there is no Docker either, or with `SAGA_TEST_CONTAINERS=0`, tests are skipped, and the first of them says what
+//!   is missing; with `SAGA_REQUIRE_LIVE=1` or `SAGA_TEST_CONTAINERS=1` they fail.
 
 mod docker;
 mod kafka;
@@ -15,7 +14,16 @@ mod remover;
 
 pub use kafka::{Kafka, Verb};
 
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    sync::{Mutex, PoisonError},
+};
+
 use anyhow::Result;
+
+/// With one of them, tests fail that would be skipped otherwise.
+const REQUIRING: [&str; 2] = ["SAGA_REQUIRE_LIVE", "SAGA_TEST_CONTAINERS"];
 
 /// A server that live tests need.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,7 +47,7 @@ pub enum Source {
 /// None where there is none: that was said, and the test is to be skipped.
 ///
 /// # Panics
-/// When there is none and `SAGA_REQUIRE_LIVE=1`, or when its container does not start.
+/// When there is none and `SAGA_REQUIRE_LIVE=1` or `SAGA_TEST_CONTAINERS=1`, or when its container does not start.
 pub fn kafka() -> Option<String> {
     Some(match Server::Kafka.source()? {
         Source::Given(servers) => servers,
@@ -51,7 +59,7 @@ pub fn kafka() -> Option<String> {
 /// None where there is none: that was said, and the test is to be skipped.
 ///
 /// # Panics
-/// When there is none and `SAGA_REQUIRE_LIVE=1`, or when its container does not start.
+/// When there is none and `SAGA_REQUIRE_LIVE=1` or `SAGA_TEST_CONTAINERS=1`, or when its container does not start.
 pub fn postgres() -> Option<String> {
     Some(match Server::Postgres.source()? {
         Source::Given(url) => url,
@@ -64,11 +72,12 @@ fn started(address: Result<String>) -> String {
 }
 
 impl Server {
-    /// Where it comes from. None where there is none: that was said, and the test is to be skipped.
+    /// Where it comes from. None where there is none: that was said, once for this process, and the test is to be skipped.
     ///
     /// # Panics
-    /// When there is none and `SAGA_REQUIRE_LIVE=1`.
+    /// When there is none and `SAGA_REQUIRE_LIVE=1` or `SAGA_TEST_CONTAINERS=1`.
     pub fn source(self) -> Option<Source> {
+        static SAID: Mutex<BTreeSet<Server>> = Mutex::new(BTreeSet::new());
         // What is empty counts as not set.
         if let Ok(given) = std::env::var(self.variable())
             && !given.is_empty()
@@ -79,9 +88,13 @@ impl Server {
         let (name, variable) = (self.name(), self.variable());
         let missing =
             format!("there is no {name}: {}. {}, or set {variable} (scripts/test does)", lack.why, lack.remedy);
-        let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
-        assert!(!required, "SAGA_REQUIRE_LIVE=1, and {missing}");
-        eprintln!("skipped: {missing}");
+        if let Some(required) = REQUIRING.iter().find(|name| std::env::var(name).is_ok_and(|value| value == "1")) {
+            panic!("{required}=1, and {missing}");
+        }
+        if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(self) {
+            // Not by eprintln, which the test harness keeps for itself when a test passes, as a skipped one does.
+            let _ = writeln!(std::io::stderr(), "skipped: {missing}");
+        }
         None
     }
 

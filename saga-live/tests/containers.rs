@@ -32,6 +32,7 @@ fn a_process_with_containers() {
     let Ok(task) = std::env::var(CHILD) else { return };
     let addresses = match task.as_str() {
         "kafka" => saga_live::kafka(),
+        "kafka twice" => saga_live::kafka().or_else(saga_live::kafka),
         "fail" | "postgres" => saga_live::postgres(),
         _ => saga_live::kafka().zip(saga_live::postgres()).map(|(kafka, url)| format!("{kafka} {url}")),
     };
@@ -84,7 +85,10 @@ impl Drop for Process {
 fn command(task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "a_process_with_containers", "--ignored", "--nocapture"]);
-    command.env(CHILD, task).env_remove("KAFKA_BOOTSTRAP_SERVERS").env_remove("TEST_DATABASE_URL");
+    command.env(CHILD, task);
+    for name in ["KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL", "SAGA_REQUIRE_LIVE", "SAGA_TEST_CONTAINERS"] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -218,13 +222,15 @@ fn an_image_that_cannot_be_had_is_named() {
         return;
     }
     let image = "localhost:1/saga/no-such-image:7";
-    let (output, text) = said(command("kafka").env("KAFKA_IMAGE", image).env_remove("SAGA_REQUIRE_LIVE"));
+    let (output, text) = said(command("kafka twice").env("KAFKA_IMAGE", image));
     assert!(output.status.success(), "{text}");
     let parts =
         ["skipped: there is no Kafka: an image is missing: failed to pull", image, "in KAFKA_IMAGE, or set KAFKA_BOOT"];
     for part in parts {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    // What cannot be had is not asked for again.
+    assert_eq!(text.matches("Pulling").count(), 1, "{text}");
 }
 
 #[test]
@@ -238,7 +244,7 @@ fn without_docker_a_test_is_skipped_and_says_what_to_do() {
         ),
     ] {
         let mut child = command("both");
-        child.env(variable, value).env_remove("SAGA_REQUIRE_LIVE");
+        child.env(variable, value);
         let (output, text) = said(&mut child);
         assert!(output.status.success() && !text.contains("ready"), "{text}");
         assert!(text.contains("skipped: there is no Kafka") && text.contains(what_to_do), "{text}");
@@ -246,6 +252,26 @@ fn without_docker_a_test_is_skipped_and_says_what_to_do() {
         assert!(!output.status.success(), "{text}");
         assert!(text.contains("SAGA_REQUIRE_LIVE=1, and there is no Kafka") && text.contains(what_to_do), "{text}");
     }
+}
+
+#[test]
+fn a_skipped_test_says_so_once_even_though_it_passes() {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    // Without --nocapture: what a passing test prints is not shown.
+    child.args(["--exact", "a_process_with_containers", "--ignored"]).env(CHILD, "kafka twice");
+    child.env_remove("KAFKA_BOOTSTRAP_SERVERS").env_remove("SAGA_REQUIRE_LIVE").env("SAGA_TEST_CONTAINERS", "0");
+    let (output, text) = said(&mut child);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("skipped: there is no Kafka").count(), 1, "{text}");
+}
+
+#[test]
+fn a_test_that_was_promised_a_container_fails_without_one() {
+    let mut child = command("kafka");
+    child.env("SAGA_TEST_CONTAINERS", "1").env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let (output, text) = said(&mut child);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("SAGA_TEST_CONTAINERS=1, and there is no Kafka: Docker does not answer"), "{text}");
 }
 
 #[test]
