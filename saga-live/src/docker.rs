@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
     future::Future,
     io::Write,
     process::{Command, Stdio},
@@ -101,6 +102,23 @@ pub(crate) fn generic(image: &str) -> GenericImage {
     GenericImage::new(name, tag)
 }
 
+/// Somebody else has the port that a container was to have: an error of [`start`] may be one.
+#[derive(Debug)]
+pub(crate) struct PortTaken;
+
+impl fmt::Display for PortTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("somebody else has its port")
+    }
+}
+
+impl PortTaken {
+    /// Docker has no code for it.
+    fn is_meant_by(error: &str) -> bool {
+        ["port is already allocated", "address already in use"].iter().any(|text| error.contains(text))
+    }
+}
+
 /// Starts a container and waits until it has said all of `ready`. It is removed when it is dropped or this process ends.
 /// The port is open to this machine alone; None lets Docker choose one.
 pub(crate) async fn start(
@@ -136,15 +154,33 @@ pub(crate) async fn start(
     set_up(request).start().await.map_err(|error| {
         let said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let last: Vec<String> = said.iter().cloned().collect();
+        let error = error.to_string();
+        let is_port_taken = PortTaken::is_meant_by(&error);
         // An error that quotes the whole log need not be read to its end.
-        let error: String = error.to_string().chars().take(400).collect();
-        anyhow!("the container of {} does not start: {error}\n{}", server.image(), last.join("\n"))
+        let error: String = error.chars().take(400).collect();
+        let error = anyhow!("the container of {} does not start: {error}\n{}", server.image(), last.join("\n"));
+        if is_port_taken { error.context(PortTaken) } else { error }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use testcontainers::Image as _;
+
+    use super::PortTaken;
+
+    #[test]
+    fn a_port_that_is_taken_is_known_by_what_docker_says() {
+        for error in [
+            "Docker responded with status code 500: driver failed programming external connectivity on endpoint great_ride: \
+             Bind for 127.0.0.1:23004 failed: port is already allocated",
+            "failed to bind host port 127.0.0.1:23004/tcp: address already in use",
+            "Error starting userland proxy: listen tcp4 127.0.0.1:23004: bind: address already in use",
+        ] {
+            assert!(PortTaken::is_meant_by(error), "{error}");
+        }
+        assert!(!PortTaken::is_meant_by("no space left on device"));
+    }
 
     #[test]
     fn an_image_may_name_a_registry_a_tag_and_a_digest_or_none_of_them() {

@@ -12,8 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use uuid::Uuid;
 
-use crate::Source;
+use crate::{Source, docker::PortTaken};
+
+/// So many ports there are to choose from, with room beside each.
+const PLACES: u16 = 3000;
 
 /// A Kafka of its owner's own: a container, or a process of `scripts/kafka` where tests use a Kafka that runs already.
 ///
@@ -83,24 +87,47 @@ impl Drop for Kafka {
 
 /// The address of the one that tests share.
 pub(crate) fn shared() -> Result<String> {
-    static SHARED: LazyLock<Result<Kafka, String>> = LazyLock::new(|| {
-        let kafka = Kafka::new(&Source::Container).and_then(|kafka| kafka.run(Verb::Start).map(|()| kafka));
-        kafka.map_err(|error| format!("{error:#}"))
-    });
+    static SHARED: LazyLock<Result<Kafka, String>> =
+        LazyLock::new(|| start_somewhere().map_err(|error| format!("{error:#}")));
     SHARED.as_ref().map(Kafka::address).map_err(|error| anyhow!(error.clone()))
+}
+
+/// Its address is told only when it runs, so that it may have another port when somebody has just taken the one chosen.
+fn start_somewhere() -> Result<Kafka> {
+    let start = || Kafka::new(&Source::Container).and_then(|kafka| kafka.run(Verb::Start).map(|()| kafka));
+    let is_final = |started: &Result<Kafka>| !started.as_ref().is_err_and(anyhow::Error::is::<PortTaken>);
+    (1..10).map(|_| start()).find(is_final).unwrap_or_else(start)
 }
 
 fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// Below the range of outgoing connections, and with a free neighbour for the controller.
+/// Below the range of outgoing connections, and with a free neighbour for the controller. Processes begin anywhere, so
+/// that they hardly meet, also where nobody listens yet; and none chooses a port a second time.
 fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = u16::try_from(std::process::id() % 1000).unwrap_or_default();
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(Uuid::new_v4().as_fields().1 % PLACES));
     let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..1000)
-        .map(|_| 23_000 + (process * 4 + NEXT.fetch_add(4, Ordering::Relaxed)) % 4000)
+    (0..PLACES)
+        .map(|_| port(NEXT.fetch_add(1, Ordering::Relaxed)))
         .find(|port| is_free(*port) && is_free(port + 1))
         .context("no free port for a Kafka")
+}
+
+fn port(place: u16) -> u16 {
+    20_000 + place % PLACES * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ports_are_chosen_once_and_are_below_those_of_outgoing_connections() {
+        let ports: BTreeSet<u16> = (0..super::PLACES).map(super::port).collect();
+        assert_eq!(ports.len(), usize::from(super::PLACES));
+        assert!(ports.iter().all(|port| (20_000..32_000).contains(port)));
+        let chosen: BTreeSet<u16> = (0..20).map(|_| super::free_port().unwrap()).collect();
+        assert_eq!(chosen.len(), 20, "{chosen:?}");
+    }
 }
