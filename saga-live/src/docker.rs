@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::Future,
     io::Write,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use testcontainers::{
     core::{WaitFor, client::docker_client_instance, logs::LogFrame},
     runners::AsyncRunner,
 };
-use tokio::runtime::Runtime;
+use tokio::{process::Command, runtime::Runtime, time::timeout};
 
 use crate::{Server, remover};
 
@@ -25,6 +25,8 @@ pub(crate) type Container = ContainerAsync<GenericImage>;
 
 /// Longer than a start takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than a Docker takes that answers at all.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Longer than an image takes that comes at all.
 const PULL: Duration = Duration::from_secs(600);
 
@@ -59,6 +61,12 @@ pub(crate) fn has(server: Server) -> Result<(), Lack> {
             let why = "SAGA_TEST_CONTAINERS=0 wants no containers".to_owned();
             return Err(Lack { why, remedy: "Unset that".to_owned() });
         }
+        if let Some(host) = std::env::var_os("DOCKER_HOST")
+            && !is_on_this_machine(&host.to_string_lossy())
+        {
+            let why = format!("DOCKER_HOST is {host:?}, and containers are looked for on this machine alone");
+            return Err(Lack { why, remedy: "Let that be a socket here (unix://...), or unset it".to_owned() });
+        }
         wait(answers()).map_err(|error| Lack { why: format!("{error:#}"), remedy: "Start Docker".to_owned() })
     });
     static IMAGES: Mutex<BTreeMap<Server, Result<(), Lack>>> = Mutex::new(BTreeMap::new());
@@ -73,13 +81,26 @@ pub(crate) fn has(server: Server) -> Result<(), Lack> {
 
 async fn answers() -> Result<()> {
     let asking = async { anyhow::Ok(docker_client_instance().await?.info().await?) };
-    let info = tokio::time::timeout(Duration::from_secs(10), asking).await.context("Docker does not answer")?;
+    let info = timeout(ANSWER, asking).await.context("Docker does not answer")?;
     let id = info.context("Docker does not answer")?.id.unwrap_or_default();
     // The command removes what this process starts: it must mean the same Docker.
-    let command = Command::new("docker").args(["info", "-f", "{{.ID}}"]).stdin(Stdio::null()).output();
-    let command = command.context("the command docker is missing")?;
-    let others = String::from_utf8_lossy(&command.stdout);
-    ensure!(others.trim() == id, "the command docker speaks to another Docker ({}): set DOCKER_HOST", others.trim());
+    let mut command = Command::new("docker");
+    command.args(["info", "-f", "{{.ID}}"]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(ANSWER, command.output()).await.context("the command docker does not answer")?;
+    let output = output.context("the command docker is missing")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the command docker does not reach its Docker: {}", error.trim());
+    are_the_same(&id, String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// Ports of containers are on the loopback of Docker's machine.
+fn is_on_this_machine(host: &str) -> bool {
+    ["unix://", "npipe://"].iter().any(|here| host.starts_with(here))
+}
+
+fn are_the_same(id: &str, commands: &str) -> Result<()> {
+    ensure!(!id.is_empty() && !commands.is_empty(), "Docker does not say which one it is");
+    ensure!(id == commands, "the command docker speaks to another Docker ({commands}): set DOCKER_HOST");
     Ok(())
 }
 
@@ -90,7 +111,7 @@ async fn find(image: &str) -> Result<()> {
     }
     // Not by eprintln, which the test harness keeps for itself: this takes minutes.
     let _ = writeln!(std::io::stderr(), "Pulling {image}, the first time ...");
-    let pulled = tokio::time::timeout(PULL, generic(image).pull_image()).await;
+    let pulled = timeout(PULL, generic(image).pull_image()).await;
     let pulled = pulled.with_context(|| format!("an image is missing: {image} was not pulled within {PULL:?}"))?;
     pulled.map(drop).context("an image is missing")
 }
@@ -167,7 +188,25 @@ pub(crate) async fn start(
 mod tests {
     use testcontainers::Image as _;
 
-    use super::PortTaken;
+    use super::{PortTaken, are_the_same, is_on_this_machine};
+
+    #[test]
+    fn a_docker_elsewhere_is_known_by_its_address() {
+        assert!(
+            is_on_this_machine("unix:///var/run/docker.sock") && is_on_this_machine("npipe:////./pipe/docker_engine")
+        );
+        for host in ["tcp://127.0.0.1:2375", "ssh://build@machine", "https://docker:2376", ""] {
+            assert!(!is_on_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_docker_that_does_not_say_which_one_it_is_is_not_taken_for_the_same() {
+        assert!(are_the_same("1c2d", "1c2d").is_ok());
+        for (id, commands) in [("1c2d", "3e4f"), ("1c2d", ""), ("", "1c2d"), ("", "")] {
+            assert!(are_the_same(id, commands).is_err(), "{id:?} {commands:?}");
+        }
+    }
 
     #[test]
     fn a_port_that_is_taken_is_known_by_what_docker_says() {

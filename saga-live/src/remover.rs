@@ -3,8 +3,9 @@
 //! A static is never dropped, a killed process drops nothing, and testcontainers for Rust has no process that would see to it.
 //! This one is there before the first container, goes by their label, and notices the end of its input in any case.
 
+#[cfg(unix)]
+use std::os::unix::process::CommandExt as _;
 use std::{
-    os::unix::process::CommandExt,
     process::{ChildStdin, Command, Stdio},
     sync::LazyLock,
 };
@@ -21,14 +22,16 @@ const SCRIPT: &str = r#"
     cat >/dev/null
     empty=0
     for round in $(seq 120); do
-        left=$(docker ps --all --quiet --filter "label=$1") || left=
-        if [ -n "$left" ]; then
-            empty=0
-            # Not quoted: one word each.
-            docker rm --force --volumes $left
-        else
-            empty=$((empty + 1))
-            if [ $empty -gt 10 ]; then break; fi
+        # A Docker that fails to answer has not said that nothing is there.
+        if left=$(docker ps --all --quiet --filter "label=$1"); then
+            if [ -n "$left" ]; then
+                empty=0
+                # Not quoted: one word each.
+                docker rm --force --volumes $left
+            else
+                empty=$((empty + 1))
+                if [ $empty -gt 10 ]; then break; fi
+            fi
         fi
         sleep 0.5
     done
@@ -39,19 +42,64 @@ pub(crate) fn label() -> Result<&'static str> {
     /// The value, and what ends with this process.
     static REMOVER: LazyLock<Result<(String, Option<ChildStdin>), String>> = LazyLock::new(|| {
         let label = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
-        // As testcontainers has it.
-        let keep = std::env::var("TESTCONTAINERS_COMMAND").is_ok_and(|command| command == "keep");
-        let input = if keep { None } else { Some(call(&label).map_err(|error| format!("{error:#}"))?) };
+        let input = if keeps() { None } else { Some(call(&label).map_err(|error| format!("{error:#}"))?) };
         Ok((label, input))
     });
     REMOVER.as_ref().map(|(label, _)| label.as_str()).map_err(|error| anyhow!(error.clone()))
 }
 
+/// Whether containers are left for a look, as testcontainers has it.
+pub(crate) fn keeps() -> bool {
+    std::env::var("TESTCONTAINERS_COMMAND").is_ok_and(|command| command == "keep")
+}
+
 fn call(label: &str) -> Result<ChildStdin> {
     let mut remover = Command::new("sh");
     remover.args(["-c", SCRIPT, "sh", &format!("{LABEL}={label}")]);
-    // Ctrl-C ends the tests, not the one that clears up after them; and it holds no output that others wait for.
-    remover.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Ctrl-C ends the tests, not the one that clears up after them.
+    #[cfg(unix)]
+    remover.process_group(0);
+    // It holds no output that others wait for.
+    remover.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let remover = remover.spawn().context("nobody would remove the containers: sh does not start")?;
     remover.stdin.context("nobody would remove the containers: sh has no input")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{
+        env, fs,
+        os::unix::fs::PermissionsExt as _,
+        process::{Command, Stdio},
+    };
+
+    /// Fails at first, more often than an empty answer is asked for; then there is a container until it is removed.
+    const DOCKER: &str = r#"#!/bin/sh
+        cd "$(dirname "$0")"
+        echo "$*" >>calls
+        case $1 in
+            rm) touch removed ;;
+            ps) if [ "$(grep -c '^ps' calls)" -le 15 ]; then exit 1; elif [ ! -f removed ]; then echo c0ffee; fi ;;
+        esac
+    "#;
+
+    #[test]
+    fn a_docker_that_does_not_answer_is_asked_again() {
+        let folder = env::temp_dir().join(format!("saga-remover-{}", uuid::Uuid::new_v4().simple()));
+        fs::create_dir(&folder).unwrap();
+        for (name, script) in [("docker", DOCKER), ("sleep", "#!/bin/sh\n")] {
+            fs::write(folder.join(name), script).unwrap();
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", folder.display(), env::var("PATH").unwrap());
+        let mut remover = Command::new("sh");
+        remover.args(["-c", super::SCRIPT, "sh", "saga.tests=1"]).env("PATH", path).stdin(Stdio::null());
+        assert!(remover.status().unwrap().success());
+        let calls = fs::read_to_string(folder.join("calls")).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(calls.matches("rm --force --volumes c0ffee\n").count(), 1, "{calls}");
+        assert_eq!(calls.lines().last(), Some("ps --all --quiet --filter label=saga.tests=1"));
+        // Fifteen failures, the container, and eleven times nothing.
+        assert_eq!(calls.matches("ps ").count(), 27, "{calls}");
+    }
 }

@@ -30,6 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[ignore = "a test starts it"]
 fn a_process_with_containers() {
     let Ok(task) = std::env::var(CHILD) else { return };
+    if task == "own" {
+        let kafka = Kafka::new(&Source::Container).unwrap();
+        kafka.run(Verb::Start).unwrap();
+        return;
+    }
     let addresses = match task.as_str() {
         "kafka" => saga_live::kafka(),
         "kafka twice" => saga_live::kafka().or_else(saga_live::kafka),
@@ -217,6 +222,22 @@ fn a_kafka_that_was_killed_comes_back_where_it_was_with_what_it_had() {
 }
 
 #[test]
+fn a_kafka_is_left_where_that_is_asked_for() {
+    if !uses_containers() {
+        return;
+    }
+    let mut child = command("own").env("TESTCONTAINERS_COMMAND", "keep").spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    let left = containers(child.id());
+    for container in &left {
+        let id = container.split(' ').nth(1).unwrap();
+        let removed = Command::new("docker").args(["rm", "--force", "--volumes", id]).output().unwrap();
+        assert!(removed.status.success(), "{removed:?}");
+    }
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
 fn an_image_that_cannot_be_had_is_named() {
     if !uses_containers() {
         return;
@@ -237,6 +258,7 @@ fn an_image_that_cannot_be_had_is_named() {
 fn without_docker_a_test_is_skipped_and_says_what_to_do() {
     for (variable, value, what_to_do) in [
         ("DOCKER_HOST", "unix:///nowhere/docker.sock", "Start Docker, or set KAFKA_BOOTSTRAP_SERVERS"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:1", "Let that be a socket here (unix://...), or unset it, or set KAFKA_"),
         (
             "SAGA_TEST_CONTAINERS",
             "0",

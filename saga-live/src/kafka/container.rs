@@ -14,7 +14,7 @@ use testcontainers::{
 use tokio::io::AsyncBufReadExt;
 
 use super::Verb;
-use crate::{Server, docker};
+use crate::{Server, docker, remover};
 
 /// What it says when it serves.
 const READY: &str = "Kafka Server started";
@@ -70,8 +70,11 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        let Some(container) = self.made.take() else { return };
         // Left to itself it would need the runtime of whoever drops it.
-        if let Some(container) = self.made.take() {
+        if remover::keeps() {
+            docker::wait(async { drop(container) });
+        } else {
             let _ = docker::wait(container.rm());
         }
     }
