@@ -172,6 +172,8 @@ pub(crate) async fn start(
             host.publish_all_ports = Some(false);
             host.port_bindings = Some(HashMap::from([(format!("{inside}/tcp"), Some(vec![outside]))]));
         });
+    let run = std::env::var("SAGA_TEST_RUN").ok().filter(|run| !run.is_empty());
+    let request = run.into_iter().fold(request, |request, run| request.with_label(remover::RUN_LABEL, run));
     set_up(request).start().await.map_err(|error| {
         let said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let last: Vec<String> = said.iter().cloned().collect();

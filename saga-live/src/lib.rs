@@ -3,7 +3,7 @@
 //! - `KAFKA_BOOTSTRAP_SERVERS` and `TEST_DATABASE_URL` are used where they are given.
 //! - Otherwise, where Docker answers, a process starts one Kafka and one PostgreSQL when the first of its tests asks for
 //!   them, on ports of their own, so that processes do not meet. `KAFKA_IMAGE` and `POSTGRES_IMAGE` name other images.
-//!   They are gone when the process is, however it ends.
+//!   They are gone when the process is, however it ends. Their label `saga.tests.run` has the value of `SAGA_TEST_RUN`.
 //! - Where there is no Docker either, or with `SAGA_TEST_CONTAINERS=0`, tests are skipped, and the first of them says what
 //!   is missing; with `SAGA_REQUIRE_LIVE=1` or `SAGA_TEST_CONTAINERS=1` they fail.
 

@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Every container has it; its value is the process's own.
 pub(crate) const LABEL: &str = "saga.tests";
 
+/// They have it besides where `SAGA_TEST_RUN` is set, whose value it has: whoever starts many processes knows theirs by it.
+pub(crate) const RUN_LABEL: &str = "saga.tests.run";
+
 /// Looks until nothing has been there for five seconds: Docker may still be at work on what a killed process asked for.
 const SCRIPT: &str = r#"
     trap '' HUP INT TERM

@@ -56,7 +56,11 @@ struct Process {
 
 impl Process {
     fn start(task: &str) -> Self {
-        let mut child = command(task).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(&mut command(task))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -192,6 +196,20 @@ fn processes_that_run_at_once_have_containers_of_their_own() {
     drop(other.child.stdin.take());
     assert!(other.child.wait().unwrap().success());
     none_is_left(other.child.id());
+}
+
+#[test]
+fn containers_are_known_by_the_run_they_belong_to() {
+    if !uses_containers() {
+        return;
+    }
+    let run = format!("run-of-{}", std::process::id());
+    let mut process = Process::spawn(command("postgres").env("SAGA_TEST_RUN", &run));
+    process.ready();
+    let filter = format!("label=saga.tests.run={run}");
+    let listed = Command::new("docker").args(["ps", "--quiet", "--filter", &filter]).output().unwrap();
+    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 1);
+    none_is_left(process.kill());
 }
 
 #[test]
