@@ -119,15 +119,31 @@ impl Server {
         }
     }
 
-    /// Those of `docker-compose.yml`.
     fn image(self) -> String {
         let given = std::env::var(self.image_variable()).ok().filter(|image| !image.is_empty());
-        given.unwrap_or_else(|| {
-            match self {
-                Self::Kafka => "apache/kafka:4.3.1",
-                Self::Postgres => "postgres:17.6",
-            }
-            .to_owned()
-        })
+        given.unwrap_or_else(|| self.default_image().to_owned())
+    }
+
+    /// That of `docker-compose.yml`.
+    fn default_image(self) -> &'static str {
+        match self {
+            Self::Kafka => "apache/kafka:4.3.1",
+            Self::Postgres => "postgres:17.6",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Server;
+
+    #[test]
+    fn images_are_those_of_docker_compose() {
+        let compose = concat!(env!("CARGO_MANIFEST_DIR"), "/../docker-compose.yml");
+        let compose = std::fs::read_to_string(compose).unwrap();
+        for server in [Server::Kafka, Server::Postgres] {
+            let image = format!("image: ${{{}:-{}}}", server.image_variable(), server.default_image());
+            assert!(compose.lines().any(|line| line.trim() == image), "docker-compose.yml has no {image}");
+        }
     }
 }
