@@ -87,15 +87,16 @@ impl Drop for Kafka {
 
 /// The address of the one that tests share.
 pub(crate) fn shared() -> Result<String> {
-    static SHARED: LazyLock<Result<Kafka, String>> =
-        LazyLock::new(|| start_somewhere().map_err(|error| format!("{error:#}")));
+    static SHARED: LazyLock<Result<Kafka, String>> = LazyLock::new(|| {
+        let start = || Kafka::new(&Source::Container).and_then(|kafka| kafka.run(Verb::Start).map(|()| kafka));
+        somewhere(start).map_err(|error| format!("{error:#}"))
+    });
     SHARED.as_ref().map(Kafka::address).map_err(|error| anyhow!(error.clone()))
 }
 
-/// Its address is told only when it runs, so that it may have another port when somebody has just taken the one chosen.
-fn start_somewhere() -> Result<Kafka> {
-    let start = || Kafka::new(&Source::Container).and_then(|kafka| kafka.run(Verb::Start).map(|()| kafka));
-    let is_final = |started: &Result<Kafka>| !started.as_ref().is_err_and(anyhow::Error::is::<PortTaken>);
+/// What is told its address only when it runs may have another port when somebody has just taken the one chosen.
+fn somewhere<T>(start: impl Fn() -> Result<T>) -> Result<T> {
+    let is_final = |started: &Result<T>| !started.as_ref().is_err_and(anyhow::Error::is::<PortTaken>);
     (1..10).map(|_| start()).find(is_final).unwrap_or_else(start)
 }
 
@@ -120,7 +121,35 @@ fn port(place: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{cell::Cell, collections::BTreeSet};
+
+    use anyhow::anyhow;
+
+    use super::{PortTaken, somewhere};
+
+    #[test]
+    fn a_port_that_is_taken_is_no_reason_to_give_up() {
+        let starts = Cell::new(0);
+        let taken_at_first = |times| {
+            starts.set(0);
+            somewhere(|| {
+                starts.set(starts.get() + 1);
+                if starts.get() > times { Ok(()) } else { Err(anyhow!("no").context(PortTaken)) }
+            })
+        };
+        assert!(taken_at_first(9).is_ok() && starts.get() == 10);
+        assert!(taken_at_first(10).is_err() && starts.get() == 10);
+    }
+
+    #[test]
+    fn what_another_port_does_not_mend_is_an_error_at_once() {
+        let starts = Cell::new(0);
+        let fail = || {
+            starts.set(starts.get() + 1);
+            Err::<(), _>(anyhow!("no space left on device"))
+        };
+        assert!(somewhere(fail).is_err() && starts.get() == 1);
+    }
 
     #[test]
     fn ports_are_chosen_once_and_are_below_those_of_outgoing_connections() {

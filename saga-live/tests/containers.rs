@@ -10,6 +10,7 @@
 
 use std::{
     io::{BufRead, BufReader, Lines},
+    net::TcpListener,
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -34,6 +35,11 @@ fn a_process_with_containers() {
         let kafka = Kafka::new(&Source::Container).unwrap();
         kafka.run(Verb::Start).unwrap();
         return;
+    }
+    if task == "taken" {
+        let kafka = Kafka::new(&Source::Container).unwrap();
+        let _taken = TcpListener::bind(kafka.address()).unwrap();
+        return println!("{:#}", kafka.run(Verb::Start).unwrap_err());
     }
     let addresses = match task.as_str() {
         "kafka" => saga_live::kafka(),
@@ -237,6 +243,19 @@ fn a_kafka_that_was_killed_comes_back_where_it_was_with_what_it_had() {
     kafka.run(Verb::Stop).unwrap();
     drop(kafka);
     assert_eq!(containers(std::process::id()), Vec::<String>::new());
+}
+
+#[test]
+fn a_port_that_somebody_has_taken_is_named_and_the_container_removed() {
+    if !uses_containers() {
+        return;
+    }
+    let child = command("taken").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = child.id();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("somebody else has its port: the container of "), "{output:?}");
+    none_is_left(process);
 }
 
 #[test]
