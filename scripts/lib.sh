@@ -78,4 +78,23 @@ lock() {
     fi
 }
 
+# machine_lock NAME [SECONDS]: as lock, for what all clones and users of this machine have in common.
+machine_lock() {
+    local folder=/run/lock file
+    [[ -w $folder ]] || folder=/tmp
+    file=$folder/saga-$1
+    # Whoever comes first makes it; to the others reading is enough.
+    (umask 022 && : >>"$file") 2>/dev/null || true
+    exec 9<"$file" || die "$file cannot be opened"
+    if have flock && ! flock -n 9; then
+        say "Waiting for another ${0##*/} on this machine ($file) ..." >&2
+        flock -w "${2:-120}" 9 || die "another ${0##*/} has held $file for ${2:-120} s"
+    fi
+}
+
+# A Docker that hangs is none.
+docker_answers() {
+    if have timeout; then timeout 10 docker version >/dev/null 2>&1; else docker version >/dev/null 2>&1; fi
+}
+
 keep_previous_log() { if [[ -s $1 ]]; then mv -f "$1" "$1.previous"; fi; }
