@@ -21,6 +21,8 @@ RUN set -eu; \
             *) cp "$file" "/skeleton/$file" ;; \
         esac; \
     done
+# By this, scripts/images finds and removes stages that no name leads to any more. Last: it marks complete ones alone.
+LABEL saga.stage=build
 
 FROM ${RUST_IMAGE} AS build
 # release, or dev for a build that takes less than half the time.
@@ -43,6 +45,7 @@ RUN set -eu; \
     for name in order-service inventory-service payment-service shipping-service saga; do \
         strip --strip-debug -o "/out/bin/$name" target/*/"$name"; \
     done
+LABEL saga.stage=build
 
 # No command runs in this stage: the base needs no shell.
 FROM ${RUNTIME_IMAGE} AS runtime
@@ -58,28 +61,28 @@ FROM runtime AS order
 COPY --from=build /out/bin/order-service /usr/local/bin/
 ENV HTTP_ADDR=0.0.0.0:8081
 EXPOSE 8081
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["order-service", "--healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["order-service", "--healthcheck"]
 ENTRYPOINT ["order-service"]
 
 FROM runtime AS inventory
 COPY --from=build /out/bin/inventory-service /usr/local/bin/
 ENV HTTP_ADDR=0.0.0.0:8082
 EXPOSE 8082
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["inventory-service", "--healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["inventory-service", "--healthcheck"]
 ENTRYPOINT ["inventory-service"]
 
 FROM runtime AS payment
 COPY --from=build /out/bin/payment-service /usr/local/bin/
 ENV HTTP_ADDR=0.0.0.0:8083
 EXPOSE 8083
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["payment-service", "--healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["payment-service", "--healthcheck"]
 ENTRYPOINT ["payment-service"]
 
 FROM runtime AS shipping
 COPY --from=build /out/bin/shipping-service /usr/local/bin/
 ENV HTTP_ADDR=0.0.0.0:8084
 EXPOSE 8084
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["shipping-service", "--healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["shipping-service", "--healthcheck"]
 ENTRYPOINT ["shipping-service"]
 
 # It runs one command and ends: there is nothing to check.
