@@ -1,7 +1,7 @@
 //! A saga's story as text.
 
 use jiff::Timestamp;
-use saga_core::graph::How;
+use saga_core::{dead_letter::Reason, graph::How};
 
 use super::{
     Report, Trace,
@@ -144,6 +144,11 @@ fn details(moment: &Moment) -> Vec<Line> {
     lines
 }
 
+/// Whether an event that was given up on for this reason holds its saga. One that cannot be read is passed by.
+fn holds(reason: &str) -> bool {
+    [Reason::Permanent, Reason::RetriesExhausted].iter().any(|held| held.as_str() == reason)
+}
+
 fn standing(story: &Story, now: Timestamp) -> Vec<Line> {
     let ago = |at: Timestamp| duration(now.duration_since(at).as_secs_f64() * 1000.0);
     let mut lines = Vec::new();
@@ -161,14 +166,18 @@ fn standing(story: &Story, now: Timestamp) -> Vec<Line> {
         let line = Line::new().left(DIM, "expected", PARTICIPANT).add(NAME, format!("{participant} {step}"));
         let line = line.plain(format!(": {}", one_of.join(" or "))).add(DIM, format!(", {} after {on}", ago(*since)));
         lines.push(match given_up {
-            Some(reason) => line.add(BAD, format!("; given up ({reason}), held until an operator decides")),
+            Some(reason) if holds(reason) => {
+                line.add(BAD, format!("; given up ({reason}), held until an operator decides"))
+            }
+            Some(reason) => line.add(BAD, format!("; it cannot be read there ({reason}), and nothing waits for it")),
             None => line,
         });
     }
     for deadline in &story.deadlines {
         let declared = duration(deadline.declared_s * 1000.0);
+        let is = if deadline.at < now { "was due at" } else { "at" };
         let text = format!(
-            "{} at {}, unless {} goes on before (if its deadline is the usual {declared})",
+            "{} {is} {}, unless {} goes on before (if its deadline is the usual {declared})",
             deadline.event,
             deadline.at.strftime("%H:%M:%S"),
             deadline.participant

@@ -157,7 +157,18 @@ fn a_dead_letter_says_who_gave_up_on_what_and_that_nobody_goes_on() {
     assert_eq!((letter.attempts, letter.first_failed_at, letter.step), (Some(10), Some(time(8_950)), Some("charge")));
     assert_eq!((letter.topic.as_str(), letter.partition, letter.offset), ("inventory.events", Some(3), Some(1)));
     assert_eq!(story.expected[0].given_up.as_deref(), Some("retries_exhausted"));
-    assert!(text(story).contains("dead letter: charge gave up, retries_exhausted, 10 attempts"));
+    let text = text(story);
+    assert!(text.contains("dead letter: charge gave up, retries_exhausted, 10 attempts"), "{text}");
+    assert!(text.contains("given up (retries_exhausted), held until an operator decides"), "{text}");
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_not_said_to_hold_its_saga() {
+    let mut written = Written::chain(1, &CONFIRMED[..2]);
+    written.forged_letter("payment", "inventory.reserved", "undecodable", 9_000);
+    let text = text(told(&written));
+    assert!(text.contains("it cannot be read there (undecodable), and nothing waits for it"), "{text}");
+    assert!(!text.contains("operator"), "{text}");
 }
 
 #[test]

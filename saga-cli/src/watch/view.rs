@@ -129,7 +129,10 @@ pub(super) fn line(now: &Snapshot) -> String {
     }
     let ended = now.ended.iter().filter(|(_, sagas)| **sagas > 0).map(|(end, sagas)| format!("{end} {sagas}"));
     let waiting = now.waiting.iter().filter(|row| row.sagas > 0);
-    let waiting = waiting.map(|row| format!("{} {}", step(row.participant, row.step), row.sagas));
+    let waiting = waiting.map(|row| {
+        let given_up = if row.given_up > 0 { format!(" ({} given up)", row.given_up) } else { String::new() };
+        format!("{} {}{given_up}", step(row.participant, row.step), row.sagas)
+    });
     for (title, list) in [("ended", ended.collect::<Vec<_>>()), ("waiting for", waiting.collect())] {
         if !list.is_empty() {
             text += &format!("  {title}: {}", list.join(", "));
@@ -197,6 +200,6 @@ mod tests {
     fn a_line_says_it_all() {
         let line = line(&snapshot(Link { caught_up: true, ..Link::default() }));
         assert!(line.contains("1 saga under way  started 12.5/s"), "{line}");
-        assert!(line.contains("dead letters 1  waiting for: payment charge 1  oldest: "), "{line}");
+        assert!(line.contains("dead letters 1  waiting for: payment charge 1 (1 given up)  oldest: "), "{line}");
     }
 }
