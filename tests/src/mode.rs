@@ -21,7 +21,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether it can be had. It is said why not, once per test.
+    /// Whether it can be had. It is said why not, once per server.
     ///
     /// # Panics
     /// When it cannot, and `SAGA_REQUIRE_LIVE=1`.
