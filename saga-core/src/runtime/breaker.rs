@@ -13,6 +13,8 @@ pub(crate) struct Breaker {
     recent: VecDeque<bool>,
     failures: usize,
     state: State,
+    /// Counts the changes of state, so that a call which began before one has no say in what follows it.
+    generation: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,32 +29,51 @@ enum State {
     },
 }
 
+/// A call that may be made. How it went counts as long as the breaker is in the state in which it was let through.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass(u64);
+
 impl Breaker {
     pub(crate) fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, recent: VecDeque::new(), failures: 0, state: State::Closed }
+        Self { policy, recent: VecDeque::new(), failures: 0, state: State::Closed, generation: 0 }
     }
 
-    /// Whether a call may be made now.
-    pub(crate) fn admits(&mut self, now: Timestamp) -> bool {
-        match self.state {
-            State::Closed => true,
-            State::Open { until } | State::Trial { until } if now >= until => {
-                self.state = State::Trial { until: after(now, self.policy.open_for * 10) };
-                true
+    /// Lets a call through, or says when to ask again.
+    pub(crate) fn admits(&mut self, now: Timestamp) -> Result<Pass, Timestamp> {
+        match self.closed_until(now) {
+            Some(until) => Err(until),
+            None => {
+                if self.state != State::Closed {
+                    self.turn(State::Trial { until: after(now, self.policy.open_for * 10) });
+                }
+                Ok(Pass(self.generation))
             }
-            State::Open { .. } | State::Trial { .. } => false,
+        }
+    }
+
+    /// When to ask again; none when a call would be let through now.
+    pub(crate) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let pause = after(now, self.policy.open_for);
+        match self.state {
+            State::Open { until } | State::Trial { until } if now < until => Some(until.min(pause)),
+            _ => None,
         }
     }
 
     /// Tells how a call went.
-    pub(crate) fn record(&mut self, ok: bool, now: Timestamp) {
+    pub(crate) fn record(&mut self, pass: Pass, ok: bool, now: Timestamp) {
+        if pass.0 != self.generation {
+            return;
+        }
         match self.state {
             State::Trial { .. } if ok => {
                 self.recent.clear();
                 self.failures = 0;
-                self.state = State::Closed;
+                self.turn(State::Closed);
             }
-            State::Trial { .. } => self.state = State::Open { until: after(now, self.policy.open_for) },
+            State::Trial { .. } => self.turn(State::Open { until: after(now, self.policy.open_for) }),
+            // Nothing is let through here, so that no pass is of this generation.
             State::Open { .. } => {}
             State::Closed => {
                 self.recent.push_back(ok);
@@ -65,7 +86,7 @@ impl Breaker {
                 #[allow(clippy::cast_precision_loss, reason = "a window is far below 2^52 calls")]
                 let share = self.failures as f64 / self.recent.len() as f64;
                 if full && share >= self.policy.failure_share {
-                    self.state = State::Open { until: after(now, self.policy.open_for) };
+                    self.turn(State::Open { until: after(now, self.policy.open_for) });
                 }
             }
         }
@@ -73,6 +94,11 @@ impl Breaker {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state != State::Closed
+    }
+
+    fn turn(&mut self, state: State) {
+        self.state = state;
+        self.generation += 1;
     }
 }
 
@@ -90,37 +116,76 @@ mod tests {
         Breaker::new(BreakerPolicy { failure_share: 0.5, window: 4, open_for: Duration::from_millis(100) })
     }
 
+    /// One that has been open since the beginning.
+    fn opened() -> Breaker {
+        let mut breaker = breaker();
+        (0..4).for_each(|_| call(&mut breaker, false, 0));
+        assert!(breaker.is_open());
+        breaker
+    }
+
+    /// A call that is over at once.
+    fn call(breaker: &mut Breaker, ok: bool, ms: i64) {
+        let pass = breaker.admits(at(ms)).unwrap();
+        breaker.record(pass, ok, at(ms));
+    }
+
     #[test]
     fn it_opens_when_the_share_of_failures_in_a_full_window_is_reached() {
         let mut breaker = breaker();
-        for ok in [false, false, false] {
-            breaker.record(ok, at(0));
-            assert!(breaker.admits(at(0)), "the window is not full yet");
+        for _ in 0..3 {
+            call(&mut breaker, false, 0);
+            assert!(breaker.admits(at(0)).is_ok(), "the window is not full yet");
         }
-        breaker.record(true, at(0));
-        assert!(!breaker.admits(at(99)));
+        call(&mut breaker, true, 0);
+        assert_eq!(breaker.admits(at(99)), Err(at(100)), "and says when to ask again");
     }
 
     #[test]
     fn one_trial_call_decides_whether_it_closes() {
-        let mut breaker = breaker();
-        (0..4).for_each(|_| breaker.record(false, at(0)));
-        assert!(breaker.admits(at(100)));
-        assert!(!breaker.admits(at(101)), "only one trial at a time");
-        breaker.record(false, at(110));
-        assert!(!breaker.admits(at(209)));
-        assert!(breaker.admits(at(210)));
-        breaker.record(true, at(220));
-        assert!(breaker.admits(at(220)) && breaker.admits(at(220)) && !breaker.is_open());
+        let mut breaker = opened();
+        let trial = breaker.admits(at(100)).unwrap();
+        assert_eq!(breaker.admits(at(101)), Err(at(201)), "only one trial at a time");
+        breaker.record(trial, false, at(110));
+        assert_eq!(breaker.admits(at(209)), Err(at(210)));
+        call(&mut breaker, true, 210);
+        assert!(breaker.admits(at(220)).is_ok() && breaker.admits(at(220)).is_ok() && !breaker.is_open());
     }
 
     #[test]
-    fn a_trial_of_which_nothing_is_heard_is_repeated() {
+    fn calls_that_began_before_it_opened_decide_no_trial() {
+        for ok in [true, false] {
+            let mut breaker = breaker();
+            let early: Vec<Pass> = (0..3).map(|_| breaker.admits(at(0)).unwrap()).collect();
+            (0..4).for_each(|_| call(&mut breaker, false, 0));
+            let trial = breaker.admits(at(100)).unwrap();
+            early.into_iter().for_each(|pass| breaker.record(pass, ok, at(105)));
+            assert!(breaker.admits(at(106)).is_err() && breaker.is_open(), "{ok}: it still waits for its trial");
+            breaker.record(trial, !ok, at(110));
+            assert_eq!(breaker.is_open(), ok, "the trial alone decided");
+        }
+    }
+
+    #[test]
+    fn calls_that_began_before_it_opened_do_not_count_after_it_has_closed() {
         let mut breaker = breaker();
-        (0..4).for_each(|_| breaker.record(false, at(0)));
-        assert!(breaker.admits(at(100)));
-        assert!(!breaker.admits(at(1099)));
-        assert!(breaker.admits(at(1100)));
+        let early: Vec<Pass> = (0..4).map(|_| breaker.admits(at(0)).unwrap()).collect();
+        (0..4).for_each(|_| call(&mut breaker, false, 0));
+        call(&mut breaker, true, 100);
+        early.into_iter().for_each(|pass| breaker.record(pass, false, at(110)));
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_trial_that_was_given_up_on_does_not_decide_the_next_one() {
+        let mut breaker = opened();
+        let lost = breaker.admits(at(100)).unwrap();
+        assert!(breaker.admits(at(1099)).is_err());
+        let next = breaker.admits(at(1100)).unwrap();
+        breaker.record(lost, true, at(1101));
+        assert!(breaker.is_open());
+        breaker.record(next, true, at(1102));
+        assert!(!breaker.is_open());
     }
 
     #[test]
@@ -128,8 +193,8 @@ mod tests {
         let mut breaker = breaker();
         for _ in 0..20 {
             for ok in [true, true, true, false] {
-                breaker.record(ok, at(0));
-                assert!(breaker.admits(at(0)));
+                call(&mut breaker, ok, 0);
+                assert!(breaker.admits(at(0)).is_ok());
             }
         }
     }

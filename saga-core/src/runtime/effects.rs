@@ -3,6 +3,7 @@
 use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::{FutureExt, future::LocalBoxFuture};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
@@ -15,6 +16,15 @@ use super::{
 use crate::{
     ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, step::Erased, store::Store, transport::Producer,
 };
+
+/// Why an effect gave no answer.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// Its circuit breaker is open: the outside system was not asked, and no attempt is used up. Ask again then.
+    NotCalled { until: Timestamp },
+    /// The call failed, or its answer is lost.
+    Failed(StepError),
+}
 
 /// One guard per step: how many calls at once, and whether any are made at all.
 pub(super) struct Effects {
@@ -42,22 +52,25 @@ impl Effects {
         &self,
         shared: Rc<Shared<S, P, C>>,
         work: Work,
-    ) -> LocalBoxFuture<'static, (Work, Result<Erased, StepError>)> {
+    ) -> LocalBoxFuture<'static, (Work, Result<Erased, CallError>)> {
         let guard = self.guards[work.step].clone();
         async move {
             let _permit = guard.permits.acquire().await;
-            if !guard.breaker.borrow_mut().admits(shared.clock.now()) {
-                guard.show(&shared.metrics, work.name);
-                count(&shared, &work, "rejected");
-                let error = StepError::transient("the outside system fails for everybody: not called (circuit open)");
-                return (work, Err(error));
-            }
             let step = &shared.participant.steps[work.step];
             let abandons = matches!(work.todo, Todo::Abandon(_));
             let half = step.half(work.op);
             let effect = half.and_then(|half| if abandons { half.abandon.as_ref() } else { half.effect.as_ref() });
             let Some(effect) = effect else {
-                return (work, Err(StepError::permanent("the step has no effect")));
+                return (work, Err(CallError::Failed(StepError::permanent("the step has no effect"))));
+            };
+            let admitted = guard.breaker.borrow_mut().admits(shared.clock.now());
+            guard.show(&shared.metrics, work.name);
+            let pass = match admitted {
+                Ok(pass) => pass,
+                Err(until) => {
+                    count(&shared, &work, "rejected");
+                    return (work, Err(CallError::NotCalled { until }));
+                }
             };
             let op = if abandons { Op::Compensate } else { work.op };
             let place = shared.spans.place(&work.place.context, work.saga_id());
@@ -87,7 +100,7 @@ impl Effects {
             // Only what concerns everybody opens the breaker; one card that fails says nothing about the others.
             let down = result.as_ref().is_err_and(|e| e.class() == ErrorClass::Infrastructure);
             let end = shared.clock.now();
-            guard.breaker.borrow_mut().record(!down, end);
+            guard.breaker.borrow_mut().record(pass, !down, end);
             let took = end.duration_since(began).as_secs_f64().max(0.0);
             shared.metrics.effect_seconds.get_or_create(&StepOnly { step: work.name }).observe(took);
             let name = if abandons { format!("void {}", work.name) } else { format!("effect {}", work.half) };
@@ -95,7 +108,7 @@ impl Effects {
             shared.spans.effect(&work, &place, name, (began, end), (ended, error));
             guard.show(&shared.metrics, work.name);
             count(&shared, &work, ended);
-            (work, result)
+            (work, result.map_err(CallError::Failed))
         }
         .boxed_local()
     }

@@ -16,7 +16,7 @@ use super::{
     RunError, Shared, batch,
     batch::{Batch, Done},
     burial::{Burial, Buried},
-    effects::Effects,
+    effects::{CallError, Effects},
     lanes::Lanes,
     offsets::Offsets,
     spans::Ending,
@@ -51,7 +51,7 @@ pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     effects: Effects,
     ready: VecDeque<Work>,
     slot: Option<LocalBoxFuture<'static, Slot>>,
-    calls: FuturesUnordered<LocalBoxFuture<'static, (Work, Result<Erased, StepError>)>>,
+    calls: FuturesUnordered<LocalBoxFuture<'static, (Work, Result<Erased, CallError>)>>,
     burials: FuturesUnordered<LocalBoxFuture<'static, Buried>>,
     revoking: Vec<(Vec<TopicPartition>, RevokeGuard)>,
     /// Events in hand that came from partitions, and their bytes.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 
 use super::{
     super::{
         burial::{Burial, Buried},
+        effects::CallError,
         metrics::StepOnly,
         plan,
         work::{After, Todo, Work, after_failure},
@@ -28,10 +30,15 @@ const ABANDON_PAUSE: Duration = Duration::from_secs(5);
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// The effect was called.
-    pub(super) fn answered(&mut self, mut work: Work, answer: Result<Erased, StepError>) {
+    pub(super) fn answered(&mut self, mut work: Work, answer: Result<Erased, CallError>) {
         if !self.is_ours(&work) {
             return self.handed_over(&work);
         }
+        let answer = match answer {
+            Err(CallError::NotCalled { until }) => return self.not_called(work, until),
+            Err(CallError::Failed(failure)) => Err(failure),
+            Ok(answer) => Ok(answer),
+        };
         match (work.todo, answer) {
             (Todo::Abandon(failure), Ok(_)) => {
                 work.todo = Todo::Exhaust(failure);
@@ -55,6 +62,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.failed(work, failure);
             }
         }
+    }
+
+    /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
+    fn not_called(&mut self, mut work: Work, until: Timestamp) {
+        let failed_at = work.failed_at.unwrap_or(self.shared.clock.now());
+        let reason = "the outside system fails for everybody: not called (circuit open)".to_owned();
+        work.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
+        work.todo = Todo::Park { attempts: work.attempts, due: until, failed_at, reason };
+        self.ready.push_back(work);
     }
 
     /// The event concerned its saga alone and failed: try again, refuse, or give up.
