@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::store::StoreError;
+use crate::{net::caught, store::StoreError};
 
 /// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +81,22 @@ impl StepError {
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        // The root cause, not the chain of wrappers, is what an operator needs to read.
-        let mut cause = self.source.as_deref().map(|e| e as &dyn StdError);
-        let mut root = None;
-        while let Some(error) = cause {
-            root = Some(error);
-            cause = error.source();
-        }
-        match root {
+        let Some(source) = self.source.as_deref() else { return Ok(()) };
+        // The cause is of whoever wrote the handler, and is shown where nothing else is around it.
+        match caught(|| root_of(source).to_string()) {
             Some(root) => write!(f, ": {root}"),
-            None => Ok(()),
+            None => f.write_str(": its cause cannot be shown (that panicked)"),
         }
     }
+}
+
+/// The root cause, not the chain of wrappers, is what an operator needs to read.
+fn root_of<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root
 }
 
 impl StdError for StepError {

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::net::caught;
+
 /// Decides the delay before the next attempt. Pure: time and randomness come in as arguments.
 #[derive(Clone)]
 pub struct RetryPolicy(Kind);
@@ -55,7 +57,8 @@ impl RetryPolicy {
                 let full = initial.saturating_mul(1 << doublings).min(*max);
                 full.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
             }),
-            Kind::Custom(delay) => delay(failed),
+            // One that panics allows no further attempt.
+            Kind::Custom(delay) => caught(|| delay(failed)).flatten(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     event::{DecodeError, Event, EventType, SagaId, Trigger},
     graph::{DeadlineSpec, StepSpec, UndoSpec},
     handler::{Action, ActionAfter, Call, Cx, Emit, Undo},
+    net::caught,
     outcome::{Outcome, StepError},
     retry::RetryPolicy,
     store::Store,
@@ -155,9 +156,12 @@ fn answer_of<X: Clone + 'static>(input: &Input) -> Result<X, StepError> {
 
 fn decode<T: Trigger + Sync>() -> Box<DecodeFn> {
     Box::new(|name, version, data| {
-        let trigger = T::decode(name, version, data)?;
-        let saga_id = trigger.saga_id();
-        Ok((Arc::new(trigger) as Erased, saga_id))
+        let read = || {
+            let trigger = T::decode(name, version, data)?;
+            let saga_id = trigger.saga_id();
+            Ok((Arc::new(trigger) as Erased, saga_id))
+        };
+        caught(read).unwrap_or_else(|| Err(DecodeError::Invalid("the code of its type panicked".to_owned())))
     })
 }
 
@@ -319,7 +323,10 @@ where
                 events.iter().map(|event| End::of(event, false)).collect()
             })
         });
-        let null: Box<NullFn> = Box::new(|trigger| End::of(&C::from(trigger_of::<U>(trigger)?), false));
+        let null: Box<NullFn> = Box::new(|trigger| {
+            let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
+            made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
+        });
         self.erased.undo =
             Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None, abandon: None });
     }

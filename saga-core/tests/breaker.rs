@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod common;
+
 use std::{
     sync::{
         Arc,
@@ -13,18 +15,16 @@ use std::{
 use saga_core::{
     Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
-    envelope::{Outgoing, seal},
-    event::EventType,
     handler::{Call, Cx},
-    runtime::{Handle, Metrics, Options, Runtime},
     step::{BreakerPolicy, EffectLimits},
     store::Store,
-    testing::{MemoryBroker, MemoryStore, VirtualClock},
-    trace::TraceContext,
+    testing::MemoryStore,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use self::common::World;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "trip.booked", topic = "trip.events", saga = "id")]
@@ -61,51 +61,6 @@ impl Airline {
         let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
         let limits = EffectLimits { breaker, ..EffectLimits::default() };
         Participant::named("seat").step(Step::with_effect(ask, take).effect_limits(limits).retry(retry))
-    }
-}
-
-struct World {
-    broker: MemoryBroker,
-    store: MemoryStore,
-    clock: VirtualClock,
-    metrics: Metrics,
-}
-
-impl World {
-    /// Runs the participant until the test is over.
-    async fn with(participant: Participant<MemoryStore>, test: impl AsyncFnOnce(&Self)) {
-        let (broker, store, clock) = (MemoryBroker::new(1), MemoryStore::default(), VirtualClock::start());
-        let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
-        let consumer = broker.subscribe("seat", &participant.declaration().consumed_topics());
-        let world = Self { broker, store, clock, metrics: handle.metrics().clone() };
-        let run = Runtime::new(participant, handle, Options::default()).run(consumer, std::future::pending());
-        tokio::select! {
-            result = run => panic!("{result:?}"),
-            () = test(&world) => {}
-        }
-    }
-
-    fn publish<E: Event>(&self, event: &E) {
-        let outgoing = Outgoing {
-            id: Uuid::now_v7(),
-            source: "test",
-            saga_id: Event::saga_id(event),
-            causation_id: None,
-            time: self.clock.now(),
-            trace: &TraceContext::default(),
-            null_compensation: false,
-        };
-        self.broker.append(seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing));
-    }
-
-    async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        for _ in 0..20_000 {
-            if holds().await {
-                return;
-            }
-            self.clock.sleep(Duration::from_millis(10)).await;
-        }
-        panic!("not within 200 s of virtual time: {what}");
     }
 }
 

@@ -1,0 +1,8 @@
+//! The net under code of a participant's own that no handler's future is around: a panic there fails one event, not the process.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs it; none when it panicked. What the panic says is not handed on, because it may quote an event's data.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
