@@ -83,6 +83,10 @@ pub mod header {
     pub const REASON: &str = "error.type";
     pub const ATTEMPTS: &str = "attempts";
     pub const FIRST_FAILED_AT: &str = "first_failed_at";
+    /// What the broker did not take of the original, which is where the other headers say: `value`, `headers`, `key`.
+    pub const OMITTED: &str = "__dlq.errors.omitted";
+    pub(super) const ALL: [&str; 9] =
+        [TOPIC, PARTITION, OFFSET, GROUP, MESSAGE, REASON, ATTEMPTS, FIRST_FAILED_AT, OMITTED];
 }
 
 /// Longer texts are cut: a dead letter must not outgrow the record it carries.
@@ -106,10 +110,40 @@ pub fn letter(participant: &str, record: &Record, poison: &Poison, attempts: u32
         (header::ATTEMPTS, attempts.to_string()),
         (header::FIRST_FAILED_AT, failed_at.to_string()),
     ];
-    let mut headers: Vec<Header> =
-        record.headers.iter().filter(|h| !added.iter().any(|(name, _)| h.is(name))).cloned().collect();
+    let mut headers: Vec<Header> = record.headers.iter().filter(|h| !is_ours(h)).cloned().collect();
     headers.extend(added.into_iter().map(|(name, value)| Header::text(name, value)));
     OutRecord { topic: Cow::Owned(topic(participant)), key: record.key.clone(), value: record.value.clone(), headers }
+}
+
+fn is_ours(header: &Header) -> bool {
+    header::ALL.iter().any(|name| header.is(name))
+}
+
+/// A dead letter as it is tried next when the broker refuses it as it is, from the most complete to the least. A record may
+/// be too large as a whole or in one part, and a compacted topic takes none without a key: the last one has where the
+/// original is for its key.
+pub fn reduced(letter: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
+    const TRIED: [&[&str]; 5] =
+        [&["value"], &["headers"], &["key"], &["value", "headers"], &["value", "headers", "key"]];
+    let letter = letter.clone();
+    TRIED.into_iter().filter_map(move |left_out| {
+        let leaves_out = |part| left_out.contains(&part);
+        let (ours, theirs): (Vec<Header>, Vec<Header>) = letter.headers.iter().cloned().partition(is_ours);
+        let is_the_same =
+            letter.value.is_none() && left_out == ["value"] || theirs.is_empty() && left_out == ["headers"];
+        let mut headers = if leaves_out("headers") { ours } else { letter.headers.clone() };
+        let key = if leaves_out("key") { Some(place(&headers).into_bytes()) } else { letter.key.clone() };
+        headers.push(Header::text(header::OMITTED, left_out.join(",")));
+        let value = letter.value.clone().filter(|_| !leaves_out("value"));
+        (!is_the_same).then(|| OutRecord { topic: letter.topic.clone(), key, value, headers })
+    })
+}
+
+/// Where the original is, as a dead letter's headers say: `<topic>/<partition>/<offset>`.
+fn place(headers: &[Header]) -> String {
+    let said = |name: &str| headers.iter().find(|h| h.is(name)).and_then(|h| h.value.as_deref()).unwrap_or_default();
+    let parts = [header::TOPIC, header::PARTITION, header::OFFSET].map(|name| String::from_utf8_lossy(said(name)));
+    parts.join("/")
 }
 
 /// The text, cut at a character boundary.

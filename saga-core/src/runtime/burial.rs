@@ -12,7 +12,7 @@ use super::{
 use crate::{
     barrier::Op,
     clock::Clock,
-    dead_letter::Reason,
+    dead_letter::{Reason, reduced},
     event::SagaId,
     record::{OutRecord, Record, TopicPartition},
     store::Store,
@@ -43,17 +43,18 @@ impl Burial {
     /// Publishes it, however long the broker makes us wait.
     pub(super) async fn carry_out<S: Store, P: Producer, C: Clock>(mut self, shared: Rc<Shared<S, P, C>>) -> Buried {
         let mut pause = shared.options.first_pause;
+        let mut reduced = reduced(&self.dead);
         loop {
             match shared.outbox.producer().publish(vec![self.dead.clone()]).await.pop() {
                 Some(Ok(())) => break,
-                // Too large, most likely: the headers say where the original is.
-                Some(Err(PublishError::Refused(why))) if self.dead.value.is_some() => {
-                    let topic = &self.dead.topic;
-                    tracing::error!(%topic, why, "a dead letter is refused and is written without its value");
-                    self.dead.value = None;
-                    continue;
-                }
                 Some(Err(error)) => {
+                    let refused = matches!(error, PublishError::Refused(_));
+                    if refused && let Some(less) = reduced.next() {
+                        let topic = &less.topic;
+                        tracing::error!(%topic, %error, "a dead letter is refused, and written without a part of the original");
+                        self.dead = less;
+                        continue;
+                    }
                     let why = format!("{} cannot be written: {error}", self.dead.topic);
                     shared.health.set_waiting("dead letters", Some(why));
                 }

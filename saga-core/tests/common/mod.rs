@@ -13,6 +13,7 @@ use saga_core::{
     runtime::{Handle, Metrics, Options, Runtime},
     testing::{MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
+    transport::Producer,
 };
 use uuid::Uuid;
 
@@ -26,9 +27,18 @@ pub(crate) struct World {
 impl World {
     /// Runs the participant until the test is over.
     pub(crate) async fn with(participant: Participant<MemoryStore>, test: impl AsyncFnOnce(&Self)) {
+        Self::publishing(participant, MemoryBroker::producer, test).await;
+    }
+
+    /// The same, with a producer of the test's own.
+    pub(crate) async fn publishing<P: Producer>(
+        participant: Participant<MemoryStore>,
+        producer: impl FnOnce(&MemoryBroker) -> P,
+        test: impl AsyncFnOnce(&Self),
+    ) {
         let (broker, store, clock) = (MemoryBroker::new(1), MemoryStore::default(), VirtualClock::start());
         let name = participant.name();
-        let handle = Handle::new(name, store.clone(), broker.producer(), clock);
+        let handle = Handle::new(name, store.clone(), producer(&broker), clock);
         let consumer = broker.subscribe(name, &participant.declaration().consumed_topics());
         let world = Self { broker, store, clock, metrics: handle.metrics().clone() };
         let run = Runtime::new(participant, handle, Options::default()).run(consumer, std::future::pending());
