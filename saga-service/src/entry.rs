@@ -13,7 +13,7 @@ use crate::{
     healthcheck,
     run::run,
     service::Service,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 
 /// A process that is told to stop has ended after this long, whatever it waits for. What is committed is safe, and what
@@ -47,20 +47,28 @@ fn check<S: Service>(config: &Config<S::Args>) -> ExitCode {
 }
 
 fn start<S: Service>(Parsed { config, log, .. }: Parsed<S::Args>) -> ExitCode {
-    let telemetry = telemetry::init(&log);
-    let result = execute::<S>(config);
-    telemetry.shutdown();
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    // Wrong settings are told the same way wherever they are found out.
-    if error.exit_code() == 1 && tracing::enabled!(tracing::Level::ERROR) {
-        tracing::error!(service = S::NAME, %error, "the service cannot go on");
-    } else {
-        say::<S>(&error);
+    let telemetry = match telemetry::init(&log) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            say::<S>(&ServiceError::System("no thread for the log", error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = execute::<S>(config, &telemetry);
+    let code = result.as_ref().err().map_or(0, ServiceError::exit_code);
+    if let Err(error) = result {
+        // Wrong settings are told the same way wherever they are found out.
+        if code == 1 && tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!(service = S::NAME, %error, "the service cannot go on");
+        } else {
+            telemetry.say(&line::<S>(&error));
+        }
     }
-    ExitCode::from(error.exit_code())
+    telemetry.flush();
+    ExitCode::from(code)
 }
 
-fn execute<S: Service>(config: Config<S::Args>) -> Result<(), ServiceError> {
+fn execute<S: Service>(config: Config<S::Args>, telemetry: &Telemetry) -> Result<(), ServiceError> {
     let no_runtime = |error| ServiceError::System("no async runtime", error);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
     let result = runtime.block_on(async {
@@ -69,8 +77,13 @@ fn execute<S: Service>(config: Config<S::Args>) -> Result<(), ServiceError> {
             let signal = signals.next().await;
             tracing::info!(signal = signal.name(), "told to stop");
             // These end with the process.
-            thread::spawn(last_moment);
-            tokio::spawn(async move { process::exit(signals.next().await.exit_code()) });
+            let (last, second) = (telemetry.clone(), telemetry.clone());
+            thread::spawn(move || last_moment(&last));
+            tokio::spawn(async move {
+                let code = signals.next().await.exit_code();
+                second.flush();
+                process::exit(code)
+            });
         };
         run::<S>(config, stop).await
     });
@@ -81,12 +94,17 @@ fn execute<S: Service>(config: Config<S::Args>) -> Result<(), ServiceError> {
 
 fn say<S: Service>(error: &dyn std::error::Error) {
     // Nothing is left to be done when standard error is closed.
-    let _ = writeln!(io::stderr(), "{}-service: {error}", S::NAME);
+    let _ = writeln!(io::stderr(), "{}", line::<S>(error));
 }
 
-fn last_moment() {
+fn line<S: Service>(error: &dyn std::error::Error) -> String {
+    format!("{}-service: {error}", S::NAME)
+}
+
+/// Says nothing of its own: what did not end in time has said so.
+fn last_moment(telemetry: &Telemetry) {
     thread::sleep(LAST_MOMENT);
-    tracing::warn!("not everything ended in time; what is committed is safe, the rest is redone at the next start");
+    telemetry.flush();
     process::exit(0);
 }
 

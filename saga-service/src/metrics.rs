@@ -16,7 +16,7 @@ use prometheus_client::{
 pub(crate) use lag::Lag;
 pub(crate) use tables::Tables;
 
-use crate::telemetry::SpanCounters;
+use crate::telemetry::{SpanCounters, dropped_lines};
 
 /// From OpenTelemetry's conventions for HTTP server durations, in seconds.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -47,6 +47,8 @@ impl HttpMetrics {
         build.get_or_create(&Build { service, version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The service's name and version", build);
         registry.register_collector(Box::new(process::Process::new()));
+        let lines = "Log lines that were not written, since whoever reads them was too slow or is gone";
+        registry.sub_registry_with_prefix("saga").register("log_lines_dropped", lines, dropped_lines());
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let duration = Family::new_with_constructor(histogram);
         registry.register_with_unit("http_server_request_duration", "HTTP requests", Unit::Seconds, duration.clone());

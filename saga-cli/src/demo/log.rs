@@ -4,29 +4,48 @@ use std::{
     env, fs, io,
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
+use saga_service::telemetry::LogWriter;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 const VARIABLE: &str = "RUST_LOG";
 /// Of a log that is shown.
 const LAST_LINES: usize = 15;
+/// With whoever reads the log, in the end.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Whether somebody asked for the log to be on standard error.
 pub(crate) fn is_wanted() -> bool {
     env::var_os(VARIABLE).is_some_and(|filter| !filter.is_empty())
 }
 
+/// The log while it is kept; what is left of it is written when this is dropped.
+pub(crate) struct Log(Option<LogWriter>);
+
 /// Starts logging: to standard error when `RUST_LOG` is set, otherwise to the file.
-pub(crate) fn start(file: &Path) -> io::Result<()> {
-    let set = if is_wanted() {
-        let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
-        tracing_subscriber::registry().with(EnvFilter::from_env(VARIABLE)).with(lines).try_init()
+pub(crate) fn start(file: &Path) -> io::Result<Log> {
+    let (set, writer) = if is_wanted() {
+        let writer = LogWriter::stderr()?;
+        let lines = writer.clone();
+        let lines = fmt::layer().with_writer(move || lines.clone()).with_ansi(false);
+        let set = tracing_subscriber::registry().with(EnvFilter::from_env(VARIABLE)).with(lines).try_init();
+        (set, Some(writer))
     } else {
         let lines = fmt::layer().with_writer(Mutex::new(fs::File::create(file)?)).with_ansi(false);
-        tracing_subscriber::registry().with(EnvFilter::new("info")).with(lines).try_init()
+        (tracing_subscriber::registry().with(EnvFilter::new("info")).with(lines).try_init(), None)
     };
-    set.map_err(io::Error::other)
+    set.map(|()| Log(writer)).map_err(io::Error::other)
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.0 {
+            // Whoever does not read is not waited for.
+            let _ = writer.flush(PATIENCE);
+        }
+    }
 }
 
 /// The last warnings and errors of the log.

@@ -100,7 +100,7 @@ impl<E: Into<DemoError>> From<E> for Ended {
 /// Runs the demo of a flow that fits together.
 pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitCode, DemoError> {
     let dir = DataDir::create().map_err(DemoError::Folder)?;
-    log::start(&dir.log()).map_err(DemoError::Log)?;
+    let _log = log::start(&dir.log()).map_err(DemoError::Log)?;
     let mut signals = Signals::listen().map_err(DemoError::Signals)?;
     let mut screen = Screen::new(settings.json, log::is_wanted());
     let (mut fleet, mut failures) = Fleet::new(flow, dir, settings.keep)?;

@@ -2,10 +2,15 @@
 
 mod filter;
 mod json_lines;
+mod log_writer;
 mod otlp;
 mod traces;
 
-use std::{io::IsTerminal, panic};
+use std::{
+    io::{self, IsTerminal, Write},
+    panic,
+    time::Duration,
+};
 
 use tracing_subscriber::{
     EnvFilter,
@@ -15,29 +20,48 @@ use tracing_subscriber::{
 };
 
 pub use filter::{Filter, LogConfig, LogFormat};
+pub use log_writer::LogWriter;
+pub(crate) use log_writer::dropped_lines;
 pub use otlp::OtlpTracer;
 pub(crate) use otlp::{Sampling, SpanCounters};
 pub(crate) use traces::Traces;
 
 use json_lines::JsonLines;
 
-/// What must be brought to an end before the process ends.
-#[must_use = "call shutdown at the end, so that nothing is lost"]
-#[derive(Debug)]
-pub struct Telemetry(());
+/// For what is logged in the last moments: a reader that is alive has read it by then, and no other is waited for.
+const FLUSH: Duration = Duration::from_millis(250);
+
+/// The process' log, which is written by a thread of its own.
+#[must_use = "flush it at the end, so that nothing is lost"]
+#[derive(Clone, Debug)]
+pub struct Telemetry(LogWriter);
 
 impl Telemetry {
-    /// Writes what is still buffered. Spans are a service's own: see [`run()`](crate::run()).
-    pub fn shutdown(self) {}
+    /// Gives what is logged a moment to be written. Spans are a service's own: see [`run()`](crate::run()).
+    pub fn flush(&self) {
+        // Whoever does not read is not waited for.
+        let _ = self.0.flush(FLUSH);
+    }
+
+    /// A line for people, among those of the log.
+    pub(crate) fn say(&self, line: &str) {
+        // It never fails.
+        let _ = self.0.clone().write_all(format!("{line}\n").as_bytes());
+    }
 }
 
 /// Sets the process' subscriber, and sends panics there too. Call it once, in `main`.
 ///
 /// A subscriber that somebody set before stays.
-pub fn init(config: &LogConfig) -> Telemetry {
-    let terminal = std::io::stderr().is_terminal();
+///
+/// # Errors
+/// When there is no thread for it.
+pub fn init(config: &LogConfig) -> io::Result<Telemetry> {
+    let terminal = io::stderr().is_terminal();
     let subscriber = tracing_subscriber::registry().with(EnvFilter::new(&config.filter.0));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let writer = LogWriter::stderr()?;
+    let telemetry = Telemetry(writer.clone());
+    let lines = fmt::layer().with_writer(move || writer.clone());
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
@@ -53,7 +77,7 @@ pub fn init(config: &LogConfig) -> Telemetry {
     if set.is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
-    Telemetry(())
+    Ok(telemetry)
 }
 
 /// One line like every other, so that a collector of logs sees a panic as one event.

@@ -91,5 +91,6 @@ fn routes(deps: Deps) -> Router {
         .route("/things/{id}", get(async |Path(id): Path<u32>| Json(id)))
         .route("/plain", get(async || (StatusCode::IM_A_TEAPOT, "short and stout")))
         .route("/panic", get(async move || count()))
+        .route("/log", get(async || tracing::info!("{}", "talkative ".repeat(10_000))))
         .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(20)).await))
 }
