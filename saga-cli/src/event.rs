@@ -30,20 +30,10 @@ pub(crate) struct Event {
     pub(crate) reason: Option<String>,
 }
 
-/// What the envelope, which consumers read, leaves out; in structured mode.
-#[derive(Deserialize, Default)]
-struct Origin {
-    source: Option<String>,
-    time: Option<String>,
-    causationid: Option<String>,
-}
-
 #[derive(Deserialize)]
 struct WithReason {
     reason: Option<Reason>,
 }
-
-const STRUCTURED: &str = "application/cloudevents";
 
 /// A header's value, when it is text.
 pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
@@ -65,24 +55,23 @@ pub(crate) fn saga_of(key: Option<&[u8]>) -> Option<Uuid> {
     Uuid::try_parse_ascii(key?).ok()
 }
 
+/// The type of the event, as far as one can be made out: also of a record that no participant can read.
+pub(crate) fn kind_of(record: &Record) -> Option<String> {
+    let header = text(record, header::TYPE).map(str::to_owned);
+    envelope::open(record).map(|opened| opened.event_type().to_owned()).ok().or(header)
+}
+
 /// Reads the record as its consumers do. An event that does not say when it happened did so when it was written.
 pub(crate) fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison> {
     let (envelope, data) = envelope::open(record)?.envelope()?;
-    let (source, time) = (text(record, header::SOURCE), text(record, header::TIME));
-    let is_structured =
-        text(record, header::CONTENT_TYPE).is_some_and(|t| t.to_ascii_lowercase().starts_with(STRUCTURED));
-    let in_value =
-        if is_structured { record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok()) } else { None };
-    let Origin { source: their_source, time: their_time, causationid } = in_value.unwrap_or_default();
-    let at = time.or(their_time.as_deref()).and_then(|time| time.parse().ok()).or(written);
     Ok(Event {
         saga: envelope.saga_id.as_uuid(),
-        source: capped(source.or(their_source.as_deref()).unwrap_or_default().trim_start_matches('/')),
-        at: at.unwrap_or_default(),
-        cause: text(record, header::CAUSATION_ID).map(capped).or(causationid.map(capped)),
+        source: capped(envelope.source.trim_start_matches('/')),
+        at: envelope.time.or(written).unwrap_or_default(),
+        cause: envelope.causation_id.map(capped),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
-        reason: serde_json::from_slice::<WithReason>(data).ok().and_then(|data| Some(data.reason?.to_string())),
+        reason: serde_json::from_slice::<WithReason>(&data).ok().and_then(|data| Some(data.reason?.to_string())),
         id: envelope.event_id,
         kind: capped(envelope.event_type),
         version: envelope.version,
@@ -118,6 +107,30 @@ mod tests {
             let event = read(&record, None).unwrap();
             assert_eq!((event.source.as_str(), event.at), ("shop", "2026-01-01T00:00:00Z".parse().unwrap()));
         }
+    }
+
+    #[test]
+    fn data_in_base64_and_the_cause_of_an_event_are_read_in_structured_mode_too() {
+        let value = r#"{"type": "order.cancelled", "id": "1", "source": "/shop", "causationid": "c",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "data_base64": "eyJyZWFzb24iOiAib3V0X29mX3N0b2NrIn0="}"#;
+        let event =
+            read(&record(vec![Header::text("content-type", "application/cloudevents+json")], value), None).unwrap();
+        assert_eq!(event.reason.as_deref(), Some("out_of_stock"));
+        assert_eq!(event.cause.as_deref(), Some("c"));
+        assert_eq!(event.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+    }
+
+    #[test]
+    fn the_type_of_an_event_is_known_also_where_the_rest_cannot_be_read() {
+        let content_type = Header::text("content-type", "application/cloudevents+json");
+        let structured = record(vec![content_type], r#"{"type": "order.created", "data": 1, "specversion": "7"}"#);
+        let twice = record(vec![Header::text("ce_type", "order.created"), Header::text("ce_type", "x")], "{}");
+        for record in [structured, twice] {
+            assert!(read(&record, None).is_err());
+            assert_eq!(kind_of(&record).as_deref(), Some("order.created"));
+        }
+        assert_eq!(kind_of(&record(vec![], "{}")), None);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use saga_core::{dead_letter::Poison, envelope::header, record::Record};
+use saga_core::{dead_letter::Poison, record::Record};
 use saga_kafka::Stored;
 use uuid::Uuid;
 
 use crate::{
-    event::{self, Event, is_dead_letter, saga_of, text},
+    event::{self, Event, is_dead_letter, saga_of},
     letter::Letter,
     text::capped,
 };
@@ -54,7 +54,7 @@ impl Seen {
             match event::read(&record, written) {
                 Ok(event) => What::Event(event),
                 Err(Poison { reason, message }) => What::Unreadable {
-                    kind: text(&record, header::TYPE).map(capped),
+                    kind: event::kind_of(&record).map(capped),
                     poison: Poison { reason, message: capped(message) },
                 },
             }

@@ -65,7 +65,7 @@ async fn an_order_from_flags_arrives_as_any_consumer_expects_it() {
     let (envelope, data) = envelope::open(record).unwrap().envelope().unwrap();
     assert_eq!(printed["order_id"], envelope.saga_id.to_string());
     assert_eq!(printed["event_id"], envelope.event_id);
-    let order = <OrderCreated as Trigger>::decode(&envelope.event_type, envelope.version, data).unwrap();
+    let order = <OrderCreated as Trigger>::decode(&envelope.event_type, envelope.version, &data).unwrap();
     assert_eq!((order.items[0].sku.as_str(), order.total_cents), ("SKU-7", 3998));
     assert_eq!(order.shipping_address.country, "AQ");
 }

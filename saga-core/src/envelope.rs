@@ -3,17 +3,19 @@
 //! Source: the CloudEvents Kafka protocol binding 1.0.2. Binary mode is written, binary and structured mode are read.
 //! Only the type and the key are required of a foreign producer.
 
-use std::{borrow::Cow, collections::HashSet};
+mod attributes;
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use uuid::Uuid;
 
+use self::attributes::Attributes;
 use crate::{
     dead_letter::{Poison, Reason},
     event::{EventType, SagaId},
     record::{Header, OutRecord, Record},
-    trace::{TraceContext, Traceparent},
+    trace::TraceContext,
 };
 
 /// Names of the headers we read and write.
@@ -33,9 +35,10 @@ pub mod header {
     pub const NULL_COMPENSATION: &str = "ce_nullcompensation";
     pub const TRACEPARENT: &str = "traceparent";
     pub const TRACESTATE: &str = "tracestate";
+    /// The context as an extension of CloudEvents, read where the header above is missing.
+    pub const CE_TRACEPARENT: &str = "ce_traceparent";
+    pub const CE_TRACESTATE: &str = "ce_tracestate";
 }
-
-const STRUCTURED: &str = "application/cloudevents";
 
 /// What a record says about its event, besides the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Envelope {
     /// Unique among all events: `ce_id`, with the source before it when it is not a UUID, since CloudEvents promises
     /// uniqueness only of the pair; `<topic>/<partition>/<offset>` for a record without `ce_id`.
     pub event_id: String,
+    /// `ce_source`, empty when absent.
+    pub source: String,
     /// `ce_type`.
     pub event_type: String,
     /// The last path segment of `ce_dataschema`, 1 when absent.
@@ -51,42 +56,12 @@ pub struct Envelope {
     pub saga_id: SagaId,
     /// `ce_time`: when the event happened, by the clock of whoever published it; none when absent or malformed.
     pub time: Option<Timestamp>,
+    /// `ce_causationid`: the id of the event that was handled when this one was published.
+    pub causation_id: Option<String>,
     /// The W3C trace context.
     pub trace: TraceContext,
     /// A compensation that had nothing to undo.
     pub null_compensation: bool,
-}
-
-/// The part of a structured-mode value that we read.
-#[derive(Deserialize)]
-struct Structured<'a> {
-    specversion: Option<String>,
-    id: Option<String>,
-    source: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    time: Option<String>,
-    dataschema: Option<String>,
-    traceparent: Option<String>,
-    tracestate: Option<String>,
-    nullcompensation: Option<serde_json::Value>,
-    #[serde(borrow)]
-    data: Option<&'a serde_json::value::RawValue>,
-}
-
-/// Attributes as they stand in the record, whichever mode it is in.
-#[derive(Default)]
-struct Attributes<'a> {
-    specversion: Option<Cow<'a, str>>,
-    id: Option<Cow<'a, str>>,
-    source: Option<Cow<'a, str>>,
-    event_type: Option<Cow<'a, str>>,
-    time: Option<Cow<'a, str>>,
-    dataschema: Option<Cow<'a, str>>,
-    traceparent: Option<Cow<'a, str>>,
-    tracestate: Option<Cow<'a, str>>,
-    null_compensation: bool,
-    data: Option<&'a [u8]>,
 }
 
 /// A record read as far as its type. What is wrong with the rest matters only to those who consume the type.
@@ -101,13 +76,8 @@ pub struct Opened<'a> {
 /// # Errors
 /// When the type cannot be read: every participant that consumes the topic dead-letters the record.
 pub fn open(record: &Record) -> Result<Opened<'_>, Poison> {
-    let (attributes, flaw) = match content_type(record) {
-        Some(content_type) if is_structured(content_type) => (structured(record)?, header_flaw(record)),
-        _ => {
-            let flaw = header_flaw(record);
-            (binary(record), flaw)
-        }
-    };
+    let attributes = attributes::read(record)?;
+    let flaw = attributes::header_flaw(record);
     let types = record.headers.iter().filter(|h| h.is(header::TYPE)).count();
     match &attributes.event_type {
         Some(event_type) if types < 2 && !event_type.is_empty() => Ok(Opened {
@@ -116,7 +86,7 @@ pub fn open(record: &Record) -> Result<Opened<'_>, Poison> {
             attributes: flaw.map_or(Ok(attributes), Err),
         }),
         // A flawed header is the better explanation of why there is no type.
-        _ => Err(flaw.unwrap_or_else(|| Poison::new(Reason::MissingType, "the record has no ce_type"))),
+        _ => Err(flaw.unwrap_or_else(|| Poison::new(Reason::MissingType, attributes::why_untyped(record)))),
     }
 }
 
@@ -126,12 +96,16 @@ impl<'a> Opened<'a> {
         &self.event_type
     }
 
-    /// Reads the rest of the envelope. The data is returned as it stands in the record.
+    /// Reads the rest of the envelope. The data is returned as it stands in the record, or stood before it became base64.
     ///
     /// # Errors
     /// When the record is flawed: a participant that consumes the type dead-letters it.
-    pub fn envelope(self) -> Result<(Envelope, &'a [u8]), Poison> {
+    pub fn envelope(self) -> Result<(Envelope, Cow<'a, [u8]>), Poison> {
         let attributes = self.attributes?;
+        let trace = attributes.trace();
+        let time = attributes.time.as_deref().and_then(|time| time.parse().ok());
+        let causation_id = attributes.causation_id.map(Cow::into_owned);
+        let null_compensation = attributes.null_compensation;
         if let Some(version) = &attributes.specversion
             && !version.starts_with("1.")
         {
@@ -143,12 +117,21 @@ impl<'a> Opened<'a> {
         }
         let saga_id =
             record.saga_id().ok_or_else(|| Poison::new(Reason::KeyMismatch, "the key is not a saga id (a UUID)"))?;
+        let canonical = saga_id.to_string();
+        // Another spelling is another key to Kafka: its records are on another partition than ours, in any order.
+        if record.key.as_deref() != Some(canonical.as_bytes()) {
+            return Err(Poison::new(
+                Reason::KeyMismatch,
+                format!("the key is a UUID in another spelling: write {canonical}"),
+            ));
+        }
         let version = match attributes.dataschema.as_deref() {
             None | Some("") => 1,
             Some(uri) => uri.rsplit('/').next().and_then(|v| v.parse().ok()).ok_or_else(|| {
                 Poison::new(Reason::UnsupportedVersion, "ce_dataschema does not end in a version number")
             })?,
         };
+        let source = attributes.source.as_deref().unwrap_or_default().to_owned();
         let event_id = match (attributes.id, attributes.source) {
             (None, _) => format!("{}/{}/{}", record.topic, record.partition, record.offset),
             (Some(id), _) if id.is_empty() => format!("{}/{}/{}", record.topic, record.partition, record.offset),
@@ -168,12 +151,14 @@ impl<'a> Opened<'a> {
         let data = attributes.data.ok_or_else(|| Poison::new(Reason::Undecodable, "the record has no data"))?;
         let envelope = Envelope {
             event_id,
+            source,
             event_type: self.event_type,
             version,
             saga_id,
-            time: attributes.time.and_then(|time| time.parse().ok()),
-            trace: trace_context(attributes.traceparent, attributes.tracestate),
-            null_compensation: attributes.null_compensation,
+            time,
+            causation_id,
+            trace,
+            null_compensation,
         };
         Ok((envelope, data))
     }
@@ -181,97 +166,7 @@ impl<'a> Opened<'a> {
 
 /// The trace context of a record that may be anything else but an event.
 pub fn trace_of(record: &Record) -> TraceContext {
-    let Attributes { traceparent, tracestate, .. } = binary(record);
-    trace_context(traceparent, tracestate)
-}
-
-fn trace_context(traceparent: Option<Cow<'_, str>>, tracestate: Option<Cow<'_, str>>) -> TraceContext {
-    // A broken one is not handed on.
-    let Some(traceparent) = traceparent.filter(|text| Traceparent::parse(text).is_some()) else {
-        // Without its parent a state means nothing.
-        return TraceContext::default();
-    };
-    let tracestate = tracestate.filter(|text| text.len() <= 512 && is_printable(text));
-    TraceContext { traceparent: Some(traceparent.into_owned()), tracestate: tracestate.map(Cow::into_owned) }
-}
-
-/// The first thing that is wrong with the headers themselves.
-fn header_flaw(record: &Record) -> Option<Poison> {
-    let mut seen = HashSet::new();
-    for Header { name, value } in &record.headers {
-        let Ok(name) = std::str::from_utf8(name) else {
-            return Some(Poison::new(Reason::Undecodable, "a header's name is not UTF-8"));
-        };
-        let is_attribute = name.starts_with("ce_");
-        if is_attribute && value.as_deref().is_some_and(|v| std::str::from_utf8(v).is_err()) {
-            return Some(Poison::new(Reason::Undecodable, format!("the value of header {name} is not UTF-8")));
-        }
-        if is_attribute && !seen.insert(name) {
-            return Some(Poison::new(Reason::Invalid, format!("header {name} occurs more than once")));
-        }
-    }
-    None
-}
-
-fn text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    value.and_then(|v| std::str::from_utf8(v).ok()).map(Cow::Borrowed)
-}
-
-fn content_type(record: &Record) -> Option<&[u8]> {
-    record.headers.iter().rev().find(|h| h.name.eq_ignore_ascii_case(b"content-type")).and_then(|h| h.value.as_deref())
-}
-
-fn is_structured(content_type: &[u8]) -> bool {
-    content_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED.as_bytes()))
-}
-
-fn binary(record: &Record) -> Attributes<'_> {
-    let mut attributes = Attributes { data: record.value.as_deref(), ..Attributes::default() };
-    for Header { name, value } in &record.headers {
-        let value = || text(value.as_deref());
-        match std::str::from_utf8(name) {
-            Ok(header::SPECVERSION) => attributes.specversion = value(),
-            Ok(header::ID) => attributes.id = value(),
-            Ok(header::SOURCE) => attributes.source = value(),
-            Ok(header::TYPE) => attributes.event_type = value(),
-            Ok(header::TIME) => attributes.time = value(),
-            Ok(header::DATASCHEMA) => attributes.dataschema = value(),
-            Ok(header::TRACEPARENT) => attributes.traceparent = value(),
-            Ok(header::TRACESTATE) => attributes.tracestate = value(),
-            Ok(header::NULL_COMPENSATION) => attributes.null_compensation = value().as_deref() == Some("true"),
-            _ => {}
-        }
-    }
-    attributes
-}
-
-fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
-    let value = record.value.as_deref().ok_or_else(|| Poison::new(Reason::Undecodable, "the record has no value"))?;
-    let event: Structured<'_> = serde_json::from_slice(value)
-        .map_err(|_| Poison::new(Reason::Undecodable, "the value is not a CloudEvent in JSON"))?;
-    let headers = binary(record);
-    // The headers are the context of this hop, the attributes that of the origin: one or the other, not a bit of each.
-    let (traceparent, tracestate) = match headers.traceparent {
-        Some(traceparent) => (Some(traceparent), headers.tracestate),
-        None => (event.traceparent.map(Cow::Owned), event.tracestate.map(Cow::Owned)),
-    };
-    Ok(Attributes {
-        specversion: event.specversion.map(Cow::Owned),
-        id: event.id.map(Cow::Owned),
-        source: event.source.map(Cow::Owned),
-        event_type: event.event_type.map(Cow::Owned),
-        time: event.time.map(Cow::Owned),
-        dataschema: event.dataschema.map(Cow::Owned),
-        traceparent,
-        tracestate,
-        null_compensation: event.nullcompensation.is_some_and(|v| v == true || v == "true"),
-        data: event.data.map(|data| data.get().as_bytes()),
-    })
-}
-
-/// What a header of HTTP may hold, and any database keeps.
-fn is_printable(text: &str) -> bool {
-    text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b))
+    attributes::read(record).unwrap_or_else(|_| attributes::binary(record)).trace()
 }
 
 /// An event to be published, complete but for its place in a topic.
@@ -322,67 +217,4 @@ pub fn seal(event_type: EventType, data: Vec<u8>, outgoing: &Outgoing<'_>) -> Ou
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-    fn trace(parent: &str, state: &str) -> TraceContext {
-        let headers = vec![
-            Header::text(header::TYPE, "order.created"),
-            Header::text(header::TRACEPARENT, parent),
-            Header::text(header::TRACESTATE, state),
-        ];
-        let key = Some(SagaId::random().to_string().into_bytes());
-        let record = Record { topic: "t".into(), partition: 0, offset: 0, key, value: Some(b"{}".to_vec()), headers };
-        open(&record).unwrap().envelope().unwrap().0.trace
-    }
-
-    #[test]
-    fn a_trace_context_is_handed_on_as_it_came() {
-        let of_a_later_version = format!("cc{}-what.comes.next", &PARENT[2..]);
-        for parent in [PARENT, &of_a_later_version] {
-            let TraceContext { traceparent, tracestate } = trace(parent, "vendor=a b, other=1");
-            assert_eq!((traceparent.as_deref(), tracestate.as_deref()), (Some(parent), Some("vendor=a b, other=1")));
-        }
-    }
-
-    #[test]
-    fn a_trace_context_that_no_database_keeps_is_left_behind() {
-        for hostile in ["\0", "\n", "\u{1b}[2J", "ä"] {
-            let parent = format!("cc{}-{hostile}", &PARENT[2..]);
-            assert_eq!(trace(&parent, &format!("vendor={hostile}")), TraceContext::default(), "{hostile:?}");
-        }
-    }
-
-    #[test]
-    fn the_context_of_an_event_in_json_is_that_of_its_hop_or_that_of_its_origin() {
-        let of_the_hop = PARENT.replace("b7ad", "0000");
-        let origin = format!(r#"{{"type":"t","data":1,"traceparent":"{PARENT}","tracestate":"origin=1"}}"#);
-        let context = |more: &[Header]| {
-            let mut headers = vec![Header::text(header::CONTENT_TYPE, "application/cloudevents+json")];
-            headers.extend_from_slice(more);
-            let key = Some(SagaId::random().to_string().into_bytes());
-            let value = Some(origin.clone().into_bytes());
-            let record = Record { topic: "t".into(), partition: 0, offset: 0, key, value, headers };
-            open(&record).unwrap().envelope().unwrap().0.trace
-        };
-        let TraceContext { traceparent, tracestate } = context(&[]);
-        assert_eq!((traceparent.as_deref(), tracestate.as_deref()), (Some(PARENT), Some("origin=1")));
-        let hop = context(&[Header::text(header::TRACEPARENT, of_the_hop.clone())]);
-        assert_eq!(hop, TraceContext { traceparent: Some(of_the_hop), tracestate: None });
-    }
-
-    #[test]
-    fn what_is_no_trace_context_is_not_handed_on() {
-        for broken in [
-            "",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-        ] {
-            assert_eq!(trace(broken, "vendor=1"), TraceContext::default(), "{broken}");
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 //! an event that is about to be committed) takes a [`Place`] first.
 
 mod traceparent;
+mod tracestate;
 
 use std::{borrow::Cow, fmt};
 
@@ -22,6 +23,16 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// The context that these headers say, as it is handed on; empty when the `traceparent` is missing or malformed, because
+    /// without its parent a state means nothing.
+    pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
+        let Some(traceparent) = traceparent.filter(|text| Traceparent::parse(text).is_some()) else {
+            return Self::default();
+        };
+        let tracestate = tracestate.and_then(tracestate::within_limits).map(Cow::into_owned);
+        Self { traceparent: Some(traceparent.to_owned()), tracestate }
+    }
+
     /// The context of a sampled span.
     pub fn of(ids: &Ids, tracestate: Option<String>) -> Self {
         Self { traceparent: Some(Traceparent::new(ids.trace_id, ids.span_id, true).to_text()), tracestate }

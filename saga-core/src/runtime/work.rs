@@ -120,7 +120,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         let (envelope, data) = opened.envelope()?;
         let declared = &participant.steps[step];
         let half = declared.half(op).ok_or_else(|| Poison::new(Reason::Permanent, "the step has no compensation"))?;
-        let (trigger, saga_id) = (half.decode)(&envelope.event_type, envelope.version, data).map_err(|e| {
+        let (trigger, saga_id) = (half.decode)(&envelope.event_type, envelope.version, &data).map_err(|e| {
             let reason = match e {
                 DecodeError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
                 DecodeError::Undecodable(_) => Reason::Undecodable,

@@ -192,7 +192,7 @@ pub(crate) async fn a_typed_event_is_published_as_a_cloud_event(fixture: Fixture
         let (read, data) = envelope::open(record).unwrap().envelope().unwrap();
         assert_eq!(read.event_id, ids[index].to_string());
         assert_eq!((read.event_type.as_str(), read.version), ("parcel.weighed", 2));
-        assert_eq!(serde_json::from_slice::<ParcelWeighed>(data).unwrap().grams, events[index].grams);
+        assert_eq!(serde_json::from_slice::<ParcelWeighed>(&data).unwrap().grams, events[index].grams);
     }
     reader.close().await;
 }
