@@ -6,9 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
+mod json;
+
 pub use saga_macros::Event;
 
+use crate::dead_letter::Reason;
+
 /// Identifies one saga: the correlation id and the Kafka key of all its events, a UUID written as text.
+///
+/// It is written in its canonical text (lower case, hyphens), and in records it has to be: Kafka knows keys by their bytes, so
+/// that another spelling lies in another partition. Elsewhere it is read from any spelling of a UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SagaId(Uuid);
@@ -73,6 +80,11 @@ pub trait Event: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug 
     /// The saga the event belongs to.
     fn saga_id(&self) -> SagaId;
 
+    /// The field of the data that holds the saga's id, where there is one: its schema says how the id is spelled.
+    fn saga_field() -> Option<&'static str> {
+        None
+    }
+
     /// Checks what the types cannot say. The message says what is wrong with the data, without quoting it.
     fn validate(&self) -> Result<(), String> {
         Ok(())
@@ -95,7 +107,7 @@ pub struct EventType {
 impl EventType {
     /// The declaration of `E`.
     pub fn of<E: Event>() -> Self {
-        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: || schemars::schema_for!(E) }
+        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: json::schema::<E> }
     }
 }
 
@@ -125,6 +137,21 @@ pub enum DecodeError {
     /// Decoded, but [`Event::validate`] refused it.
     #[error("the data is invalid: {0}")]
     Invalid(String),
+    /// Decoded, but the saga's id is not written as it is in the key.
+    #[error("the saga's id in the data is in another spelling: write {0}")]
+    Spelling(SagaId),
+}
+
+impl DecodeError {
+    /// As dead letters say it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::UnsupportedVersion(_) => Reason::UnsupportedVersion,
+            Self::Undecodable(_) => Reason::Undecodable,
+            Self::Invalid(_) => Reason::Invalid,
+            Self::Spelling(_) => Reason::KeyMismatch,
+        }
+    }
 }
 
 /// What starts a step: one event type, or one of several (`#[derive(Trigger)]` on an enum with one event per variant).
@@ -168,8 +195,12 @@ impl<E: Event> Trigger for E {
         if data.trim_ascii_start().starts_with(b"[") {
             return Err(DecodeError::Undecodable("JSON of another shape: a list".to_owned()));
         }
-        let event: E = serde_json::from_slice(data).map_err(|e| DecodeError::Undecodable(shape_of(&e)))?;
+        let event: E = json::read(data).map_err(|e| DecodeError::Undecodable(shape_of(&e)))?;
         event.validate().map_err(DecodeError::Invalid)?;
+        let saga_id = Event::saga_id(&event);
+        if json::spells_otherwise(data, saga_id) {
+            return Err(DecodeError::Spelling(saga_id));
+        }
         Ok(event)
     }
 

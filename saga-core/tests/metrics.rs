@@ -8,10 +8,10 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use saga_core::{
     Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     clock::Clock,
-    envelope::{Outgoing, seal},
+    envelope::{Outgoing, header, seal},
     event::EventType,
     handler::{Call, Cx},
-    record::OutRecord,
+    record::{Header, OutRecord},
     runtime::{Handle, Options, Runtime},
     step::{BreakerPolicy, EffectLimits},
     store::Store,
@@ -186,7 +186,10 @@ async fn every_registered_number_moves() {
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
-        publish(record(&stuck, Uuid::now_v7(), clock));
+        let mut ancient = record(&stuck, Uuid::now_v7(), clock);
+        ancient.headers.retain(|header| !header.is(header::TIME));
+        ancient.headers.push(Header::text(header::TIME, "0042-01-01T00:00:00Z"));
+        publish(ancient);
         publish(record(&cancelled(&late, "fine"), Uuid::now_v7(), clock));
         for _ in 0..50 {
             tick().await;
@@ -233,4 +236,38 @@ async fn every_registered_number_moves() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(still, Vec::<String>::new(), "these never moved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_from_another_century_does_not_become_the_mean_of_all_waits() {
+    let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
+    let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
+    let mut registry = Registry::default();
+    handle.metrics().register(&mut registry);
+    let consumer = broker.subscribe("seat", &seats().declaration().consumed_topics());
+    let runtime = Runtime::new(seats(), handle, Options::default()).run(consumer, std::future::pending());
+    for time in ["0042-01-01T00:00:00Z", "9042-01-01T00:00:00Z"] {
+        let mut event = record(&Booked { id: Uuid::now_v7(), mood: "fine".to_owned() }, Uuid::now_v7(), clock);
+        event.headers.retain(|header| !header.is(header::TIME));
+        event.headers.push(Header::text(header::TIME, time));
+        broker.append(event);
+    }
+    let handled = async {
+        while broker.records("seat.events").len() < 2 {
+            clock.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        result = runtime => panic!("{result:?}"),
+        () = handled => {}
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let sample = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap().parse().unwrap()
+    };
+    assert!((sample("saga_event_wait_seconds_sum") - 2_592_000.0).abs() < 1.0, "one of 30 days, and one of none");
+    assert!((sample("saga_event_wait_seconds_count") - 2.0).abs() < 0.1);
+    assert!((sample("saga_event_time_implausible_total") - 2.0).abs() < 0.1);
 }

@@ -76,7 +76,7 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
     }
     let topic = attribute.topic.ok_or_else(|| missing("topic"))?;
     let saga = attribute.saga.ok_or_else(|| missing("saga"))?;
-    let saga = syn::Ident::new(&saga.value(), saga.span());
+    let (saga_field, saga) = (saga.value(), syn::Ident::new(&saga.value(), saga.span()));
     let version = attribute.version.map_or_else(|| quote!(1), |v| quote!(#v));
     let validate = match attribute.validate {
         None => quote!(),
@@ -94,6 +94,7 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
             const VERSION: u32 = #version;
             const TOPIC: &'static str = #topic;
             fn saga_id(&self) -> ::saga_core::SagaId { ::saga_core::SagaId::from(self.#saga) }
+            fn saga_field() -> ::std::option::Option<&'static str> { ::std::option::Option::Some(#saga_field) }
             #validate
         }
     })

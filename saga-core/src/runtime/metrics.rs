@@ -1,5 +1,6 @@
 //! The numbers a participant counts, under Prometheus names.
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -62,6 +63,11 @@ const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 const SAGA_SECONDS: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
+/// What an event may have waited, in seconds: 30 days, which is more than most topics keep.
+const LONGEST_WAIT: f64 = 30.0 * 86_400.0;
+/// By how many seconds a producer's clock may be ahead.
+const LONGEST_AHEAD: f64 = 3_600.0;
+
 /// All counters of one participant. A clone counts into the same numbers. Those of its tables are told by whoever reads
 /// the store's summary.
 #[derive(Clone, Debug)]
@@ -74,6 +80,7 @@ pub struct Metrics {
     pub compensations_failed: Family<StepOnly, Counter>,
     pub compensations_given_up: Family<StepOnly, Counter>,
     pub wait_seconds: Histogram,
+    pub implausible_times: Counter,
     pub handler_seconds: Family<StepLabel, Histogram, fn() -> Histogram>,
     pub effect_seconds: Family<StepOnly, Histogram, fn() -> Histogram>,
     pub relay_seconds: Histogram,
@@ -107,6 +114,7 @@ impl Default for Metrics {
             compensations_failed: Family::default(),
             compensations_given_up: Family::default(),
             wait_seconds: Histogram::new(SAGA_SECONDS),
+            implausible_times: Counter::default(),
             handler_seconds: Family::new_with_constructor(seconds),
             effect_seconds: Family::new_with_constructor(seconds),
             relay_seconds: seconds(),
@@ -131,6 +139,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// An event that says to be of this time was taken in hand. Whoever publishes may write any time, and one that is centuries
+    /// away would be all that the mean of the others shows.
+    pub(super) fn waited(&self, published: Timestamp, now: Timestamp) {
+        let waited = now.duration_since(published).as_secs_f64();
+        if !(-LONGEST_AHEAD..=LONGEST_WAIT).contains(&waited) {
+            self.implausible_times.inc();
+        }
+        self.wait_seconds.observe(waited.clamp(0.0, LONGEST_WAIT));
+    }
+
     /// Registers everything under the names an operator sees.
     pub fn register(&self, registry: &mut Registry) {
         let saga = registry.sub_registry_with_prefix("saga");
@@ -145,6 +163,8 @@ impl Metrics {
         saga.register("compensations_given_up", help, self.compensations_given_up.clone());
         let help = "Time from the publishing of an event until it was taken in hand";
         saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
+        let help = "Events whose own time is more than 30 days ago or an hour ahead";
+        saga.register("event_time_implausible", help, self.implausible_times.clone());
         let help = "Time that a handler took for its events of one transaction";
         saga.register_with_unit("handler_duration", help, Unit::Seconds, self.handler_seconds.clone());
         let help = "Time that a call to the outside world took";

@@ -9,7 +9,7 @@ use crate::{
     barrier::Op,
     dead_letter::{Poison, Reason},
     envelope::{Envelope, open},
-    event::{DecodeError, SagaId},
+    event::SagaId,
     handler::Seen,
     outcome::StepError,
     participant::Participant,
@@ -120,14 +120,8 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         let (envelope, data) = opened.envelope()?;
         let declared = &participant.steps[step];
         let half = declared.half(op).ok_or_else(|| Poison::new(Reason::Permanent, "the step has no compensation"))?;
-        let (trigger, saga_id) = (half.decode)(&envelope.event_type, envelope.version, &data).map_err(|e| {
-            let reason = match e {
-                DecodeError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
-                DecodeError::Undecodable(_) => Reason::Undecodable,
-                DecodeError::Invalid(_) => Reason::Invalid,
-            };
-            Poison::new(reason, e.to_string())
-        })?;
+        let (trigger, saga_id) = (half.decode)(&envelope.event_type, envelope.version, &data)
+            .map_err(|e| Poison::new(e.reason(), e.to_string()))?;
         if saga_id != envelope.saga_id {
             return Err(Poison::new(Reason::KeyMismatch, "the key is not the saga of the data"));
         }

@@ -258,8 +258,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes += size(&record);
                 self.take_in_hand(&mut work);
                 if let Some(published) = work.envelope.time {
-                    let waited = work.taken.duration_since(published).as_secs_f64();
-                    self.shared.metrics.wait_seconds.observe(waited.max(0.0));
+                    self.shared.metrics.waited(published, work.taken);
                 }
                 self.enter(*work);
             }

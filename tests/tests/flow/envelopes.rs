@@ -17,6 +17,7 @@ in_both_modes![shared_world:
     the_trace_of_the_request_is_handed_on_to_every_record_of_the_saga,
     an_order_in_binary_mode_needs_no_more_than_a_type_and_a_key,
     an_order_in_structured_mode_is_read_as_well,
+    an_order_of_a_javascript_program_is_read_as_its_schema_says,
     fields_and_headers_that_nobody_knows_are_ignored,
 ];
 
@@ -122,6 +123,38 @@ async fn an_order_in_structured_mode_is_read_as_well(world: &World) -> Result<()
     ensure!(reserved.cause() == "/website#7", "{}", reserved.cause());
     ensure!(reserved.header("traceparent").as_deref() == Some(TRACEPARENT), "{reserved:?}");
     is_in_order(&reserved, id)
+}
+
+/// An SDK that wraps bytes, and a language in which 1 and 1.0 are the same.
+async fn an_order_of_a_javascript_program_is_read_as_its_schema_says(world: &World) -> Result<()> {
+    let order = Order::of(&world.stocked(5).await?, 1);
+    let id = Uuid::new_v4();
+    let mut data = order.created(id);
+    data["total_cents"] = json!(1999.0);
+    data["items"][0]["quantity"] = json!(1.0);
+    let mut record = event("order.created", id, &json!(null));
+    record.headers = vec![Header::text("content-type", "application/cloudevents+json")];
+    let cloud_event = json!({
+        "specversion": "1.0", "id": "8", "source": "/website", "type": "order.created", "traceparent": TRACEPARENT,
+        "datacontenttype": "application/json", "data_base64": base64(data.to_string().as_bytes()),
+    });
+    record.value = Some(cloud_event.to_string().into_bytes());
+    world.produce(record).await?;
+    world.event(id, "order.confirmed").await?;
+    let reserved = world.event(id, "inventory.reserved").await?;
+    ensure!(reserved.header("traceparent").as_deref() == Some(TRACEPARENT), "{reserved:?}");
+    ensure!(world.letters_of(id).is_empty());
+    Ok(())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |three: &[u8]| {
+        let bits = three.iter().fold(0, |bits: usize, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));
+        let text = (0..4).map(move |i| char::from(DIGITS[bits >> (18 - 6 * i) & 63]));
+        text.take(three.len() + 1).chain(std::iter::repeat_n('=', 3 - three.len())).collect::<String>()
+    };
+    bytes.chunks(3).map(digits).collect()
 }
 
 async fn fields_and_headers_that_nobody_knows_are_ignored(world: &World) -> Result<()> {

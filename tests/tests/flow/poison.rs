@@ -43,6 +43,11 @@ fn with(name: &'static str, value: impl Into<String>) -> OutRecord {
     with_header(spoilt(|_| ()), name, value)
 }
 
+/// Writes the key in capitals, which UUIDs may have and keys of sagas may not.
+fn respelled(record: &mut OutRecord) {
+    record.key.iter_mut().for_each(|key| key.make_ascii_uppercase());
+}
+
 fn unreadable() -> Vec<Case> {
     let odd_name = Header { name: Cow::Borrowed(b"\xff\xfe"), value: Some(b"x".to_vec()) };
     let odd_value = Header { name: Cow::Borrowed(b"ce_source"), value: Some(vec![0xff]) };
@@ -65,6 +70,7 @@ fn unreadable() -> Vec<Case> {
             "key_mismatch",
         ),
         ("a key that is no saga", spoilt(|r| r.key = Some(b"order 7".to_vec())), CONSUMERS, "key_mismatch"),
+        ("a key in capitals", spoilt(respelled), CONSUMERS, "key_mismatch"),
         ("a header name that is not UTF-8", spoilt(|r| r.headers.push(odd_name)), CONSUMERS, "undecodable"),
         ("an attribute that is not UTF-8", spoilt(|r| r.headers.push(odd_value)), CONSUMERS, "undecodable"),
         ("a header twice", with_header(with("ce_id", "1"), "ce_id", "2"), CONSUMERS, "invalid"),
@@ -113,6 +119,13 @@ fn against_the_rules() -> Vec<Case> {
             created(|data| data["items"][0]["quantity"] = json!(1e300)),
             CONSUMERS,
             "undecodable",
+        ),
+        ("a part of an item", created(|data| data["items"][0]["quantity"] = json!(1.5)), CONSUMERS, "undecodable"),
+        (
+            "an order's id in capitals",
+            created(|data| data["order_id"] = data["order_id"].as_str().map(str::to_uppercase).into()),
+            CONSUMERS,
+            "key_mismatch",
         ),
         ("NUL in a name", created(|data| data["shipping_address"]["name"] = json!("a\0")), CONSUMERS, "invalid"),
         ("a negative amount", fact("inventory.reserved", negative), &[Payment], "invalid"),
@@ -176,8 +189,8 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
                 ensure!(world.letters(who, place).is_empty(), "{what}: a dead letter of {who}");
             }
         }
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).and_then(|key| key.parse().ok());
-        if let Some(saga) = key {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        if let Some(saga) = key.and_then(|key| key.parse().ok().filter(|saga: &Uuid| saga.to_string() == key)) {
             ensure!(world.history(saga).len() == 1, "{what}: {:?}", world.types(saga));
         }
     }
