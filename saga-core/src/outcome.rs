@@ -72,6 +72,13 @@ impl StepError {
         matches!(source, Some(StoreError::Conflict(_)))
     }
 
+    /// Whether somebody holds a lock on a row that the transaction needs: it uses up no attempt.
+    #[allow(dead_code, reason = "the worker asks")]
+    pub(crate) fn is_locked(&self) -> bool {
+        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
+        matches!(source, Some(StoreError::Locked(_)))
+    }
+
     /// How the failure is treated.
     pub fn class(&self) -> ErrorClass {
         self.class
@@ -109,6 +116,7 @@ impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {
         let class = match &error {
             StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Broken(_) => ErrorClass::Infrastructure,
+            StoreError::Locked(_) => ErrorClass::Transient,
             StoreError::Rejected(_) => ErrorClass::Permanent,
         };
         Self { class, message: "the local transaction failed".to_owned(), source: Some(Box::new(error)) }

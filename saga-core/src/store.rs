@@ -1,7 +1,7 @@
 //! What the runtime asks of a participant's database: one local transaction that holds inbox, barrier, business data,
 //! outbox, parked sagas and timers.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -18,6 +18,8 @@ use crate::{
 /// All writes of [`Store::begin`] and [`Store::commit`], and those that handlers make through [`Store::Tx`], are one
 /// transaction under READ COMMITTED or stronger: all of them are durable when `commit` returns `Ok`, or none is.
 /// When `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry finds out through the inbox.
+///
+/// What is due and when is the database's to say: the runtime hands it durations, since the clocks of two processes differ.
 pub trait Store: Clone + Send + Sync + 'static {
     /// An open transaction, as handlers see it. Dropping it rolls back.
     type Tx: Send + 'static;
@@ -37,33 +39,37 @@ pub trait Store: Clone + Send + Sync + 'static {
     ///
     /// For a compensation, for `Finish` and for `Void` the action row is locked until the transaction ends, and what is told about both
     /// rows is read after the lock was taken.
+    ///
+    /// Nothing in the transaction waits for another one's lock longer than `patience`: it fails with [`StoreError::Locked`].
+    /// Where one transaction writes at a time, there are no such locks, and `patience` says nothing.
     fn begin(
         &self,
         admissions: &[Admission],
+        patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<Before>), StoreError>> + Send;
 
     /// Applies the changes and commits.
     fn commit(&self, tx: Self::Tx, changes: Changes) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
-    /// Takes up to `limit` parked sagas whose head event is due at `now`, and leases each until `lease`: nobody else
-    /// gets it before. Returns the head events. Durable when it returns.
+    /// Takes up to `limit` parked sagas whose head event is due, and leases each for `lease`: nobody else gets it before.
+    /// Returns the head events. Durable when it returns.
     fn claim_parked(
         &self,
-        now: Timestamp,
-        lease: Timestamp,
+        lease: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
-    /// Opens a transaction and takes up to `limit` timers due at `now` out of the table, oldest first, skipping those that
+    /// Opens a transaction and takes up to `limit` timers that are due out of the table, oldest first, skipping those that
     /// another transaction holds. Finish it with [`Store::commit`]; dropping the transaction leaves the timers armed.
+    /// `patience` as for [`Store::begin`].
     fn begin_due(
         &self,
-        now: Timestamp,
         limit: usize,
+        patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
 
-    /// When the next parked head or timer is due, if there is any.
-    fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+    /// How long until the next parked head or timer is due, if there is any; zero when it is due already.
+    fn next_due(&self) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
     /// Outbox rows written before `before` and not yet marked sent, other than these, in the order of writing, at most `limit`.
     fn unsent(
@@ -196,7 +202,7 @@ pub struct OutboxRow {
 /// A change of a parked saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkChange {
-    /// Append an event to its saga's queue. A queue that was empty makes it the head, due at `due`.
+    /// Append an event to its saga's queue. A queue that was empty makes it the head, due after `pause`.
     Append {
         /// The saga.
         saga_id: SagaId,
@@ -207,8 +213,8 @@ pub enum ParkChange {
         record: Record,
         /// The attempts made so far.
         attempts: u32,
-        /// When the head is tried (again).
-        due: Timestamp,
+        /// After which time the head is tried (again).
+        pause: Duration,
         /// When it failed for the first time; none for one that only waits behind the head.
         failed_at: Option<Timestamp>,
         /// What went wrong last, for an operator; capped in length.
@@ -222,8 +228,8 @@ pub enum ParkChange {
         seq: i64,
         /// The attempts made so far.
         attempts: u32,
-        /// When it is tried again.
-        due: Timestamp,
+        /// After which time it is tried again.
+        pause: Duration,
         /// When it failed for the first time.
         failed_at: Timestamp,
         /// What went wrong last.
@@ -265,8 +271,8 @@ pub struct Timer {
     pub saga_id: SagaId,
     /// The step that armed it.
     pub step: &'static str,
-    /// When it fires.
-    pub due: Timestamp,
+    /// After which time it fires.
+    pub after: Duration,
     /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
     pub trace: TraceContext,
 }
@@ -278,7 +284,7 @@ pub struct DueTimer {
     pub saga_id: SagaId,
     /// The step that armed it.
     pub step: String,
-    /// When it was due.
+    /// When it was due, by the database's clock.
     pub due: Timestamp,
     /// See [`Timer::trace`].
     pub trace: TraceContext,
@@ -314,11 +320,17 @@ pub enum StoreError {
     /// A deadlock or a serialisation failure. Handling: run the transaction again at once.
     #[error("the transaction conflicted with another: {0}")]
     Conflict(String),
+    /// Somebody holds a lock on a row that the transaction needs, for longer than it was willing to wait. Concerns the
+    /// events that need that row, and is nobody's fault. Handling: try again later; no attempt is used up.
+    #[error("a row is locked: {0}")]
+    Locked(String),
     /// The statement itself is wrong, or its table is: a defect or a missed migration that concerns every event alike.
     /// Handling: wait for somebody to mend it; nothing is dead-lettered.
     #[error("the database refused the statement: {0}")]
     Broken(String),
-    /// The data broke a constraint or a type: a defect that concerns this event. Handling: dead letter.
+    /// The data broke a constraint or a type of the participant's own tables: a defect that concerns this event. Handling:
+    /// dead letter. Only what a handler's own statement wrote can be rejected: what goes wrong with the framework's tables
+    /// is [`StoreError::Broken`].
     #[error("the database refused the data: {0}")]
     Rejected(String),
 }

@@ -568,7 +568,7 @@ async fn an_outbox_full_of_rows_on_their_way_hides_none_that_is_not() {
         let consumer = world.broker.subscribe("seat", &["trip.events".to_owned()]);
         let task = tokio::task::spawn_local(runtime.run(consumer, std::future::pending()));
         let commit = async |row: OutboxRow| {
-            let (tx, _) = world.store.begin(&[]).await.unwrap();
+            let (tx, _) = world.store.begin(&[], Duration::from_secs(1)).await.unwrap();
             world.store.commit(tx, Changes { outbox: vec![row], ..Changes::default() }).await.unwrap();
         };
         for _ in 0..600 {

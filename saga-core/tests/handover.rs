@@ -185,7 +185,7 @@ async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
             let health = handle.health().clone();
             // one row left behind, of a topic that the broker does not take (missing, or no right)
             let row = handle.outbox().row(&Charged { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
-            let (tx, _) = store.begin(&[]).await.unwrap();
+            let (tx, _) = store.begin(&[], Duration::from_secs(1)).await.unwrap();
             store.commit(tx, saga_core::store::Changes { outbox: vec![row], ..Default::default() }).await.unwrap();
             broker.refuse(1_000_000);
             let consumer = broker.subscribe("seat", &["trip.events".to_string()]);

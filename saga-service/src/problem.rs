@@ -132,11 +132,16 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Locked(_) => {
                 tracing::warn!(%error, "a request was not handled");
                 Self::unavailable("the database is unavailable")
             }
-            StoreError::Broken(_) | StoreError::Rejected(_) => Self::internal(&error),
+            // A missing table or right is not the request's fault, and it works again once somebody has mended it.
+            StoreError::Broken(_) => {
+                tracing::error!(%error, "a request was not handled");
+                Self::unavailable("the database is not as this service needs it")
+            }
+            StoreError::Rejected(_) => Self::internal(&error),
         }
     }
 }

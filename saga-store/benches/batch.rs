@@ -88,7 +88,7 @@ async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
         let rows: Rows = sagas.iter().map(|saga_id| params![*saga_id, 2]).collect();
 
         let begun = Instant::now();
-        let (tx, _) = db.begin(&admissions).await.expect("begun");
+        let (tx, _) = db.begin(&admissions, std::time::Duration::from_secs(5)).await.expect("begun");
         tx.execute_rows(RESERVE, &rows, []).await.expect("executed");
         db.commit(tx, Changes { outbox, sent, ..Changes::default() }).await.expect("committed");
         times.push(begun.elapsed());

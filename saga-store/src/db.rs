@@ -1,8 +1,11 @@
 //! A participant's database, on either of the two.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -177,10 +180,10 @@ impl Db {
 impl Store for Db {
     type Tx = Tx;
 
-    async fn begin(&self, admissions: &[Admission]) -> Result<(Tx, Vec<Before>), StoreError> {
+    async fn begin(&self, admissions: &[Admission], patience: Duration) -> Result<(Tx, Vec<Before>), StoreError> {
         match self.backend()? {
             Backend::Postgres(postgres) => {
-                let (session, before) = postgres.admit(admissions).await?;
+                let (session, before) = postgres.admit(admissions, patience).await?;
                 Ok((Tx::new(Session::Postgres(Box::new(session))), before))
             }
             Backend::Sqlite(sqlite) => {
@@ -198,32 +201,27 @@ impl Store for Db {
         }
     }
 
-    async fn claim_parked(
-        &self,
-        now: Timestamp,
-        lease: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<ParkedEvent>, StoreError> {
+    async fn claim_parked(&self, lease: Duration, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
         match self.backend()? {
-            Backend::Postgres(postgres) => postgres.claim_parked(now, lease, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.claim_parked(now, lease, rows(limit)).await,
+            Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit)).await,
+            Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit)).await,
         }
     }
 
-    async fn begin_due(&self, now: Timestamp, limit: usize) -> Result<(Tx, Vec<DueTimer>), StoreError> {
+    async fn begin_due(&self, limit: usize, patience: Duration) -> Result<(Tx, Vec<DueTimer>), StoreError> {
         match self.backend()? {
             Backend::Postgres(postgres) => {
-                let (session, timers) = postgres.begin_due(now, rows(limit)).await?;
+                let (session, timers) = postgres.begin_due(rows(limit), patience).await?;
                 Ok((Tx::new(Session::Postgres(Box::new(session))), timers))
             }
             Backend::Sqlite(sqlite) => {
-                let (session, timers) = sqlite.begin_due(now, rows(limit)).await?;
+                let (session, timers) = sqlite.begin_due(rows(limit)).await?;
                 Ok((Tx::new(Session::Sqlite(session)), timers))
             }
         }
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         match self.backend()? {
             Backend::Postgres(postgres) => postgres.next_due().await,
             Backend::Sqlite(sqlite) => sqlite.next_due(),

@@ -36,7 +36,9 @@ impl ConnectError {
     /// What running the migration `name` ended in: only what may pass by itself is worth another try.
     pub(crate) fn migration(name: &str, error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(message) | StoreError::Conflict(message) => Self::Unavailable(message),
+            StoreError::Unavailable(message) | StoreError::Conflict(message) | StoreError::Locked(message) => {
+                Self::Unavailable(message)
+            }
             StoreError::Broken(message) | StoreError::Rejected(message) => {
                 Self::Migration { name: name.to_owned(), message }
             }
@@ -74,6 +76,7 @@ fn copy(error: &StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(message) => StoreError::Unavailable(message.clone()),
         StoreError::Conflict(message) => StoreError::Conflict(message.clone()),
+        StoreError::Locked(message) => StoreError::Locked(message.clone()),
         StoreError::Broken(message) => StoreError::Broken(message.clone()),
         StoreError::Rejected(message) => StoreError::Rejected(message.clone()),
     }

@@ -1,6 +1,6 @@
 //! How what the framework writes of its own stands in text columns, the same on both databases.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use saga_core::{
     barrier::{Mark, Op},
@@ -114,4 +114,9 @@ pub(crate) fn outbox_row(
 /// A timer's trace context from its two columns.
 pub(crate) fn trace(traceparent: Option<String>, tracestate: Option<String>) -> TraceContext {
     TraceContext { traceparent, tracestate }
+}
+
+/// A wait as both can add it to a time: what is longer than 1,000 years is for ever.
+pub(crate) fn wait(duration: Duration) -> Duration {
+    duration.min(Duration::from_secs(1000 * 365 * 86_400))
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     barrier::{Mark, Op, Skip, Verdict, decide},
-    clock::Clock,
+    clock::{Clock, after},
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::Input,
@@ -119,7 +119,7 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     let now = shared.clock.now();
     let admitted: Vec<usize> = (0..works.len()).filter(|i| phase(&works[*i].todo).is_some()).collect();
     let admissions: Vec<Admission> = admitted.iter().filter_map(|i| admission(shared, &works[*i])).collect();
-    let (mut tx, before) = shared.store.begin(&admissions).await?;
+    let (mut tx, before) = shared.store.begin(&admissions, shared.options.patience).await?;
 
     let mut plan = Plan {
         now,
@@ -233,6 +233,8 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     let end = shared.clock.now();
     shared.progressed(&committed, end, &rows);
     shared.outbox.committed(rows);
+    // The database counts from the transaction on: by now it is no earlier.
+    let planned = planned.map(|pause| after(end, pause));
     *due = [*due, planned].into_iter().flatten().min();
     shared.metrics.deadlines_armed.inc_by(armed as u64);
     #[allow(clippy::cast_precision_loss, reason = "a batch is small")]

@@ -59,6 +59,8 @@ pub struct Options {
     /// How long a claimed parked event belongs to this process: longer than its effect and its transactions take, and as
     /// long as it waits when the process dies meanwhile.
     pub lease: Duration,
+    /// How long a transaction waits for a row that somebody else has locked.
+    pub patience: Duration,
     /// How often parked sagas and timers are looked for that another process left behind.
     pub look_every: Duration,
     /// On shutdown: how long work in hand may take before it is left to the next start.
@@ -76,6 +78,7 @@ impl Default for Options {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             lease: Duration::from_secs(15),
+            patience: Duration::from_secs(2),
             look_every: Duration::from_secs(1),
             drain: Duration::from_secs(5),
             known_events: Vec::new(),

@@ -1,5 +1,7 @@
 //! What a transaction will write, collected while its events are decided, and what is counted once it has committed.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     barrier::{Mark, Op, Skip},
-    clock::{Clock, after},
+    clock::Clock,
     dead_letter::cap,
     envelope::{Outgoing, seal},
     outcome::StepError,
@@ -25,7 +27,8 @@ pub(super) struct Plan {
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
     pub(super) counts: Vec<Count>,
-    pub(super) due: Option<Timestamp>,
+    /// The shortest time after which something that is written here is due.
+    pub(super) due: Option<Duration>,
     /// How each event's handling ended, if it ended here.
     pub(super) outcomes: Vec<Option<&'static str>>,
 }
@@ -94,10 +97,9 @@ impl Plan {
             if let Some(deadline) = &step.spec.deadline
                 && !refused
             {
-                let due = after(self.now, deadline.after);
-                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+                self.due_after(deadline.after);
                 let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
-                self.changes.arm.push(Timer { saga_id, step: step.spec.name, due, trace });
+                self.changes.arm.push(Timer { saga_id, step: step.spec.name, after: deadline.after, trace });
             }
         }
         let outcome = match &end {
@@ -148,8 +150,12 @@ impl Plan {
         }
         if let Origin::Parked { seq } = work.origin {
             self.changes.park.push(ParkChange::Remove { seq });
-            self.due = Some(self.now);
+            self.due_after(Duration::ZERO);
         }
+    }
+
+    fn due_after(&mut self, pause: Duration) {
+        self.due = Some(self.due.map_or(pause, |shorter| shorter.min(pause)));
     }
 
     /// The saga is parked: the event waits behind its head.
@@ -159,7 +165,7 @@ impl Plan {
             event_id: work.envelope.event_id.clone(),
             record: (*work.record).clone(),
             attempts: 0,
-            due: self.now,
+            pause: Duration::ZERO,
             failed_at: None,
             reason: "waits behind an earlier event of its saga".to_owned(),
             held: false,
@@ -169,17 +175,17 @@ impl Plan {
     /// Moves an event that failed to the table of parked ones. Says how, when it was one.
     pub(super) fn keep(&mut self, work: &Work) -> Option<&'static str> {
         let change = match (&work.todo, work.origin) {
-            (Todo::Park { attempts, due, failed_at, reason }, origin) => {
-                let (attempts, due, failed_at, reason) = (*attempts, *due, *failed_at, cap(reason).to_owned());
-                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+            (Todo::Park { attempts, pause, failed_at, reason }, origin) => {
+                let (attempts, pause, failed_at, reason) = (*attempts, *pause, *failed_at, cap(reason).to_owned());
+                self.due_after(pause);
                 match origin {
-                    Origin::Parked { seq } => ParkChange::Retry { seq, attempts, due, failed_at, reason },
+                    Origin::Parked { seq } => ParkChange::Retry { seq, attempts, pause, failed_at, reason },
                     Origin::Partition { .. } => ParkChange::Append {
                         saga_id: work.saga_id(),
                         event_id: work.envelope.event_id.clone(),
                         record: (*work.record).clone(),
                         attempts,
-                        due,
+                        pause,
                         failed_at: Some(failed_at),
                         reason,
                         held: false,
@@ -192,7 +198,7 @@ impl Plan {
                 event_id: work.envelope.event_id.clone(),
                 record: (*work.record).clone(),
                 attempts: work.attempts,
-                due: self.now,
+                pause: Duration::ZERO,
                 failed_at: Some(work.failed_at.unwrap_or(self.now)),
                 reason: cap(reason).to_owned(),
                 held: true,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     barrier::Op,
-    clock::{Clock, after},
+    clock::Clock,
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::End,
@@ -52,8 +52,7 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     error: &StepError,
 ) -> Result<(), StepError> {
-    let now = shared.clock.now();
-    let (tx, due) = shared.store.begin_due(now, 1).await?;
+    let (tx, due) = shared.store.begin_due(1, shared.options.patience).await?;
     let mut changes = Changes::default();
     for timer in due {
         tracing::error!(saga_id = %timer.saga_id, step = timer.step, %error, "a deadline's handler fails; it is tried again");
@@ -61,7 +60,7 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
         changes.arm.extend(step.map(|step| Timer {
             saga_id: timer.saga_id,
             step: step.spec.name,
-            due: after(now, POSTPONE),
+            after: POSTPONE,
             trace: timer.trace,
         }));
     }
@@ -72,7 +71,7 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
 /// One transaction.
 async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limit: usize) -> Result<usize, StepError> {
     let now = shared.clock.now();
-    let (mut tx, due) = shared.store.begin_due(now, limit).await?;
+    let (mut tx, due) = shared.store.begin_due(limit, shared.options.patience).await?;
     if due.is_empty() {
         return Ok(0);
     }

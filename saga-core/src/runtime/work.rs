@@ -1,6 +1,6 @@
 //! An event in hand: where it came from, what it says, and what is to be done with it next.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use crate::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x8b6c_9f2e_7f04_5d5c_9c57_4a1d_3f0e_6b21);
 
 /// Between the attempts of a compensation whose retry policy is used up.
-const COMPENSATION_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+const COMPENSATION_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where an event came from, and so what is due when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) enum Todo {
     /// The retries are used up: refuse as declared.
     Exhaust(StepError),
     /// Keep it in the database for a later attempt.
-    Park { attempts: u32, due: Timestamp, failed_at: Timestamp, reason: String },
+    Park { attempts: u32, pause: Duration, failed_at: Timestamp, reason: String },
     /// Its dead letter is out: keep it as a head that holds its saga.
     Hold { reason: String },
 }
@@ -169,8 +169,8 @@ pub(super) fn jitter(saga: SagaId, attempt: u32) -> f64 {
 /// What follows a failed attempt. Pure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
-    /// Try again: the saga is parked until then.
-    Retry { attempts: u32, due: Timestamp },
+    /// Try again: the saga is parked for so long.
+    Retry { attempts: u32, pause: Duration },
     /// Run the handler that the step declares for this end.
     Refuse,
     /// Publish a dead letter and hold the saga.
@@ -178,23 +178,16 @@ pub(super) enum After {
 }
 
 /// The rule for a failure that concerns one saga.
-pub(super) fn after_failure<S: Store>(
-    participant: &Participant<S>,
-    work: &Work,
-    failure: &StepError,
-    now: Timestamp,
-) -> After {
+pub(super) fn after_failure<S: Store>(participant: &Participant<S>, work: &Work, failure: &StepError) -> After {
     let step = &participant.steps[work.step];
     if failure.class() == crate::ErrorClass::Permanent {
         return After::DeadLetter(Reason::Permanent);
     }
     let attempts = work.attempts + 1;
     match step.retry.delay(attempts, jitter(work.saga_id(), attempts)) {
-        Some(delay) => After::Retry { attempts, due: crate::clock::after(now, delay) },
+        Some(pause) => After::Retry { attempts, pause },
         // A compensation is owed: as long as its failure may pass, it is tried again.
-        None if work.op == Op::Compensate => {
-            After::Retry { attempts, due: crate::clock::after(now, COMPENSATION_PAUSE) }
-        }
+        None if work.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },
         None if step.action.exhausted.is_some() && !matches!(work.todo, Todo::Exhaust(_)) => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),
     }

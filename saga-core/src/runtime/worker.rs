@@ -210,11 +210,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             self.slot = Some(recover(shared).boxed_local());
         } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
             self.claim_at = after(now, shared.options.look_every);
-            let lease = after(now, shared.options.lease);
+            let lease = shared.options.lease;
             // No more than can be handled within the lease; the others stay where they are safe.
             let limit = shared.options.max_batch - self.claimed.len();
-            self.slot =
-                Some(async move { Slot::Parked(shared.store.claim_parked(now, lease, limit).await) }.boxed_local());
+            self.slot = Some(async move { Slot::Parked(shared.store.claim_parked(lease, limit).await) }.boxed_local());
         } else if !draining && shared.has_deadlines && now >= self.fire_at {
             self.fire_at = after(now, shared.options.look_every);
             let limit = shared.options.max_batch;

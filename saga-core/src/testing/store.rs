@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -10,8 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
+use super::VirtualClock;
 use crate::{
     barrier::{Before, Mark, Op},
+    clock::{Clock, after},
     event::SagaId,
     record::Record,
     store::{
@@ -20,11 +23,19 @@ use crate::{
     },
 };
 
-/// A participant's database in memory. A clone is the same database, so that it outlives a "crash" of its runtime.
-#[derive(Clone, Default)]
+/// A participant's database in memory. A clone is the same database, so that it outlives a "crash" of its runtime. It has
+/// a clock of its own, as databases have, which moves with tokio's.
+#[derive(Clone)]
 pub struct MemoryStore {
+    clock: VirtualClock,
     tables: Arc<tokio::sync::Mutex<Tables>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self { clock: VirtualClock::start(), tables: Arc::default(), faults: Arc::default() }
+    }
 }
 
 /// What goes wrong next.
@@ -40,6 +51,8 @@ pub enum Fault {
     CommitAnswer,
     /// The transaction is rolled back because of a deadlock.
     Deadlock,
+    /// The transaction cannot begin, since somebody holds a lock that it needs.
+    Lock,
 }
 
 #[derive(Clone, Default)]
@@ -49,7 +62,7 @@ struct Tables {
     outbox: Vec<OutboxRow>,
     parked: BTreeMap<i64, Parked>,
     last_seq: i64,
-    timers: BTreeMap<(SagaId, String), Timer>,
+    timers: BTreeMap<(SagaId, String), DueTimer>,
     progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
     data: BTreeMap<String, serde_json::Value>,
 }
@@ -110,14 +123,16 @@ impl MemoryStore {
     }
 
     /// An operator lets a saga go on whose head was dead-lettered.
-    pub async fn release_held(&self, saga_id: SagaId, now: Timestamp) {
+    pub async fn release_held(&self, saga_id: SagaId) {
+        let now = self.clock.now();
         for parked in self.tables.lock().await.parked.values_mut().filter(|p| p.saga_id == saga_id) {
             (parked.held, parked.due, parked.attempts) = (false, now, 0);
         }
     }
 
     async fn open(&self) -> Result<MemoryTx, StoreError> {
-        match self.fault(&[Fault::Begin, Fault::Deadlock]) {
+        match self.fault(&[Fault::Begin, Fault::Deadlock, Fault::Lock]) {
+            Some(Fault::Lock) => return Err(StoreError::Locked("injected lock".to_owned())),
             Some(Fault::Begin) => return Err(StoreError::Unavailable("injected at BEGIN".to_owned())),
             Some(_) => return Err(StoreError::Conflict("injected deadlock".to_owned())),
             None => {}
@@ -160,7 +175,7 @@ impl Tables {
         before
     }
 
-    fn apply(&mut self, changes: Changes) -> Committed {
+    fn apply(&mut self, changes: Changes, now: Timestamp) -> Committed {
         self.inbox.extend(changes.inbox.into_iter().map(|row| row.event_id));
         for change in changes.marks {
             self.barrier.insert((change.saga_id, change.step.to_owned(), change.op), change.mark);
@@ -168,10 +183,11 @@ impl Tables {
         self.outbox.retain(|row| !changes.sent.contains(&row.id));
         self.outbox.extend(changes.outbox);
         self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
-        for timer in changes.arm {
-            self.timers.entry((timer.saga_id, timer.step.to_owned())).or_insert(timer);
+        for Timer { saga_id, step, after: wait, trace } in changes.arm {
+            let timer = DueTimer { saga_id, step: step.to_owned(), due: after(now, wait), trace };
+            self.timers.entry((saga_id, step.to_owned())).or_insert(timer);
         }
-        changes.park.into_iter().for_each(|change| self.park(change));
+        changes.park.into_iter().for_each(|change| self.park(change, now));
         let mut committed = Committed::default();
         for Progress { saga_id, at } in changes.begun {
             let (begun, _) = self.progress.entry(saga_id).or_default();
@@ -188,9 +204,10 @@ impl Tables {
         committed
     }
 
-    fn park(&mut self, change: ParkChange) {
+    fn park(&mut self, change: ParkChange, now: Timestamp) {
         match change {
-            ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason: _, held } => {
+            ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason: _, held } => {
+                let due = after(now, pause);
                 let same = |p: &&mut Parked| p.saga_id == saga_id && p.event_id == event_id;
                 if let Some(known) = self.parked.values_mut().find(same) {
                     if known.held && !held {
@@ -202,9 +219,9 @@ impl Tables {
                     self.parked.insert(self.last_seq, parked);
                 }
             }
-            ParkChange::Retry { seq, attempts, due, failed_at, reason: _ } => {
+            ParkChange::Retry { seq, attempts, pause, failed_at, reason: _ } => {
                 if let Some(parked) = self.parked.get_mut(&seq) {
-                    (parked.attempts, parked.due, parked.failed_at) = (attempts, due, Some(failed_at));
+                    (parked.attempts, parked.due, parked.failed_at) = (attempts, after(now, pause), Some(failed_at));
                 }
             }
             ParkChange::Hold { seq, reason: _ } => {
@@ -232,7 +249,7 @@ impl Tables {
 impl Store for MemoryStore {
     type Tx = MemoryTx;
 
-    async fn begin(&self, admissions: &[Admission]) -> Result<(MemoryTx, Vec<Before>), StoreError> {
+    async fn begin(&self, admissions: &[Admission], _: Duration) -> Result<(MemoryTx, Vec<Before>), StoreError> {
         let mut tx = self.open().await?;
         let before = admissions.iter().map(|admission| tx.working.admit(admission)).collect();
         Ok((tx, before))
@@ -243,7 +260,7 @@ impl Store for MemoryStore {
         if fault == Some(Fault::Commit) {
             return Err(StoreError::Unavailable("injected at COMMIT".to_owned()));
         }
-        let committed = tx.working.apply(changes);
+        let committed = tx.working.apply(changes, self.clock.now());
         *tx.committed = tx.working;
         match fault {
             Some(_) => Err(StoreError::Unavailable("injected after COMMIT".to_owned())),
@@ -251,12 +268,8 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn claim_parked(
-        &self,
-        now: Timestamp,
-        lease: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<ParkedEvent>, StoreError> {
+    async fn claim_parked(&self, lease: Duration, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        let now = self.clock.now();
         let mut tables = self.tables.lock().await;
         let mut claimed = Vec::new();
         for seq in tables.heads() {
@@ -264,35 +277,32 @@ impl Store for MemoryStore {
             if claimed.len() == limit {
                 break;
             }
-            parked.due = lease;
+            parked.due = after(now, lease);
             let Parked { saga_id, attempts, failed_at, record, .. } = parked.clone();
             claimed.push(ParkedEvent { seq, saga_id, attempts, failed_at, record });
         }
         Ok(claimed)
     }
 
-    async fn begin_due(&self, now: Timestamp, limit: usize) -> Result<(MemoryTx, Vec<DueTimer>), StoreError> {
+    async fn begin_due(&self, limit: usize, _: Duration) -> Result<(MemoryTx, Vec<DueTimer>), StoreError> {
         let mut tx = self.open().await?;
-        let mut due: Vec<Timer> = tx.working.timers.values().filter(|t| t.due <= now).cloned().collect();
+        let now = self.clock.now();
+        let mut due: Vec<DueTimer> = tx.working.timers.values().filter(|t| t.due <= now).cloned().collect();
         due.sort_by_key(|timer| timer.due);
         due.truncate(limit);
         for timer in &due {
-            tx.working.timers.remove(&(timer.saga_id, timer.step.to_owned()));
+            tx.working.timers.remove(&(timer.saga_id, timer.step.clone()));
         }
-        let due = due.into_iter().map(|t| DueTimer {
-            saga_id: t.saga_id,
-            step: t.step.to_owned(),
-            due: t.due,
-            trace: t.trace,
-        });
-        Ok((tx, due.collect()))
+        Ok((tx, due))
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
+        let now = self.clock.now();
         let tables = self.tables.lock().await;
         let heads =
             tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).filter(|p| !p.held).map(|p| p.due);
-        Ok(heads.chain(tables.timers.values().map(|t| t.due)).min())
+        let next = heads.chain(tables.timers.values().map(|t| t.due)).min();
+        Ok(next.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default()))
     }
 
     async fn unsent(&self, before: Timestamp, except: &[Uuid], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {

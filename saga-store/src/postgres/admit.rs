@@ -1,23 +1,25 @@
 //! Admission on PostgreSQL: BEGIN, and the inbox and barrier rows of a whole batch of events, in one round trip.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures::{future::OptionFuture, join};
 use saga_core::{
     barrier::{Before, Op},
     store::{Admission, Phase, StoreError},
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::{
     error::classify,
-    session::{BEGIN, Session},
+    session::{Opening, Session, not_open},
     statement::{Param, refs},
 };
 use crate::marks;
 
 /// What was there before follows from what could be inserted, except where an insert found a row: see [`ROWS`].
+///
+/// Nothing is asked where the mark of the transaction is missing: see [`Opening`].
 ///
 /// Keys are taken in a fixed order, inbox before barrier, and rows before locks, so that batches wait for each other
 /// but never in a circle. A conflicting insert waits until the other transaction has ended.
@@ -29,6 +31,7 @@ WITH asked AS MATERIALIZED (
     SELECT a.*, NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) AS parked
     FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[]) WITH ORDINALITY
         AS a(event_id, saga_id, step, op, phase, from_parked, n)
+    WHERE current_setting('saga.tx', true) = $7
 ), inbox AS (
     INSERT INTO saga_inbox (event_id, saga_id)
     SELECT event_id, saga_id FROM asked WHERE NOT parked AND phase IN ('whole', 'finish') ORDER BY event_id
@@ -73,14 +76,19 @@ pub(super) const STATEMENTS: &[&str] = &[ADMIT, LOCK, ROWS];
 
 /// Opens the transaction and admits. Compensations and ends of steps are locked and read in the same round trip; an
 /// action whose row was there, which is rare, costs a second one.
-pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result<Vec<Before>, StoreError> {
+pub(super) async fn admit(
+    session: &Session,
+    admissions: &[Admission],
+    patience: Duration,
+) -> Result<Vec<Before>, StoreError> {
     if admissions.is_empty() {
-        session.open().await?;
+        session.open(patience).await?;
         return Ok(Vec::new());
     }
+    let opening = Opening::new(patience);
     let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Void);
     let locked = keys(admissions.iter().filter(locks));
-    let asked = asked(admissions);
+    let asked = asked(admissions, &opening.tx);
 
     let admit = session.prepared(ADMIT).await?;
     let (lock, rows) = match &locked {
@@ -95,7 +103,7 @@ pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result
             session.opened();
             // Polled, and so sent, in this order.
             let (begun, admitted, locked, found) = join!(
-                client.batch_execute(BEGIN),
+                client.batch_execute(&opening.sql),
                 client.query(&admit.statement, &asked),
                 OptionFuture::from(lock.as_ref().map(|lock| query(&lock.statement))),
                 OptionFuture::from(rows.as_ref().map(|rows| query(&rows.statement))),
@@ -103,13 +111,16 @@ pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result
             begun?;
             let admitted = admitted?;
             locked.transpose()?;
-            Ok((admitted, found.transpose()?.unwrap_or_default()))
+            Ok::<_, Error>((admitted, found.transpose()?.unwrap_or_default()))
         })
         .await?;
 
     let mut before = Vec::with_capacity(admissions.len());
     for row in &admitted {
         before.push(Inserted::read(row).map_err(|error| classify(&error))?);
+    }
+    if before.is_empty() {
+        return Err(not_open());
     }
     if before.len() != admissions.len() {
         return Err(StoreError::Broken("the admission answered for another number of events".into()));
@@ -125,7 +136,7 @@ pub(super) async fn admit(session: &Session, admissions: &[Admission]) -> Result
     Ok(asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect())
 }
 
-fn asked(admissions: &[Admission]) -> [Param<'_>; 6] {
+fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 7] {
     fn column<'a, T: tokio_postgres::types::ToSql + Sync + Send + 'a>(
         admissions: &'a [Admission],
         value: impl Fn(&'a Admission) -> T,
@@ -144,6 +155,7 @@ fn asked(admissions: &[Admission]) -> [Param<'_>; 6] {
             Phase::Void => "void",
         }),
         column(admissions, |a| a.from_parked),
+        Box::new(tx),
     ]
 }
 

@@ -1,16 +1,16 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use saga_core::store::{Changes, Committed, OutboxRow, ParkChange, Progress, StoreError};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    error::classify,
+    error::{At, Failed, classify},
     pipeline::in_order,
     session::Session,
     statement::{Param, refs},
-    time::Micros,
+    time::{Micros, seconds},
 };
 use crate::marks;
 
@@ -34,7 +34,9 @@ pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[]
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
     SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) ORDER BY 1, 2 \
+    SELECT t.saga, t.step, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
+    FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) \
+    AS t(saga, step, wait, traceparent, tracestate) ORDER BY 1, 2 \
     ON CONFLICT (saga_id, step) DO NOTHING";
 /// Returns those that had not begun before. Rows are taken in the order of the sagas' ids.
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
@@ -54,11 +56,11 @@ const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
     ORDER BY 1) q";
 const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
     headers, attempts, failed_at, held, reason, due) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-    CASE WHEN $11 OR EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN NULL ELSE $13::timestamptz END) \
-    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = $13 \
+    CASE WHEN $11 OR EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN NULL \
+    ELSE now() + make_interval(secs => $13) END) \
+    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = now() + make_interval(secs => $13) \
     WHERE saga_parked.held AND NOT excluded.held";
-const RETRY: &str =
-    "UPDATE saga_parked SET attempts = $2, due = $3, failed_at = $4, reason = $5 WHERE seq = $1 AND NOT held";
+const RETRY: &str = "UPDATE saga_parked SET attempts = $2, due = now() + make_interval(secs => $3), failed_at = $4, reason = $5 WHERE seq = $1 AND NOT held";
 const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1";
 /// The next event becomes the head, due since 1970, so that it is due by any clock.
 const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETURNING seq, saga_id) \
@@ -94,14 +96,14 @@ impl Session {
         let mut all = Vec::with_capacity(calls.len() + 1);
         for ((prepared, params), call) in statements.iter().zip(&calls) {
             all.push(if call.returns_rows() {
-                client.query(&prepared.statement, params).boxed()
+                client.query(&prepared.statement, params).map_err(Failed::from).boxed()
             } else {
-                client.execute(&prepared.statement, params).map(|done| done.map(|_| Vec::new())).boxed()
+                client.execute(&prepared.statement, params).map_ok(|_| Vec::new()).map_err(Failed::from).boxed()
             });
         }
         // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
         let commit = client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
-        all.push(commit.map(|done| done.map(|()| Vec::new())).boxed());
+        all.push(commit.map_ok(|()| Vec::new()).map_err(|error| Failed { error, at: At::Commit }).boxed());
         let answers = self.exchange(in_order(all)).await?;
         self.closed();
         let mut committed = Committed::default();
@@ -164,7 +166,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
         vec![
             column(arm, |t| t.saga_id.as_uuid()),
             column(arm, |t| t.step),
-            column(arm, |t| Micros::from(t.due)),
+            column(arm, |t| seconds(t.after)),
             column(arm, |t| t.trace.traceparent.as_deref()),
             column(arm, |t| t.trace.tracestate.as_deref()),
         ]
@@ -209,7 +211,7 @@ fn lock_queues(changes: &[ParkChange]) -> Call<'_> {
 
 fn park_call(change: &ParkChange) -> Call<'_> {
     match change {
-        ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held } => Call {
+        ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held } => Call {
             sql: APPEND,
             params: vec![
                 one(saga_id.as_uuid()),
@@ -224,15 +226,15 @@ fn park_call(change: &ParkChange) -> Call<'_> {
                 one(failed_at.map(Micros::from)),
                 one(*held),
                 one(marks::clean(reason)),
-                one(Micros::from(*due)),
+                one(seconds(*pause)),
             ],
         },
-        ParkChange::Retry { seq, attempts, due, failed_at, reason } => Call {
+        ParkChange::Retry { seq, attempts, pause, failed_at, reason } => Call {
             sql: RETRY,
             params: vec![
                 one(*seq),
                 one(i64::from(*attempts)),
-                one(Micros::from(*due)),
+                one(seconds(*pause)),
                 one(Micros::from(*failed_at)),
                 one(marks::clean(reason)),
             ],

@@ -101,6 +101,8 @@ impl Target {
         Ok(link)
     }
 
+    /// Outside of [`Opening`](super::session::Opening)'s transactions, a statement is one of its own, as isolated as they are.
+    ///
     /// The server gives up a little before the client does, so that a statement that waits for a lock too long ends
     /// with an answer, and one whose client is gone ends at all. Statements are short: compiling them (JIT) never pays.
     ///
@@ -109,7 +111,8 @@ impl Target {
     /// made while the table was small, and gets slower with every saga.
     fn settings(&self) -> String {
         format!(
-            "SET search_path TO {}; SET statement_timeout = '9s'; SET idle_in_transaction_session_timeout = '60s'; \
+            "SET search_path TO {}; SET statement_timeout = '9s'; SET idle_in_transaction_session_timeout = '5s'; \
+             SET default_transaction_isolation = 'read committed'; \
              SET client_min_messages = warning; SET jit = off; SET enable_seqscan = off; \
              SET plan_cache_mode = force_generic_plan",
             self.quoted_schema()

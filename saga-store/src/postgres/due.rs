@@ -1,5 +1,7 @@
 //! What is due on PostgreSQL: parked heads, timers, outbox rows; and the figures for metrics.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use saga_core::{
     record::Record,
@@ -12,23 +14,24 @@ use super::{
     Postgres,
     commit::SENT,
     error::classify,
-    session::{BEGIN, Session},
-    time::Micros,
+    session::{Opening, Session},
+    time::{Micros, seconds},
 };
 use crate::marks;
 
 /// Only a head that is not held has a time. One that another process is just leasing is skipped, and one that it has
 /// leased is no longer due once its row is locked.
 const CLAIM: &str = "
-UPDATE saga_parked SET due = $2 WHERE seq = ANY(ARRAY(
-    SELECT seq FROM saga_parked WHERE due <= $1 ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED))
+UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(ARRAY(
+    SELECT seq FROM saga_parked WHERE due <= now() ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+/// Nothing is due where the mark of the transaction is missing: see [`Opening`].
 const TIMERS: &str = "
 DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM saga_timer WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED))
+    SELECT ctid FROM saga_timer WHERE due <= now() AND current_setting('saga.tx', true) = $2 ORDER BY due LIMIT $1 FOR UPDATE SKIP LOCKED))
 RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "
-SELECT least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer))";
+SELECT extract(epoch FROM least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer)) - now())::float8";
 const UNSENT: &str = "
 SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at FROM saga_outbox
 WHERE created_at < $1 AND id <> ALL($3::uuid[]) ORDER BY seq LIMIT $2";
@@ -43,30 +46,29 @@ SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_out
 pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT];
 
 impl Postgres {
-    pub(crate) async fn claim_parked(
-        &self,
-        now: Timestamp,
-        lease: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<ParkedEvent>, StoreError> {
+    pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
         let session = self.pool.lease().await?;
-        let rows = write(&session, CLAIM, &[&Micros::from(now), &Micros::from(lease), &limit]).await?;
+        let rows = run(&session, CLAIM, &[&seconds(lease), &limit]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
         Ok(claimed)
     }
 
-    pub(crate) async fn begin_due(&self, now: Timestamp, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
+    pub(crate) async fn begin_due(
+        &self,
+        limit: i64,
+        patience: Duration,
+    ) -> Result<(Session, Vec<DueTimer>), StoreError> {
         let session = self.pool.lease().await?;
         let timers = session.prepared(TIMERS).await?;
-        let now = Micros::from(now);
-        let params: [&(dyn ToSql + Sync); 2] = [&now, &limit];
+        let opening = Opening::new(patience);
+        let params: [&(dyn ToSql + Sync); 2] = [&limit, &opening.tx];
         let rows = session
             .exchange(async {
                 session.opened();
                 let client = session.client();
                 let (begun, rows) =
-                    futures::join!(client.batch_execute(BEGIN), client.query(&timers.statement, &params));
+                    futures::join!(client.batch_execute(&opening.sql), client.query(&timers.statement, &params));
                 begun.and(rows)
             })
             .await?;
@@ -75,10 +77,11 @@ impl Postgres {
         Ok((session, timers))
     }
 
-    pub(crate) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         let session = self.pool.lease().await?;
-        let rows = read(&session, NEXT_DUE, &[]).await?;
-        Ok(list(&rows, |row| time(row.try_get(0)?))?.pop().flatten())
+        let rows = run(&session, NEXT_DUE, &[]).await?;
+        let left = list(&rows, |row| Ok(row.try_get::<_, Option<f64>>(0)?))?.pop().flatten();
+        Ok(left.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     pub(crate) async fn unsent(
@@ -88,17 +91,17 @@ impl Postgres {
         limit: i64,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let session = self.pool.lease().await?;
-        list(&read(&session, UNSENT, &[&Micros::from(before), &limit, &except]).await?, outbox_row)
+        list(&run(&session, UNSENT, &[&Micros::from(before), &limit, &except]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         let session = self.pool.lease().await?;
-        write(&session, SENT, &[&ids]).await.map(|_| ())
+        run(&session, SENT, &[&ids]).await.map(|_| ())
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
         let session = self.pool.lease().await?;
-        let rows = read(&session, SUMMARY, &[]).await?;
+        let rows = run(&session, SUMMARY, &[]).await?;
         let mut found = list(&rows, |row| {
             let count = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
             Ok(Summary {
@@ -116,29 +119,10 @@ impl Postgres {
     }
 }
 
-/// Runs a statement of our own outside a transaction.
-async fn read(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+/// Runs one statement of our own, which is a transaction by itself.
+async fn run(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
     let prepared = session.prepared(sql).await?;
     session.exchange(session.client().query(&prepared.statement, params)).await
-}
-
-/// Runs a statement of our own in a transaction of its own, in one round trip.
-async fn write(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
-    let prepared = session.prepared(sql).await?;
-    let client = session.client();
-    session.opened();
-    let rows = session
-        .exchange(async {
-            let (begun, rows, committed) = futures::join!(
-                client.batch_execute(BEGIN),
-                client.query(&prepared.statement, params),
-                client.batch_execute("COMMIT"),
-            );
-            begun.and(rows).and_then(|rows| committed.map(|()| rows))
-        })
-        .await?;
-    session.closed();
-    Ok(rows)
 }
 
 /// Why a row cannot be read.

@@ -32,6 +32,9 @@ use pool::Pool;
 /// keeps its connections open and never answers.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a transaction outside of a step, as a request's, waits for each lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 pub(crate) struct Postgres {
     target: Arc<Target>,
     pool: Arc<Pool>,
@@ -51,14 +54,18 @@ impl Postgres {
     /// Opens a transaction.
     pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
         let session = self.pool.lease().await?;
-        session.open().await?;
+        session.open(PATIENCE).await?;
         Ok(session)
     }
 
     /// Opens a transaction and admits events.
-    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
+    pub(crate) async fn admit(
+        &self,
+        admissions: &[Admission],
+        patience: Duration,
+    ) -> Result<(Session, Vec<Before>), StoreError> {
         let session = self.pool.lease().await?;
-        let before = admit::admit(&session, admissions).await?;
+        let before = admit::admit(&session, admissions, patience).await?;
         Ok((session, before))
     }
 

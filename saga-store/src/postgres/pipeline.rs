@@ -4,14 +4,13 @@ use futures::{
     future::{BoxFuture, MaybeDone, maybe_done},
     poll,
 };
-use tokio_postgres::Error;
 
 /// Sends all statements in their order before it waits for the first answer. When one cannot be sent, those after it are
 /// not sent either: a COMMIT must not go out after a statement that stayed behind.
 ///
 /// # Errors
 /// The first error, in the order of the statements: those after it are consequences.
-pub(super) async fn in_order<T>(statements: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<Vec<T>, Error> {
+pub(super) async fn in_order<T, E>(statements: Vec<BoxFuture<'_, Result<T, E>>>) -> Result<Vec<T>, E> {
     let mut sent = Vec::with_capacity(statements.len());
     for statement in statements {
         let mut statement = maybe_done(statement);

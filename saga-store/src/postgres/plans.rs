@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Postgres, admit, commit, connect::Target, due, session::BEGIN};
+use super::{Postgres, admit, commit, connect::Target, due, session::Opening};
 use crate::url::{DatabaseUrl, Place};
 
 /// The plan that a prepared statement keeps.
@@ -34,7 +34,7 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
         .await
         .unwrap();
 
-    link.client.batch_execute(BEGIN).await.unwrap();
+    link.client.batch_execute(&Opening::new(std::time::Duration::from_secs(1)).sql).await.unwrap();
     let (admit, commit) = (admit::STATEMENTS, commit::STATEMENTS);
     for sql in admit.iter().chain(due::STATEMENTS).chain(commit) {
         let plan = plan(&link.client, sql).await;

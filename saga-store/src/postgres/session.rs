@@ -1,18 +1,21 @@
 //! A connection in use, and the transaction that may be open on it.
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use saga_core::store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{Client, Error};
 
 use super::{
     DEADLINE,
-    error::{classify, spoils_connection},
+    error::{At, Failed, classify_at, spoils_connection},
     pool::{Conn, Pool},
     statement::{self, Prepared},
 };
@@ -22,9 +25,35 @@ use crate::{
     value::{Rows, Value},
 };
 
-/// READ COMMITTED whatever the server's default is: under a stronger level, what a transaction is told after it waited
-/// for another would be as of before the wait.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// How a transaction is opened.
+///
+/// BEGIN and the first statements go out together, and each is answered on its own: when BEGIN alone fails (cancelled by an
+/// operator, out of memory), what comes after it would run and commit by itself. So BEGIN sets a mark that ends with the
+/// transaction, and those statements touch nothing where `current_setting('saga.tx', true)` is another one.
+pub(super) struct Opening {
+    pub(super) sql: String,
+    /// Its mark.
+    pub(super) tx: String,
+}
+
+impl Opening {
+    /// READ COMMITTED whatever the server's default is: under a stronger level, what a transaction is told after it waited
+    /// for another would be as of before the wait. It waits `patience` for each lock; 0 would be for ever.
+    pub(super) fn new(patience: Duration) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let tx = LAST.fetch_add(1, Ordering::Relaxed).to_string();
+        let patience = patience.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL saga.tx = '{tx}'; SET LOCAL lock_timeout = {patience}"
+        );
+        Self { sql, tx }
+    }
+}
+
+/// The answer when a transaction's first statements found no mark.
+pub(super) fn not_open() -> StoreError {
+    StoreError::Unavailable("the transaction was not open when its first statement ran".into())
+}
 
 /// A connection in use. Dropping it rolls back, and gives the connection back if it is fit for the next use.
 pub(crate) struct Session {
@@ -61,9 +90,9 @@ impl Session {
     }
 
     /// Opens a transaction.
-    pub(super) async fn open(&self) -> Result<(), StoreError> {
+    pub(super) async fn open(&self, patience: Duration) -> Result<(), StoreError> {
         self.opened();
-        self.exchange(self.client().batch_execute(BEGIN)).await
+        self.exchange(self.client().batch_execute(&Opening::new(patience).sql)).await
     }
 
     /// From now on a transaction may be open.
@@ -77,18 +106,22 @@ impl Session {
     }
 
     /// Waits for the server's answer, but not for ever.
-    pub(super) async fn exchange<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
+    pub(super) async fn exchange<T, E: Into<Failed>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let Ok(result) = tokio::time::timeout(DEADLINE, work).await else {
             self.spoiled.store(true, Ordering::Relaxed);
             return Err(StoreError::Unavailable(format!("no answer within {} s", DEADLINE.as_secs())));
         };
         self.busy.fetch_sub(1, Ordering::Relaxed);
-        result.map_err(|error| {
+        result.map_err(|failed| {
+            let Failed { error, at } = failed.into();
             if spoils_connection(&error) {
                 self.spoiled.store(true, Ordering::Relaxed);
             }
-            classify(&error)
+            classify_at(&error, at)
         })
     }
 
@@ -113,7 +146,7 @@ impl Session {
     ) -> Result<u64, StoreError> {
         let prepared = self.prepared(sql).await?;
         let params = statement::bind(&prepared, rows, params)?;
-        self.exchange(self.client().execute(&prepared.statement, &statement::refs(&params))).await
+        self.exchange(self.client().execute(&prepared.statement, &statement::refs(&params)).map_err(handlers)).await
     }
 
     pub(crate) async fn query(
@@ -124,9 +157,15 @@ impl Session {
     ) -> Result<Vec<Row>, StoreError> {
         let prepared = self.prepared(sql).await?;
         let params = statement::bind(&prepared, rows, params)?;
-        let rows = self.exchange(self.client().query(&prepared.statement, &statement::refs(&params))).await?;
+        let params = statement::refs(&params);
+        let rows = self.exchange(self.client().query(&prepared.statement, &params).map_err(handlers)).await?;
         rows.iter().map(|row| statement::read(&prepared, row)).collect()
     }
+}
+
+/// The error of a handler's statement.
+fn handlers(error: Error) -> Failed {
+    Failed { error, at: At::Handler }
 }
 
 impl Drop for Session {

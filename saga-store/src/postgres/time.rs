@@ -1,14 +1,21 @@
 //! Times in microseconds, which is what a timestamptz holds.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use bytes::BytesMut;
 use jiff::Timestamp;
 use saga_core::store::StoreError;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
+use crate::marks;
+
 /// From 1970 to 2000, where PostgreSQL starts to count.
 const EPOCH: i64 = 946_684_800_000_000;
+
+/// A duration, for `make_interval(secs => ..)`.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    marks::wait(duration).as_secs_f64()
+}
 
 /// A timestamptz.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use saga_core::{
 };
 
 use super::{
-    error::classify,
-    schema::{micros, time},
+    error::{classify, classify_handlers},
+    schema::{in_micros, micros, time},
 };
 use crate::marks;
 
@@ -42,10 +42,10 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) VALUES (?1, ?
 pub(super) fn commit(conn: &Connection, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
     let apply = || {
         apply(conn, schema, changes)?;
-        let progress = progress(conn, changes)?;
-        conn.execute_batch("COMMIT").map(|()| progress)
+        progress(conn, changes)
     };
     let (begun, ended) = apply().map_err(|error| classify(&error))?;
+    conn.execute_batch("COMMIT").map_err(|error| classify_handlers(&error))?;
     let begun_at = |(saga_id, at)| Ok(Progress { saga_id, at: time(at)? });
     Ok(Committed { begun, ended: ended.into_iter().map(begun_at).collect::<Result<_, StoreError>>()? })
 }
@@ -83,7 +83,7 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
         conn.prepare_cached(ARM)?.execute(params![
             timer.saga_id.to_string(),
             timer.step,
-            micros(timer.due),
+            in_micros(timer.after),
             timer.trace.traceparent,
             timer.trace.tracestate
         ])?;
@@ -115,7 +115,8 @@ pub(super) fn forget_sent(conn: &Connection, ids: &[uuid::Uuid]) -> rusqlite::Re
 
 fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
     match change {
-        ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held } => {
+        ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held } => {
+            let due = in_micros(*pause);
             let saga_id = saga_id.to_string();
             let waits = *held || conn.prepare_cached(IS_PARKED)?.exists(params![saga_id])?;
             conn.prepare_cached(APPEND)?.execute(params![
@@ -129,14 +130,14 @@ fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
                 marks::headers(&record.headers),
                 attempts,
                 failed_at.map(micros),
-                (!waits).then(|| micros(*due)),
+                (!waits).then_some(due),
                 held,
                 marks::clean(reason),
-                micros(*due)
+                due
             ])?;
         }
-        ParkChange::Retry { seq, attempts, due, failed_at, reason } => {
-            let values = params![seq, attempts, micros(*due), micros(*failed_at), marks::clean(reason)];
+        ParkChange::Retry { seq, attempts, pause, failed_at, reason } => {
+            let values = params![seq, attempts, in_micros(*pause), micros(*failed_at), marks::clean(reason)];
             conn.prepare_cached(RETRY)?.execute(values)?;
         }
         ParkChange::Hold { seq, reason } => {

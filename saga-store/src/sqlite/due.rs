@@ -1,5 +1,7 @@
 //! What is due on SQLite: parked heads, timers, outbox rows; and the figures for metrics.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use saga_core::{
@@ -10,7 +12,7 @@ use saga_core::{
 use super::{
     Session, Sqlite, commit,
     error::classify,
-    schema::{micros, time},
+    schema::{in_micros, micros, now, time},
 };
 use crate::marks;
 
@@ -31,15 +33,10 @@ const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(cr
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 impl Sqlite {
-    pub(crate) async fn claim_parked(
-        &self,
-        now: Timestamp,
-        lease: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<ParkedEvent>, StoreError> {
+    pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
         let session = self.begin().await?;
         let mut claimed = session.with(|conn| {
-            let claimed = list(conn, CLAIM, params![micros(now), micros(lease), limit], parked_event)?;
+            let claimed = list(conn, CLAIM, params![micros(now()), in_micros(lease), limit], parked_event)?;
             conn.execute_batch("COMMIT").map_err(|error| classify(&error))?;
             Ok::<_, StoreError>(claimed)
         })??;
@@ -47,20 +44,21 @@ impl Sqlite {
         Ok(claimed)
     }
 
-    pub(crate) async fn begin_due(&self, now: Timestamp, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
+    pub(crate) async fn begin_due(&self, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
         let session = self.begin().await?;
-        let mut timers = session.with(|conn| list(conn, TIMERS, params![micros(now), limit], due_timer))??;
+        let mut timers = session.with(|conn| list(conn, TIMERS, params![micros(now()), limit], due_timer))??;
         timers.sort_by_key(|timer| timer.due);
         Ok((session, timers))
     }
 
-    pub(crate) fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         self.read(|conn| {
             let due: Option<i64> = conn
                 .prepare_cached(NEXT_DUE)
                 .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
                 .map_err(|error| classify(&error))?;
-            due.map(time).transpose()
+            let left = |due: Timestamp| Duration::try_from(due.duration_since(now())).unwrap_or_default();
+            Ok(due.map(time).transpose()?.map(left))
         })
     }
 

@@ -5,7 +5,17 @@ use saga_core::store::StoreError;
 
 use crate::error::ConnectError;
 
+/// What the error of a statement of the framework's own means: it concerns every event alike.
 pub(super) fn classify(error: &Error) -> StoreError {
+    match classify_handlers(error) {
+        StoreError::Rejected(text) => StoreError::Broken(text),
+        other => other,
+    }
+}
+
+/// What the error of a handler's statement means, or that of a COMMIT, where only a handler's data can be refused: what it
+/// was told to look at later.
+pub(super) fn classify_handlers(error: &Error) -> StoreError {
     let text = error.to_string();
     match error {
         Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => match failure.code {

@@ -1,12 +1,15 @@
 //! The framework's tables on SQLite, and how migrations are applied. Times are microseconds since 1970, ids are text.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use saga_core::store::StoreError;
+use saga_core::{clock::after, store::StoreError};
 
 use super::error::classify;
 use crate::{
     error::ConnectError,
+    marks,
     migrate::{self, Migration},
 };
 
@@ -108,6 +111,20 @@ fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectErro
     tx.execute(migrate::INSERT, params![migration.name, migration.sql, Timestamp::now().to_string()])
         .map_err(failed)?;
     tx.commit().map_err(failed)
+}
+
+/// Now. This machine has the file, and so its clock is the database's; where tests have stopped or moved tokio's clock, it
+/// moves with that one.
+pub(super) fn now() -> Timestamp {
+    let (virtual_now, real_now) = (tokio::time::Instant::now().into_std(), Instant::now());
+    let ahead = virtual_now.saturating_duration_since(real_now);
+    let behind = real_now.saturating_duration_since(virtual_now);
+    after(Timestamp::now(), ahead).checked_sub(behind).unwrap_or(Timestamp::MIN)
+}
+
+/// When it is so long from now, as it is stored.
+pub(super) fn in_micros(duration: Duration) -> i64 {
+    micros(after(now(), marks::wait(duration)))
 }
 
 /// A time as it is stored.

@@ -9,7 +9,7 @@ use rusqlite::{
 use saga_core::store::StoreError;
 use serde::{Serialize, Serializer};
 
-use super::error::classify;
+use super::error::classify_handlers;
 use crate::{
     row::Row,
     sql::{Cache, Dialect},
@@ -105,8 +105,8 @@ fn run<T>(
     };
     let mut all: Vec<&dyn ToSql> = params.iter().map(|p| p as &dyn ToSql).collect();
     all.extend(json.as_ref().map(|json| json as &dyn ToSql));
-    let mut statement = conn.prepare_cached(&rendered.sql).map_err(|error| classify(&error))?;
-    work(&mut statement, all).map_err(|error| classify(&error))
+    let mut statement = conn.prepare_cached(&rendered.sql).map_err(|error| classify_handlers(&error))?;
+    work(&mut statement, all).map_err(|error| classify_handlers(&error))
 }
 
 fn to_json(rows: &[Vec<Value>]) -> Result<String, StoreError> {

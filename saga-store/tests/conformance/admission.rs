@@ -6,7 +6,7 @@ use saga_core::{
     store::{Admission, Changes, InboxRow, Phase, Store},
 };
 
-use crate::support::{admission, admit, append, begin, commit, marked, run};
+use crate::support::{PATIENCE, admission, admit, append, begin, commit, marked, run};
 
 const DUPLICATE: Verdict = Verdict::Skip(Skip::Duplicate);
 const LATE: Verdict = Verdict::Skip(Skip::Late);
@@ -162,7 +162,7 @@ on_both! {
         let phase = |i: usize| if i.is_multiple_of(3) { Phase::Start } else { Phase::Whole };
         let first: Vec<Admission> =
             sagas.iter().enumerate().map(|(i, saga)| admission(*saga, Op::Action, phase(i))).collect();
-        let (tx, before) = f.db.begin(&first).await.unwrap();
+        let (tx, before) = f.db.begin(&first, PATIENCE).await.unwrap();
         assert_eq!(before, vec![Before::default(); 40]);
         f.db.commit(tx, Changes::default()).await.unwrap();
 
@@ -177,7 +177,7 @@ on_both! {
                 _ => admission(SagaId::random(), Op::Compensate, Phase::Start),
             })
             .collect();
-        let (tx, before) = f.db.begin(&second).await.unwrap();
+        let (tx, before) = f.db.begin(&second, PATIENCE).await.unwrap();
         for (i, before) in (0..40).rev().zip(before) {
             let whole = phase(i) == Phase::Whole;
             let mark = Some(if whole { Mark::Done } else { Mark::Started });
@@ -195,7 +195,7 @@ on_both! {
     async fn an_event_id_that_two_sagas_of_a_batch_share_is_handled_once(f: &Fixture) {
         let one = admission(SagaId::random(), Op::Action, Phase::Whole);
         let other = Admission { event_id: one.event_id.clone(), ..admission(SagaId::random(), Op::Action, Phase::Whole) };
-        let (tx, before) = f.db.begin(&[one, other]).await.unwrap();
+        let (tx, before) = f.db.begin(&[one, other], PATIENCE).await.unwrap();
         assert_eq!(before.iter().filter(|before| before.handled).count(), 1);
         f.db.commit(tx, Changes::default()).await.unwrap();
         assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 1);

@@ -1,5 +1,7 @@
 //! Parked sagas: queues in order, leases, holds.
 
+use std::time::{Duration, Instant};
+
 use saga_core::{
     barrier::{Op, Verdict},
     event::SagaId,
@@ -9,22 +11,36 @@ use saga_store::Db;
 
 use crate::support::{append, at, commit, record, run};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 async fn park(db: &Db, change: ParkChange) {
     commit(db, Changes { park: vec![change], ..Changes::default() }).await;
 }
 
 /// The offsets of the heads that are due, which name the events.
-async fn claim(db: &Db, now: i64, lease: i64) -> Vec<(i64, i64)> {
-    let claimed = db.claim_parked(at(now), at(lease), 10).await.unwrap();
+async fn claim(db: &Db) -> Vec<(i64, i64)> {
+    let claimed = db.claim_parked(HOUR, 10).await.unwrap();
     claimed.into_iter().map(|event| (event.seq, event.record.offset)).collect()
+}
+
+/// The change, with a head that is due after this time only.
+fn after(pause: Duration, mut change: ParkChange) -> ParkChange {
+    if let ParkChange::Append { pause: at_once, .. } = &mut change {
+        *at_once = pause;
+    }
+    change
+}
+
+/// Until when the next head is due, in hours.
+async fn hours_left(db: &Db) -> Option<u64> {
+    db.next_due().await.unwrap().map(|left| (left + HOUR / 2).as_secs() / 3600)
 }
 
 on_both! {
     async fn a_parked_event_comes_back_as_it_was(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, append(saga, "e1", 5)).await;
-        assert_eq!(f.db.claim_parked(at(4), at(60), 10).await.unwrap(), []);
-        let claimed = f.db.claim_parked(at(5), at(60), 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
         assert_eq!(claimed[0].saga_id, saga);
         assert_eq!(claimed[0].record, record(saga, 5));
         assert_eq!((claimed[0].attempts, claimed[0].failed_at), (1, Some(at(0))));
@@ -37,30 +53,42 @@ on_both! {
         }
         park(&f.db, append(saga, "second", 9)).await;
         for offset in 0..3 {
-            let claimed = claim(&f.db, 100, 200).await;
+            let claimed = claim(&f.db).await;
             assert_eq!(claimed.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [offset]);
-            assert_eq!(claim(&f.db, 100, 200).await, [], "what is leased is not given to anybody else");
+            assert_eq!(claim(&f.db).await, [], "what is leased is not given to anybody else");
             park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
         }
-        assert_eq!(claim(&f.db, 100, 200).await, []);
+        assert_eq!(claim(&f.db).await, []);
         assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, Verdict::Run);
+    }
+
+    async fn a_head_is_not_due_before_its_time(f: &Fixture) {
+        park(&f.db, after(2 * HOUR, append(SagaId::random(), "e", 0))).await;
+        assert_eq!(hours_left(&f.db).await, Some(2));
+        assert_eq!(claim(&f.db).await, []);
     }
 
     async fn a_lease_that_runs_out_makes_the_head_due_again(f: &Fixture) {
         park(&f.db, append(SagaId::random(), "e", 0)).await;
-        assert_eq!(claim(&f.db, 0, 30).await.len(), 1);
-        assert_eq!(f.db.next_due().await.unwrap(), Some(at(30)));
-        assert_eq!(claim(&f.db, 29, 60).await.len(), 0);
-        assert_eq!(claim(&f.db, 30, 60).await.len(), 1);
+        let (lease, began) = (Duration::from_millis(50), Instant::now());
+        assert_eq!(f.db.claim_parked(lease, 10).await.unwrap().len(), 1);
+        while claim(&f.db).await.is_empty() {}
+        assert!(began.elapsed() >= lease, "{:?}", began.elapsed());
+        assert_eq!(hours_left(&f.db).await, Some(1));
     }
 
     async fn a_failed_retry_waits_for_its_time(f: &Fixture) {
         park(&f.db, append(SagaId::random(), "e", 0)).await;
-        let (seq, _) = claim(&f.db, 0, 30).await[0];
-        let reason = "again \0".to_owned();
-        park(&f.db, ParkChange::Retry { seq, attempts: 7, due: at(50), failed_at: at(2), reason }).await;
-        assert_eq!(claim(&f.db, 49, 60).await, []);
-        let claimed = f.db.claim_parked(at(50), at(60), 10).await.unwrap();
+        let (seq, _) = claim(&f.db).await[0];
+        let retry = |pause, reason: &str| {
+            let (failed_at, reason) = (at(2), reason.to_owned());
+            ParkChange::Retry { seq, attempts: 7, pause, failed_at, reason }
+        };
+        park(&f.db, retry(3 * HOUR, "again \0")).await;
+        assert_eq!(claim(&f.db).await, []);
+        assert_eq!(hours_left(&f.db).await, Some(3));
+        park(&f.db, retry(Duration::ZERO, "and again")).await;
+        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
         assert_eq!((claimed[0].attempts, claimed[0].failed_at), (7, Some(at(2))));
     }
 
@@ -68,17 +96,17 @@ on_both! {
         let (held, other) = (SagaId::random(), SagaId::random());
         park(&f.db, append(held, "a", 0)).await;
         park(&f.db, append(held, "b", 0)).await;
-        let (seq, _) = claim(&f.db, 0, 30).await[0];
+        let (seq, _) = claim(&f.db).await[0];
         park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
         let reason = "too late".to_owned();
-        park(&f.db, ParkChange::Retry { seq, attempts: 2, due: at(0), failed_at: at(0), reason }).await;
-        let mut later = append(other, "c", 7);
+        park(&f.db, ParkChange::Retry { seq, attempts: 2, pause: Duration::ZERO, failed_at: at(0), reason }).await;
+        let mut later = after(2 * HOUR, append(other, "c", 7));
         if let ParkChange::Append { failed_at, .. } = &mut later {
             *failed_at = Some(at(3));
         }
         park(&f.db, later).await;
-        assert_eq!(f.db.next_due().await.unwrap(), Some(at(7)));
-        assert_eq!(claim(&f.db, 1000, 2000).await.len(), 1);
+        assert_eq!(hours_left(&f.db).await, Some(2));
+        assert_eq!(claim(&f.db).await, []);
         assert_eq!(run(&f.db, held, Op::Action, Phase::Whole).await, Verdict::Queue);
         let summary = f.db.summary().await.unwrap();
         assert_eq!(
@@ -87,32 +115,32 @@ on_both! {
         );
         // An operator releases it.
         park(&f.db, ParkChange::Remove { seq }).await;
-        assert_eq!(claim(&f.db, 0, 30).await.len(), 1);
+        assert_eq!(claim(&f.db).await.len(), 1);
     }
 
     async fn a_held_event_that_comes_once_more_is_due_once_more(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, append(saga, "dead", 0)).await;
-        let (seq, _) = claim(&f.db, 0, 30).await[0];
+        let (seq, _) = claim(&f.db).await[0];
         park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
-        assert_eq!(claim(&f.db, 1000, 2000).await, []);
+        assert_eq!(claim(&f.db).await, []);
         park(&f.db, append(saga, "dead", 5)).await;
-        let claimed = f.db.claim_parked(at(5), at(60), 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
         assert_eq!(claimed.iter().map(|event| (event.seq, event.attempts)).collect::<Vec<_>>(), [(seq, 0)]);
         park(&f.db, append(saga, "dead", 7)).await;
-        assert_eq!(claim(&f.db, 59, 90).await, [], "one that is not held stays leased");
+        assert_eq!(claim(&f.db).await, [], "one that is not held stays leased");
     }
 
     async fn an_event_can_be_parked_as_held(f: &Fixture) {
         let saga = SagaId::random();
-        let ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, .. } = append(saga, "e", 0)
+        let ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, .. } = append(saga, "e", 0)
         else {
             unreachable!()
         };
-        let held = ParkChange::Append { saga_id, event_id, record, attempts, due, failed_at, reason, held: true };
+        let held = ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held: true };
         park(&f.db, held).await;
         park(&f.db, append(saga, "behind", 0)).await;
-        assert_eq!(claim(&f.db, 1000, 2000).await, []);
+        assert_eq!(claim(&f.db).await, []);
         assert_eq!(f.db.next_due().await.unwrap(), None);
         assert_eq!(f.db.summary().await.unwrap().held_sagas, 1);
     }
@@ -123,12 +151,12 @@ on_both! {
         }
         let other = f.another().await;
         let (one, two) = futures::join!(
-            f.db.claim_parked(at(10), at(60), 3),
-            other.claim_parked(at(10), at(60), 3)
+            f.db.claim_parked(HOUR, 3),
+            other.claim_parked(HOUR, 3)
         );
         let mut seqs: Vec<i64> = one.unwrap().into_iter().chain(two.unwrap()).map(|event| event.seq).collect();
         assert!(seqs.len() >= 3);
-        seqs.extend(claim(&other, 10, 60).await.into_iter().map(|(seq, _)| seq));
+        seqs.extend(claim(&other).await.into_iter().map(|(seq, _)| seq));
         seqs.sort_unstable();
         seqs.dedup();
         assert_eq!(seqs.len(), 5, "each head is claimed once");
@@ -139,9 +167,9 @@ on_both! {
         for _ in 0..50 {
             let saga = SagaId::random();
             park(&f.db, append(saga, "head", 0)).await;
-            let (seq, _) = claim(&f.db, 0, 30).await[0];
+            let (seq, _) = claim(&f.db).await[0];
             futures::join!(park(&f.db, ParkChange::Remove { seq }), park(&other, append(saga, "next", 0)));
-            let claimed = claim(&f.db, 0, 30).await;
+            let claimed = claim(&f.db).await;
             assert_eq!(claimed.len(), 1, "the appended event is the head now");
             park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
         }

@@ -5,7 +5,7 @@ use saga_core::{
     store::{Changes, Committed, Progress, Store},
 };
 
-use crate::support::at;
+use crate::support::{PATIENCE, at};
 
 fn begin(saga_id: SagaId, time: i64) -> Changes {
     Changes { begun: vec![Progress { saga_id, at: at(time) }], ..Changes::default() }
@@ -16,7 +16,7 @@ fn end(saga_id: SagaId, time: i64) -> Changes {
 }
 
 async fn commit(db: &saga_store::Db, changes: Changes) -> Committed {
-    let (tx, _) = db.begin(&[]).await.unwrap();
+    let (tx, _) = db.begin(&[], PATIENCE).await.unwrap();
     db.commit(tx, changes).await.unwrap()
 }
 

@@ -9,7 +9,7 @@ use saga_core::{
 use saga_store::{Db, Tx};
 use tokio::task::JoinHandle;
 
-use crate::support::{Fixture, admission, admit, begin, marked, run};
+use crate::support::{Fixture, PATIENCE, admission, admit, begin, marked, run};
 
 /// Begins in a task of its own, and returns once the server says that it waits for a lock.
 async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
@@ -141,7 +141,7 @@ async fn overlapping_batches_in_opposite_orders_do_not_deadlock() {
         let opposite: Vec<_> =
             sagas.iter().enumerate().rev().map(|(i, s)| admission(*s, op(i + 1), Phase::Whole)).collect();
         let run = async |db: Db, batch: Vec<Admission>| {
-            let (tx, before) = db.begin(&batch).await.unwrap();
+            let (tx, before) = db.begin(&batch, PATIENCE).await.unwrap();
             db.commit(tx, Changes::default()).await.unwrap();
             before
         };

@@ -1,6 +1,6 @@
 //! A database of its own for each test, and short ways to say what happens in it.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use saga_core::{
@@ -14,6 +14,9 @@ use saga_store::{DatabaseUrl, Db, Migration, Tx};
 use uuid::Uuid;
 
 pub(crate) const STEP: &str = "reserve";
+
+/// How long a transaction of these tests waits for a lock.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -148,7 +151,7 @@ pub(crate) fn admission(saga_id: SagaId, op: Op, phase: Phase) -> Admission {
 
 /// Admits one event.
 pub(crate) async fn begin(db: &Db, admission: &Admission) -> (Tx, Before) {
-    let (tx, before) = db.begin(std::slice::from_ref(admission)).await.unwrap();
+    let (tx, before) = db.begin(std::slice::from_ref(admission), PATIENCE).await.unwrap();
     (tx, before[0])
 }
 
@@ -189,13 +192,14 @@ pub(crate) fn record(saga_id: SagaId, offset: i64) -> Record {
     }
 }
 
-pub(crate) fn append(saga_id: SagaId, event_id: &str, due: i64) -> ParkChange {
+/// An event that is due at once when it is the head.
+pub(crate) fn append(saga_id: SagaId, event_id: &str, offset: i64) -> ParkChange {
     ParkChange::Append {
         saga_id,
         event_id: event_id.into(),
-        record: record(saga_id, due),
+        record: record(saga_id, offset),
         attempts: 1,
-        due: at(due),
+        pause: Duration::ZERO,
         failed_at: Some(at(0)),
         reason: "gateway: timed out \0".into(),
         held: false,

@@ -9,7 +9,7 @@ use saga_core::{
 };
 use saga_store::{Db, params};
 
-use crate::support::{admission, at, begin, outbox_row};
+use crate::support::{PATIENCE, admission, at, begin, outbox_row};
 
 const NOTE: &str = "INSERT INTO note (id) VALUES ($1)";
 const NOTES: &str = "SELECT count(*) FROM note";
@@ -87,7 +87,7 @@ on_both! {
     async fn a_begin_that_is_cancelled_leaves_nothing(f: &Fixture) {
         let event = admission(SagaId::random(), Op::Action, Phase::Whole);
         for polls in 0..30 {
-            let mut begun = Box::pin(f.db.begin(std::slice::from_ref(&event)));
+            let mut begun = Box::pin(f.db.begin(std::slice::from_ref(&event), PATIENCE));
             for _ in 0..polls {
                 if futures::poll!(&mut begun).is_ready() {
                     break;
@@ -107,7 +107,7 @@ on_both! {
         let tx = f.db.begin_plain().await.unwrap();
         tx.execute(NOTE, params!["a"]).await.unwrap();
         let error = f.db.commit(tx, Changes { outbox: vec![row.clone(), row], ..Changes::default() }).await.unwrap_err();
-        assert!(matches!(error, StoreError::Rejected(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
         assert_eq!(f.count(NOTES).await, 0);
         assert_eq!(f.count("SELECT count(*) FROM saga_outbox").await, 0);
     }

@@ -46,9 +46,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             (Todo::Abandon(_), Err(error)) => {
                 let now = self.shared.clock.now();
-                let (attempts, due) = (work.attempts, after(now, ABANDON_PAUSE));
+                let (attempts, pause) = (work.attempts, ABANDON_PAUSE);
                 let failed_at = work.failed_at.unwrap_or(now);
-                work.todo = Todo::Park { attempts, due, failed_at, reason: error.to_string() };
+                work.todo = Todo::Park { attempts, pause, failed_at, reason: error.to_string() };
                 work.lines().in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
                 self.ready.push_back(work);
             }
@@ -66,10 +66,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
     fn not_called(&mut self, mut work: Work, until: Timestamp) {
-        let failed_at = work.failed_at.unwrap_or(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let failed_at = work.failed_at.unwrap_or(now);
+        let pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
         let reason = "the outside system fails for everybody: not called (circuit open)".to_owned();
         work.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
-        work.todo = Todo::Park { attempts: work.attempts, due: until, failed_at, reason };
+        work.todo = Todo::Park { attempts: work.attempts, pause, failed_at, reason };
         self.ready.push_back(work);
     }
 
@@ -81,12 +83,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         if work.op == Op::Compensate {
             self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: work.name }).inc();
         }
-        match after_failure(&self.shared.participant, &work, &failure, now) {
-            After::Retry { attempts, due } => {
+        match after_failure(&self.shared.participant, &work, &failure) {
+            After::Retry { attempts, pause } => {
                 self.shared.metrics.retries.get_or_create(&plan::label(&work)).inc();
+                let due = after(now, pause);
                 tracing::warn!(attempts, %due, error = %failure, "parked for another attempt");
                 work.attempts = attempts;
-                work.todo = Todo::Park { attempts, due, failed_at, reason: failure.to_string() };
+                work.todo = Todo::Park { attempts, pause, failed_at, reason: failure.to_string() };
                 self.ready.push_back(work);
             }
             After::Refuse => {
