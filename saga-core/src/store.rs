@@ -71,13 +71,18 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// How long until the next parked head or timer is due, if there is any; zero when it is due already.
     fn next_due(&self) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
-    /// Outbox rows written before `before` and not yet marked sent, other than these, in the order of writing, at most `limit`.
+    /// What stands in the outbox behind this place, in the order of writing, at most `limit` rows; `grace` says which of them
+    /// are young. 0 is before all. A row whose transaction commits late may appear before one that was seen already, so that
+    /// whoever wants them all begins at 0 each time.
     fn unsent(
         &self,
-        before: Timestamp,
-        except: &[Uuid],
+        behind: i64,
+        grace: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Unsent>, StoreError>> + Send;
+
+    /// These outbox rows, as far as they are still there, in the order of writing.
+    fn outbox(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
     /// Forgets outbox rows that the broker has acknowledged.
     fn mark_sent(&self, ids: &[Uuid]) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -189,7 +194,7 @@ pub struct OutboxRow {
     pub saga_id: SagaId,
     /// The event's type.
     pub event_type: String,
-    /// When it was written.
+    /// When it was written: by the clock of the process that made it, and once it is stored by the database's.
     pub created_at: Timestamp,
     /// The record.
     pub record: OutRecord,
@@ -197,6 +202,19 @@ pub struct OutboxRow {
     pub span: Option<Ids>,
     /// What led to it besides the saga, for example a request that called the saga off. Not stored.
     pub link: Option<TraceContext>,
+}
+
+/// The place of a row in the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Its place; grows in the order of writing.
+    pub seq: i64,
+    /// See [`OutboxRow::id`].
+    pub id: Uuid,
+    /// The saga.
+    pub saga_id: SagaId,
+    /// It was written a short while ago, by the database's clock.
+    pub young: bool,
 }
 
 /// A change of a parked saga.

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use saga_core::{
     barrier::Before,
-    store::{Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary},
+    store::{Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary, Unsent},
 };
 use uuid::Uuid;
 
@@ -228,10 +227,17 @@ impl Store for Db {
         }
     }
 
-    async fn unsent(&self, before: Timestamp, except: &[Uuid], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, behind: i64, grace: Duration, limit: usize) -> Result<Vec<Unsent>, StoreError> {
         match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unsent(before, except, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unsent(before, except, rows(limit)),
+            Backend::Postgres(postgres) => postgres.unsent(behind, grace, rows(limit)).await,
+            Backend::Sqlite(sqlite) => sqlite.unsent(behind, grace, rows(limit)),
+        }
+    }
+
+    async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.outbox(ids).await,
+            Backend::Sqlite(sqlite) => sqlite.outbox(ids),
         }
     }
 

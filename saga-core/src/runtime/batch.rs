@@ -223,15 +223,16 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     let committed = match shared.store.commit(tx, changes).await {
         Ok(committed) => committed,
         Err(error) => {
-            shared.outbox.put_back(sent);
-            if matches!(error, StoreError::Unavailable(_)) && !rows.is_empty() {
-                shared.outbox.perhaps_committed();
+            shared.outbox.put_back(&sent);
+            if matches!(error, StoreError::Unavailable(_)) {
+                shared.outbox.perhaps_committed(&rows);
             }
             return Err(error.into());
         }
     };
     let end = shared.clock.now();
     shared.progressed(&committed, end, &rows);
+    shared.outbox.forgotten(&sent);
     shared.outbox.committed(rows);
     // The database counts from the transaction on: by now it is no earlier.
     let planned = planned.map(|pause| after(end, pause));

@@ -46,6 +46,10 @@ impl Count {
             Self::Skipped(i, skip) => {
                 let work = &works[i];
                 let label = label(work);
+                if skip == Skip::Duplicate {
+                    // Perhaps of one that another process committed and had no time to publish.
+                    shared.outbox.look_for(work.saga_id());
+                }
                 match skip {
                     Skip::Duplicate => shared.metrics.duplicates.get_or_create(&label).inc(),
                     Skip::Late => shared.metrics.late.get_or_create(&label).inc(),

@@ -1,43 +1,54 @@
-//! The outbox relay: publishes committed events at once, remembers what the broker has acknowledged, and sweeps what a
-//! crash or a failure left behind.
+//! The outbox relay: publishes committed events at once, remembers what the broker has acknowledged, and walks through the
+//! table for what a crash or a failure left behind.
 //!
-//! Rules: a row is forgotten only after its delivery report; a saga's events are never reordered; rows are found by
-//! what they are (not marked sent), never by a position, so that a transaction that commits late loses nothing.
+//! Rules: a row is forgotten only after its delivery report; a saga's events are never reordered; nobody waits for the
+//! broker but the rows of that one saga; rows are found by what they are (not marked sent), and each walk begins at the
+//! beginning, so that a transaction that commits late loses nothing.
+
+mod sagas;
+mod state;
 
 use std::{
-    collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use jiff::Timestamp;
-use tokio::sync::mpsc;
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join, ready, select},
+    stream::FuturesUnordered,
+};
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use super::{
-    Health, Metrics,
-    spans::{Sending, Spans},
-};
+use super::{Health, Metrics, spans::Spans};
 use crate::{
     clock::{Clock, after},
     envelope::{Outgoing, seal},
-    event::{Event, EventType},
+    event::{Event, EventType, SagaId},
     handler::Emit,
     outcome::StepError,
-    store::{OutboxRow, Store, StoreError},
+    store::{OutboxRow, Store, StoreError, Unsent},
     trace::TraceContext,
     transport::{Producer, PublishError},
 };
+use state::{State, Walk};
 
-/// How often the outbox is swept for rows that nobody is publishing.
+/// How often the table is looked through for rows that nobody has in hand.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rows younger than this are being published by whoever wrote them.
 const GRACE: Duration = Duration::from_secs(2);
 /// Acknowledged rows wait this long for a transaction that takes their removal along.
 const FORGET_EVERY: Duration = Duration::from_millis(250);
-/// Rows published between two looks at the table, so that a long backlog does not fill the memory.
-const SWEEP_ROWS: usize = 500;
+/// Places read at once by a walk.
+const PAGE: usize = 2_000;
+/// Rows read at once by a walk.
+const CHUNK: usize = 250;
+/// Between two walks, when the first handed something over; it doubles while walks hand over nothing.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause, and how much of the time walks may take that find rows which have to wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A row that the broker refused is tried again only so often: somebody has to mend its topic or its size.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -58,44 +69,18 @@ struct Relay<S, P, C> {
     health: Health,
     metrics: Metrics,
     state: Mutex<State>,
+    /// Something was left to a walk.
+    left: Notify,
+    /// The producer has one row less.
+    returned: Notify,
     reports: mpsc::UnboundedSender<Report>,
     inbox_of_reports: Mutex<Option<mpsc::UnboundedReceiver<Report>>>,
 }
 
-#[derive(Default)]
-struct State {
-    in_flight: HashMap<Uuid, Sending>,
-    acknowledged: Vec<Uuid>,
-    /// Rows are left to the sweeper, which keeps their order, until it has caught up.
-    behind: bool,
-    /// Rows left to the sweeper so far.
-    left: u64,
-    refused: HashMap<Uuid, Timestamp>,
-}
-
-impl State {
-    /// Rows are left to the sweeper.
-    fn leave(&mut self) {
-        self.behind = true;
-        self.left += 1;
-    }
-}
-
-/// What a sweep found.
-enum Swept {
-    Nothing,
-    /// There may be more.
-    Some,
-    /// The broker did not acknowledge: says why.
-    Stuck(String),
-}
-
-/// Rows and what became of them.
-type Acknowledged = BoxFuture<'static, (Vec<Uuid>, Vec<Result<(), PublishError>>)>;
-
-/// Rows handed to the producer, and the future of their acknowledgement.
+/// A row handed to the producer, and the future of its acknowledgement.
 struct Report {
-    ids: Vec<Uuid>,
+    id: Uuid,
+    saga_id: SagaId,
     acknowledged: BoxFuture<'static, Vec<Result<(), PublishError>>>,
 }
 
@@ -109,7 +94,9 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             clock,
             health,
             metrics,
-            state: Mutex::default(),
+            state: Mutex::new(State::new()),
+            left: Notify::new(),
+            returned: Notify::new(),
             reports,
             inbox_of_reports: Mutex::new(Some(receiver)),
         }))
@@ -162,39 +149,111 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
     pub fn committed(&self, rows: Vec<OutboxRow>) {
-        if rows.is_empty() {
-            return;
-        }
         let mut state = self.state();
-        if state.behind || self.0.producer.room() < rows.len() {
-            state.leave();
-            return;
+        for row in rows {
+            if state.is_next(&row) && self.room(&state) > 0 {
+                self.hand_over(&mut state, row);
+            } else {
+                state.leave(row.saga_id);
+            }
         }
-        self.hand_over(&mut state, rows);
+        self.tell_of_left(&state);
     }
 
-    /// The rows of a transaction whose commit may or may not have happened: the sweeper finds out.
-    pub(super) fn perhaps_committed(&self) {
-        self.state().leave();
+    /// The rows of a transaction whose commit may or may not have happened: a look at the table finds out.
+    pub(super) fn perhaps_committed(&self, rows: &[OutboxRow]) {
+        rows.iter().for_each(|row| self.look_for(row.saga_id));
     }
 
-    fn hand_over(&self, state: &mut State, rows: Vec<OutboxRow>) {
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    /// The saga may have a row in the table that nobody here knows of. What is committed for it goes out behind that.
+    pub(super) fn look_for(&self, saga_id: SagaId) {
+        let mut state = self.state();
+        state.leave(saga_id);
+        self.tell_of_left(&state);
+    }
+
+    /// Any saga may: another process wrote for it before its partition came here.
+    pub(super) fn look_for_all(&self) {
+        let mut state = self.state();
+        state.leave_everyone();
+        self.tell_of_left(&state);
+    }
+
+    fn tell_of_left(&self, state: &State) {
+        if state.something_is_left() {
+            self.0.left.notify_one();
+        }
+    }
+
+    fn room(&self, state: &State) -> usize {
+        state.room().min(self.0.producer.room())
+    }
+
+    /// False when the producer does not take it now.
+    fn hand_over(&self, state: &mut State, row: OutboxRow) -> bool {
+        state.handed(&row, self.0.clock.now());
+        let (id, saga_id) = (row.id, row.saga_id);
+        let mut acknowledged = self.0.producer.publish(vec![row.record]);
+        // A full queue answers at once.
+        let acknowledged = match (&mut acknowledged).now_or_never() {
+            Some(results) if results.contains(&Err(PublishError::Full)) => {
+                return self.settle(state, id, saga_id, results);
+            }
+            Some(results) => ready(results).boxed(),
+            None => acknowledged,
+        };
+        let _ = self.0.reports.send(Report { id, saga_id, acknowledged });
+        true
+    }
+
+    /// False when the row is left to a walk.
+    fn settle(&self, state: &mut State, id: Uuid, saga_id: SagaId, mut results: Vec<Result<(), PublishError>>) -> bool {
+        let Some(sending) = state.returned(id, saga_id) else { return true };
+        self.0.returned.notify_one();
         let now = self.0.clock.now();
-        state.in_flight.extend(rows.iter().map(|row| (row.id, Sending::of(row, now))));
-        // Under the lock, so that rows reach the producer in the order in which they were handed to us.
-        let acknowledged = self.0.producer.publish(rows.into_iter().map(|row| row.record).collect());
-        let _ = self.0.reports.send(Report { ids, acknowledged });
+        match results.pop() {
+            Some(Ok(())) => {
+                self.0.metrics.published.inc();
+                let took = now.duration_since(sending.created_at).as_secs_f64();
+                self.0.metrics.relay_seconds.observe(took.max(0.0));
+                self.0.spans.sent(id, sending, now, None);
+                state.acknowledged(id);
+                return true;
+            }
+            Some(Err(PublishError::Refused(why))) => {
+                let _lines = sending.lines().entered();
+                tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
+                state.refused(id, after(now, REFUSED_PAUSE));
+                self.0.spans.sent(id, sending, now, Some(why));
+                return true;
+            }
+            Some(Err(PublishError::Full)) => {}
+            Some(Err(error @ PublishError::Unacknowledged(_))) => {
+                let _lines = sending.lines().entered();
+                if state.not_acknowledged(error.to_string()) {
+                    tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox keeps it, and others like it, to be published again");
+                }
+            }
+            None => {}
+        }
+        state.leave(saga_id);
+        self.tell_of_left(state);
+        false
     }
 
-    /// Acknowledged rows, to be forgotten in a transaction that happens anyway.
+    /// Acknowledged rows, to be forgotten in a transaction that happens anyway: say how it ended.
     pub(super) fn take_acknowledged(&self) -> Vec<Uuid> {
-        std::mem::take(&mut self.state().acknowledged)
+        self.state().take_acknowledged()
     }
 
     /// That transaction did not happen.
-    pub(super) fn put_back(&self, ids: Vec<Uuid>) {
-        self.state().acknowledged.extend(ids);
+    pub(super) fn put_back(&self, ids: &[Uuid]) {
+        self.state().put_back(ids);
+    }
+
+    /// It did.
+    pub(super) fn forgotten(&self, ids: &[Uuid]) {
+        self.state().forgotten(ids);
     }
 
     pub(super) fn producer(&self) -> &P {
@@ -209,175 +268,142 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         self.0.spans.participant()
     }
 
-    fn settle(&self, ids: &[Uuid], results: &[Result<(), PublishError>]) {
-        let now = self.0.clock.now();
-        let mut state = self.state();
-        for (id, result) in ids.iter().zip(results) {
-            let Some(sending) = state.in_flight.remove(id) else { continue };
-            match result {
-                Ok(()) => {
-                    self.0.metrics.published.inc();
-                    let took = now.duration_since(sending.created_at).as_secs_f64();
-                    self.0.metrics.relay_seconds.observe(took.max(0.0));
-                    self.0.spans.sent(*id, sending, now, None);
-                    state.acknowledged.push(*id);
-                }
-                Err(PublishError::Refused(why)) => {
-                    let _lines = sending.lines().entered();
-                    tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
-                    state.refused.insert(*id, after(now, REFUSED_PAUSE));
-                    self.0.spans.sent(*id, sending, now, Some(why.clone()));
-                }
-                Err(error) => {
-                    let _lines = sending.lines().entered();
-                    tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox is swept");
-                    state.leave();
-                }
-            }
-        }
-    }
-
-    /// Publishes, waits, and remembers.
-    async fn sweep(&self, before: Timestamp) -> Result<Swept, StoreError> {
-        let now = self.0.clock.now();
-        // Asked of the database, not filtered afterwards: a page full of rows that are on their way already would look
-        // as if nothing else were left.
-        let known: Vec<Uuid> = {
-            let mut state = self.state();
-            state.refused.retain(|_, until| *until > now);
-            state.in_flight.keys().chain(state.refused.keys()).chain(&state.acknowledged).copied().collect()
-        };
-        let rows = self.0.store.unsent(before, &known, SWEEP_ROWS).await?;
-        if rows.is_empty() {
-            return Ok(Swept::Nothing);
-        }
-        let rows: Vec<OutboxRow> = {
-            let mut state = self.state();
-            // Handed over meanwhile by whoever committed it.
-            let rows: Vec<_> = rows.into_iter().filter(|row| !state.in_flight.contains_key(&row.id)).collect();
-            state.in_flight.extend(rows.iter().map(|row| (row.id, Sending::of(row, now))));
-            rows
-        };
-        tracing::info!(rows = rows.len(), "publishing events that were left in the outbox");
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let results = self.0.producer.publish(rows.into_iter().map(|row| row.record).collect()).await;
-        let unacknowledged = results.iter().find_map(|result| match result {
-            Err(error @ (PublishError::Full | PublishError::Unacknowledged(_))) => Some(error.to_string()),
-            _ => None,
-        });
-        self.settle(&ids, &results);
-        let acknowledged = self.take_acknowledged();
-        if let Err(error) = self.0.store.mark_sent(&acknowledged).await {
-            self.put_back(acknowledged);
-            return Err(error);
-        }
-        Ok(unacknowledged.map_or(Swept::Some, Swept::Stuck))
-    }
-
-    /// Publishes everything that is in the outbox and that nobody here is publishing: before a new owner of a partition
-    /// handles its first event, so that it does not overtake what the old one committed.
-    ///
-    /// Rows that the broker does not take are left to the sweeper, and so is everything that comes after them.
-    pub(super) async fn recover(&self) -> Result<(), StoreError> {
-        // A moment that stays: other processes of this participant go on writing rows, which they publish themselves.
-        self.sweep_all(after(self.0.clock.now(), Duration::from_secs(1))).await?;
-        // Written by somebody whose clock is ahead.
-        self.sweep(Timestamp::MAX).await?;
-        Ok(())
-    }
-
-    async fn sweep_all(&self, before: Timestamp) -> Result<(), StoreError> {
-        loop {
-            match self.sweep(before).await? {
-                Swept::Some => {}
-                Swept::Nothing => {
-                    self.0.health.set_waiting("outbox", None);
-                    return Ok(());
-                }
-                Swept::Stuck(why) => {
-                    self.0.health.set_waiting("outbox", Some(why));
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Runs until `stop` completes and then until everything in flight is acknowledged; the caller bounds the time.
+    /// Runs until `stop` completes and then until everything that the producer has is acknowledged; the caller bounds the time.
     pub(super) async fn run(&self, stop: impl Future<Output = ()>) {
         let receiver = self.0.inbox_of_reports.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut reports) = receiver else { return };
-        let mut waiting = FuturesUnordered::<Acknowledged>::new();
-        let mut stop = std::pin::pin!(stop);
-        let mut stopping = false;
-        let mut sweep_at = self.0.clock.now();
-        let mut background: std::pin::Pin<Box<dyn Future<Output = ()>>> = Box::pin(futures::future::pending());
-        let mut busy = false;
-        loop {
-            if stopping && waiting.is_empty() && reports.is_empty() && !busy {
-                break;
-            }
-            if !busy && !stopping {
-                // The clock may have been set back.
-                sweep_at = sweep_at.min(after(self.0.clock.now(), SWEEP_EVERY));
-                let sweep_now = self.0.clock.now() >= sweep_at;
-                if sweep_now {
-                    sweep_at = after(self.0.clock.now(), SWEEP_EVERY);
-                }
-                background = Box::pin(self.housekeeping(sweep_now));
-                busy = true;
-            }
-            tokio::select! {
-                biased;
-                () = &mut stop, if !stopping => stopping = true,
-                Some((ids, results)) = waiting.next(), if !waiting.is_empty() => self.settle(&ids, &results),
-                Some(Report { ids, acknowledged }) = reports.recv() => {
-                    waiting.push(Box::pin(async move { (ids, acknowledged.await) }));
-                }
-                () = &mut background, if busy => {
-                    busy = false;
-                    background = Box::pin(futures::future::pending());
-                }
-            }
+        let Some(reports) = receiver else { return };
+        let mut reporting = pin!(join(self.read_reports(reports), self.forget()));
+        {
+            let walking = pin!(self.walks());
+            select(pin!(stop), select(reporting.as_mut(), walking)).await;
         }
-        let acknowledged = self.take_acknowledged();
-        if let Err(error) = self.0.store.mark_sent(&acknowledged).await {
+        let idle = async {
+            while !self.state().is_idle() {
+                self.0.returned.notified().await;
+            }
+        };
+        select(pin!(idle), reporting).await;
+        if let Err(error) = self.mark_sent().await {
             tracing::warn!(%error, "acknowledged events stay in the outbox and will be published again");
         }
     }
 
-    /// One round: forget what is acknowledged, catch up when behind, sweep when it is time, and wait a little.
-    async fn housekeeping(&self, sweep_now: bool) {
-        let acknowledged = self.take_acknowledged();
-        let mut result = match acknowledged.is_empty() {
-            true => Ok(()),
-            false => match self.0.store.mark_sent(&acknowledged).await {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.put_back(acknowledged);
-                    Err(error)
+    async fn read_reports(&self, mut reports: mpsc::UnboundedReceiver<Report>) {
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some((id, saga_id, results)) = waiting.next(), if !waiting.is_empty() => {
+                    self.settle(&mut self.state(), id, saga_id, results);
                 }
-            },
-        };
-        let (behind, left) = {
-            let state = self.state();
-            (state.behind, state.left)
-        };
-        if result.is_ok() && behind {
-            result = self.recover().await;
-            // Nothing came while we looked at an empty table: from here on rows are published directly again.
-            let mut state = self.state();
-            if result.is_ok() && state.left == left {
-                state.behind = false;
+                Some(Report { id, saga_id, acknowledged }) = reports.recv() => {
+                    waiting.push(async move { (id, saga_id, acknowledged.await) });
+                }
             }
-        } else if result.is_ok() && sweep_now {
-            let before = self.0.clock.now().checked_sub(GRACE).unwrap_or(Timestamp::MIN);
-            result = self.sweep_all(before).await;
         }
-        if let Err(error) = result {
-            tracing::debug!(%error, "the outbox cannot be swept now");
-            self.0.health.set_waiting("outbox", Some(error.to_string()));
-            self.0.clock.sleep(SWEEP_EVERY).await;
+    }
+
+    /// Forgets what no transaction took along.
+    async fn forget(&self) {
+        loop {
+            self.0.clock.sleep(FORGET_EVERY).await;
+            if let Err(error) = self.mark_sent().await {
+                tracing::debug!(%error, "acknowledged events cannot be forgotten now");
+                self.0.clock.sleep(SWEEP_EVERY).await;
+            }
         }
-        self.0.clock.sleep(FORGET_EVERY).await;
+    }
+
+    async fn mark_sent(&self) -> Result<(), StoreError> {
+        let ids = self.take_acknowledged();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let result = self.0.store.mark_sent(&ids).await;
+        match result {
+            Ok(()) => self.forgotten(&ids),
+            Err(_) => self.put_back(&ids),
+        }
+        result
+    }
+
+    /// Walks through the table when something was left there, and every now and then.
+    async fn walks(&self) {
+        let mut sweep_at = self.0.clock.now();
+        let mut pause = PAUSE;
+        loop {
+            // The clock may have been set back.
+            let now = self.0.clock.now();
+            sweep_at = sweep_at.min(after(now, SWEEP_EVERY));
+            let wait = Duration::try_from(sweep_at.duration_since(now)).unwrap_or_default();
+            if !wait.is_zero() && !self.state().something_is_left() {
+                select(pin!(self.0.left.notified()), pin!(self.0.clock.sleep(wait))).await;
+                continue;
+            }
+            self.wait_for_room().await;
+            sweep_at = after(self.0.clock.now(), SWEEP_EVERY);
+            let mut walk = self.state().begin_walk(self.0.clock.now());
+            let result = self.walk(&mut walk).await;
+            self.state().end_walk(&walk, result.is_ok());
+            let trouble = result.as_ref().err().map(StoreError::to_string).or_else(|| self.state().trouble());
+            pause = if walk.handed > 0 && trouble.is_none() { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            self.0.health.set_waiting("outbox", trouble);
+            // A long table of rows that have to wait is not read all the time.
+            let reading = if walk.waiting.is_empty() { Duration::ZERO } else { walk.reading.min(10 * LONGEST_PAUSE) };
+            self.0.clock.sleep(if result.is_err() { LONGEST_PAUSE } else { pause.max(reading) }).await;
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        while self.room(&self.state()) == 0 {
+            // Dead letters take room too, and nobody tells us of theirs.
+            let again = self.0.clock.sleep(FORGET_EVERY);
+            select(pin!(self.0.returned.notified()), pin!(again)).await;
+        }
+    }
+
+    /// Hands over what the producer does not have, in the order of the table, however long it takes to have room for it.
+    async fn walk(&self, walk: &mut Walk) -> Result<(), StoreError> {
+        let mut behind = 0;
+        loop {
+            let began = self.0.clock.now();
+            let page = self.0.store.unsent(behind, GRACE, PAGE).await?;
+            walk.read_since(began, self.0.clock.now());
+            let mut rest: &[Unsent] = &page;
+            while !rest.is_empty() {
+                self.wait_for_room().await;
+                let (chosen, looked_at) = {
+                    let state = self.state();
+                    state.choose(rest, self.room(&state).min(CHUNK), walk)
+                };
+                rest = &rest[looked_at..];
+                self.hand_over_all(&chosen, walk).await?;
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => behind = last.seq,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn hand_over_all(&self, chosen: &[Uuid], walk: &mut Walk) -> Result<(), StoreError> {
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let began = self.0.clock.now();
+        let rows = self.0.store.outbox(chosen).await?;
+        walk.read_since(began, self.0.clock.now());
+        tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
+        let mut state = self.state();
+        for row in rows {
+            let saga_id = row.saga_id;
+            // Looked at again: something may have been committed meanwhile.
+            if state.is_free(saga_id) && self.hand_over(&mut state, row) {
+                walk.handed += 1;
+            } else {
+                walk.waiting.add(saga_id);
+            }
+        }
+        Ok(())
     }
 }

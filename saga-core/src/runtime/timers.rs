@@ -123,7 +123,7 @@ async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limi
         Ok(committed) => committed,
         Err(error) => {
             if matches!(error, StoreError::Unavailable(_)) {
-                shared.outbox.perhaps_committed();
+                shared.outbox.perhaps_committed(&rows);
             }
             return Err(error.into());
         }

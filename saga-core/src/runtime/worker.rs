@@ -41,7 +41,6 @@ enum Slot {
     Batch(Batch),
     Parked(Result<Vec<ParkedEvent>, StoreError>),
     Timers(Result<usize, StepError>),
-    Recovered,
 }
 
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
@@ -60,7 +59,6 @@ pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     /// Heads of parked sagas in hand, so that none is claimed twice when its lease runs out under load.
     claimed: HashSet<i64>,
     /// What the slot is wanted for besides batches.
-    recover: bool,
     claim_at: Timestamp,
     fire_at: Timestamp,
     unknown_types: HashSet<String>,
@@ -82,7 +80,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             in_hand: 0,
             bytes: 0,
             claimed: HashSet::new(),
-            recover: true,
             claim_at: now,
             fire_at: now,
             unknown_types: HashSet::new(),
@@ -142,7 +139,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                             revoked.retain(|partition| !partitions.contains(partition));
                         }
                         partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
-                        self.recover = true;
+                        // An old owner's events go out before what is committed here for the same sagas.
+                        shared.outbox.look_for_all();
                     }
                     Signal::Revoked(partitions, guard) => {
                         shared.metrics.rebalances.inc();
@@ -171,7 +169,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// How many more records may be taken.
     fn room(&self) -> usize {
         let options = &self.shared.options;
-        if self.bytes >= options.max_bytes_in_hand || self.recover {
+        if self.bytes >= options.max_bytes_in_hand {
             return 0;
         }
         options.max_in_hand.saturating_sub(self.in_hand)
@@ -205,10 +203,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let soon = after(now, shared.options.look_every);
         self.claim_at = self.claim_at.min(soon);
         self.fire_at = self.fire_at.min(soon);
-        if self.recover {
-            self.recover = false;
-            self.slot = Some(recover(shared).boxed_local());
-        } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
+        if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
             self.claim_at = after(now, shared.options.look_every);
             let lease = shared.options.lease;
             // No more than can be handled within the lease; the others stay where they are safe.
@@ -349,7 +344,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     self.fire_at = now;
                 }
             }
-            Slot::Recovered => {}
             Slot::Parked(Err(error)) => {
                 tracing::warn!(%error, "parked sagas cannot be looked for now");
                 self.claim_at = later;
@@ -437,18 +431,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             drop(guard);
         }
     }
-}
-
-/// Publishes what an earlier owner left behind, however long the database makes us wait.
-async fn recover<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>) -> Slot {
-    let mut pause = shared.options.first_pause;
-    while let Err(error) = shared.outbox.recover().await {
-        shared.health.set_waiting("database", Some(error.to_string()));
-        shared.clock.sleep(pause).await;
-        pause = (pause * 2).min(shared.options.longest_pause);
-    }
-    shared.health.set_waiting("database", None);
-    Slot::Recovered
 }
 
 fn size(record: &Record) -> usize {

@@ -19,7 +19,7 @@ use crate::{
     record::Record,
     store::{
         Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedEvent, Phase, Progress, Store,
-        StoreError, Summary, Timer,
+        StoreError, Summary, Timer, Unsent,
     },
 };
 
@@ -59,7 +59,8 @@ pub enum Fault {
 struct Tables {
     inbox: BTreeSet<String>,
     barrier: BTreeMap<(SagaId, String, Op), Mark>,
-    outbox: Vec<OutboxRow>,
+    outbox: BTreeMap<i64, OutboxRow>,
+    last_written: i64,
     parked: BTreeMap<i64, Parked>,
     last_seq: i64,
     timers: BTreeMap<(SagaId, String), DueTimer>,
@@ -180,8 +181,11 @@ impl Tables {
         for change in changes.marks {
             self.barrier.insert((change.saga_id, change.step.to_owned(), change.op), change.mark);
         }
-        self.outbox.retain(|row| !changes.sent.contains(&row.id));
-        self.outbox.extend(changes.outbox);
+        self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
+        for row in changes.outbox {
+            self.last_written += 1;
+            self.outbox.insert(self.last_written, OutboxRow { created_at: now, ..row });
+        }
         self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
         for Timer { saga_id, step, after: wait, trace } in changes.arm {
             let timer = DueTimer { saga_id, step: step.to_owned(), due: after(now, wait), trace };
@@ -305,22 +309,25 @@ impl Store for MemoryStore {
         Ok(next.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default()))
     }
 
-    async fn unsent(&self, before: Timestamp, except: &[Uuid], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn unsent(&self, behind: i64, grace: Duration, limit: usize) -> Result<Vec<Unsent>, StoreError> {
         if self.fault(&[Fault::Read]).is_some() {
             return Err(StoreError::Unavailable("injected at a read".to_owned()));
         }
+        let now = self.clock.now();
         let tables = self.tables.lock().await;
-        Ok(tables
-            .outbox
-            .iter()
-            .filter(|row| row.created_at < before && !except.contains(&row.id))
-            .take(limit)
-            .cloned()
-            .collect())
+        let place = |(seq, row): (&i64, &OutboxRow)| {
+            let young = after(row.created_at, grace) > now;
+            Unsent { seq: *seq, id: row.id, saga_id: row.saga_id, young }
+        };
+        Ok(tables.outbox.range(behind + 1..).take(limit).map(place).collect())
+    }
+
+    async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(self.tables.lock().await.outbox.values().filter(|row| ids.contains(&row.id)).cloned().collect())
     }
 
     async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        self.tables.lock().await.outbox.retain(|row| !ids.contains(&row.id));
+        self.tables.lock().await.outbox.retain(|_, row| !ids.contains(&row.id));
         Ok(())
     }
 
@@ -331,7 +338,7 @@ impl Store for MemoryStore {
         let heads: Vec<&Parked> = tables.heads().into_iter().filter_map(|seq| tables.parked.get(&seq)).collect();
         Ok(Summary {
             outbox_pending: tables.outbox.len() as u64,
-            outbox_oldest: tables.outbox.iter().map(|row| row.created_at).min(),
+            outbox_oldest: tables.outbox.values().next().map(|row| row.created_at),
             parked_sagas: heads.iter().filter(|p| !p.held).count() as u64,
             held_sagas: heads.iter().filter(|p| p.held).count() as u64,
             parked_oldest: heads.iter().filter(|p| !p.held).filter_map(|p| p.failed_at).min(),

@@ -25,9 +25,9 @@ const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
     WHERE saga_barrier.ctid = c.at";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
-    SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, r.created_at \
-    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::timestamptz[]) \
-    AS r(id, saga, type, topic, payload, headers, context, created_at)";
+    SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[]) \
+    AS r(id, saga, type, topic, payload, headers, context)";
 pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[])";
 /// A timer that is just being fired is not waited for: its handler finds that the wait is over, and a cycle of two
 /// transactions that wait for each other cannot arise.
@@ -193,7 +193,6 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
         column(rows, |r| r.record.value.as_deref()),
         column(rows, |r| marks::headers(&r.record.headers)),
         column(rows, marks::span_context),
-        column(rows, |r| Micros::from(r.created_at)),
     ]
 }
 

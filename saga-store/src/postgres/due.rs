@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use saga_core::{
     record::Record,
-    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary},
+    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary, Unsent},
 };
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -32,9 +32,13 @@ DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
 RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "
 SELECT extract(epoch FROM least((SELECT min(due) FROM saga_parked WHERE due IS NOT NULL), (SELECT min(due) FROM saga_timer)) - now())::float8";
+/// A page of a walk, without what is large. Row after row, through the index: however many there are, a page costs the same.
 const UNSENT: &str = "
+SELECT seq, id, aggregateid, created_at > clock_timestamp() - make_interval(secs => $2) FROM saga_outbox
+WHERE seq > $1 ORDER BY seq LIMIT $3";
+const ROWS: &str = "
 SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at FROM saga_outbox
-WHERE created_at < $1 AND id <> ALL($3::uuid[]) ORDER BY seq LIMIT $2";
+WHERE id = ANY($1::uuid[]) ORDER BY seq";
 const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox),
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held),
@@ -43,7 +47,7 @@ SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_out
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT];
+pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT, ROWS];
 
 impl Postgres {
     pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
@@ -84,14 +88,14 @@ impl Postgres {
         Ok(left.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
-    pub(crate) async fn unsent(
-        &self,
-        before: Timestamp,
-        except: &[Uuid],
-        limit: i64,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
+    pub(crate) async fn unsent(&self, behind: i64, grace: Duration, limit: i64) -> Result<Vec<Unsent>, StoreError> {
         let session = self.pool.lease().await?;
-        list(&run(&session, UNSENT, &[&Micros::from(before), &limit, &except]).await?, outbox_row)
+        list(&run(&session, UNSENT, &[&behind, &seconds(grace), &limit]).await?, unsent)
+    }
+
+    pub(crate) async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
+        let session = self.pool.lease().await?;
+        list(&run(&session, ROWS, &[&ids]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
@@ -172,6 +176,15 @@ fn due_timer(row: &Row) -> Result<DueTimer, ReadError> {
         step: row.try_get(1)?,
         due: row.try_get::<_, Micros>(2)?.time()?,
         trace: marks::trace(row.try_get(3)?, row.try_get(4)?),
+    })
+}
+
+fn unsent(row: &Row) -> Result<Unsent, ReadError> {
+    Ok(Unsent {
+        seq: row.try_get(0)?,
+        id: row.try_get(1)?,
+        saga_id: marks::read_saga_id(row.try_get(2)?)?,
+        young: row.try_get(3)?,
     })
 }
 

@@ -8,7 +8,7 @@ use saga_core::{
 
 use super::{
     error::{classify, classify_handlers},
-    schema::{in_micros, micros, time},
+    schema::{in_micros, micros, now, time},
 };
 use crate::marks;
 
@@ -101,7 +101,7 @@ fn insert_outbox(conn: &Connection, schema: &str, row: &OutboxRow) -> rusqlite::
         row.record.value,
         marks::headers(&row.record.headers),
         marks::span_context(row),
-        micros(row.created_at)
+        micros(now())
     ])?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use saga_core::{
     record::Record,
-    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary},
+    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary, Unsent},
 };
 
 use super::{
@@ -23,8 +23,10 @@ const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT sa
     WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
     UNION ALL SELECT min(due) FROM saga_timer)";
-const UNSENT: &str = "SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at FROM saga_outbox \
-    WHERE created_at < ?1 AND id NOT IN (SELECT value FROM json_each(?3)) ORDER BY seq LIMIT ?2";
+const UNSENT: &str =
+    "SELECT seq, id, aggregateid, created_at > ?2 FROM saga_outbox WHERE seq > ?1 ORDER BY seq LIMIT ?3";
+const ROWS: &str = "SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at \
+    FROM saga_outbox WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY seq";
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
     (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
     (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
@@ -62,14 +64,14 @@ impl Sqlite {
         })
     }
 
-    pub(crate) fn unsent(
-        &self,
-        before: Timestamp,
-        except: &[uuid::Uuid],
-        limit: i64,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        let except = serde_json::Value::from_iter(except.iter().map(uuid::Uuid::to_string)).to_string();
-        self.read(|conn| list(conn, UNSENT, params![micros(before), limit, except], outbox_row))
+    pub(crate) fn unsent(&self, behind: i64, grace: Duration, limit: i64) -> Result<Vec<Unsent>, StoreError> {
+        let old = now().checked_sub(grace).unwrap_or(Timestamp::MIN);
+        self.read(|conn| list(conn, UNSENT, params![behind, micros(old), limit], unsent))
+    }
+
+    pub(crate) fn outbox(&self, ids: &[uuid::Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
+        let ids = serde_json::Value::from_iter(ids.iter().map(uuid::Uuid::to_string)).to_string();
+        self.read(|conn| list(conn, ROWS, params![ids], outbox_row))
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[uuid::Uuid]) -> Result<(), StoreError> {
@@ -169,9 +171,21 @@ fn due_timer(row: &Row<'_>) -> Read<DueTimer> {
     })
 }
 
+fn event_id(text: &str) -> Read<uuid::Uuid> {
+    Ok(text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not an event id")))?)
+}
+
+fn unsent(row: &Row<'_>) -> Read<Unsent> {
+    Ok(Unsent {
+        seq: row.get(0)?,
+        id: event_id(&row.get::<_, String>(1)?)?,
+        saga_id: marks::read_saga_id(&row.get::<_, String>(2)?)?,
+        young: row.get(3)?,
+    })
+}
+
 fn outbox_row(row: &Row<'_>) -> Read<OutboxRow> {
-    let id: String = row.get(0)?;
-    let id = id.parse().map_err(|_| StoreError::Broken(format!("{id:?} is not an event id")))?;
+    let id = event_id(&row.get::<_, String>(0)?)?;
     let (context, created_at): (Option<String>, _) = (row.get(6)?, time(row.get(7)?)?);
     let headers: String = row.get(5)?;
     let (saga_id, event_type, topic, payload): (String, _, _, _) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);

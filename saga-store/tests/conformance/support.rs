@@ -171,6 +171,14 @@ pub(crate) fn marked(saga_id: SagaId, op: Op, mark: Mark) -> Changes {
     Changes { marks: vec![MarkChange { saga_id, step: STEP, op, mark }], ..Changes::default() }
 }
 
+/// Everything in the outbox, with the time at which it was written as the tests have it.
+pub(crate) async fn unsent(db: &Db) -> Vec<OutboxRow> {
+    let places = db.unsent(0, Duration::ZERO, 1000).await.unwrap();
+    let ids: Vec<Uuid> = places.iter().map(|place| place.id).collect();
+    let rows = db.outbox(&ids).await.unwrap();
+    rows.into_iter().map(|row| OutboxRow { created_at: at(0), ..row }).collect()
+}
+
 pub(crate) async fn commit(db: &Db, changes: Changes) {
     let tx = db.begin_plain().await.unwrap();
     db.commit(tx, changes).await.unwrap();
@@ -206,12 +214,12 @@ pub(crate) fn append(saga_id: SagaId, event_id: &str, offset: i64) -> ParkChange
     }
 }
 
-pub(crate) fn outbox_row(saga_id: SagaId, created: i64) -> OutboxRow {
+pub(crate) fn outbox_row(saga_id: SagaId) -> OutboxRow {
     OutboxRow {
         id: Uuid::now_v7(),
         saga_id,
         event_type: "inventory.reserved".into(),
-        created_at: at(created),
+        created_at: at(0),
         record: OutRecord {
             topic: "inventory.events".into(),
             key: Some(saga_id.to_string().into_bytes()),

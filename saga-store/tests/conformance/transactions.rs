@@ -9,7 +9,7 @@ use saga_core::{
 };
 use saga_store::{Db, params};
 
-use crate::support::{PATIENCE, admission, at, begin, outbox_row};
+use crate::support::{PATIENCE, admission, begin, outbox_row, unsent};
 
 const NOTE: &str = "INSERT INTO note (id) VALUES ($1)";
 const NOTES: &str = "SELECT count(*) FROM note";
@@ -19,7 +19,7 @@ async fn handler(db: Db, id: String) -> Result<u64, StoreError> {
     let borrowed = id.as_str();
     db.transaction(async |tx| {
         let written = tx.execute(NOTE, params![borrowed]).await?;
-        Ok((tx, written, vec![outbox_row(SagaId::random(), 0)]))
+        Ok((tx, written, vec![outbox_row(SagaId::random())]))
     })
     .await
 }
@@ -28,9 +28,9 @@ on_both! {
     async fn a_transaction_writes_its_rows_and_its_events_together(f: &Fixture) {
         assert_eq!(tokio::spawn(handler(f.db.clone(), "a".into())).await.unwrap().unwrap(), 1);
         assert_eq!(f.count(NOTES).await, 1);
-        assert_eq!(f.db.unsent(at(1), &[], 10).await.unwrap().len(), 1);
+        assert_eq!(unsent(&f.db).await.len(), 1);
         handler(f.db.clone(), "a".into()).await.unwrap_err();
-        assert_eq!(f.db.unsent(at(1), &[], 10).await.unwrap().len(), 1);
+        assert_eq!(unsent(&f.db).await.len(), 1);
     }
 
     async fn a_conflict_is_tried_again(f: &Fixture) {
@@ -103,7 +103,7 @@ on_both! {
     }
 
     async fn a_commit_whose_changes_are_refused_leaves_nothing(f: &Fixture) {
-        let row = outbox_row(SagaId::random(), 0);
+        let row = outbox_row(SagaId::random());
         let tx = f.db.begin_plain().await.unwrap();
         tx.execute(NOTE, params!["a"]).await.unwrap();
         let error = f.db.commit(tx, Changes { outbox: vec![row.clone(), row], ..Changes::default() }).await.unwrap_err();
@@ -132,8 +132,7 @@ async fn conflict(tx: &saga_store::Tx) -> Result<(), StoreError> {
 #[tokio::test]
 async fn an_error_that_a_handler_has_swallowed_is_not_committed() {
     let Some(f) = crate::support::Fixture::postgres().await else { return };
-    for changes in [Changes::default(), Changes { outbox: vec![outbox_row(SagaId::random(), 0)], ..Changes::default() }]
-    {
+    for changes in [Changes::default(), Changes { outbox: vec![outbox_row(SagaId::random())], ..Changes::default() }] {
         let tx = f.db.begin_plain().await.unwrap();
         tx.execute(NOTE, params!["a"]).await.unwrap();
         tx.postgres().unwrap().batch_execute("SELECT 1 / 0").await.unwrap_err();

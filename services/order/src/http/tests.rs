@@ -1,5 +1,7 @@
 //! The order's routes on a real database.
 
+use std::time::Duration;
+
 use axum::Router;
 use jiff::Timestamp;
 use order_flow_events::{InventoryRejected, Reason, ShippingScheduled};
@@ -61,7 +63,9 @@ impl Service {
 
     /// What waits to be published, in order.
     async fn outbox(&self) -> Vec<OutboxRow> {
-        self.db.unsent(Timestamp::MAX, &[], 1000).await.unwrap()
+        let places = self.db.unsent(0, Duration::ZERO, 1000).await.unwrap();
+        let ids: Vec<Uuid> = places.iter().map(|place| place.id).collect();
+        self.db.outbox(&ids).await.unwrap()
     }
 
     async fn outbox_types(&self) -> Vec<String> {

@@ -1,0 +1,86 @@
+//! A set of sagas in constant memory, which may also have one that nobody put there.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::event::SagaId;
+
+/// 128 KiB: with 20,000 sagas in it, it has one of fifty others too.
+const WORDS: usize = 1 << 14;
+
+/// Sagas that something is true of, or that merely share a bit with one. Whoever asks must be safe with a yes too many.
+pub(super) struct Sagas {
+    bits: Vec<u64>,
+    empty: bool,
+    hasher: RandomState,
+}
+
+impl Sagas {
+    /// None; of the same kind as `other`, so that the two can be added.
+    pub(super) fn like(other: &Self) -> Self {
+        Self { bits: vec![0; WORDS], empty: true, hasher: other.hasher.clone() }
+    }
+
+    pub(super) fn all() -> Self {
+        Self { bits: vec![u64::MAX; WORDS], empty: false, hasher: RandomState::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    pub(super) fn has(&self, saga_id: SagaId) -> bool {
+        let (word, bit) = self.place(saga_id);
+        !self.empty && self.bits[word] & bit != 0
+    }
+
+    pub(super) fn add(&mut self, saga_id: SagaId) {
+        let (word, bit) = self.place(saga_id);
+        self.bits[word] |= bit;
+        self.empty = false;
+    }
+
+    pub(super) fn add_everyone(&mut self) {
+        self.bits.fill(u64::MAX);
+        self.empty = false;
+    }
+
+    pub(super) fn add_all(&mut self, other: &Self) {
+        if !other.empty {
+            self.bits.iter_mut().zip(&other.bits).for_each(|(bits, more)| *bits |= more);
+            self.empty = false;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if !self.empty {
+            self.bits.fill(0);
+            self.empty = true;
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+    fn place(&self, saga_id: SagaId) -> (usize, u64) {
+        let hash = self.hasher.hash_one(saga_id.as_uuid());
+        ((hash >> 6) as usize % WORDS, 1 << (hash % 64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_saga_that_was_added_is_there_and_hardly_any_other() {
+        let mut sagas = Sagas::like(&Sagas::all());
+        let added: Vec<SagaId> = std::iter::repeat_with(SagaId::random).take(20_000).collect();
+        assert!(sagas.is_empty() && !sagas.has(added[0]));
+        added.iter().for_each(|saga| sagas.add(*saga));
+        assert!(added.iter().all(|saga| sagas.has(*saga)));
+        let others = std::iter::repeat_with(SagaId::random).take(10_000).filter(|saga| sagas.has(*saga)).count();
+        assert!(others < 400, "{others} of 10,000");
+        let mut more = Sagas::like(&sagas);
+        more.add_all(&sagas);
+        sagas.clear();
+        assert!(sagas.is_empty() && added.iter().all(|saga| more.has(*saga) && !sagas.has(*saga)));
+    }
+}

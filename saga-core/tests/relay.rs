@@ -1,0 +1,411 @@
+//! The outbox against a broker that is slow, full, forgetful or without a leader for some sagas: what goes out, in which order, and
+//! who has to wait for it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, FutureExt, ready};
+use saga_core::{
+    Event, Outcome, Participant, SagaId, Step, StepResult,
+    clock::Clock,
+    envelope::{Outgoing, header, seal},
+    event::EventType,
+    handler::Cx,
+    record::OutRecord,
+    runtime::{Handle, Options, Outbox, Runtime},
+    store::{Changes, OutboxRow, Store},
+    testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
+    trace::TraceContext,
+    transport::{Producer, PublishError},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::oneshot, task::AbortHandle};
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
+struct Booked {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
+struct Taken {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
+struct Expired {
+    id: Uuid,
+}
+
+/// Takes a seat, and gives it up after a minute.
+fn seats() -> Participant<MemoryStore> {
+    async fn take(cx: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken> {
+        let taken: u32 = cx.tx().get("taken").unwrap_or(0);
+        cx.tx().put("taken", &(taken + 1));
+        Ok(Outcome::Success(Taken { id: trip.id }))
+    }
+    let expired = async |_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>| {
+        Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
+    };
+    Participant::named("seat").step(Step::on(take).deadline(Duration::from_secs(60), expired))
+}
+
+/// What the broker makes of a record.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Answer {
+    Written,
+    /// It is neither written nor answered before [`Kafka::release`].
+    Later,
+    Full,
+    /// Not written, and not acknowledged.
+    Lost,
+    /// Written, and not acknowledged.
+    Forgotten,
+}
+
+type Judge = Box<dyn FnMut(&OutRecord) -> Answer + Send>;
+
+/// A broker that does with each record what the test says.
+#[derive(Clone)]
+struct Kafka(Arc<Mutex<Inner>>);
+
+struct Inner {
+    judge: Judge,
+    log: Vec<OutRecord>,
+    later: VecDeque<(OutRecord, oneshot::Sender<()>)>,
+}
+
+impl Kafka {
+    fn that(judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Inner { judge: Box::new(judge), log: Vec::new(), later: VecDeque::new() })))
+    }
+
+    /// From now on.
+    fn now(&self, judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) {
+        self.0.lock().unwrap().judge = Box::new(judge);
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.lock().unwrap().later.len()
+    }
+
+    /// Writes and acknowledges what it was to do later.
+    fn release(&self) {
+        let mut inner = self.0.lock().unwrap();
+        while let Some((record, acknowledge)) = inner.later.pop_front() {
+            inner.log.push(record);
+            let _ = acknowledge.send(());
+        }
+    }
+
+    fn has(&self, row: &OutboxRow) -> bool {
+        self.0.lock().unwrap().log.contains(&row.record)
+    }
+
+    /// The events of each saga, in the order in which a consumer that knows copies by their ids sees them.
+    fn seen(&self) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
+        let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for record in &self.0.lock().unwrap().log {
+            let id = record.headers.iter().find(|h| h.is(header::ID)).unwrap().value.clone().unwrap();
+            let events = seen.entry(record.key.clone().unwrap()).or_default();
+            if !events.contains(&id) {
+                events.push(id);
+            }
+        }
+        seen
+    }
+}
+
+impl Producer for Kafka {
+    fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
+        let mut inner = self.0.lock().unwrap();
+        let mut answers: Vec<BoxFuture<'static, Result<(), PublishError>>> = Vec::new();
+        for record in records {
+            let answer = (inner.judge)(&record);
+            let lost = Err(PublishError::Unacknowledged("a test".to_owned()));
+            answers.push(match answer {
+                Answer::Full => ready(Err(PublishError::Full)).boxed(),
+                Answer::Lost => ready(lost).boxed(),
+                Answer::Written | Answer::Forgotten => {
+                    inner.log.push(record);
+                    ready(if answer == Answer::Written { Ok(()) } else { lost }).boxed()
+                }
+                Answer::Later => {
+                    let (acknowledge, acknowledged) = oneshot::channel();
+                    inner.later.push_back((record, acknowledge));
+                    acknowledged.map(|it| it.map_err(|_| PublishError::Unacknowledged("gone".to_owned()))).boxed()
+                }
+            });
+        }
+        futures::future::join_all(answers).boxed()
+    }
+}
+
+type Relay = Outbox<MemoryStore, Kafka, VirtualClock>;
+
+/// A database and a broker, and processes that come and go.
+struct World {
+    store: MemoryStore,
+    clock: VirtualClock,
+    /// What participants consume.
+    incoming: MemoryBroker,
+    kafka: Kafka,
+}
+
+/// A process. It dies with this.
+struct Process {
+    outbox: Relay,
+    task: AbortHandle,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl World {
+    fn new(judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) -> Self {
+        let (store, clock) = (MemoryStore::default(), VirtualClock::start());
+        Self { store, clock, incoming: MemoryBroker::new(4), kafka: Kafka::that(judge) }
+    }
+
+    fn start(&self) -> Process {
+        let handle = Handle::new("seat", self.store.clone(), self.kafka.clone(), self.clock);
+        let outbox = handle.outbox();
+        let consumer = self.incoming.subscribe("seat", &["trip.events".to_owned()]);
+        let runtime = Runtime::new(seats(), handle, Options::default());
+        let task = tokio::task::spawn_local(runtime.run(consumer, std::future::pending())).abort_handle();
+        Process { outbox, task }
+    }
+
+    fn book(&self, id: Uuid) {
+        let trip = Booked { id };
+        let trace = TraceContext::default();
+        let outgoing = Outgoing {
+            id: Uuid::now_v7(),
+            source: "test",
+            saga_id: Event::saga_id(&trip),
+            causation_id: None,
+            time: self.clock.now(),
+            trace: &trace,
+            null_compensation: false,
+        };
+        self.incoming.append(seal(EventType::of::<Booked>(), serde_json::to_vec(&trip).unwrap(), &outgoing));
+    }
+
+    /// Events that a process commits and does not publish yet.
+    async fn commit_all(&self, process: &Process, ids: &[Uuid]) -> Vec<OutboxRow> {
+        let row = |id: &Uuid| process.outbox.row(&Taken { id: *id }, &TraceContext::default()).unwrap();
+        let rows: Vec<OutboxRow> = ids.iter().map(row).collect();
+        let (tx, _) = self.store.begin(&[], Duration::MAX).await.unwrap();
+        self.store.commit(tx, Changes { outbox: rows.clone(), ..Changes::default() }).await.unwrap();
+        rows
+    }
+
+    async fn commit(&self, process: &Process, id: Uuid) -> OutboxRow {
+        self.commit_all(process, &[id]).await.remove(0)
+    }
+
+    /// An event as an HTTP request publishes one.
+    async fn publish(&self, process: &Process, id: Uuid) -> OutboxRow {
+        let row = self.commit(process, id).await;
+        process.outbox.committed(vec![row.clone()]);
+        row
+    }
+
+    async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        for _ in 0..20_000 {
+            if holds().await {
+                return;
+            }
+            self.clock.sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not within 200 s of virtual time: {what}");
+    }
+
+    async fn pending(&self) -> u64 {
+        self.store.summary().await.unwrap().outbox_pending
+    }
+}
+
+async fn local(test: impl AsyncFnOnce()) {
+    tokio::task::LocalSet::new().run_until(test()).await;
+}
+
+/// A fourth of all sagas are in the partition that is in trouble.
+fn in_trouble(record: &OutRecord) -> bool {
+    record.key.as_ref().unwrap().last().unwrap().is_multiple_of(4)
+}
+
+fn ids(number: usize) -> Vec<Uuid> {
+    std::iter::repeat_with(Uuid::new_v4).take(number).collect()
+}
+
+fn is_in_trouble(id: &Uuid) -> bool {
+    id.to_string().as_bytes().last().unwrap().is_multiple_of(4)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_holds_nothing_but_its_own_events() {
+    local(async || {
+        let world = World::new(|record| if in_trouble(record) { Answer::Later } else { Answer::Written });
+        // Left behind by a process that died: whoever takes its partitions over finds it first.
+        let dead = world.start();
+        let left = world.commit(&dead, ids(50).into_iter().find(is_in_trouble).unwrap()).await;
+        drop(dead);
+        let (first, trips) = (world.start(), ids(40));
+        trips.iter().for_each(|id| world.book(*id));
+        let stuck = trips.iter().filter(|id| is_in_trouble(id)).count() as u64 + 1;
+        world.eventually("the others are out", async || world.pending().await == stuck).await;
+        assert_eq!(world.store.get::<u32>("taken").await, Some(40), "and everybody was served");
+        // Partitions go to another process and come back, and deadlines pass.
+        let second = world.start();
+        let more = ids(20);
+        more.iter().for_each(|id| world.book(*id));
+        world.eventually("they are served", async || world.store.get::<u32>("taken").await == Some(60)).await;
+        drop(first);
+        world.clock.sleep(Duration::from_secs(90)).await;
+        let seen = world.kafka.seen();
+        for id in trips.iter().chain(&more).filter(|id| !is_in_trouble(id)) {
+            assert_eq!(seen[id.to_string().as_bytes()].len(), 2, "taken, then expired");
+        }
+        world.kafka.now(|_| Answer::Written);
+        world.kafka.release();
+        world.eventually("nothing is left", async || world.pending().await == 0).await;
+        assert!(world.kafka.has(&left));
+        assert_eq!(world.kafka.seen().values().map(Vec::len).sum::<usize>(), 1 + 2 * 60);
+        drop(second);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_queue_is_full_holds_nothing_but_its_own_events() {
+    local(async || {
+        let world = World::new(|record| if in_trouble(record) { Answer::Full } else { Answer::Written });
+        let process = world.start();
+        let trips = ids(1_000);
+        process.outbox.committed(world.commit_all(&process, &trips).await);
+        let stuck = trips.iter().filter(|id| is_in_trouble(id)).count() as u64;
+        world.eventually("the others are out", async || world.pending().await == stuck).await;
+        // A row that a crash left behind all of these is found nevertheless.
+        let lost = world.commit(&process, ids(50).into_iter().find(|id| !is_in_trouble(id)).unwrap()).await;
+        world.eventually("it is published", async || world.kafka.has(&lost)).await;
+        world.kafka.now(|_| Answer::Written);
+        world.eventually("nothing is left", async || world.pending().await == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_broker_away_the_producer_gets_so_many_rows_and_no_more() {
+    local(async || {
+        let world = World::new(|_| Answer::Later);
+        let process = world.start();
+        process.outbox.committed(world.commit_all(&process, &ids(6_000)).await);
+        world.clock.sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.kafka.waiting(), 5_000);
+        world.kafka.now(|_| Answer::Written);
+        world.kafka.release();
+        world.eventually("nothing is left", async || world.pending().await == 0).await;
+        assert_eq!(world.kafka.seen().len(), 6_000);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_ends_direct_publishing_for_no_longer_than_a_look_at_the_table() {
+    local(async || {
+        let world = World::new(|_| Answer::Written);
+        let process = world.start();
+        world.store.inject([Fault::CommitAnswer]);
+        world.book(Uuid::new_v4());
+        world.eventually("its answer is lost", async || world.store.get::<u32>("taken").await == Some(1)).await;
+        // Somebody commits all the time.
+        for _ in 0..300 {
+            world.publish(&process, Uuid::new_v4()).await;
+            world.clock.sleep(Duration::from_millis(1)).await;
+        }
+        // Whoever has to look at the table to publish cannot any more.
+        world.store.inject([Fault::Read; 100]);
+        let row = world.publish(&process, Uuid::new_v4()).await;
+        world.clock.sleep(Duration::from_millis(10)).await;
+        assert!(world.kafka.has(&row));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_old_owner_committed_goes_out_before_what_the_new_one_does() {
+    local(async || {
+        let world = World::new(|_| Answer::Later);
+        let (old, id) = (world.start(), Uuid::new_v4());
+        let left = world.commit(&old, id).await;
+        drop(old);
+        let _new = world.start();
+        world.book(id);
+        world.eventually("it is handled", async || world.store.get::<u32>("taken").await == Some(1)).await;
+        world.kafka.now(|_| Answer::Written);
+        world.kafka.release();
+        world.eventually("both are out", async || world.pending().await == 0).await;
+        let seen = &world.kafka.seen()[id.to_string().as_bytes()];
+        assert_eq!((seen.len(), &seen[0]), (2, &left.id.to_string().into_bytes()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_event_overtakes_an_earlier_one_of_its_saga_whatever_the_broker_answers() {
+    for seed in 1..=8_u64 {
+        local(async || {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let world = World::new(move |_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                match (random >> 40) % 8 {
+                    0 => Answer::Full,
+                    1 => Answer::Lost,
+                    2 => Answer::Forgotten,
+                    3 | 4 => Answer::Later,
+                    _ => Answer::Written,
+                }
+            });
+            let (sagas, mut written) = (ids(6), BTreeMap::<Vec<u8>, Vec<Vec<u8>>>::new());
+            let mut note = |row: OutboxRow| {
+                let saga = row.saga_id.to_string().into_bytes();
+                written.entry(saga).or_default().push(row.id.to_string().into_bytes());
+            };
+            let dead = world.start();
+            world.commit_all(&dead, &sagas).await.into_iter().for_each(&mut note);
+            world.commit_all(&dead, &sagas).await.into_iter().for_each(&mut note);
+            drop(dead);
+            // Two processes look through the same table.
+            let (one, two) = (world.start(), world.start());
+            world.clock.sleep(Duration::from_millis(seed * 3)).await;
+            for round in 0..20_u64 {
+                for id in &sagas {
+                    note(world.publish(&one, *id).await);
+                }
+                world.clock.sleep(Duration::from_millis((seed * 37 + round * 61) % 900)).await;
+                if round % 3 == 0 {
+                    world.kafka.release();
+                }
+            }
+            world.kafka.now(|_| Answer::Written);
+            world.kafka.release();
+            world.eventually("nothing is left", async || world.pending().await == 0).await;
+            drop((one, two));
+            assert_eq!(world.kafka.seen(), written, "seed {seed}");
+        })
+        .await;
+    }
+}
