@@ -25,6 +25,7 @@ pub struct OrderCreated {
     #[schemars(regex(pattern = "^[A-Z]{3}$"))]
     pub currency: String,
     /// The payment gateway's token.
+    #[schemars(length(min = 1))]
     pub payment_method: String,
     /// Where the goods go.
     pub shipping_address: Address,

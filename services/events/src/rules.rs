@@ -52,8 +52,17 @@ pub(crate) fn check_order(order: &OrderCreated) -> Result<(), String> {
     if !is_code(&order.currency, 3) {
         return Err("currency: three capital letters".to_owned());
     }
-    check_text("payment_method", &order.payment_method)?;
+    check_payment_method(&order.payment_method)?;
     check_address(&order.shipping_address)
+}
+
+/// Which tokens there are is the gateway's business; that there is one is ours. What cannot be charged must not be reserved
+/// first.
+fn check_payment_method(token: &str) -> Result<(), String> {
+    if token.is_empty() {
+        return Err("payment_method: at least one character".to_owned());
+    }
+    check_text("payment_method", token)
 }
 
 fn check_item(item: &Item) -> Result<(), String> {
@@ -166,6 +175,12 @@ mod tests {
         for code in ["", "D", "de", "DEU", "D1", "Ä"] {
             assert!(changed(|o| o.shipping_address.country = code.to_owned()).is_err(), "{code}");
         }
+    }
+
+    #[test]
+    fn an_order_without_a_payment_method_is_refused() {
+        assert_eq!(changed(|o| o.payment_method.clear()), Err("payment_method: at least one character".to_owned()));
+        assert_eq!(changed(|o| o.payment_method = "x".to_owned()), Ok(()));
     }
 
     #[test]

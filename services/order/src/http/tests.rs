@@ -168,6 +168,7 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
             with("/currency", json!("eur")),
             with("/currency", json!("EURO")),
             with("/payment_method", json!(null)),
+            with("/payment_method", json!("")),
             with("/shipping_address", json!("Berlin")),
             with("/shipping_address/country", json!("Germany")),
             with("/shipping_address/name", json!("Ada\u{0}")),
