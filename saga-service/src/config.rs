@@ -2,19 +2,23 @@
 
 mod address;
 mod cli;
+mod duration;
 mod fault;
+mod http;
 mod kafka;
 mod topics;
 mod trace;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use saga_kafka::KafkaConfig;
 use saga_store::DatabaseUrl;
 
 pub use address::HttpAddr;
 pub use cli::{Parsed, command, parse};
+pub use duration::duration;
 pub use fault::{ConfigError, Stop};
+pub use http::HttpConfig;
 pub use topics::TopicConfig;
 pub use trace::TraceConfig;
 pub(crate) use trace::{Export, Wire};
@@ -25,6 +29,10 @@ pub(crate) use trace::{Export, Wire};
 pub struct Config<A> {
     /// `HTTP_ADDR`: where to listen.
     pub http_addr: HttpAddr,
+    /// How much callers may ask for at once, and how long they are waited for.
+    pub http: HttpConfig,
+    /// `SHUTDOWN_GRACE`: for that long after it was told to stop, a service is not ready and still answers.
+    pub shutdown_grace: Duration,
     /// `DATABASE_URL`.
     pub database_url: DatabaseUrl,
     /// `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_CFG_*`, `SAGA_INSTANCE_ID`.
@@ -40,7 +48,16 @@ pub struct Config<A> {
 impl<A> Config<A> {
     /// These settings, and defaults for the rest; spans are not recorded.
     pub fn new(http_addr: HttpAddr, database_url: DatabaseUrl, kafka: KafkaConfig, args: A) -> Self {
-        Self { http_addr, database_url, kafka, topics: TopicConfig::default(), trace: TraceConfig::default(), args }
+        Self {
+            http_addr,
+            http: HttpConfig::default(),
+            shutdown_grace: Duration::ZERO,
+            database_url,
+            kafka,
+            topics: TopicConfig::default(),
+            trace: TraceConfig::default(),
+            args,
+        }
     }
 }
 
@@ -49,6 +66,8 @@ impl<A: fmt::Debug> Config<A> {
     pub(crate) fn log(&self) {
         tracing::info!(
             http_addr = %self.http_addr,
+            http = ?self.http,
+            shutdown_grace = ?self.shutdown_grace,
             database_url = %self.database_url,
             kafka = ?self.kafka,
             topics = ?self.topics,
@@ -66,6 +85,8 @@ impl<A: fmt::Debug> fmt::Debug for Config<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("http_addr", &self.http_addr)
+            .field("http", &self.http)
+            .field("shutdown_grace", &self.shutdown_grace)
             .field("database_url", &self.database_url)
             .field("kafka", &self.kafka)
             .field("topics", &self.topics)

@@ -16,8 +16,8 @@ use crate::{
     telemetry::{self, Telemetry},
 };
 
-/// A process that is told to stop has ended after this long, whatever it waits for. What is committed is safe, and what
-/// is not is redone.
+/// A process that is told to stop has ended after this long, and its grace, whatever it waits for. What is committed is
+/// safe, and what is not is redone.
 const LAST_MOMENT: Duration = Duration::from_millis(9_500);
 
 /// The `main` of a service's binary: settings from the command line and the environment, logging to standard error,
@@ -71,6 +71,7 @@ fn start<S: Service>(Parsed { config, log, .. }: Parsed<S::Args>) -> ExitCode {
 fn execute<S: Service>(config: Config<S::Args>, telemetry: &Telemetry) -> Result<(), ServiceError> {
     let no_runtime = |error| ServiceError::System("no async runtime", error);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
+    let last_moment = config.shutdown_grace + LAST_MOMENT;
     let result = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| ServiceError::System("no signal handler", error))?;
         let stop = async move {
@@ -78,7 +79,7 @@ fn execute<S: Service>(config: Config<S::Args>, telemetry: &Telemetry) -> Result
             tracing::info!(signal = signal.name(), "told to stop");
             // These end with the process.
             let (last, second) = (telemetry.clone(), telemetry.clone());
-            thread::spawn(move || last_moment(&last));
+            thread::spawn(move || end_after(last_moment, &last));
             tokio::spawn(async move {
                 let code = signals.next().await.exit_code();
                 second.flush();
@@ -102,8 +103,8 @@ fn line<S: Service>(error: &dyn std::error::Error) -> String {
 }
 
 /// Says nothing of its own: what did not end in time has said so.
-fn last_moment(telemetry: &Telemetry) {
-    thread::sleep(LAST_MOMENT);
+fn end_after(last_moment: Duration, telemetry: &Telemetry) {
+    thread::sleep(last_moment);
     telemetry.flush();
     process::exit(0);
 }

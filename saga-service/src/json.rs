@@ -1,14 +1,15 @@
 //! Request bodies as JSON and path parameters, refused with a problem document that says what is wrong and where.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
+use mediatype::{MediaTypeBuf, media_type};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::problem::Problem;
@@ -25,8 +26,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body, in requests and answers.
 ///
-/// A request must say `content-type: application/json` (415), stay within 256 KiB (413), be JSON in UTF-8 of a sane depth
-/// (400) and have the shape of `T` (422).
+/// A request must say `content-type: application/json` once and be in no content coding (415), stay within 256 KiB (413),
+/// be JSON in UTF-8 of a sane depth (400) and have the shape of `T` (422).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json<T>(pub T);
 
@@ -41,11 +42,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        if !is_json(&parts.headers) {
+        if let Err(problem) = is_json(&parts.headers) {
             discard(&parts.headers, body).await;
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-                .with_detail("the content type must be application/json")
-                .closing());
+            return Err(problem.closing());
         }
         parse(&read(&parts.headers, body).await?).map(Json)
     }
@@ -67,13 +66,39 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// `application/json`, with whatever parameters.
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+/// The request with all of its body: what is JSON is read, and what nobody can read is thrown away.
+pub(crate) async fn buffered(request: Request) -> Result<Request, Problem> {
+    if request.body().is_end_stream() {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let body = if is_json(&parts.headers).is_ok() {
+        Body::from(read(&parts.headers, body).await?)
+    } else {
+        discard(&parts.headers, body).await;
+        Body::empty()
+    };
+    Ok(Request::from_parts(parts, body))
+}
+
+/// `application/json`, with whatever parameters, as it is.
+fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let unsupported = |detail| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).with_detail(detail);
+    let codings =
+        headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    if codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(unsupported("the body must be sent without a content coding")
+            .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let only = types.next().and_then(|value| value.to_str().ok()?.parse::<MediaTypeBuf>().ok());
+    if types.next().is_some() {
+        return Err(Problem::bad_request("the content type is given more than once"));
+    }
+    match only {
+        Some(only) if only.essence() == media_type!(APPLICATION / JSON) => Ok(()),
+        _ => Err(unsupported("the content type must be application/json")),
+    }
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
@@ -177,10 +202,35 @@ fn shape(error: &serde_json::Error, message: &str) -> String {
         return message.to_owned();
     }
     // The value stands before it, and may itself contain the word.
-    match message.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("expected {expected}"),
+    match message.rsplit_once(", expected ").and_then(|(_, expected)| in_json(expected)) {
+        Some(expected) => format!("expected {expected}"),
         None => "the value is not acceptable".to_owned(),
     }
+}
+
+/// What serde expects, in JSON's words: callers know nothing of our types.
+fn in_json(expected: &str) -> Option<Cow<'_, str>> {
+    let (kind, _) = expected.split_once(' ').unwrap_or((expected, ""));
+    Some(Cow::Borrowed(match kind {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number of 0 or more, in range",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number, in range",
+        "f32" | "f64" => "a number",
+        "struct" | "internally" | "adjacently" => "an object",
+        "tuple" => "a list",
+        "enum" => "one of its values",
+        "unit" => "null",
+        // The names of variants and fields, as they are written in JSON.
+        _ if kind.starts_with('`') || kind == "one" => return Some(Cow::Borrowed(expected)),
+        _ => match expected {
+            "a map" => "an object",
+            "a sequence" => "a list",
+            "a borrowed string" => "a string",
+            _ if expected.starts_with("a nonzero ") => "a whole number, not 0, in range",
+            _ if expected.starts_with("a tuple ") || expected.starts_with("an array ") => "a list of the right length",
+            _ if kind == "a" || kind == "an" => return Some(Cow::Borrowed(expected)),
+            _ => return None,
+        },
+    }))
 }
 
 #[cfg(test)]
@@ -209,10 +259,93 @@ mod tests {
     #[test]
     fn a_wrong_shape_is_named_by_its_path_and_not_by_its_value() {
         let (status, detail) = refused(br#"{"items": [{"quantity": 1}, {"quantity": "se, expected cret"}]}"#);
-        assert_eq!((status, detail.as_str()), (422, "items[1].quantity: expected u32"));
+        assert_eq!(
+            (status, detail.as_str()),
+            (422, "items[1].quantity: expected a whole number of 0 or more, in range")
+        );
         assert_eq!(refused(br#"{"items": [{}]}"#), (422, "items[0]: missing field `quantity`".into()));
         assert_eq!(refused(b"[]").0, 422);
         assert_eq!(refused(b" [[{\"quantity\": 1}]]"), (422, "the body: expected an object".into()));
+    }
+
+    #[test]
+    fn no_message_names_a_type_of_ours() {
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Kind {
+            Parcel,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Everything {
+            #[serde(rename = "order")]
+            _order: Option<Order>,
+            #[serde(rename = "kind")]
+            _kind: Option<Kind>,
+            #[serde(rename = "text")]
+            _text: Option<String>,
+            #[serde(rename = "id")]
+            _id: Option<uuid::Uuid>,
+            #[serde(rename = "pair")]
+            _pair: Option<(i64, i64)>,
+            #[serde(rename = "map")]
+            _map: Option<std::collections::HashMap<String, bool>>,
+            #[serde(rename = "least")]
+            _least: Option<std::num::NonZeroU32>,
+        }
+        for (json, detail) in [
+            ("7", "the body: expected an object"),
+            (r#"{"order": 7}"#, "order: expected an object"),
+            (r#"{"order": {"items": {}}}"#, "order.items: expected a list"),
+            (r#"{"kind": "letter"}"#, "kind: expected `parcel`"),
+            (r#"{"text": 7}"#, "text: expected a string"),
+            (r#"{"id": 7}"#, "id: expected a formatted UUID string"),
+            (r#"{"id": "7"}"#, "id: the value is not acceptable"),
+            (r#"{"pair": [1]}"#, "pair: expected a list of the right length"),
+            (r#"{"pair": ["1", 2]}"#, "pair[0]: expected a whole number, in range"),
+            (r#"{"map": []}"#, "map: expected an object"),
+            (r#"{"map": {"a": 1}}"#, "map.a: expected a boolean"),
+            (r#"{"least": 0}"#, "least: expected a whole number, not 0, in range"),
+            (r#"{"text": "a", "text": "b"}"#, "the body: duplicate field `text`"),
+        ] {
+            let problem = parse::<Everything>(json.as_bytes()).unwrap_err();
+            assert_eq!((problem.status().as_u16(), problem.detail()), (422, Some(detail)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_json_that_is_said_to_be_json_once_and_is_not_compressed() {
+        let said = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            is_json(&map).map_err(|problem| problem.status().as_u16())
+        };
+        let json = ("content-type", "application/json");
+        for content_type in
+            ["application/json", "APPLICATION/JSON", "application/json;charset=utf-8", "application/json ; a=\"b;c\""]
+        {
+            assert_eq!(said(&[("content-type", content_type)]), Ok(()), "{content_type}");
+        }
+        for content_type in [
+            "",
+            "application/jsonp",
+            "application/json, text/plain",
+            "text/plain; a=application/json",
+            "application/a+json",
+        ] {
+            assert_eq!(said(&[("content-type", content_type)]), Err(415), "{content_type}");
+        }
+        assert_eq!(said(&[]), Err(415));
+        assert_eq!(said(&[json, json]), Err(400));
+        assert_eq!(said(&[json, ("content-type", "text/plain")]), Err(400));
+        for coding in ["identity", "Identity", "identity, identity", ""] {
+            assert_eq!(said(&[json, ("content-encoding", coding)]), Ok(()), "{coding}");
+        }
+        for coding in ["gzip", "identity, br"] {
+            assert_eq!(said(&[json, ("content-encoding", coding)]), Err(415), "{coding}");
+        }
+        assert_eq!(said(&[json, ("content-encoding", "identity"), ("content-encoding", "gzip")]), Err(415));
     }
 
     #[test]

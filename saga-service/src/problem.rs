@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -31,8 +31,7 @@ pub struct Problem {
     kind: Cow<'static, str>,
     title: Option<Cow<'static, str>>,
     detail: Option<Cow<'static, str>>,
-    retry_after: Option<u32>,
-    close: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +47,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem that its status describes; the title is the status' reason phrase.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, kind: Cow::Borrowed("about:blank"), title: None, detail: None, retry_after: None, close: false }
+        Self { status, kind: Cow::Borrowed("about:blank"), title: None, detail: None, headers: Vec::new() }
     }
 
     /// 400: the request cannot be read.
@@ -73,7 +72,9 @@ impl Problem {
 
     /// 503: something the service needs is away; the caller may try again shortly.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE).with_detail(detail) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE)
+            .with_detail(detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     /// 500: a defect. What happened goes to the log, the caller learns only that it did.
@@ -97,7 +98,14 @@ impl Problem {
     /// Ends the connection with the answer, because the rest of the request was not read.
     #[must_use]
     pub(crate) fn closing(self) -> Self {
-        Self { close: true, ..self }
+        self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// The HTTP status.
@@ -119,12 +127,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if self.close {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        headers.extend(self.headers);
         response
     }
 }

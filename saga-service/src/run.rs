@@ -22,11 +22,11 @@ use tracing::{Instrument, Span};
 use crate::{
     config::Config,
     error::ServiceError,
-    http::{self, Status},
+    http::{self, Database, Gate, Limits, Places, Server, Status},
     metrics::{self, HttpMetrics, Lag, Tables},
     service::{Deps, Parts, Service},
     startup,
-    tasks::{Web, Worker},
+    tasks::{Joining, Web, Worker},
     telemetry::Traces,
 };
 
@@ -38,7 +38,8 @@ const TRACE_GRACE: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(9);
 
 /// Runs a service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
-/// services can run in one process. Ends within nine seconds of `stop`.
+/// services can run in one process. Ends within nine seconds of
+/// `stop` and its grace.
 ///
 /// # Errors
 /// When the service cannot work: see [`ServiceError`].
@@ -118,8 +119,17 @@ impl<S: Service> Bound<S> {
             let db = measured.clone();
             async move { db.summary().await }
         });
-        let status = Status::new(health.clone(), registry, tables);
-        let web = Web::start(listener, http::app(routes, status.clone(), http_metrics, traces.tracer()), &span);
+        let asked = db.clone();
+        let database = Database::new(move || {
+            let db = asked.clone();
+            async move { db.query("SELECT 1", []).await.map(|_| ()) }
+        });
+        let status = Status::new(health.clone(), registry, tables, database);
+        let places = Places::of_this_process();
+        let gate = Gate::for_requests(&config.http, places.number());
+        let server = Server { listener, places, limits: Limits::new(config.http.idle_timeout) };
+        let app = http::app(routes, status.clone(), gate, http_metrics, traces.tracer());
+        let web = Web::start(server, app, &span);
 
         let start = async {
             startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
@@ -129,17 +139,27 @@ impl<S: Service> Bound<S> {
             status.connected();
             let consumer = KafkaConsumer::subscribe(&config.kafka, S::NAME, &declaration.consumed_topics())?;
             lag.attach(consumer.metrics());
+            let consumer = Joining::new(consumer, status.clone());
             let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };
             Worker::start(S::NAME, move || Runtime::new(participant, handle, options), consumer, span)
         };
         let (worker, result) = until_over(start, stop).await;
 
-        let stopping = Instant::now();
         status.stopping();
-        web.stop().await;
-        if let Some(worker) = worker {
-            worker.stop().await;
-        }
+        // Events are somebody else's at once; requests come here until everybody has heard of it.
+        let grace = if result.is_ok() { config.shutdown_grace } else { Duration::ZERO };
+        let requests = async {
+            tokio::time::sleep(grace).await;
+            let closing = Instant::now();
+            web.stop().await;
+            closing
+        };
+        let events = async {
+            if let Some(worker) = worker {
+                worker.stop().await;
+            }
+        };
+        let (stopping, ()) = futures::join!(requests, events);
         if !producer.flush(FLUSH_GRACE).await {
             tracing::warn!(events = producer.in_flight(), "events are not acknowledged yet; they stay in the outbox");
         }

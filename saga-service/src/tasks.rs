@@ -6,14 +6,18 @@ use axum::Router;
 use futures::FutureExt;
 use saga_core::{
     clock::Clock,
+    record::TopicPartition,
     runtime::{RunError, Runtime},
     store::Store,
-    transport::{Consumer, Producer},
+    transport::{Consumer, Producer, Signal},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::{Instrument, Span};
 
-use crate::{error::ServiceError, http};
+use crate::{
+    error::ServiceError,
+    http::{Server, Status},
+};
 
 /// Requests in flight may take so long once the service is told to stop.
 const HTTP_GRACE: Duration = Duration::from_secs(3);
@@ -27,9 +31,9 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    pub(crate) fn start(listener: TcpListener, app: Router, span: &Span) -> Self {
+    pub(crate) fn start(server: Server, app: Router, span: &Span) -> Self {
         let (stop, told) = oneshot::channel();
-        let serve = http::serve(listener, app, told.map(|_| ()), HTTP_GRACE);
+        let serve = server.serve(app, told.map(|_| ()), HTTP_GRACE);
         Self { stop, ended: tokio::spawn(serve.instrument(span.clone())) }
     }
 
@@ -94,5 +98,39 @@ impl Worker {
                 tracing::warn!("the runtime did not stop in time; what it had in hand is redone at the next start")
             }
         }
+    }
+}
+
+/// A consumer that tells when it has joined its group: that it has partitions, or that there are none for it.
+pub(crate) struct Joining<C> {
+    consumer: C,
+    status: Status,
+}
+
+impl<C> Joining<C> {
+    pub(crate) fn new(consumer: C, status: Status) -> Self {
+        Self { consumer, status }
+    }
+}
+
+impl<C: Consumer> Consumer for Joining<C> {
+    async fn next(&mut self, room: usize) -> Signal {
+        let signal = self.consumer.next(room).await;
+        if let Signal::Assigned(_) = signal {
+            self.status.joined();
+        }
+        signal
+    }
+
+    fn store_offsets(&self, offsets: &[(TopicPartition, i64)]) {
+        self.consumer.store_offsets(offsets);
+    }
+
+    fn pause(&self, partitions: &[TopicPartition], paused: bool) {
+        self.consumer.pause(partitions, paused);
+    }
+
+    async fn close(self) {
+        self.consumer.close().await;
     }
 }

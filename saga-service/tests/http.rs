@@ -30,9 +30,13 @@ impl Running {
     }
 
     fn start_traced(database: &str, kafka: KafkaConfig, trace: TraceConfig) -> Self {
+        Self::start_as(database, kafka, |config| config.trace = trace)
+    }
+
+    fn start_as(database: &str, kafka: KafkaConfig, change: impl FnOnce(&mut Config<ProbeArgs>)) -> Self {
         let http_addr = "127.0.0.1:0".parse().unwrap();
         let mut config = Config::new(http_addr, database.parse().unwrap(), kafka, ProbeArgs::default());
-        config.trace = trace;
+        change(&mut config);
         let (stop, told) = oneshot::channel::<()>();
         let (tell, addr) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -106,6 +110,45 @@ fn a_service_becomes_ready_and_publishes_what_was_accepted() {
     running.stop().unwrap();
 }
 
+/// How many partitions the service has.
+fn partitions(running: &Running) -> usize {
+    let metrics = get(running.addr, "/metrics").unwrap().body;
+    metrics.lines().filter(|line| line.starts_with("saga_consumer_lag{")).count()
+}
+
+#[test]
+fn a_member_of_the_group_for_which_there_is_no_partition_is_ready() {
+    let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 1).unwrap();
+    let members = [(); 2].map(|()| Running::start("sqlite::memory:", broker.config()));
+    for member in &members {
+        eventually(|| member.waiting_for(), |(status, _)| *status == 200);
+    }
+    eventually(|| members.iter().map(partitions).sum::<usize>(), |partitions| *partitions == 1);
+    for member in members {
+        member.stop().unwrap();
+    }
+}
+
+#[test]
+fn while_a_service_that_stops_still_answers_its_partitions_are_somebody_elses_already() {
+    let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 3).unwrap();
+    let grace = std::time::Duration::from_secs(15);
+    let mut leaves = Running::start_as("sqlite::memory:", broker.config(), |config| config.shutdown_grace = grace);
+    let stays = Running::start("sqlite::memory:", broker.config());
+    for member in [&leaves, &stays] {
+        eventually(|| member.waiting_for(), |(status, _)| *status == 200);
+    }
+    eventually(|| partitions(&leaves), |partitions| *partitions > 0);
+    drop(leaves.stop.take());
+    eventually(|| partitions(&stays), |partitions| *partitions == 3);
+    assert_eq!(get(leaves.addr, "/livez").unwrap().status, 200);
+    assert_eq!(get(leaves.addr, "/readyz/http").unwrap().status, 503);
+    assert_eq!(post(leaves.addr, "/ask", "application/json", b"").unwrap().status, 202);
+    eventually(|| get(stays.addr, "/metrics").unwrap().body, |text| text.contains("saga_events_published_total 1"));
+    stays.stop().unwrap();
+    leaves.stop().unwrap();
+}
+
 #[test]
 fn every_bad_request_is_answered_with_a_problem_document() {
     let running = without_broker();
@@ -135,6 +178,18 @@ fn every_bad_request_is_answered_with_a_problem_document() {
                    transfer-encoding: chunked\r\n\r\n";
     let body = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n0\r\n\r\n".to_vec()].concat();
     assert_eq!(client::send(running.addr, chunked, &body).unwrap().status, 413);
+    for (status, headers) in [
+        (415, "content-type: application/json\r\ncontent-encoding: gzip"),
+        (400, "content-type: application/json\r\ncontent-type: application/json"),
+        (200, "content-type: application/json\r\ncontent-encoding: identity"),
+    ] {
+        let head =
+            format!("POST /echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}\r\ncontent-length: 13\r\n\r\n");
+        let answer = client::send(running.addr, &head, br#"{"items": []}"#).unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.is_problem(), status != 200, "{answer:?}");
+        assert_eq!(answer.head.to_ascii_lowercase().contains("accept-encoding: identity"), status == 415, "{answer:?}");
+    }
     let good = post(running.addr, "/echo", "application/json;charset=utf-8", br#"{"items": []}"#).unwrap();
     assert_eq!((good.status, good.body.as_str()), (200, r#"{"items":[]}"#));
     running.stop().unwrap();

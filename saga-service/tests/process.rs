@@ -5,8 +5,8 @@
 mod common;
 
 use std::{
-    io::Read,
-    net::{SocketAddr, TcpListener},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -38,6 +38,19 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// A probe that has as few places for connections as there can be.
+fn narrow(variables: &[(&str, &str)]) -> Command {
+    let probe = probe(variables);
+    let mut command = Command::new("sh");
+    // Set before, since what is left to other things is more than this.
+    command.args(["-c", "ulimit -n 300; exec \"$0\""]).arg(probe.get_program());
+    command.env_clear().envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// As many places as [`narrow`] leaves.
+const PLACES: usize = 64;
+
 /// A probe that listens, and is killed when the test fails.
 struct Probe {
     child: Option<Child>,
@@ -46,8 +59,12 @@ struct Probe {
 
 impl Probe {
     fn start(variables: &[(&str, &str)]) -> Self {
+        Self::spawn(probe(variables))
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let addr = free_address();
-        let child = probe(variables).env("HTTP_ADDR", addr.to_string()).spawn().unwrap();
+        let child = command.env("HTTP_ADDR", addr.to_string()).spawn().unwrap();
         let probe = Self { child: Some(child), addr };
         eventually(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
         probe
@@ -111,6 +128,12 @@ fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
         ("KAFKA_CFG_GROUP_ID", "participant", &[("KAFKA_CFG_GROUP_ID", "mine")]),
         // More than an idempotent producer may have, which shows only when both are seen.
         ("KAFKA_CFG_*", "max.in.flight", &[MEMORY, ANY, ("KAFKA_CFG_MAX_IN_FLIGHT_REQUESTS_PER_CONNECTION", "10")]),
+        ("HTTP_IDLE_TIMEOUT", "duration", &[("HTTP_IDLE_TIMEOUT", "75")]),
+        ("HTTP_IDLE_TIMEOUT", "from 1s", &[("HTTP_IDLE_TIMEOUT", "0s")]),
+        ("HTTP_CONCURRENCY", "from 1 to", &[("HTTP_CONCURRENCY", "0")]),
+        ("HTTP_QUEUE", "from 0 to", &[("HTTP_QUEUE", "-1")]),
+        ("SHUTDOWN_GRACE", "duration", &[("SHUTDOWN_GRACE", "soon")]),
+        ("SHUTDOWN_GRACE", "to 3600s", &[("SHUTDOWN_GRACE", "2h")]),
         ("RUST_LOG", "level", &[("RUST_LOG", "info=what=ever")]),
         ("LOG_FORMAT", "json or pretty", &[("LOG_FORMAT", "xml")]),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "URL", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2")]),
@@ -165,6 +188,14 @@ fn help_lists_every_variable_with_its_default_and_no_value() {
         "[env: DATABASE_URL_FILE]",
         "[env: HTTP_ADDR]",
         "[default: 127.0.0.1:8099]",
+        "[env: HTTP_IDLE_TIMEOUT]",
+        "[default: 75s]",
+        "[env: HTTP_CONCURRENCY]",
+        "[default: 8]",
+        "[env: HTTP_QUEUE]",
+        "[default: 256]",
+        "[env: SHUTDOWN_GRACE]",
+        "[default: 0s]",
         "[env: SAGA_TOPIC_PARTITIONS]",
         "[default: 6]",
         "[env: SAGA_TOPIC_REPLICATION_FACTOR]",
@@ -219,8 +250,17 @@ fn sigterm_while_the_broker_is_away_ends_the_process_promptly_with_exit_code_0()
 
 #[test]
 fn empty_variables_count_as_not_set() {
-    let names =
-        ["SAGA_TOPIC_PARTITIONS", "SAGA_TOPIC_REPLICATION_FACTOR", "SAGA_INSTANCE_ID", "RUST_LOG", "LOG_FORMAT"];
+    let names = [
+        "SAGA_TOPIC_PARTITIONS",
+        "SAGA_TOPIC_REPLICATION_FACTOR",
+        "SAGA_INSTANCE_ID",
+        "HTTP_IDLE_TIMEOUT",
+        "HTTP_CONCURRENCY",
+        "HTTP_QUEUE",
+        "SHUTDOWN_GRACE",
+        "RUST_LOG",
+        "LOG_FORMAT",
+    ];
     let mut variables = names.map(|name| (name, "")).to_vec();
     variables.extend([MEMORY, NO_BROKER, ("KAFKA_CFG_SASL_PASSWORD", ""), ("DATABASE_URL_FILE", "")]);
     let probe = Probe::start(&variables);
@@ -257,6 +297,82 @@ fn a_request_that_does_not_end_cannot_hold_the_process() {
     assert!(took < END, "{took:?}: {log}");
     assert!(log.contains("requests did not end in time"), "{log}");
     drop(slow);
+}
+
+/// Asks for the metrics again and again, and never reads them.
+fn deaf(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let requests = "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n".repeat(200);
+    // Until nothing more fits, or the other side has had enough.
+    for _ in 0..20 {
+        if stream.write_all(requests.as_bytes()).is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+#[test]
+fn with_every_place_held_by_clients_that_do_not_read_probes_and_requests_are_answered_and_sigterm_ends_the_process() {
+    let probe = Probe::spawn(narrow(&[MEMORY, NO_BROKER]));
+    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    let addr = probe.addr;
+    let deaf: Vec<_> = (0..PLACES + 10).map(|_| std::thread::spawn(move || deaf(addr))).collect();
+    let deaf: Vec<_> = deaf.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let quickly = |answer: &dyn Fn() -> Option<client::Answer>| {
+        let asked = Instant::now();
+        let answer = answer().unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        answer.status
+    };
+    // Until the service has rendered all that fits into the buffers of those who do not read it.
+    let took = || {
+        let asked = Instant::now();
+        client::get(addr, "/metrics").map(|_| asked.elapsed())
+    };
+    eventually(took, |took| took.is_some_and(|took| took < Duration::from_millis(500)));
+    for _ in 0..10 {
+        assert_eq!(quickly(&|| client::get(addr, "/livez")), 200);
+        assert_eq!(quickly(&|| client::get(addr, "/readyz/http")), 200);
+        assert_eq!(quickly(&|| client::post(addr, "/ask", "application/json", b"")), 202);
+    }
+    probe.signal("-TERM");
+    let (status, log, took) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < END, "{took:?}: {log}");
+    drop(deaf);
+}
+
+#[test]
+fn with_every_place_held_by_clients_that_say_nothing_a_probe_is_answered() {
+    let probe = Probe::spawn(narrow(&[NO_DATABASE, NO_BROKER]));
+    let silent: Vec<_> = (0..PLACES * 3).map(|_| client::open(probe.addr, "GET /livez HT")).collect();
+    let asked = Instant::now();
+    assert_eq!(client::get(probe.addr, "/livez").unwrap().status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn after_sigterm_a_service_is_not_ready_and_answers_until_its_grace_is_over() {
+    let grace = Duration::from_secs(2);
+    let probe = Probe::start(&[MEMORY, NO_BROKER, ("SHUTDOWN_GRACE", "2s")]);
+    eventually(|| client::get(probe.addr, "/readyz/http").unwrap().status, |status| *status == 200);
+    let began = Instant::now();
+    probe.signal("-TERM");
+    let stopping = |path| client::get(probe.addr, path).unwrap();
+    eventually(|| stopping("/readyz/http").body, |body| body.contains("shutdown"));
+    let readyz = stopping("/readyz");
+    assert!(readyz.status == 503 && readyz.body.contains("shutdown: stopping"), "{readyz:?}");
+    assert_eq!(stopping("/livez").status, 200);
+    let asked = client::post(probe.addr, "/ask", "application/json", b"").unwrap();
+    assert_eq!(asked.status, 202);
+    assert!(asked.head.to_ascii_lowercase().contains("connection: close"), "{asked:?}");
+    let (status, log, _) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let took = began.elapsed();
+    assert!(took >= grace && took < grace + END, "{took:?}: {log}");
 }
 
 #[test]

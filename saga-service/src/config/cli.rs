@@ -1,13 +1,13 @@
 //! Flags and variables: one list, from which `--help` and the checks are made.
 
-use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr};
+use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use saga_kafka::KafkaConfig;
 use saga_store::DatabaseUrl;
 
 use super::{
-    Config, HttpAddr, TopicConfig, TraceConfig,
+    Config, HttpAddr, HttpConfig, TopicConfig, TraceConfig, duration,
     fault::{ConfigError, Stop},
     kafka, trace,
 };
@@ -37,6 +37,22 @@ struct Settings {
     /// Where to listen for HTTP
     #[arg(long, env = "HTTP_ADDR", hide_env_values = true, value_name = "ADDR:PORT")]
     http_addr: String,
+    /// How long an HTTP connection is kept on which nothing is asked; longer than a load balancer in front keeps it
+    #[arg(long, env = "HTTP_IDLE_TIMEOUT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(default_value = HttpConfig::IDLE_TIMEOUT, value_parser = or(HttpConfig::IDLE_TIMEOUT, seconds::<1, 3_600>))]
+    http_idle_timeout: Duration,
+    /// HTTP requests that may use the database at once
+    #[arg(long, env = "HTTP_CONCURRENCY", hide_env_values = true, value_name = "N", allow_hyphen_values = true)]
+    #[arg(default_value = HttpConfig::CONCURRENCY, value_parser = or(HttpConfig::CONCURRENCY, number::<1, 10_000>))]
+    http_concurrency: u16,
+    /// HTTP requests that may wait for their turn at the database; what is beyond is answered with 503
+    #[arg(long, env = "HTTP_QUEUE", hide_env_values = true, value_name = "N", allow_hyphen_values = true)]
+    #[arg(default_value = HttpConfig::QUEUE, value_parser = or(HttpConfig::QUEUE, number::<0, 10_000>))]
+    http_queue: u16,
+    /// How long to answer HTTP requests, without being ready, after a SIGTERM: until a load balancer has noticed
+    #[arg(long, env = "SHUTDOWN_GRACE", hide_env_values = true, value_name = "DURATION")]
+    #[arg(default_value = "0s", value_parser = or("0s", seconds::<0, 3_600>))]
+    shutdown_grace: Duration,
     /// Partitions of a topic that is created
     #[arg(long, env = "SAGA_TOPIC_PARTITIONS", hide_env_values = true, value_name = "N", allow_hyphen_values = true)]
     #[arg(default_value = "6", value_parser = or("6", number::<1, 10_000>))]
@@ -118,6 +134,12 @@ pub fn parse<S: Service>(
     let http_addr = settings.http_addr.parse().map_err(|error| ConfigError::of("HTTP_ADDR", error))?;
     let config = Config {
         http_addr,
+        http: HttpConfig {
+            idle_timeout: settings.http_idle_timeout,
+            concurrency: settings.http_concurrency,
+            queue: settings.http_queue,
+        },
+        shutdown_grace: settings.shutdown_grace,
         database_url: database_url(&settings, &matches, S::NAME)?,
         kafka: kafka::flags(kafka, &settings.kafka_cfg)?,
         topics: TopicConfig {
@@ -176,6 +198,11 @@ fn number<const MIN: u16, const MAX: u16>(text: &str) -> Result<u16, String> {
         .ok()
         .filter(|n| (MIN..=MAX).contains(n))
         .ok_or_else(|| format!("must be a whole number from {MIN} to {MAX}"))
+}
+
+/// A duration within these numbers of seconds.
+fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
+    duration(text, &(Duration::from_secs(MIN)..=Duration::from_secs(MAX)))
 }
 
 /// What Kafka allows in a member's name.

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`: the endpoints that every service has.
+//! `/livez`, `/readyz`, `/readyz/http` and `/metrics`: the endpoints that every service has.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use axum::{
 use saga_core::clock::{Clock, SystemClock};
 use serde::Serialize;
 
-use super::{Status, exposition};
+use super::{Status, accept, exposition};
 use crate::problem::{Final, Problem};
 
 /// The runtime's loop turns several times a second, also when there is nothing to do. One that stood still for this long
@@ -19,6 +19,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) const LIVEZ: &str = "/livez";
 pub(super) const READYZ: &str = "/readyz";
+pub(super) const READYZ_HTTP: &str = "/readyz/http";
 pub(super) const METRICS: &str = "/metrics";
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -35,25 +36,45 @@ struct Readiness {
     waiting_for: Vec<String>,
 }
 
-/// Whether the process should go on living. Knows nothing of the database or the broker: a restart mends neither.
+/// Whether the process should go on living. Knows nothing of the database or the broker: a restart mends neither. One that
+/// was told to stop will end by itself.
 pub(super) async fn livez(State(status): State<Status>) -> Response {
-    let alive = status.health.last_turn().is_none_or(|turned| {
+    let turns = status.health.last_turn().is_none_or(|turned| {
         // A clock that was set back says nothing.
         let still = Duration::try_from(SystemClock.now().duration_since(turned)).unwrap_or_default();
         still < STALLED_AFTER
     });
+    let alive = turns || status.is_stopping();
     let code = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Final::mark(), axum::Json(Liveness { alive })).into_response()
 }
 
+/// Whether the process takes its part in the choreography.
 pub(super) async fn readyz(State(status): State<Status>) -> Response {
-    let waiting_for = status.waiting_for();
+    readiness(status.waiting_for())
+}
+
+/// Whether the process can take requests.
+pub(super) async fn readyz_http(State(status): State<Status>) -> Response {
+    readiness(status.requests_wait_for().await)
+}
+
+fn readiness(waiting_for: Vec<String>) -> Response {
     let ready = waiting_for.is_empty();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Final::mark(), axum::Json(Readiness { ready, waiting_for })).into_response()
 }
 
 pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
+    let Some(content_type) = accept::best(&headers, &[TEXT, OPEN_METRICS]) else {
+        return Problem::new(StatusCode::NOT_ACCEPTABLE)
+            .with_detail("metrics are written as text/plain and as application/openmetrics-text")
+            .into_response();
+    };
+    let _turn = match status.scrapes.enter().await {
+        Ok(turn) => turn,
+        Err(problem) => return problem.into_response(),
+    };
     if status.is_prepared() {
         status.tables.refresh().await;
     }
@@ -62,11 +83,6 @@ pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) ->
     if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &status.registry) {
         return Problem::internal(&error).into_response();
     }
-    let accepted = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (content_type, text) = if accepted.contains("application/openmetrics-text") {
-        (OPEN_METRICS, text)
-    } else {
-        (TEXT, exposition::classic(&text))
-    };
+    let text = if content_type == OPEN_METRICS { text } else { exposition::classic(&text) };
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

@@ -1,4 +1,4 @@
-//! What stands before every handler: a time limit, a net for panics, and a gate until the database is prepared.
+//! What stands before every handler: a time limit, a net for panics, and what depends on how far the service has come.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -34,6 +34,15 @@ pub(super) async fn prepared(State(status): State<Status>, request: Request, nex
     } else {
         Problem::unavailable("the database is not prepared yet").into_response()
     }
+}
+
+/// Who keeps his connection open is sent elsewhere with his next answer, before the connection is closed under him.
+pub(super) async fn part_when_stopping(State(status): State<Status>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if status.is_stopping() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub(super) async fn timeout(request: Request, next: Next) -> Response {

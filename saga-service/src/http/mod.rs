@@ -1,8 +1,14 @@
 //! The HTTP side of a service: its own routes, the shell's, and the guards that stand before them.
 
+mod accept;
+mod connection;
+mod database;
 mod endpoints;
 mod exposition;
+mod gate;
 mod guards;
+mod places;
+mod progress;
 mod server;
 mod span;
 
@@ -15,7 +21,11 @@ use axum::{Router, middleware, routing::get};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use saga_core::{runtime::Health, trace::Tracer};
 
-pub(crate) use server::serve;
+pub(crate) use database::Database;
+pub(crate) use gate::Gate;
+pub(crate) use places::Places;
+pub(crate) use progress::Limits;
+pub(crate) use server::Server;
 
 use crate::{
     metrics::{HttpMetrics, Tables},
@@ -28,8 +38,10 @@ pub(crate) struct Status {
     health: Health,
     registry: Arc<Registry>,
     tables: Tables,
+    database: Database,
     reached: Arc<Reached>,
     ready: Gauge,
+    scrapes: Gate,
 }
 
 /// How far the service has come.
@@ -37,15 +49,24 @@ pub(crate) struct Status {
 struct Reached {
     prepared: AtomicBool,
     connected: AtomicBool,
+    joined: AtomicBool,
     stopping: AtomicBool,
 }
 
 impl Status {
-    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables) -> Self {
+    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables, database: Database) -> Self {
         let ready = Gauge::default();
         let help = "Whether /readyz answers 200";
         registry.sub_registry_with_prefix("saga").register("ready", help, ready.clone());
-        Self { health, registry: Arc::new(registry), tables, reached: Arc::default(), ready }
+        Self {
+            health,
+            registry: Arc::new(registry),
+            tables,
+            database,
+            reached: Arc::default(),
+            ready,
+            scrapes: Gate::for_scrapes(),
+        }
     }
 
     /// The databases are prepared: the service's own routes may use them.
@@ -58,6 +79,11 @@ impl Status {
         self.reached.connected.store(true, Ordering::Release);
     }
 
+    /// The consumer group has told which partitions are ours, if any.
+    pub(crate) fn joined(&self) {
+        self.reached.joined.store(true, Ordering::Release);
+    }
+
     /// Nobody should send anything new.
     pub(crate) fn stopping(&self) {
         self.reached.stopping.store(true, Ordering::Release);
@@ -65,6 +91,10 @@ impl Status {
 
     fn is_prepared(&self) -> bool {
         self.reached.prepared.load(Ordering::Acquire)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.reached.stopping.load(Ordering::Acquire)
     }
 
     /// Everything that keeps the service from being ready.
@@ -81,32 +111,53 @@ impl Status {
         }
         if !self.reached.connected.load(Ordering::Acquire) {
             unless_said(&["broker", "topics"], "not connected yet");
+        } else if !self.reached.joined.load(Ordering::Acquire) {
+            unless_said(&["group", "broker", "topics"], "not joined yet");
         }
-        if self.reached.stopping.load(Ordering::Acquire) {
+        if self.is_stopping() {
             unless_said(&["shutdown"], "stopping");
+        }
+        waiting
+    }
+
+    /// Everything that keeps the service from taking requests. Those need no broker: their events wait in the outbox.
+    async fn requests_wait_for(&self) -> Vec<String> {
+        let mut waiting = Vec::new();
+        if !self.is_prepared() {
+            let said = self.health.waiting_for().into_iter().find(|said| said.starts_with("database: "));
+            waiting.push(said.unwrap_or_else(|| "database: not connected yet".to_owned()));
+        } else if let Err(why) = self.database.answers().await {
+            waiting.push(format!("database: {why}"));
+        }
+        if self.is_stopping() {
+            waiting.push("shutdown: stopping".to_owned());
         }
         waiting
     }
 }
 
 /// All routes of a service.
-pub(crate) fn app(routes: Router, status: Status, metrics: HttpMetrics, tracer: Arc<dyn Tracer>) -> Router {
+pub(crate) fn app(routes: Router, status: Status, gate: Gate, metrics: HttpMetrics, tracer: Arc<dyn Tracer>) -> Router {
     let own = if routes.has_routes() {
-        routes.route_layer(middleware::from_fn_with_state(status.clone(), guards::prepared))
+        routes
+            .route_layer(middleware::from_fn_with_state(gate, gate::queue))
+            .route_layer(middleware::from_fn_with_state(status.clone(), guards::prepared))
     } else {
         routes
     };
     let shell = Router::new()
         .route(endpoints::LIVEZ, get(endpoints::livez))
         .route(endpoints::READYZ, get(endpoints::readyz))
+        .route(endpoints::READYZ_HTTP, get(endpoints::readyz_http))
         .route(endpoints::METRICS, get(endpoints::metrics))
-        .with_state(status);
+        .with_state(status.clone());
     own.merge(shell)
         .fallback(guards::not_found)
         .method_not_allowed_fallback(guards::method_not_allowed)
         .layer(middleware::from_fn(guards::timeout))
         .layer(middleware::from_fn(guards::catch_panic))
         .layer(middleware::from_fn(problem::normalise))
+        .layer(middleware::from_fn_with_state(status, guards::part_when_stopping))
         .layer(middleware::from_fn_with_state(tracer, span::tell))
         .layer(middleware::from_fn_with_state(metrics, guards::measure))
 }

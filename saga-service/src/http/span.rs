@@ -19,7 +19,7 @@ use super::endpoints;
 use crate::{metrics::method_name, trace::Trace};
 
 /// Nobody looks for these in a trace.
-const SHELL: [&str; 3] = [endpoints::LIVEZ, endpoints::READYZ, endpoints::METRICS];
+const SHELL: [&str; 4] = [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS];
 
 /// Gives the request its place in a trace, and tells of it when the answer is ready.
 pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {

@@ -22,9 +22,10 @@ use saga_core::{
 };
 use tower::ServiceExt;
 
-use super::{Status, app};
+use super::{Database, Gate, Status, app};
 use crate::{
     Json, Trace,
+    config::HttpConfig,
     metrics::{HttpMetrics, Tables},
 };
 
@@ -43,8 +44,10 @@ fn traced(routes: Router, tracer: Arc<dyn Tracer>) -> Shell {
     let metrics = HttpMetrics::register(&mut registry, "probe");
     let tables = Tables::register(&mut registry, async || Ok(Summary::default()));
     let health = Health::default();
-    let status = Status::new(health.clone(), registry, tables);
-    Shell { app: app(routes, status.clone(), metrics, tracer), status, health }
+    let database = Database::new(async || Ok(()));
+    let status = Status::new(health.clone(), registry, tables, database);
+    let gate = Gate::for_requests(&HttpConfig { concurrency: 2, queue: 1, ..HttpConfig::default() }, 64);
+    Shell { app: app(routes, status.clone(), gate, metrics, tracer), status, health }
 }
 
 impl Shell {
@@ -81,6 +84,8 @@ async fn readiness_names_everything_that_is_waited_for() {
     assert_eq!(shell.get("/readyz").await.2, r#"{"ready":false,"waiting_for":["topics: order.events is missing"]}"#);
     shell.health.set_waiting("topics", None);
     shell.status.connected();
+    assert_eq!(shell.get("/readyz").await.2, r#"{"ready":false,"waiting_for":["group: not joined yet"]}"#);
+    shell.status.joined();
     let (status, _, body) = shell.get("/readyz").await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"ready":true,"waiting_for":[]}"#));
     assert!(shell.get("/metrics").await.2.contains("\nsaga_ready 1\n"));
@@ -89,6 +94,108 @@ async fn readiness_names_everything_that_is_waited_for() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body, r#"{"ready":false,"waiting_for":["shutdown: stopping"]}"#);
     assert!(shell.get("/metrics").await.2.contains("\nsaga_ready 0\n"));
+}
+
+#[tokio::test]
+async fn requests_can_be_taken_while_the_database_is_there_and_the_service_goes_on() {
+    let shell = shell(Router::new());
+    let readiness = async || {
+        let (status, _, body) = shell.get("/readyz/http").await;
+        (status.as_u16(), body)
+    };
+    let waiting = |what: &str| (503, format!(r#"{{"ready":false,"waiting_for":["{what}"]}}"#));
+    assert_eq!(readiness().await, waiting("database: not connected yet"));
+    shell.health.set_waiting("database", Some("refused".into()));
+    assert_eq!(readiness().await, waiting("database: refused"));
+    shell.status.prepared();
+    shell.health.set_waiting("broker", Some("away".into()));
+    assert_eq!(readiness().await, (200, r#"{"ready":true,"waiting_for":[]}"#.to_owned()));
+    shell.status.stopping();
+    assert_eq!(readiness().await, waiting("shutdown: stopping"));
+}
+
+#[tokio::test]
+async fn a_service_that_stops_answers_and_sends_its_callers_elsewhere() {
+    let shell = shell(Router::new().route("/stock", get(async || "here")));
+    shell.status.prepared();
+    shell.health.turned(SystemClock.now() - Duration::from_secs(60));
+    assert!(!shell.get("/stock").await.1.headers().contains_key(header::CONNECTION));
+    shell.status.stopping();
+    for path in ["/stock", "/livez"] {
+        let (status, head, _) = shell.get(path).await;
+        assert_eq!(
+            (status, &head.headers()[header::CONNECTION]),
+            (StatusCode::OK, &"close".parse().unwrap()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_queue_is_refused_at_once_and_probes_are_answered() {
+    let open = Arc::new(tokio::sync::Notify::new());
+    let waits = open.clone();
+    let routes = Router::new().route("/slow", get(async move || waits.notified().await));
+    let shell = shell(routes);
+    shell.status.prepared();
+    // Two at work, and one that waits.
+    let mut taken: Vec<_> = (0..3).map(|_| Box::pin(shell.get("/slow"))).collect();
+    for request in &mut taken {
+        assert!(futures::poll!(request).is_pending());
+    }
+    let (status, head, body) = shell.get("/slow").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert_eq!(head.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(head.headers()[header::CONTENT_TYPE], "application/problem+json");
+    for path in ["/livez", "/readyz/http", "/metrics"] {
+        assert_eq!(shell.get(path).await.0, StatusCode::OK, "{path}");
+    }
+    // Whoever leaves makes room.
+    taken.pop();
+    let mut last = Box::pin(shell.get("/slow"));
+    assert!(futures::poll!(&mut last).is_pending());
+    for request in taken {
+        open.notify_one();
+        assert_eq!(request.await.0, StatusCode::OK);
+    }
+    open.notify_one();
+    assert_eq!(last.await.0, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_does_not_come_is_not_waited_for_for_long() {
+    let shell = shell(Router::new().route("/slow", get(async || tokio::time::sleep(Duration::from_secs(20)).await)));
+    shell.status.prepared();
+    let all = futures::future::join_all((0..3).map(|_| shell.get("/slow"))).await;
+    let answers: Vec<_> = all.iter().map(|(status, ..)| status.as_u16()).collect();
+    assert_eq!(answers, [200, 200, 503]);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_takes_no_turn() {
+    let shell = shell(Router::new().route("/echo", post(async |Json(n): Json<u32>| Json(n))));
+    shell.status.prepared();
+    let request = || Request::post("/echo").header("content-type", "application/json");
+    let never = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let mut slow: Vec<_> = (0..10).map(|_| Box::pin(shell.ask(request().body(never()).unwrap()))).collect();
+    for request in &mut slow {
+        assert!(futures::poll!(request).is_pending());
+    }
+    let (status, _, body) = shell.ask(request().body(Body::from("42")).unwrap()).await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, "42"));
+}
+
+#[tokio::test]
+async fn metrics_come_in_a_format_that_the_caller_accepts() {
+    let shell = shell(Router::new());
+    let ask = async |accept: &str| {
+        let request = Request::get("/metrics").header("accept", accept).body(Body::empty()).unwrap();
+        let (status, head, _) = shell.ask(request).await;
+        (status.as_u16(), head.headers()[header::CONTENT_TYPE].to_str().unwrap().split(';').next().unwrap().to_owned())
+    };
+    assert_eq!(ask("application/openmetrics-text;q=0, */*").await, (200, "text/plain".to_owned()));
+    assert_eq!(ask("text/html, application/openmetrics-text").await.1, "application/openmetrics-text");
+    assert_eq!(ask("*/*;q=0").await, (406, "application/problem+json".to_owned()));
 }
 
 #[tokio::test]

@@ -20,18 +20,14 @@ pub struct OrderArgs {
 }
 
 const DEADLINE: &str = "5m";
+const SHORTEST: Duration = Duration::from_millis(1);
 /// Beyond it is a slip of the keyboard: a wait without an end is no deadline.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn deadline(text: &str) -> Result<Duration, String> {
     // An empty variable counts as not set.
     let text = if text.is_empty() { DEADLINE } else { text };
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| "expected a duration such as 5m, 90s or 2s".to_owned())?;
-    Duration::try_from(span)
-        .ok()
-        .filter(|d| !d.is_zero() && *d <= LONGEST)
-        .ok_or_else(|| "expected more than nothing and at most a year".to_owned())
+    saga_service::config::duration(text, &(SHORTEST..=LONGEST))
 }
 
 impl Service for Order {

@@ -1,0 +1,181 @@
+//! One HTTP/1.1 connection: served for as long as its client does its part in time.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderValue, Request, header},
+    response::Response,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{rt::TokioIo, server::graceful::Watcher, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::progress::{Late, Progress};
+
+/// A request's head; more than browsers and proxies send.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("{0}")]
+    Failed(#[from] hyper::Error),
+    #[error("the client was too slow: {0:?}")]
+    Late(Late),
+    #[error("its place was needed")]
+    GivenUp,
+}
+
+/// Serves until the client leaves, or is too slow, or the service stops.
+pub(super) async fn serve(
+    stream: TcpStream,
+    app: Router,
+    progress: Arc<Progress>,
+    watcher: Watcher,
+) -> Result<(), Ended> {
+    // Answers are small, and written whole.
+    let _ = stream.set_nodelay(true);
+    let app = TowerToHyperService::new(app);
+    let of_service = progress.clone();
+    let service = service_fn(move |request: Request<Incoming>| answer(&app, request, of_service.clone()));
+    let io = TokioIo::new(Observed { stream, progress: progress.clone() });
+    let connection =
+        http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD).serve_connection(io, service);
+    within(watcher.watch(connection), &progress).await
+}
+
+fn answer(
+    app: &TowerToHyperService<Router>,
+    request: Request<Incoming>,
+    progress: Arc<Progress>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    progress.begun();
+    let answer = app.call(request.map(|body| Body::new(Awaited { body, progress: progress.clone() })));
+    async move {
+        let mut response = answer.await?;
+        // Not cut while it is idle, where the next request may be under way already.
+        if progress.is_old() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        progress.answered();
+        Ok(response)
+    }
+}
+
+/// Runs a connection until it ends, its client is late, or its place is needed.
+async fn within(connection: impl Future<Output = Result<(), hyper::Error>>, progress: &Progress) -> Result<(), Ended> {
+    let mut connection = pin!(connection);
+    let mut given_up = pin!(progress.given_up());
+    let mut alarm = pin!(sleep_until(Instant::now()));
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended.map_err(Ended::from));
+        }
+        if given_up.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Ended::GivenUp));
+        }
+        // Mostly the deadline has moved on by the time the alarm goes off, which costs less than to set it each time.
+        while let Some((deadline, late)) = progress.deadline() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(Ended::Late(late)));
+            }
+            if alarm.is_elapsed() || deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
+            ready!(alarm.as_mut().poll(cx));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A request's body, whose reader may have to wait for the client.
+struct Awaited {
+    body: Incoming,
+    progress: Arc<Progress>,
+}
+
+impl HttpBody for Awaited {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.body(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that tells what passes through it.
+struct Observed {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.progress.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.progress.writing();
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.progress.writing();
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called when there is nothing more to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.progress.written();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
