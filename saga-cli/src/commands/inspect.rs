@@ -42,13 +42,13 @@ Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// The saga's id, which is also the order's and the key of its records
+    /// The saga's id, which is also the order's and the key of its records; in any spelling of a UUID
     saga_id: Uuid,
     /// Only what was written since a time (2026-01-31T12:00:00Z), or in the last while (15m, 2h)
     #[arg(long, value_name = "TIME|DURATION", value_parser = Since::parse)]
     since: Option<Since>,
     /// Read only the partition of the saga's key, as murmur2 has it: faster on long topics, and blind to what a producer
-    /// with another partitioner wrote
+    /// with another partitioner, or under a key in another spelling, wrote
     #[arg(long, conflicts_with = "all_partitions")]
     own_partition: bool,
     /// Read all partitions, which is what happens unless --own-partition is given
@@ -111,5 +111,22 @@ fn template(text: &str) -> Result<String, String> {
         "" => Ok(TRACE_URL.to_owned()),
         text if text.contains(PLACE) => Ok(text.to_owned()),
         _ => Err(format!("expected an address with {PLACE} in it, such as {TRACE_URL}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn an_id_in_any_spelling_is_that_of_the_same_saga() {
+        let id = Uuid::from_u128(0x01a1_fc38_2552_74dd_874d_d653_b163_55f5);
+        let text = id.to_string();
+        for spelled in [text.clone(), text.to_uppercase(), text.replace('-', ""), format!("{{{text}}}")] {
+            let matches = Inspect::augment_args(Command::new("inspect")).get_matches_from(["inspect", &spelled]);
+            assert_eq!(Inspect::from_arg_matches(&matches).unwrap().saga_id, id, "{spelled}");
+        }
     }
 }
