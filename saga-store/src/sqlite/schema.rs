@@ -13,7 +13,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -87,6 +87,48 @@ CREATE TABLE saga_progress (
     ended_at bigint
 ) WITHOUT ROWID;
 CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at IS NULL;
+",
+};
+
+/// What identifies an event, a step and a place in a queue; see the migration of this name for PostgreSQL.
+const IDENTITY: Migration = Migration {
+    name: "saga/identity",
+    sql: "
+DROP TABLE saga_inbox;
+
+ALTER TABLE saga_barrier ADD COLUMN cause text;
+ALTER TABLE saga_barrier ADD COLUMN cause_type text;
+ALTER TABLE saga_barrier ADD COLUMN effect_key text;
+ALTER TABLE saga_barrier ADD COLUMN created_at bigint;
+
+CREATE TABLE saga_queue (
+    seq integer PRIMARY KEY AUTOINCREMENT,
+    saga_id text NOT NULL,
+    cause text,
+    event_id text NOT NULL,
+    step text,
+    op text,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key blob,
+    value blob,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at bigint,
+    due bigint,
+    held boolean NOT NULL,
+    reason text NOT NULL,
+    UNIQUE (saga_id, cause)
+);
+INSERT INTO saga_queue (seq, saga_id, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts,
+    failed_at, due, held, reason)
+SELECT seq, saga_id, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts, failed_at, due, held, reason
+FROM saga_parked;
+DROP TABLE saga_parked;
+ALTER TABLE saga_queue RENAME TO saga_parked;
+CREATE INDEX saga_parked_due ON saga_parked (due) WHERE due IS NOT NULL;
+CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
 ",
 };
 

@@ -21,7 +21,7 @@ on_both! {
         f.db.prepare().await.unwrap();
         f.another().await.prepare().await.unwrap();
         assert_eq!(f.count("SELECT available FROM stock").await, 100);
-        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 4);
+        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 5);
     }
 }
 
