@@ -14,6 +14,7 @@ use super::{
     Postgres,
     commit::SENT,
     error::classify,
+    pool::User,
     session::{Opening, Session},
     time::{Micros, seconds},
 };
@@ -62,7 +63,7 @@ pub(super) const STATEMENTS: &[&str] = &[CLAIM, TIMERS, UNSENT, ROWS];
 
 impl Postgres {
     pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let rows = run(&session, CLAIM, &[&seconds(lease), &limit]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
@@ -89,7 +90,7 @@ impl Postgres {
         limit: i64,
         patience: Duration,
     ) -> Result<(Session, Vec<DueTimer>), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let timers = session.prepared(TIMERS).await?;
         let opening = Opening::new(patience);
         let params: [&(dyn ToSql + Sync); 2] = [&limit, &opening.tx];
@@ -108,29 +109,29 @@ impl Postgres {
     }
 
     pub(crate) async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let rows = run(&session, NEXT_DUE, &[]).await?;
         let left = list(&rows, |row| Ok(row.try_get::<_, Option<f64>>(0)?))?.pop().flatten();
         Ok(left.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     pub(crate) async fn unsent(&self, behind: i64, grace: Duration, limit: i64) -> Result<Vec<Unsent>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         list(&run(&session, UNSENT, &[&behind, &seconds(grace), &limit]).await?, unsent)
     }
 
     pub(crate) async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         list(&run(&session, ROWS, &[&ids]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         run(&session, SENT, &[&ids]).await.map(|_| ())
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Request).await?;
         let rows = run(&session, SUMMARY, &[]).await?;
         let mut found = list(&rows, |row| {
             let count = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);

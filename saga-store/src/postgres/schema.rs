@@ -139,6 +139,7 @@ pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(
     let link = target.connect().await?;
     let all = || FRAMEWORK.iter().chain(business);
     let applied = within(DEADLINE, applied(&link.client)).await?;
+    migrate::known(applied.iter().map(|(name, _)| name.as_str()), all().map(|migration| migration.name))?;
     let mut missing = false;
     for migration in all() {
         missing |= migrate::pending(migration, find(&applied, migration))?;

@@ -134,10 +134,21 @@ CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
 
 /// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
-    for migration in FRAMEWORK.iter().chain(business) {
+    let all = || FRAMEWORK.iter().chain(business);
+    let applied = applied(conn).map_err(|error| ConnectError::migration("saga_migration", classify(&error)))?;
+    migrate::known(applied.iter().map(String::as_str), all().map(|migration| migration.name))?;
+    for migration in all() {
         apply(conn, migration)?;
     }
     Ok(())
+}
+
+/// The names of the migrations that were applied.
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    if !conn.table_exists(None, "saga_migration")? {
+        return Ok(Vec::new());
+    }
+    conn.prepare("SELECT name FROM saga_migration")?.query_map([], |row| row.get(0))?.collect()
 }
 
 fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectError> {
