@@ -10,11 +10,9 @@
 mod docker;
 mod kafka;
 mod postgres;
-mod proxy;
 mod remover;
 
 pub use kafka::{Kafka, Verb};
-pub use proxy::{Fate, Proxy};
 
 use std::{
     collections::BTreeSet,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::{Cause, Op},
+    barrier::Op,
     event::SagaId,
     record::{Header, OutRecord},
     store::{Admission, Changes, OutboxRow, Phase, Store},
@@ -75,8 +75,7 @@ async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
         let admissions: Vec<Admission> = sagas
             .iter()
             .map(|saga_id| Admission {
-                cause: Cause { id: Uuid::new_v4(), event_type: "order.created".to_owned() },
-                effect_key: None,
+                event_id: Uuid::new_v4().to_string(),
                 saga_id: *saga_id,
                 step: "reserve",
                 op,

@@ -10,10 +10,7 @@ use std::{
 
 use saga_core::{
     barrier::Before,
-    store::{
-        Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError, Summary,
-        Unsent,
-    },
+    store::{Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary, Unsent},
 };
 use uuid::Uuid;
 
@@ -210,20 +207,6 @@ impl Store for Db {
         }
     }
 
-    async fn unlabelled_parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unlabelled_parked(rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unlabelled_parked(rows(limit)),
-        }
-    }
-
-    async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.label_parked(labels).await,
-            Backend::Sqlite(sqlite) => sqlite.label_parked(labels).await,
-        }
-    }
-
     async fn begin_due(&self, limit: usize, patience: Duration) -> Result<(Tx, Vec<DueTimer>), StoreError> {
         match self.backend()? {
             Backend::Postgres(postgres) => {
@@ -234,6 +217,13 @@ impl Store for Db {
                 let (session, timers) = sqlite.begin_due(rows(limit)).await?;
                 Ok((Tx::new(Session::Sqlite(session)), timers))
             }
+        }
+    }
+
+    async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.postpone(timers, after).await,
+            Backend::Sqlite(sqlite) => sqlite.postpone(timers, after).await,
         }
     }
 

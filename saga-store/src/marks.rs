@@ -7,9 +7,12 @@ use saga_core::{
     envelope::header,
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
-    store::{OutboxRow, StoreError},
+    store::{OutboxRow, StoreError, Summary},
     trace::{Ids, TraceContext},
 };
+
+/// The most that a size of a table is told as.
+pub(crate) const COUNTED: i64 = Summary::COUNTED as i64;
 
 pub(crate) fn op(op: Op) -> &'static str {
     match op {
@@ -37,11 +40,6 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "voiding" => Mark::Voiding,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
-}
-
-/// An id read back.
-pub(crate) fn read_uuid(text: &str) -> Result<uuid::Uuid, StoreError> {
-    text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not a UUID")))
 }
 
 /// Text from outside the program, without the one character that PostgreSQL cannot store.

@@ -2,9 +2,8 @@
 //!
 //! Generic over transport, store and clock, so that the very same code runs on Kafka, in memory and in virtual time. What
 //! to do with an event is decided by pure functions ([`crate::barrier::decide`], `work::read`, `work::after_failure`,
-//! `stage::next`, `offsets`, `lanes`, `breaker`); this module and `worker` only carry the decisions out.
+//! `offsets`, `lanes`, `breaker`); this module and `worker` only carry the decisions out.
 
-mod attempt;
 mod batch;
 mod breaker;
 mod burial;
@@ -16,7 +15,6 @@ mod offsets;
 mod plan;
 mod relay;
 mod spans;
-mod stage;
 mod timers;
 mod work;
 mod worker;

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Shared,
-    attempt::panicked,
+    batch::panicked,
     plan::{Cause, outbox_row},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, DueTimer, Progress, Store, StoreError, Timer},
+    store::{Changes, DueTimer, Progress, Store, StoreError},
     transport::Producer,
 };
 
@@ -33,52 +33,57 @@ pub(super) async fn fire<S: Store, P: Producer, C: Clock>(
     limit: usize,
 ) -> Result<usize, StepError> {
     match attempt(&shared, limit).await {
-        Err(error) if error.class() != ErrorClass::Infrastructure => {}
-        other => return other,
+        Err(failed) if failed.error.class() != ErrorClass::Infrastructure => {}
+        other => return other.map_err(|failed| failed.error),
     }
     for fired in 0..limit {
         match attempt(&shared, 1).await {
             Ok(0) => return Ok(fired),
             Ok(_) => {}
-            Err(error) if error.class() == ErrorClass::Infrastructure => return Err(error),
-            Err(error) => postpone(&shared, &error).await?,
+            Err(failed) if failed.error.class() == ErrorClass::Infrastructure => return Err(failed.error),
+            Err(failed) => postpone(&shared, &failed).await?,
         }
     }
     Ok(limit)
 }
 
-/// The oldest timer, whose handler fails, is armed anew.
+/// A transaction that did not commit, and the timers that it was for.
+struct Failed {
+    error: StepError,
+    due: Vec<DueTimer>,
+}
+
+/// They are due again later, these and no others: the next due one may be another's by now.
 async fn postpone<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    error: &StepError,
+    Failed { error, due }: &Failed,
 ) -> Result<(), StepError> {
-    let (tx, due) = shared.store.begin_due(1, shared.options.patience).await?;
-    let mut changes = Changes::default();
     for timer in due {
         tracing::error!(saga_id = %timer.saga_id, step = timer.step, %error, "a deadline's handler fails; it is tried again");
-        let step = shared.participant.steps.iter().find(|step| step.spec.name == timer.step);
-        changes.arm.extend(step.map(|step| Timer {
-            saga_id: timer.saga_id,
-            step: step.spec.name,
-            after: POSTPONE,
-            trace: timer.trace,
-        }));
     }
-    shared.store.commit(tx, changes).await?;
-    Ok(())
+    Ok(shared.store.postpone(due, POSTPONE).await?)
 }
 
 /// One transaction.
-async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limit: usize) -> Result<usize, StepError> {
-    let now = shared.clock.now();
-    let (mut tx, due) = shared.store.begin_due(limit, shared.options.patience).await?;
-    if due.is_empty() {
-        return Ok(0);
-    }
+async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limit: usize) -> Result<usize, Failed> {
+    let begun = shared.store.begin_due(limit, shared.options.patience).await;
+    let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new() })?;
     let count = due.len();
-    let mut by_step: BTreeMap<String, Vec<DueTimer>> = BTreeMap::new();
+    match count {
+        0 => Ok(0),
+        _ => expire(shared, tx, &due).await.map(|()| count).map_err(|error| Failed { error, due }),
+    }
+}
+
+async fn expire<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    mut tx: S::Tx,
+    due: &[DueTimer],
+) -> Result<(), StepError> {
+    let now = shared.clock.now();
+    let mut by_step: BTreeMap<&str, Vec<&DueTimer>> = BTreeMap::new();
     for timer in due {
-        by_step.entry(timer.step.clone()).or_default().push(timer);
+        by_step.entry(&timer.step).or_default().push(timer);
     }
     let mut changes = Changes::default();
     let mut told = Vec::new();
@@ -113,7 +118,7 @@ async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limi
             if shared.ends(&end) {
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            let cause = Cause { id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
             changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }
@@ -135,5 +140,5 @@ async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limi
     for (place, step, saga_id, outcome) in told {
         shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
     }
-    Ok(count)
+    Ok(())
 }

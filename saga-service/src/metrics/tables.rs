@@ -48,7 +48,11 @@ impl Tables {
 
     pub(crate) async fn refresh(&self) {
         self.told.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
-            Ok(Ok(summary)) => Some((summary, SystemClock.now())),
+            Ok(Ok(summary)) => {
+                // What the database wrote is measured by the database's clock.
+                let at = summary.at.unwrap_or_else(|| SystemClock.now());
+                Some((summary, at))
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the tables were not measured");
                 None
@@ -118,6 +122,7 @@ mod tests {
             timers: 6,
             unfinished_sagas: 7,
             unfinished_oldest: since(80),
+            at: Some(at),
         };
         let (mut registry, told) = (Registry::default(), Told::default());
         registry.register_collector(Box::new(told.clone()));

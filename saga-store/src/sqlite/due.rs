@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use saga_core::{
     record::Record,
-    store::{DueTimer, OutboxRow, ParkedEvent, ParkedLabel, StoreError, Summary, Unsent},
+    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary, Unsent},
 };
 
 use super::{
@@ -19,12 +19,6 @@ use crate::marks;
 const CLAIM: &str = "UPDATE saga_parked SET due = ?2 WHERE seq IN (SELECT seq FROM saga_parked WHERE due <= ?1 \
     ORDER BY due, seq LIMIT ?3) \
     RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
-const UNLABELLED: &str = "SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers \
-    FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT ?1";
-const LABEL: &str = "UPDATE saga_parked SET cause = ?2, step = ?3, op = ?4 WHERE seq = ?1";
-/// One that waits behind what it undoes.
-const RELEASE: &str = "UPDATE saga_parked AS c SET due = 0 WHERE seq = ?1 AND op = 'compensate' AND due IS NULL AND NOT held \
-    AND EXISTS (SELECT 1 FROM saga_parked a WHERE a.saga_id = c.saga_id AND a.step = c.step AND a.op = 'action')";
 const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT saga_id, step FROM saga_timer \
     WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
@@ -33,11 +27,15 @@ const UNSENT: &str =
     "SELECT seq, id, aggregateid, created_at > ?2 FROM saga_outbox WHERE seq > ?1 ORDER BY seq LIMIT ?3";
 const ROWS: &str = "SELECT id, aggregateid, type, topic, payload, headers, tracingspancontext, created_at \
     FROM saga_outbox WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY seq";
-const SUMMARY: &str = "SELECT (SELECT count(*) FROM saga_outbox), (SELECT min(created_at) FROM saga_outbox), \
-    (SELECT count(*) FROM saga_parked WHERE due IS NOT NULL), \
-    (SELECT count(DISTINCT saga_id) FROM saga_parked WHERE held), \
-    (SELECT min(failed_at) FROM saga_parked WHERE due IS NOT NULL), (SELECT count(*) FROM saga_timer), \
-    (SELECT count(*) FROM saga_progress WHERE ended_at IS NULL), \
+const POSTPONE: &str = "UPDATE saga_timer SET due = ?4 WHERE saga_id = ?1 AND step = ?2 AND due = ?3";
+/// As on PostgreSQL.
+const SUMMARY: &str = "SELECT (SELECT count(*) FROM (SELECT seq FROM saga_outbox LIMIT ?1)), \
+    (SELECT created_at FROM saga_outbox ORDER BY seq LIMIT 1), \
+    (SELECT count(*) FROM (SELECT due FROM saga_parked WHERE due IS NOT NULL LIMIT ?1)), \
+    (SELECT count(DISTINCT saga_id) FROM (SELECT saga_id FROM saga_parked WHERE held LIMIT ?1)), \
+    (SELECT min(failed_at) FROM saga_parked WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held), \
+    (SELECT count(*) FROM (SELECT due FROM saga_timer LIMIT ?1)), \
+    (SELECT count(*) FROM (SELECT begun_at FROM saga_progress WHERE ended_at IS NULL LIMIT ?1)), \
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 impl Sqlite {
@@ -52,31 +50,25 @@ impl Sqlite {
         Ok(claimed)
     }
 
-    pub(crate) fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
-        self.read(|conn| list(conn, UNLABELLED, params![limit], parked_event))
-    }
-
-    pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
-        let session = self.begin().await?;
-        session.with(|conn| {
-            let label = || {
-                for ParkedLabel { seq, cause, step, op } in labels {
-                    conn.prepare_cached(LABEL)?.execute(params![seq, cause.to_string(), step, marks::op(*op)])?;
-                }
-                for label in labels {
-                    conn.prepare_cached(RELEASE)?.execute(params![label.seq])?;
-                }
-                conn.execute_batch("COMMIT")
-            };
-            label().map_err(|error| classify(&error))
-        })?
-    }
-
     pub(crate) async fn begin_due(&self, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {
         let session = self.begin().await?;
         let mut timers = session.with(|conn| list(conn, TIMERS, params![micros(now()), limit], due_timer))??;
         timers.sort_by_key(|timer| timer.due);
         Ok((session, timers))
+    }
+
+    pub(crate) async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
+        let session = self.begin().await?;
+        session.with(|conn| {
+            let postpone = || {
+                for timer in timers {
+                    let armed = params![timer.saga_id.to_string(), timer.step, micros(timer.due), in_micros(after)];
+                    conn.prepare_cached(POSTPONE)?.execute(armed)?;
+                }
+                conn.execute_batch("COMMIT")
+            };
+            postpone().map_err(|error| classify(&error))
+        })?
     }
 
     pub(crate) fn next_due(&self) -> Result<Option<Duration>, StoreError> {
@@ -109,7 +101,7 @@ impl Sqlite {
 
     pub(crate) fn summary(&self) -> Result<Summary, StoreError> {
         self.read(|conn| {
-            let mut found = list(conn, SUMMARY, params![], |row| {
+            let mut found = list(conn, SUMMARY, params![marks::COUNTED], |row| {
                 let at = |column: usize| -> Read<Option<Timestamp>> {
                     Ok(row.get::<_, Option<i64>>(column)?.map(time).transpose()?)
                 };
@@ -123,6 +115,7 @@ impl Sqlite {
                     timers: count(5)?,
                     unfinished_sagas: count(6)?,
                     unfinished_oldest: at(7)?,
+                    at: Some(now()),
                 })
             })?;
             Ok(found.pop().unwrap_or_default())

@@ -68,6 +68,23 @@ on_both! {
         f.db.commit(tx, Changes::default()).await.unwrap();
     }
 
+    async fn only_the_timers_that_are_named_are_postponed(f: &Fixture) {
+        let timers = ["a", "b", "c"].map(|step| timer(SagaId::random(), step, NOW));
+        for timer in &timers {
+            commit(&f.db, arm(&[timer])).await;
+        }
+        let (tx, due) = fire(&f.db, 2).await;
+        assert!(are(&due, &[&timers[0], &timers[1]]), "{due:?}");
+        drop(tx);
+        // The handler of the second failed. The first was armed anew meanwhile: it is not what it was.
+        commit(&f.db, Changes { disarm: vec![timers[0].saga_id], ..arm(&[&timers[0]]) }).await;
+        f.db.postpone(&due, HOUR).await.unwrap();
+        let (tx, due) = fire(&f.db, 10).await;
+        assert!(are(&due, &[&timers[2], &timers[0]]), "{due:?}");
+        f.db.commit(tx, Changes::default()).await.unwrap();
+        assert_eq!(hours_left(&f.db).await, Some(1));
+    }
+
     async fn a_rollback_leaves_timers_armed(f: &Fixture) {
         let one = timer(SagaId::random(), "a", NOW);
         commit(&f.db, arm(&[&one])).await;
