@@ -16,6 +16,8 @@ use crate::text::capped;
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) id: String,
+    /// Its source and id as one value.
+    pub(crate) identity: Uuid,
     pub(crate) kind: String,
     pub(crate) version: u32,
     pub(crate) saga: Uuid,
@@ -66,6 +68,7 @@ pub(crate) fn read(record: &Record, written: Option<Timestamp>) -> Result<Event,
     let (envelope, data) = envelope::open(record)?.envelope()?;
     Ok(Event {
         saga: envelope.saga_id.as_uuid(),
+        identity: envelope.identity(),
         source: capped(envelope.source.trim_start_matches('/')),
         at: envelope.time.or(written).unwrap_or_default(),
         cause: envelope.causation_id.map(capped),

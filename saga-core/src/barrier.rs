@@ -5,6 +5,7 @@
 //! [`Mark::Started`] covers a crash between an outside effect and the commit that records it.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Which half of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -32,17 +33,47 @@ pub enum Mark {
     Voiding,
 }
 
+/// The event that made a barrier row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// See [`crate::identity::cause`].
+    pub id: Uuid,
+    /// Its type.
+    pub event_type: String,
+}
+
+/// A barrier row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// What it says.
+    pub mark: Mark,
+    /// The event that made it; none of a row that was written before causes were stored.
+    pub cause: Option<Cause>,
+    /// The idempotency key of its effect, stored with [`Mark::Started`]. None of a row without an effect, and of one that
+    /// was written before keys were stored.
+    pub effect_key: Option<Uuid>,
+}
+
 /// What a participant knew about an event's step before it admitted the event.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Before {
-    /// The event is in the inbox.
-    pub handled: bool,
-    /// The saga is parked, and the event is not its head.
+    /// The saga is parked, and the event has to wait behind what is parked.
     pub parked: bool,
+    /// A compensation's own action is parked: its place in the queue, which the compensation takes over.
+    pub overtakes: Option<i64>,
     /// The action's row.
-    pub action: Option<Mark>,
+    pub action: Option<Row>,
     /// The compensation's row.
-    pub compensation: Option<Mark>,
+    pub compensation: Option<Row>,
+}
+
+impl Before {
+    fn row(&self, op: Op) -> Option<&Row> {
+        match op {
+            Op::Action => self.action.as_ref(),
+            Op::Compensate => self.compensation.as_ref(),
+        }
+    }
 }
 
 /// What to do with an event.
@@ -63,32 +94,49 @@ pub enum Verdict {
 /// Why an event is skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Skip {
-    /// The same event, or another one with the same meaning, was handled before.
+    /// The same event was handled before.
     Duplicate,
+    /// Another one of the step's triggers was handled before: a null compensation after a refusal, for one.
+    Alternative,
+    /// Another event of the same type was handled before: somebody has published the same fact under two ids.
+    Repetition,
     /// An action that comes after its compensation.
     Late,
 }
 
-/// The rule, complete over its inputs.
-pub fn decide(op: Op, before: Before) -> Verdict {
-    if before.handled {
-        return Verdict::Skip(Skip::Duplicate);
+/// The rule, complete over its inputs. An event that is done with is skipped even while its saga is parked.
+pub fn decide(op: Op, cause: &Cause, before: &Before) -> Verdict {
+    match rule(op, cause, before) {
+        skip @ Verdict::Skip(_) => skip,
+        _ if before.parked => Verdict::Queue,
+        verdict => verdict,
     }
-    if before.parked {
-        return Verdict::Queue;
-    }
-    match (op, before.action, before.compensation) {
+}
+
+fn rule(op: Op, cause: &Cause, before: &Before) -> Verdict {
+    let mark = |row: &Option<Row>| row.as_ref().map(|row| row.mark);
+    match (op, mark(&before.action), mark(&before.compensation)) {
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
         (Op::Action, None | Some(Mark::Started), None) => Verdict::Run,
         (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
-        (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(Skip::Duplicate),
+        (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(done_before(cause, before.row(op))),
         (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding)) => {
-            Verdict::Skip(Skip::Duplicate)
+            Verdict::Skip(done_before(cause, before.row(op)))
         }
         (Op::Compensate, Some(Mark::Done | Mark::Started | Mark::Voiding), None | Some(Mark::Started)) => Verdict::Run,
         (Op::Compensate, None | Some(Mark::Null | Mark::Refused), None | Some(Mark::Started)) => {
             Verdict::NullCompensation
         }
+    }
+}
+
+fn done_before(cause: &Cause, row: Option<&Row>) -> Skip {
+    match row.and_then(|row| row.cause.as_ref()) {
+        Some(known) if known.id == cause.id => Skip::Duplicate,
+        Some(known) if known.event_type == cause.event_type => Skip::Repetition,
+        Some(_) => Skip::Alternative,
+        // Written before causes were stored.
+        None => Skip::Duplicate,
     }
 }
 
@@ -123,34 +171,61 @@ mod tests {
         }
     }
 
+    fn event(id: u128, event_type: &str) -> Cause {
+        Cause { id: Uuid::from_u128(id), event_type: event_type.to_owned() }
+    }
+
+    fn row(mark: Option<Mark>, cause: Option<Cause>) -> Option<Row> {
+        mark.map(|mark| Row { mark, cause, effect_key: None })
+    }
+
+    fn combinations() -> impl Iterator<Item = (Option<Mark>, Option<Mark>)> {
+        MARKS.into_iter().flat_map(|action| MARKS.into_iter().map(move |compensation| (action, compensation)))
+    }
+
     #[test]
     fn every_combination_of_rows_has_the_verdict_of_the_truth_table() {
-        for action in MARKS {
-            for compensation in MARKS {
-                let before = Before { action, compensation, ..Before::default() };
-                let (on_action, on_compensation) = expected(action, compensation);
-                assert_eq!(decide(Op::Action, before), on_action, "action on {before:?}");
-                assert_eq!(decide(Op::Compensate, before), on_compensation, "compensation on {before:?}");
+        let same = event(1, "order.created");
+        for (action, compensation) in combinations() {
+            let rows = (row(action, Some(same.clone())), row(compensation, Some(same.clone())));
+            let before = Before { action: rows.0, compensation: rows.1, ..Before::default() };
+            let (on_action, on_compensation) = expected(action, compensation);
+            assert_eq!(decide(Op::Action, &same, &before), on_action, "action on {before:?}");
+            assert_eq!(decide(Op::Compensate, &same, &before), on_compensation, "compensation on {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_parked_saga_keeps_what_is_still_to_be_done_and_skips_what_is_done() {
+        let same = event(1, "order.created");
+        for (action, compensation) in combinations() {
+            let rows = (row(action, Some(same.clone())), row(compensation, Some(same.clone())));
+            let free = Before { action: rows.0, compensation: rows.1, ..Before::default() };
+            let parked = Before { parked: true, ..free.clone() };
+            for op in [Op::Action, Op::Compensate] {
+                let expected = match decide(op, &same, &free) {
+                    skip @ Verdict::Skip(_) => skip,
+                    _ => Verdict::Queue,
+                };
+                assert_eq!(decide(op, &same, &parked), expected, "{op:?} on {parked:?}");
             }
         }
     }
 
     #[test]
-    fn an_event_in_the_inbox_is_a_duplicate_whatever_the_rows_say() {
-        for (action, compensation) in MARKS.into_iter().flat_map(|a| MARKS.into_iter().map(move |c| (a, c))) {
-            for parked in [false, true] {
-                let before = Before { handled: true, parked, action, compensation };
-                for op in [Op::Action, Op::Compensate] {
-                    assert_eq!(decide(op, before), Verdict::Skip(Skip::Duplicate));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn events_of_a_parked_saga_wait_behind_its_head() {
-        for op in [Op::Action, Op::Compensate] {
-            assert_eq!(decide(op, Before { parked: true, ..Before::default() }), Verdict::Queue);
+    fn an_event_that_comes_after_another_one_says_which_kind_of_other() {
+        let first = event(1, "shipping.rejected");
+        for (known, later, skip) in [
+            (Some(first.clone()), event(1, "shipping.rejected"), Skip::Duplicate),
+            (Some(first.clone()), event(2, "shipping.rejected"), Skip::Repetition),
+            (Some(first.clone()), event(2, "shipping.cancelled"), Skip::Alternative),
+            (None, event(2, "shipping.rejected"), Skip::Duplicate),
+        ] {
+            let before = Before { action: row(Some(Mark::Done), known.clone()), ..Before::default() };
+            assert_eq!(decide(Op::Action, &later, &before), Verdict::Skip(skip));
+            let compensation = row(Some(Mark::Done), known);
+            let before = Before { compensation, ..before };
+            assert_eq!(decide(Op::Compensate, &later, &before), Verdict::Skip(skip));
         }
     }
 }

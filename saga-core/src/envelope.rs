@@ -14,6 +14,7 @@ use self::attributes::Attributes;
 use crate::{
     dead_letter::{Poison, Reason},
     event::{EventType, SagaId},
+    identity,
     record::{Header, OutRecord, Record},
     trace::TraceContext,
 };
@@ -43,8 +44,7 @@ pub mod header {
 /// What a record says about its event, besides the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// Unique among all events: `ce_id`, with the source before it when it is not a UUID, since CloudEvents promises
-    /// uniqueness only of the pair; `<topic>/<partition>/<offset>` for a record without `ce_id`.
+    /// `ce_id`; `<topic>/<partition>/<offset>` for a record without one. Unique together with its source.
     pub event_id: String,
     /// `ce_source`, empty when absent.
     pub source: String,
@@ -62,6 +62,13 @@ pub struct Envelope {
     pub trace: TraceContext,
     /// A compensation that had nothing to undo.
     pub null_compensation: bool,
+}
+
+impl Envelope {
+    /// The event as one value: see [`identity::cause`].
+    pub fn identity(&self) -> Uuid {
+        identity::cause(&self.source, &self.event_id)
+    }
 }
 
 /// A record read as far as its type. What is wrong with the rest matters only to those who consume the type.
@@ -131,21 +138,15 @@ impl<'a> Opened<'a> {
                 Poison::new(Reason::UnsupportedVersion, "ce_dataschema does not end in a version number")
             })?,
         };
-        let source = attributes.source.as_deref().unwrap_or_default().to_owned();
-        let event_id = match (attributes.id, attributes.source) {
-            (None, _) => format!("{}/{}/{}", record.topic, record.partition, record.offset),
-            (Some(id), _) if id.is_empty() => format!("{}/{}/{}", record.topic, record.partition, record.offset),
-            (Some(id), source) => match (Uuid::try_parse(&id), source) {
-                (Ok(id), _) => id.to_string(),
-                (Err(_), Some(source)) => format!("{source}#{id}"),
-                // Unique within its producer at best: two that number their events must not hide each other's sagas.
-                (Err(_), None) => format!("{saga_id}#{id}"),
-            },
+        let event_id = match attributes.id {
+            Some(id) if !id.is_empty() => id.into_owned(),
+            _ => format!("{}/{}/{}", record.topic, record.partition, record.offset),
         };
-        if event_id.len() > 512 {
+        let source = attributes.source.map(Cow::into_owned).unwrap_or_default();
+        if event_id.len() + source.len() > 512 {
             return Err(Poison::new(Reason::Invalid, "ce_source and ce_id are longer than 512 bytes together"));
         }
-        if event_id.contains('\0') {
+        if event_id.contains('\0') || source.contains('\0') {
             return Err(Poison::new(Reason::Invalid, "ce_source or ce_id contains NUL"));
         }
         let data = attributes.data.ok_or_else(|| Poison::new(Reason::Undecodable, "the record has no data"))?;

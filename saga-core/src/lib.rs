@@ -144,6 +144,7 @@ pub mod envelope;
 pub mod event;
 pub mod graph;
 pub mod handler;
+pub mod identity;
 mod net;
 pub mod outcome;
 pub mod participant;

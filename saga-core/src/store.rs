@@ -1,4 +1,4 @@
-//! What the runtime asks of a participant's database: one local transaction that holds inbox, barrier, business data,
+//! What the runtime asks of a participant's database: one local transaction that holds barrier, business data,
 //! outbox, parked sagas and timers.
 
 use std::{future::Future, time::Duration};
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    barrier::{Before, Mark, Op},
+    barrier::{Before, Cause, Mark, Op},
     event::SagaId,
     record::{OutRecord, Record},
     trace::{Ids, TraceContext},
@@ -17,28 +17,31 @@ use crate::{
 ///
 /// All writes of [`Store::begin`] and [`Store::commit`], and those that handlers make through [`Store::Tx`], are one
 /// transaction under READ COMMITTED or stronger: all of them are durable when `commit` returns `Ok`, or none is.
-/// When `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry finds out through the inbox.
+/// When `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry finds out through the barrier.
 ///
 /// What is due and when is the database's to say: the runtime hands it durations, since the clocks of two processes differ.
 pub trait Store: Clone + Send + Sync + 'static {
     /// An open transaction, as handlers see it. Dropping it rolls back.
     type Tx: Send + 'static;
 
-    /// Opens a transaction and admits these events: writes their inbox and barrier rows where there are none, and tells
-    /// for each what was there before. Inserts decide, never a select before an insert; rows are taken in the order of
-    /// (saga, step), so that two transactions cannot deadlock. No two admissions of a call concern the same saga.
+    /// Opens a transaction and admits these events: writes their barrier rows where there are none, and tells for each what
+    /// was there before. Inserts decide, never a select before an insert; rows are taken in the order of (saga, step), so
+    /// that two transactions cannot deadlock. No two admissions of a call concern the same saga.
     ///
-    /// What is written, unless the event is in the inbox or its saga is parked (and `from_parked` is false):
+    /// What is written, unless the saga is parked ([`Before::parked`]):
     ///
-    /// | phase | inbox | action | compensation |
-    /// |---|---|---|---|
-    /// | [`Phase::Whole`] | insert | action row `Done` if absent | action row `Null` if absent; compensation row `Done` if absent |
-    /// | [`Phase::Start`] | only looked up | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
-    /// | [`Phase::Finish`] | insert | nothing | nothing |
-    /// | [`Phase::Void`] | only looked up | nothing | nothing |
+    /// | phase | action | compensation |
+    /// |---|---|---|
+    /// | [`Phase::Whole`] | action row `Done` if absent | action row `Null` if absent; compensation row `Done` if absent |
+    /// | [`Phase::Start`] | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
+    /// | [`Phase::Finish`], [`Phase::Look`] | nothing | nothing |
     ///
-    /// For a compensation, for `Finish` and for `Void` the action row is locked until the transaction ends, and what is told about both
-    /// rows is read after the lock was taken.
+    /// For a compensation, for `Finish` and for `Look` the action row is locked until the transaction ends, and what is told
+    /// about both rows is read after the lock was taken. For a compensation, for `Look` and for what `from_parked` says, the
+    /// saga's queue is locked first: nobody else appends to it, removes from it or takes a place in it over.
+    ///
+    /// A compensation whose own action is parked is not [`Before::parked`]: it overtakes ([`Before::overtakes`]), since the
+    /// barrier decides rightly in any order, and what it undoes may stay parked for long.
     ///
     /// Nothing in the transaction waits for another one's lock longer than `patience`: it fails with [`StoreError::Locked`].
     /// Where one transaction writes at a time, there are no such locks, and `patience` says nothing.
@@ -58,6 +61,12 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
+
+    /// Up to `limit` parked events that say nothing of their step yet: an earlier version of the framework parked them.
+    fn unlabelled_parked(&self, limit: usize) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
+
+    /// Says what they are. A compensation that waits behind its own action is due from now on.
+    fn label_parked(&self, labels: &[ParkedLabel]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Opens a transaction and takes up to `limit` timers that are due out of the table, oldest first, skipping those that
     /// another transaction holds. Finish it with [`Store::commit`]; dropping the transaction leaves the timers armed.
@@ -104,15 +113,15 @@ pub enum Phase {
     Start,
     /// Records the end, after the effect was called.
     Finish,
-    /// Records that the effect is about to be undone because its retries are used up. From then on nobody finishes it.
-    Void,
+    /// Writes nothing and looks under the lock: before an effect is voided, and before an event that failed is parked.
+    Look,
 }
 
 /// One event that asks to be handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Unique among all events this participant ever sees.
-    pub event_id: String,
+    /// The event.
+    pub cause: Cause,
     /// The saga.
     pub saga_id: SagaId,
     /// The step; a compensation names the step that it undoes.
@@ -121,15 +130,15 @@ pub struct Admission {
     pub op: Op,
     /// How much of it.
     pub phase: Phase,
-    /// The event is the head of a parked saga, so that the saga being parked does not stop it.
+    /// What a row that is `Started` here keeps as the key of its effect.
+    pub effect_key: Option<Uuid>,
+    /// The saga being parked does not stop it: it is the head of the queue, or is about to be put there.
     pub from_parked: bool,
 }
 
 /// What a transaction writes when it commits, besides what handlers wrote.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Events that ended in their [`Phase::Start`] (skipped, or null compensations), for the inbox. Already there is fine.
-    pub inbox: Vec<InboxRow>,
     /// Barrier rows that now say something else.
     pub marks: Vec<MarkChange>,
     /// Events to publish, in order.
@@ -164,15 +173,6 @@ pub struct Committed {
     pub begun: u64,
     /// Those of [`Changes::ended`] that had begun and not ended before, with the time at which they began.
     pub ended: Vec<Progress>,
-}
-
-/// A handled event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InboxRow {
-    /// See [`Admission::event_id`].
-    pub event_id: String,
-    /// The saga.
-    pub saga_id: SagaId,
 }
 
 /// A new state of an existing barrier row.
@@ -220,33 +220,64 @@ pub struct Unsent {
     pub young: bool,
 }
 
-/// A change of a parked saga.
+/// An event that is to be parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// See [`crate::identity::cause`].
+    pub cause: Uuid,
+    /// The event's id, for an operator.
+    pub event_id: String,
+    /// The step that it starts, or undoes.
+    pub step: &'static str,
+    /// Which of the two.
+    pub op: Op,
+    /// The event.
+    pub record: Record,
+    /// The attempts made so far.
+    pub attempts: u32,
+    /// After which time it is tried (again), once it is the head.
+    pub pause: Duration,
+    /// When it failed for the first time; none for one that only waits behind the head.
+    pub failed_at: Option<Timestamp>,
+    /// What went wrong last, for an operator; capped in length.
+    pub reason: String,
+    /// The event was dead-lettered and is kept as one that is never due, as after [`ParkChange::Hold`].
+    pub held: bool,
+}
+
+/// An event's place in its saga's queue. It is another event's as soon as a compensation has taken it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedAt {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// See [`ParkedEvent::seq`].
+    pub seq: i64,
+    /// Which half of its step the event there asks for.
+    pub op: Op,
+}
+
+/// A change of a parked saga. One of an event that is no longer at its place changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkChange {
     /// Append an event to its saga's queue. A queue that was empty makes it the head, due after `pause`.
-    Append {
-        /// The saga.
-        saga_id: SagaId,
-        /// The event's id. Appending one that is queued already changes nothing; one that is held is due again, so that
-        /// a dead letter which is published once more is handled once more.
-        event_id: String,
-        /// The event.
-        record: Record,
-        /// The attempts made so far.
-        attempts: u32,
-        /// After which time the head is tried (again).
-        pause: Duration,
-        /// When it failed for the first time; none for one that only waits behind the head.
-        failed_at: Option<Timestamp>,
-        /// What went wrong last, for an operator; capped in length.
-        reason: String,
-        /// The event was dead-lettered and is kept as a head that is never due, as after [`ParkChange::Hold`].
-        held: bool,
+    ///
+    /// One that is in the queue already, from the same topic, partition and offset, is a redelivery and changes nothing. From
+    /// elsewhere it has been published once more, perhaps mended: its bytes replace those in the queue, and it is due again
+    /// if it is the head.
+    Append(Parking),
+    /// A compensation takes the place of its own action, whose event is done with. Elsewhere in the queue it is removed.
+    Overtake {
+        /// The action's place.
+        seq: i64,
+        /// The compensation.
+        by: Parking,
     },
     /// The head failed again.
     Retry {
-        /// See [`ParkedEvent::seq`].
-        seq: i64,
+        /// Its place.
+        at: ParkedAt,
         /// The attempts made so far.
         attempts: u32,
         /// After which time it is tried again.
@@ -258,16 +289,29 @@ pub enum ParkChange {
     },
     /// The head was dead-lettered: it stays, never due, and holds its saga's later events until an operator releases them.
     Hold {
-        /// See [`ParkedEvent::seq`].
-        seq: i64,
+        /// Its place.
+        at: ParkedAt,
         /// Why.
         reason: String,
     },
-    /// The head is handled; the next event of the saga becomes the head, due at once.
+    /// The event is done with. When it was the head, the next event of the saga becomes the head, due at once.
     Remove {
-        /// See [`ParkedEvent::seq`].
-        seq: i64,
+        /// Its place.
+        at: ParkedAt,
     },
+}
+
+/// What an event that was parked before places had a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedLabel {
+    /// See [`ParkedEvent::seq`].
+    pub seq: i64,
+    /// See [`crate::identity::cause`].
+    pub cause: Uuid,
+    /// The step; empty when this version cannot read the event.
+    pub step: &'static str,
+    /// Which half of it.
+    pub op: Op,
 }
 
 /// The head of a parked saga.

@@ -182,7 +182,7 @@ async fn every_registered_number_moves() {
     let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
         let (fine, stuck, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
-        // Twice, before, undone, broken, unknown, not answered, not in time.
+        // Twice, under two ids, before, undone, broken, unknown, not answered, not in time.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
@@ -190,6 +190,7 @@ async fn every_registered_number_moves() {
         ancient.headers.retain(|header| !header.is(header::TIME));
         ancient.headers.push(Header::text(header::TIME, "0042-01-01T00:00:00Z"));
         publish(ancient);
+        publish(record(&fine, Uuid::now_v7(), clock));
         publish(record(&cancelled(&late, "fine"), Uuid::now_v7(), clock));
         for _ in 0..50 {
             tick().await;

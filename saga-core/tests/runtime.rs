@@ -13,6 +13,7 @@ use std::{
 use saga_core::{
     Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     handler::{Call, Cx},
+    store::Store as _,
     testing::{MemoryStore, Scenario},
 };
 use schemars::JsonSchema;
@@ -213,14 +214,17 @@ async fn nobody_is_refused_while_an_unanswered_attempt_may_still_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_failure_is_dead_lettered_and_holds_the_saga() {
+async fn a_permanent_failure_is_dead_lettered_and_blocks_the_saga_until_it_is_undone() {
     let bench = Bench::new();
     let published = bench.scenario().when(&reserved(bench.id, "broken")).await;
     assert_eq!(published.len(), 1);
     assert_eq!(&*published[0].record.topic, "pay.dlq");
     let later = bench.scenario().when(&cancelled(bench.id)).await;
-    assert_eq!(types(&later), Vec::<&str>::new(), "the compensation waits behind the dead letter");
-    assert_eq!(bench.refunds(), 0);
+    assert_eq!(types(&later), ["pay.refunded"], "what undoes the step does not wait for an operator");
+    assert!(!later[0].null_compensation, "the call may have been carried out");
+    assert_eq!(bench.refunds(), 1);
+    let summary = bench.store.summary().await.unwrap();
+    assert_eq!((summary.held_sagas, summary.parked_sagas), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -268,7 +268,7 @@ async fn an_event_that_another_publishes_is_told_as_if_its_own_process_had_lived
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_compensations_and_duplicates_are_told_as_such() {
+async fn refusals_compensations_and_repetitions_are_told_as_such() {
     let world = World::new();
     let (full, taken) = (booked("full"), booked("fine"));
     world.publish(&full, Some(PARENT));
@@ -279,7 +279,7 @@ async fn refusals_compensations_and_duplicates_are_told_as_such() {
     world.publish(&Cancelled { id: taken.id }, None);
     let metrics = world.run(seats(), || true).await;
     let refused = "process trip.events: refused\n  transaction take\n  send seat.events\n";
-    let again = "process trip.events: duplicate\n  transaction take\n";
+    let again = "process trip.events: repetition\n  transaction take\n";
     let null = "process trip.events: null_compensation\n  transaction free\n  send seat.events\n";
     assert_eq!(world.tree(), format!("{refused}{again}{null}"));
     assert!(world.tracer.tree(taken.id.as_u128()).contains("process trip.events: success\n  transaction free\n"));

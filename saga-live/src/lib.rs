@@ -10,9 +10,11 @@
 mod docker;
 mod kafka;
 mod postgres;
+mod proxy;
 mod remover;
 
 pub use kafka::{Kafka, Verb};
+pub use proxy::{Fate, Proxy};
 
 use std::{
     collections::BTreeSet,

@@ -32,7 +32,9 @@ pub(crate) async fn databases(health: &Health, databases: impl Iterator<Item = &
         loop {
             match db.prepare().await {
                 Ok(()) => break,
-                Err(ConnectError::Unavailable(why)) => health.set_waiting("database", Some(why)),
+                Err(ConnectError::Unavailable(why) | ConnectError::Full(why)) => {
+                    health.set_waiting("database", Some(why))
+                }
                 Err(error) => return Err(ServiceError::Database(error)),
             }
             pause.pass().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::Op,
+    barrier::{Cause, Op},
     event::SagaId,
     record::{Header, OutRecord},
     store::{Admission, Changes, OutboxRow, Phase, Store},
@@ -75,7 +75,8 @@ async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
         let admissions: Vec<Admission> = sagas
             .iter()
             .map(|saga_id| Admission {
-                event_id: Uuid::new_v4().to_string(),
+                cause: Cause { id: Uuid::new_v4(), event_type: "order.created".to_owned() },
+                effect_key: None,
                 saga_id: *saga_id,
                 step: "reserve",
                 op,

@@ -10,7 +10,10 @@ use std::{
 
 use saga_core::{
     barrier::Before,
-    store::{Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, Store, StoreError, Summary, Unsent},
+    store::{
+        Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError, Summary,
+        Unsent,
+    },
 };
 use uuid::Uuid;
 
@@ -204,6 +207,20 @@ impl Store for Db {
         match self.backend()? {
             Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit)).await,
             Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit)).await,
+        }
+    }
+
+    async fn unlabelled_parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.unlabelled_parked(rows(limit)).await,
+            Backend::Sqlite(sqlite) => sqlite.unlabelled_parked(rows(limit)),
+        }
+    }
+
+    async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.label_parked(labels).await,
+            Backend::Sqlite(sqlite) => sqlite.label_parked(labels).await,
         }
     }
 

@@ -15,6 +15,9 @@ pub enum ConnectError {
     /// Not reachable yet, or busy: try again later.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// It takes no more connections for now: try again later.
+    #[error("the database takes no more connections: {0}")]
+    Full(String),
     /// Wrong password, no such database, no permission, a certificate that does not fit: trying again does not help.
     #[error(transparent)]
     Misconfigured(#[from] Misconfigured),

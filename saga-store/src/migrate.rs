@@ -7,7 +7,7 @@ use crate::error::ConnectError;
 /// Never change one that has been released: add another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Unique within the participant.
+    /// Unique within the participant. `saga/` is where the framework's own begin.
     pub name: &'static str,
     /// One or more statements.
     pub sql: &'static str,
@@ -19,10 +19,33 @@ pub(crate) const CREATE_TABLE: &str =
 pub(crate) const SELECT: &str = "SELECT sql FROM saga_migration WHERE name = $1";
 pub(crate) const INSERT: &str = "INSERT INTO saga_migration (name, sql, applied_at) VALUES ($1, $2, $3)";
 
+/// Where the names of the framework's own migrations begin.
+const FRAMEWORK: &str = "saga/";
+
+/// Looks at what the database has and the program does not know: a newer program has migrated it. What the framework's
+/// tables have become this one cannot know, and it must not start. The participant's own tables are its author's business:
+/// programs of two versions run side by side while a service is upgraded.
+pub(crate) fn known<'a>(
+    applied: impl IntoIterator<Item = &'a str>,
+    all: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), ConnectError> {
+    for name in applied {
+        if all.clone().any(|known| known == name) {
+            continue;
+        }
+        if name.starts_with(FRAMEWORK) {
+            return Err(ConnectError::Migration {
+                name: name.to_owned(),
+                message: "this program does not know it: a newer version has changed the tables. Start that version"
+                    .into(),
+            });
+        }
+        tracing::warn!(migration = name, "the database has a migration that this program does not know");
+    }
+    Ok(())
+}
+
 /// Compares a migration with the text it was applied with, if it was: whether it is still to be applied.
-///
-/// A migration that the database has and the program does not know is fine: it is a newer program's, which runs beside
-/// this one while the service is upgraded.
 pub(crate) fn pending(migration: &Migration, applied: Option<&str>) -> Result<bool, ConnectError> {
     match applied {
         None => Ok(true),

@@ -14,7 +14,8 @@ use tokio_postgres::config::{Host, SslMode};
 /// PostgreSQL: what tokio-postgres understands, and besides
 /// - `sslmode`: `disable`, `prefer` (the default), `require` (encrypted, the server not verified), `verify-ca`, `verify-full`;
 /// - `sslrootcert`: a PEM file of the authorities to trust, the operating system's by default;
-/// - `pool_size`: the most connections that are open at a time, 8 by default.
+/// - `pool_size`: the most connections that are open at a time, 8 by default and 2 at least. Two of them are the worker's own,
+///   or one where there are only two; the rest serves requests, and is given back when idle for 5 s.
 ///
 /// `Display` and `Debug` never show the password.
 #[derive(Clone)]

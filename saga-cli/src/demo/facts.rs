@@ -1,12 +1,9 @@
 //! What the databases say: the four participants' own tables, the framework's tables beside them, the gateway's ledger.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, Row};
+use saga_core::barrier::Op;
 use uuid::Uuid;
 
 use super::dir::DataDir;
@@ -42,8 +39,8 @@ pub(crate) struct Stock {
 /// The framework's tables in one participant's database.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Books {
-    /// Ids of handled events.
-    pub(crate) inbox: BTreeSet<String>,
+    /// Saga, step and half of each barrier row, and the event that made it.
+    pub(crate) barrier: BTreeMap<(Uuid, String, Op), Uuid>,
     pub(crate) outbox: i64,
     pub(crate) parked: i64,
 }
@@ -75,7 +72,7 @@ impl Facts {
             "SELECT order_id, status, reason, total_cents FROM orders",
             |row| {
                 let order = OrderRow { status: row.get(1)?, reason: row.get(2)?, total_cents: row.get(3)? };
-                facts.orders.insert(id(row)?, order);
+                facts.orders.insert(id(row, 0)?, order);
                 Ok(())
             },
         )?;
@@ -85,21 +82,21 @@ impl Facts {
             Ok(())
         })?;
         inventory.each("SELECT order_id, sku, quantity FROM reservations", |row| {
-            facts.reservations.entry(id(row)?).or_default().insert(row.get(1)?, row.get(2)?);
+            facts.reservations.entry(id(row, 0)?).or_default().insert(row.get(1)?, row.get(2)?);
             Ok(())
         })?;
         File::open(&dir.database("payment"))?.each("SELECT order_id, status, amount_cents FROM payments", |row| {
-            facts.payments.insert(id(row)?, (row.get(1)?, row.get(2)?));
+            facts.payments.insert(id(row, 0)?, (row.get(1)?, row.get(2)?));
             Ok(())
         })?;
         let ledger = "SELECT order_id, calls, captured_cents, refunded_cents FROM charges";
         File::open(&dir.ledger())?.each(ledger, |row| {
             let charge = Charge { calls: row.get(1)?, captured_cents: row.get(2)?, refunded_cents: row.get(3)? };
-            facts.charges.entry(id(row)?).or_default().push(charge);
+            facts.charges.entry(id(row, 0)?).or_default().push(charge);
             Ok(())
         })?;
         File::open(&dir.database("shipping"))?.each("SELECT order_id, status FROM shipments", |row| {
-            facts.shipments.insert(id(row)?, row.get(1)?);
+            facts.shipments.insert(id(row, 0)?, row.get(1)?);
             Ok(())
         })?;
         Ok(facts)
@@ -134,8 +131,9 @@ impl Parked {
 
 fn books(file: &File) -> Result<Books, FactsError> {
     let mut books = Books::default();
-    file.each("SELECT event_id FROM saga_inbox", |row| {
-        books.inbox.insert(row.get(0)?);
+    file.each("SELECT saga_id, step, op, cause FROM saga_barrier", |row| {
+        let op = if row.get::<_, String>(2)? == "action" { Op::Action } else { Op::Compensate };
+        books.barrier.insert((id(row, 0)?, row.get(1)?, op), id(row, 3)?);
         Ok(())
     })?;
     file.each("SELECT (SELECT count(*) FROM saga_outbox), (SELECT count(*) FROM saga_parked)", |row| {
@@ -172,10 +170,10 @@ impl File {
     }
 }
 
-/// The first column as an order's id.
-fn id(row: &Row<'_>) -> rusqlite::Result<Uuid> {
-    let text: String = row.get(0)?;
+/// A column as an id.
+fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    let text: String = row.get(column)?;
     text.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::<uuid::Error>::new(error))
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::<uuid::Error>::new(error))
     })
 }

@@ -25,7 +25,7 @@ pub(super) enum Buried {
     /// A record that could not be read.
     Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
     /// An event whose step failed for good.
-    Event(Box<Work>, String),
+    Event(Box<Work>),
 }
 
 /// A dead letter, and what its spans tell.
@@ -65,7 +65,7 @@ impl Burial {
         }
         shared.health.set_waiting("dead letters", None);
         shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
-        if let Buried::Event(work, _) = &self.buried
+        if let Buried::Event(work) = &self.buried
             && work.op == Op::Compensate
         {
             shared.metrics.compensations_given_up.get_or_create(&StepOnly { step: work.name }).inc();

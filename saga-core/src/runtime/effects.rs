@@ -11,7 +11,8 @@ use super::{
     Metrics, Shared,
     breaker::Breaker,
     metrics::{CallLabel, StepOnly},
-    work::{Todo, Work, effect_key},
+    stage::Stage,
+    work::Work,
 };
 use crate::{
     ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, step::Erased, store::Store, transport::Producer,
@@ -57,7 +58,7 @@ impl Effects {
         async move {
             let _permit = guard.permits.acquire().await;
             let step = &shared.participant.steps[work.step];
-            let abandons = matches!(work.todo, Todo::Abandon(_));
+            let abandons = work.stage == Stage::Abandon;
             let half = step.half(work.op);
             let effect = half.and_then(|half| if abandons { half.abandon.as_ref() } else { half.effect.as_ref() });
             let Some(effect) = effect else {
@@ -76,8 +77,8 @@ impl Effects {
             let place = shared.spans.place(&work.place.context, work.saga_id());
             let began = shared.clock.now();
             let call = Call {
-                idempotency_key: effect_key(work.saga_id(), work.name, op),
-                action_key: effect_key(work.saga_id(), work.name, Op::Action),
+                idempotency_key: if op == Op::Action { work.keys.action } else { work.keys.compensation },
+                action_key: work.keys.action,
                 saga_id: work.saga_id(),
                 attempt: work.attempts + 1,
                 trace: shared.spans.outgoing(&place).clone(),

@@ -88,6 +88,7 @@ pub struct Metrics {
     pub null_compensations: Family<StepLabel, Counter>,
     pub late: Family<StepLabel, Counter>,
     pub duplicates: Family<StepLabel, Counter>,
+    pub repetitions: Family<StepLabel, Counter>,
     pub passed_over: Counter,
     pub dead_letters: Family<ReasonLabel, Counter>,
     pub retries: Family<StepLabel, Counter>,
@@ -122,6 +123,7 @@ impl Default for Metrics {
             null_compensations: Family::default(),
             late: Family::default(),
             duplicates: Family::default(),
+            repetitions: Family::default(),
             passed_over: Counter::default(),
             dead_letters: Family::default(),
             retries: Family::default(),
@@ -175,6 +177,8 @@ impl Metrics {
         saga.register("null_compensations", "Compensations that had nothing to undo", self.null_compensations.clone());
         saga.register("late_actions", "Actions that came after their compensation and were skipped", self.late.clone());
         saga.register("duplicates", "Events that had been handled before and were skipped", self.duplicates.clone());
+        let help = "Events skipped because another event of their type, with another id, had run their step before";
+        saga.register("repetitions", help, self.repetitions.clone());
         saga.register("events_passed_over", "Events of a type that is not consumed here", self.passed_over.clone());
         saga.register("dead_letters", "Events given up on, by reason", self.dead_letters.clone());
         saga.register("retries", "Failed attempts that will be made again", self.retries.clone());

@@ -2,8 +2,9 @@
 //!
 //! Generic over transport, store and clock, so that the very same code runs on Kafka, in memory and in virtual time. What
 //! to do with an event is decided by pure functions ([`crate::barrier::decide`], `work::read`, `work::after_failure`,
-//! `offsets`, `lanes`, `breaker`); this module and `worker` only carry the decisions out.
+//! `stage::next`, `offsets`, `lanes`, `breaker`); this module and `worker` only carry the decisions out.
 
+mod attempt;
 mod batch;
 mod breaker;
 mod burial;
@@ -15,6 +16,7 @@ mod offsets;
 mod plan;
 mod relay;
 mod spans;
+mod stage;
 mod timers;
 mod work;
 mod worker;

@@ -6,18 +6,19 @@ use jiff::Timestamp;
 
 use super::{
     Shared,
-    batch::Trouble,
     metrics::{HandledLabel, StepLabel, StepOnly},
-    work::{Origin, Todo, Work, derived_id},
+    stage::Stage,
+    work::{Origin, Work},
 };
 use crate::{
     barrier::{Mark, Op, Skip},
     clock::Clock,
     dead_letter::cap,
     envelope::{Outgoing, seal},
+    identity,
     outcome::StepError,
     step::End,
-    store::{Changes, InboxRow, MarkChange, OutboxRow, ParkChange, Progress, Store, Timer},
+    store::{Changes, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer},
     trace::TraceContext,
     transport::Producer,
 };
@@ -36,34 +37,42 @@ pub(super) struct Plan {
 /// What to count once the transaction has committed.
 pub(super) enum Count {
     Skipped(usize, Skip),
+    /// A parked action whose place its compensation took.
+    Overtaken(usize),
     Handled(HandledLabel),
     Null(StepLabel),
 }
 
 impl Count {
     pub(super) fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, works: &[Work]) {
+        let metrics = &shared.metrics;
         match self {
             Self::Skipped(i, skip) => {
-                let work = &works[i];
-                let label = label(work);
                 if skip == Skip::Duplicate {
                     // Perhaps of one that another process committed and had no time to publish.
-                    shared.outbox.look_for(work.saga_id());
+                    shared.outbox.look_for(works[i].saga_id());
                 }
+                let label = label(&works[i]);
                 match skip {
-                    Skip::Duplicate => shared.metrics.duplicates.get_or_create(&label).inc(),
-                    Skip::Late => shared.metrics.late.get_or_create(&label).inc(),
+                    Skip::Duplicate | Skip::Alternative => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
+                    Skip::Late => metrics.late.get_or_create(&label).inc(),
                 };
-                tracing::debug!(saga_id = %work.saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+                tracing::debug!(saga_id = %works[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+            }
+            Self::Overtaken(i) => {
+                let label = StepLabel { step: works[i].name, op: op_name(Op::Action) };
+                metrics.late.get_or_create(&label).inc();
+                works[i].lines().in_scope(|| tracing::info!("a parked action was overtaken by its compensation"));
             }
             Self::Handled(label) => {
                 if label.op == op_name(Op::Compensate) {
-                    shared.metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
+                    metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
                 }
-                shared.metrics.handled.get_or_create(&label).inc();
+                metrics.handled.get_or_create(&label).inc();
             }
             Self::Null(label) => {
-                shared.metrics.null_compensations.get_or_create(&label).inc();
+                metrics.null_compensations.get_or_create(&label).inc();
             }
         }
     }
@@ -81,6 +90,11 @@ pub(super) fn op_name(op: Op) -> &'static str {
 }
 
 impl Plan {
+    pub(super) fn new(now: Timestamp, works: usize) -> Self {
+        let outcomes = vec![None; works];
+        Self { now, changes: Changes::default(), counts: Vec::new(), due: None, outcomes }
+    }
+
     /// A handler has run: its event, its mark, its timers.
     pub(super) fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
@@ -88,23 +102,13 @@ impl Plan {
         at: usize,
         work: &Work,
         end: End,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StepError> {
         let refused = matches!(end, End::Event { refused: true, .. });
-        let finishes = matches!(work.todo, Todo::Finish | Todo::Exhaust(_));
-        if refused || finishes {
-            self.finish_mark(work, if refused { Mark::Refused } else { Mark::Done });
+        if refused || matches!(work.stage, Stage::Finish | Stage::Exhaust) {
+            self.mark(work, if refused { Mark::Refused } else { Mark::Done });
         }
-        let step = &shared.participant.steps[work.step];
         if work.op == Op::Action && shared.has_deadlines {
-            // Progress of this participant ends its earlier wait.
-            self.changes.disarm.push(work.saga_id());
-            if let Some(deadline) = &step.spec.deadline
-                && !refused
-            {
-                self.due_after(deadline.after);
-                let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
-                self.changes.arm.push(Timer { saga_id, step: step.spec.name, after: deadline.after, trace });
-            }
+            self.time(shared, work, refused);
         }
         let outcome = match &end {
             End::Event { refused: true, .. } => "refused",
@@ -112,20 +116,29 @@ impl Plan {
             End::Quiet => "quiet",
         };
         self.outcomes[at] = Some(outcome);
-        self.counts.push(Count::Handled(HandledLabel { step: step.spec.name, op: op_name(work.op), outcome }));
-        self.end(shared, work, end, false)?;
-        self.settled(work, false);
-        Ok(())
+        self.counts.push(Count::Handled(HandledLabel { step: work.name, op: op_name(work.op), outcome }));
+        self.publish(shared, work, end, false)
+    }
+
+    /// Progress of this participant ends its earlier wait, and may begin another.
+    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, work: &Work, refused: bool) {
+        self.changes.disarm.push(work.saga_id());
+        let deadline = shared.participant.steps[work.step].spec.deadline.as_ref().filter(|_| !refused);
+        if let Some(deadline) = deadline {
+            self.wake(deadline.after);
+            let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
+            self.changes.arm.push(Timer { saga_id, step: work.name, after: deadline.after, trace });
+        }
     }
 
     /// Writes the step's event to the outbox, and what it means for the progress of its saga.
-    pub(super) fn end<S: Store, P: Producer, C: Clock>(
+    pub(super) fn publish<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
         work: &Work,
         end: End,
         null: bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StepError> {
         if null {
             self.counts.push(Count::Null(label(work)));
         }
@@ -135,87 +148,113 @@ impl Plan {
         } else if work.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(progress);
         }
-        let trace = &work.place.context;
-        let cause = Cause { id: &work.envelope.event_id, step: work.name, op: work.op, trace };
-        let row = outbox_row(shared, work.saga_id(), &cause, end, null, self.now);
-        self.changes.outbox.extend(row.map_err(Trouble::Handler)?);
+        let cause = Cause {
+            source: &work.envelope.source,
+            id: &work.envelope.event_id,
+            step: work.name,
+            op: work.op,
+            trace: &work.place.context,
+        };
+        self.changes.outbox.extend(outbox_row(shared, work.saga_id(), &cause, end, null, self.now)?);
         Ok(())
     }
 
-    pub(super) fn finish_mark(&mut self, work: &Work, mark: Mark) {
+    /// What the barrier row of the event's half of its step says from now on.
+    pub(super) fn mark(&mut self, work: &Work, mark: Mark) {
         self.changes.marks.push(MarkChange { saga_id: work.saga_id(), step: work.name, op: work.op, mark });
     }
 
-    /// The event is done with: an event whose start would have recorded it later is recorded now, a parked head goes.
-    pub(super) fn settled(&mut self, work: &Work, started: bool) {
-        if started {
-            let (event_id, saga_id) = (work.envelope.event_id.clone(), work.saga_id());
-            self.changes.inbox.push(InboxRow { event_id, saga_id });
+    /// The event is done with: when it was parked, its place is free, and so is that of an action that it has overtaken.
+    pub(super) fn settled(&mut self, at: usize, work: &Work, overtakes: Option<i64>) {
+        if let Some(seq) = overtakes {
+            self.remove(ParkedAt { saga_id: work.saga_id(), seq, op: Op::Action });
+            self.counts.push(Count::Overtaken(at));
         }
-        if let Origin::Parked { seq } = work.origin {
-            self.changes.park.push(ParkChange::Remove { seq });
-            self.due_after(Duration::ZERO);
+        if let Some(place) = work.parked_at() {
+            self.remove(place);
         }
     }
 
-    fn due_after(&mut self, pause: Duration) {
-        self.due = Some(self.due.map_or(pause, |shorter| shorter.min(pause)));
+    fn remove(&mut self, at: ParkedAt) {
+        self.changes.park.push(ParkChange::Remove { at });
+        self.wake(Duration::ZERO);
     }
 
     /// The saga is parked: the event waits behind its head.
     pub(super) fn queue(&mut self, work: &Work) {
-        self.changes.park.push(ParkChange::Append {
-            saga_id: work.saga_id(),
-            event_id: work.envelope.event_id.clone(),
-            record: (*work.record).clone(),
-            attempts: 0,
-            pause: Duration::ZERO,
-            failed_at: None,
-            reason: "waits behind an earlier event of its saga".to_owned(),
-            held: false,
+        let reason = "waits behind an earlier event of its saga".to_owned();
+        let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(work, reason, false) };
+        self.changes.park.push(ParkChange::Append(parking));
+    }
+
+    /// A compensation whose effect is about to be called takes the place of its parked action, so that it does not queue
+    /// behind what it undoes when it fails. Returns its place from now on.
+    pub(super) fn overtake<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        (at, work): (usize, &Work),
+        action: i64,
+    ) -> Origin {
+        self.counts.push(Count::Overtaken(at));
+        match work.origin {
+            // It stands before the action already.
+            Origin::Parked { seq } if seq < action => {
+                self.remove(ParkedAt { saga_id: work.saga_id(), seq: action, op: Op::Action });
+                work.origin
+            }
+            _ => {
+                let reason = format!("{} is being called", work.half);
+                let by = Parking { pause: shared.options.lease, ..parking(work, reason, false) };
+                self.changes.park.push(ParkChange::Overtake { seq: action, by });
+                Origin::Parked { seq: action }
+            }
+        }
+    }
+
+    /// Moves an event that failed to the table of parked ones.
+    pub(super) fn keep(&mut self, at: usize, work: &Work, overtakes: Option<i64>) {
+        let held = work.stage == Stage::Hold;
+        let (attempts, pause, failed_at) = (work.attempts, work.pause, work.failed_at.unwrap_or(self.now));
+        let reason = cap(&work.reason()).to_owned();
+        if !held {
+            self.wake(pause);
+        }
+        if overtakes.is_some() {
+            self.counts.push(Count::Overtaken(at));
+        }
+        self.outcomes[at] = Some(if held { "held" } else { "parked" });
+        self.changes.park.push(match (work.parked_at(), overtakes) {
+            (Some(place), _) if held => ParkChange::Hold { at: place, reason },
+            (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
+            (None, Some(seq)) => ParkChange::Overtake { seq, by: parking(work, reason, held) },
+            (None, None) => ParkChange::Append(parking(work, reason, held)),
         });
     }
 
-    /// Moves an event that failed to the table of parked ones. Says how, when it was one.
-    pub(super) fn keep(&mut self, work: &Work) -> Option<&'static str> {
-        let change = match (&work.todo, work.origin) {
-            (Todo::Park { attempts, pause, failed_at, reason }, origin) => {
-                let (attempts, pause, failed_at, reason) = (*attempts, *pause, *failed_at, cap(reason).to_owned());
-                self.due_after(pause);
-                match origin {
-                    Origin::Parked { seq } => ParkChange::Retry { seq, attempts, pause, failed_at, reason },
-                    Origin::Partition { .. } => ParkChange::Append {
-                        saga_id: work.saga_id(),
-                        event_id: work.envelope.event_id.clone(),
-                        record: (*work.record).clone(),
-                        attempts,
-                        pause,
-                        failed_at: Some(failed_at),
-                        reason,
-                        held: false,
-                    },
-                }
-            }
-            (Todo::Hold { reason }, Origin::Parked { seq }) => ParkChange::Hold { seq, reason: cap(reason).to_owned() },
-            (Todo::Hold { reason }, Origin::Partition { .. }) => ParkChange::Append {
-                saga_id: work.saga_id(),
-                event_id: work.envelope.event_id.clone(),
-                record: (*work.record).clone(),
-                attempts: work.attempts,
-                pause: Duration::ZERO,
-                failed_at: Some(work.failed_at.unwrap_or(self.now)),
-                reason: cap(reason).to_owned(),
-                held: true,
-            },
-            _ => return None,
-        };
-        self.changes.park.push(change);
-        Some(if matches!(work.todo, Todo::Hold { .. }) { "held" } else { "parked" })
+    fn wake(&mut self, pause: Duration) {
+        self.due = Some(self.due.map_or(pause, |shorter| shorter.min(pause)));
+    }
+}
+
+fn parking(work: &Work, reason: String, held: bool) -> Parking {
+    Parking {
+        saga_id: work.saga_id(),
+        cause: work.envelope.identity(),
+        event_id: work.envelope.event_id.clone(),
+        step: work.name,
+        op: work.op,
+        record: (*work.record).clone(),
+        attempts: work.attempts,
+        pause: work.pause,
+        failed_at: work.failed_at,
+        reason,
+        held,
     }
 }
 
 /// What an event was caused by.
 pub(super) struct Cause<'a> {
+    pub(super) source: &'a str,
     pub(super) id: &'a str,
     pub(super) step: &'static str,
     pub(super) op: Op,
@@ -225,29 +264,31 @@ pub(super) struct Cause<'a> {
 /// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
 pub(super) fn outbox_row<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    saga_id: crate::SagaId,
+    saga: crate::SagaId,
     cause: &Cause<'_>,
     end: End,
     null_compensation: bool,
     now: Timestamp,
 ) -> Result<Option<OutboxRow>, StepError> {
     let End::Event { event_type, data, saga_id: of, .. } = end else { return Ok(None) };
-    if of != saga_id {
-        let step = cause.step;
+    let &Cause { source, id, step, op, trace } = cause;
+    if of != saga {
         return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
     }
-    let id = derived_id(cause.id, cause.step, cause.op);
-    let place = shared.spans.place(cause.trace, saga_id);
+    let participant = shared.participant.name;
+    let origin = identity::Origin { participant, saga, cause: (source, id), step, op };
+    let (causation_id, id) = (Some(id), identity::published(origin, 0));
+    let place = shared.spans.place(trace, saga);
     let outgoing = Outgoing {
         id,
-        source: shared.participant.name,
-        saga_id,
-        causation_id: Some(cause.id),
+        source: participant,
+        saga_id: saga,
+        causation_id,
         time: now,
         trace: shared.spans.outgoing(&place),
         null_compensation,
     };
     let record = seal(event_type, data, &outgoing);
     let (event_type, created_at) = (event_type.name.to_owned(), now);
-    Ok(Some(OutboxRow { id, saga_id, event_type, created_at, record, span: place.ids, link: None }))
+    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: place.ids, link: None }))
 }

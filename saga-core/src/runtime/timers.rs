@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Shared,
-    batch::panicked,
+    attempt::panicked,
     plan::{Cause, outbox_row},
 };
 use crate::{
@@ -118,7 +118,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             if shared.ends(&end) {
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
             changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }

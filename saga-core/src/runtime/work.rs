@@ -5,22 +5,21 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::stage::Stage;
 use crate::{
-    barrier::Op,
+    barrier::{Cause, Op},
     dead_letter::{Poison, Reason},
     envelope::{Envelope, open},
     event::SagaId,
     handler::Seen,
+    identity,
     outcome::StepError,
     participant::Participant,
     record::Record,
     step::Input,
-    store::Store,
+    store::{ParkedAt, Store},
     trace::Place,
 };
-
-/// Derived ids live under this namespace, which is itself the UUIDv5 of `saga` in the URL namespace.
-const NAMESPACE: Uuid = Uuid::from_u128(0x8b6c_9f2e_7f04_5d5c_9c57_4a1d_3f0e_6b21);
 
 /// Between the attempts of a compensation whose retry policy is used up.
 const COMPENSATION_PAUSE: Duration = Duration::from_secs(30);
@@ -32,27 +31,6 @@ pub(super) enum Origin {
     Partition { epoch: u64 },
     /// The head of a parked saga.
     Parked { seq: i64 },
-}
-
-/// What the next transaction does with the event.
-#[derive(Debug)]
-pub(super) enum Todo {
-    /// All of the step.
-    Whole,
-    /// Record that the effect is about to be called.
-    Start,
-    /// Record what the effect answered.
-    Finish,
-    /// The retries are used up: record that no attempt may hold.
-    Void(StepError),
-    /// Recorded: now make sure of it, outside any transaction.
-    Abandon(StepError),
-    /// The retries are used up: refuse as declared.
-    Exhaust(StepError),
-    /// Keep it in the database for a later attempt.
-    Park { attempts: u32, pause: Duration, failed_at: Timestamp, reason: String },
-    /// Its dead letter is out: keep it as a head that holds its saga.
-    Hold { reason: String },
 }
 
 /// An event in hand.
@@ -68,14 +46,31 @@ pub(super) struct Work {
     pub(super) half: &'static str,
     pub(super) op: Op,
     pub(super) input: Input,
-    pub(super) todo: Todo,
+    pub(super) stage: Stage,
     /// Failed attempts so far.
     pub(super) attempts: u32,
     pub(super) failed_at: Option<Timestamp>,
+    /// What went wrong last.
+    pub(super) failure: Option<StepError>,
+    /// Why it is given up on, once it is.
+    pub(super) gives_up: Reason,
+    /// After which time it is tried again, once it is parked.
+    pub(super) pause: Duration,
+    /// What its effect is called with, known from its start on.
+    pub(super) keys: Keys,
     /// Where its span is told.
     pub(super) place: Place,
     /// When it was taken in hand.
     pub(super) taken: Timestamp,
+}
+
+/// The idempotency keys of an effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Keys {
+    /// The action's.
+    pub(super) action: Uuid,
+    /// That of what undoes it.
+    pub(super) compensation: Uuid,
 }
 
 impl std::fmt::Debug for Input {
@@ -88,6 +83,24 @@ impl std::fmt::Debug for Input {
 impl Work {
     pub(super) fn saga_id(&self) -> SagaId {
         self.envelope.saga_id
+    }
+
+    /// Its event, as barrier rows keep it.
+    pub(super) fn cause(&self) -> Cause {
+        Cause { id: self.envelope.identity(), event_type: self.envelope.event_type.clone() }
+    }
+
+    /// Its place among the parked events, when it came from there.
+    pub(super) fn parked_at(&self) -> Option<ParkedAt> {
+        match self.origin {
+            Origin::Parked { seq } => Some(ParkedAt { saga_id: self.saga_id(), seq, op: self.op }),
+            Origin::Partition { .. } => None,
+        }
+    }
+
+    /// What went wrong last, for an operator.
+    pub(super) fn reason(&self) -> String {
+        self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
     /// The trace that it belongs to, also when nothing is recorded of it.
@@ -125,45 +138,35 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         if saga_id != envelope.saga_id {
             return Err(Poison::new(Reason::KeyMismatch, "the key is not the saga of the data"));
         }
-        let todo = if half.effect.is_some() { Todo::Start } else { Todo::Whole };
+        let stage = if half.effect.is_some() { Stage::Start } else { Stage::Whole };
         let input = Input { trigger, answer: None };
         let name = declared.spec.name;
         let undo = declared.spec.undo.as_ref().filter(|_| op == Op::Compensate);
-        Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, input, todo)))
+        Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, input, stage)))
     })();
     match result {
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
-        Ok(Some((envelope, step, (name, half), op, input, todo))) => {
-            let (attempts, failed_at, place, taken) = (0, None, Place::default(), Timestamp::UNIX_EPOCH);
-            let work =
-                Work { origin, record, envelope, step, name, half, op, input, todo, attempts, failed_at, place, taken };
-            Reading::Event(Box::new(work))
-        }
+        Ok(Some((envelope, step, (name, half), op, input, stage))) => Reading::Event(Box::new(Work {
+            origin,
+            record,
+            envelope,
+            step,
+            name,
+            half,
+            op,
+            input,
+            stage,
+            attempts: 0,
+            failed_at: None,
+            failure: None,
+            gives_up: Reason::Permanent,
+            pause: Duration::ZERO,
+            keys: Keys::default(),
+            place: Place::default(),
+            taken: Timestamp::UNIX_EPOCH,
+        })),
     }
-}
-
-/// The id of the event that a step publishes: the same however often the step is executed.
-pub(super) fn derived_id(cause: &str, step: &str, op: Op) -> Uuid {
-    let half = match op {
-        Op::Action => "action",
-        Op::Compensate => "compensate",
-    };
-    Uuid::new_v5(&NAMESPACE, format!("{cause}\n{step}\n{half}\n0").as_bytes())
-}
-
-/// The idempotency key of a step's effect: the same for every event that asks for the same thing.
-pub(super) fn effect_key(saga: SagaId, step: &str, op: Op) -> Uuid {
-    derived_id(&format!("effect/{saga}"), step, op)
-}
-
-/// A number in `0.0..1.0` that spreads retries without a source of randomness, so that a run can be repeated.
-pub(super) fn jitter(saga: SagaId, attempt: u32) -> f64 {
-    let id = Uuid::new_v5(&NAMESPACE, format!("{saga}/{attempt}").as_bytes());
-    let (high, _) = id.as_u64_pair();
-    #[allow(clippy::cast_precision_loss, reason = "32 bits fit a double")]
-    let share = (high >> 32) as f64 / 4_294_967_296.0;
-    share
 }
 
 /// What follows a failed attempt. Pure.
@@ -184,11 +187,11 @@ pub(super) fn after_failure<S: Store>(participant: &Participant<S>, work: &Work,
         return After::DeadLetter(Reason::Permanent);
     }
     let attempts = work.attempts + 1;
-    match step.retry.delay(attempts, jitter(work.saga_id(), attempts)) {
+    match step.retry.delay(attempts, identity::jitter(work.saga_id(), attempts)) {
         Some(pause) => After::Retry { attempts, pause },
         // A compensation is owed: as long as its failure may pass, it is tried again.
         None if work.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },
-        None if step.action.exhausted.is_some() && !matches!(work.todo, Todo::Exhaust(_)) => After::Refuse,
+        None if step.action.exhausted.is_some() && work.stage != Stage::Exhaust => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),
     }
 }

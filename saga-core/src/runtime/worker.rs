@@ -13,26 +13,32 @@ use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnord
 use jiff::Timestamp;
 
 use super::{
-    RunError, Shared, batch,
-    batch::{Batch, Done},
+    RunError, Shared,
+    attempt::Done,
+    batch,
+    batch::Batch,
     burial::{Burial, Buried},
     effects::{CallError, Effects},
     lanes::Lanes,
     offsets::Offsets,
     spans::Ending,
+    stage::{self, Happened, Stage},
     timers,
-    work::{Origin, Reading, Todo, Work, read},
+    work::{Origin, Reading, Work, read},
 };
 use crate::{
+    barrier::Op,
     clock::{Clock, after},
     dead_letter::letter,
     envelope::{open, trace_of},
     event::SagaId,
     handler::Seen,
+    identity,
     outcome::StepError,
+    participant::Participant,
     record::{Record, TopicPartition},
     step::Erased,
-    store::{ParkedEvent, Store, StoreError},
+    store::{ParkedEvent, ParkedLabel, Store, StoreError},
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
 
@@ -41,6 +47,7 @@ enum Slot {
     Batch(Batch),
     Parked(Result<Vec<ParkedEvent>, StoreError>),
     Timers(Result<usize, StepError>),
+    Labelled(Result<(), StoreError>),
 }
 
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
@@ -58,6 +65,8 @@ pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     bytes: usize,
     /// Heads of parked sagas in hand, so that none is claimed twice when its lease runs out under load.
     claimed: HashSet<i64>,
+    /// What an earlier version has parked says of its steps by now.
+    labelled: bool,
     /// What the slot is wanted for besides batches.
     claim_at: Timestamp,
     fire_at: Timestamp,
@@ -80,6 +89,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             in_hand: 0,
             bytes: 0,
             claimed: HashSet::new(),
+            labelled: false,
             claim_at: now,
             fire_at: now,
             unknown_types: HashSet::new(),
@@ -203,7 +213,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let soon = after(now, shared.options.look_every);
         self.claim_at = self.claim_at.min(soon);
         self.fire_at = self.fire_at.min(soon);
-        if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
+        if !draining && !self.labelled && now >= self.claim_at {
+            self.claim_at = after(now, shared.options.look_every);
+            self.slot = Some(async move { Slot::Labelled(label_parked(&shared).await) }.boxed_local());
+        } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
             self.claim_at = after(now, shared.options.look_every);
             let lease = shared.options.lease;
             // No more than can be handled within the lease; the others stay where they are safe.
@@ -287,6 +300,14 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     /// The work is done with: its offset may be committed, and its saga's next event may start.
     fn settle(&mut self, work: &Work) {
+        self.leave_origin(work);
+        if let Some(next) = self.lanes.leave(work.saga_id()) {
+            self.ready.push_back(next);
+        }
+    }
+
+    /// Where the event came from need not know it any more.
+    fn leave_origin(&mut self, work: &Work) {
         match work.origin {
             Origin::Partition { epoch } => {
                 self.in_hand -= 1;
@@ -296,9 +317,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Origin::Parked { seq } => {
                 self.claimed.remove(&seq);
             }
-        }
-        if let Some(next) = self.lanes.leave(work.saga_id()) {
-            self.ready.push_back(next);
         }
     }
 
@@ -313,22 +331,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
                 for (work, done) in batch.works {
                     match done {
-                        Done::Settled => self.settle(&work),
-                        _ if !self.is_ours(&work) => self.handed_over(&work),
-                        Done::CallEffect => {
-                            let call = self.effects.call(self.shared.clone(), work);
-                            self.calls.push(call);
-                        }
-                        Done::Abandon => {
-                            let mut work = work;
-                            work.todo = match work.todo {
-                                Todo::Void(failure) => Todo::Abandon(failure),
-                                _ => Todo::Abandon(StepError::transient("its attempts are used up")),
-                            };
-                            let call = self.effects.call(self.shared.clone(), work);
-                            self.calls.push(call);
-                        }
-                        Done::Failed(failure) => self.failed(work, failure),
+                        Ok(done) => self.advanced(work, done),
+                        Err(failure) if self.is_ours(&work) => self.failed(work, failure),
+                        Err(_) => self.handed_over(&work),
                     }
                 }
             }
@@ -348,11 +353,68 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 tracing::warn!(%error, "parked sagas cannot be looked for now");
                 self.claim_at = later;
             }
+            Slot::Labelled(Ok(())) => {
+                self.labelled = true;
+                self.claim_at = now;
+            }
+            Slot::Labelled(Err(error)) => tracing::warn!(%error, "what an earlier version parked cannot be read now"),
             Slot::Timers(Err(error)) => {
                 tracing::warn!(%error, "deadlines cannot be fired now");
                 self.fire_at = later;
             }
         }
+    }
+
+    /// A transaction has taken the event on.
+    fn advanced(&mut self, mut work: Work, Done { happened, keys, origin }: Done) {
+        if origin != work.origin {
+            self.moved(&mut work, origin);
+        }
+        work.keys = keys;
+        self.goes_on(work, happened);
+    }
+
+    /// It stands among the parked events from now on, in the place of what it undoes: its offset is done.
+    fn moved(&mut self, work: &mut Work, origin: Origin) {
+        self.leave_origin(work);
+        work.origin = origin;
+        if let Origin::Parked { seq } = origin {
+            self.claimed.insert(seq);
+        }
+    }
+
+    /// The event's next stage, after what happened.
+    pub(super) fn goes_on(&mut self, mut work: Work, happened: Happened) {
+        match stage::next(work.stage, happened) {
+            Ok(Stage::Settled) => self.settle(&work),
+            Ok(_) if !self.is_ours(&work) => self.handed_over(&work),
+            Ok(stage @ (Stage::Call | Stage::Abandon)) => {
+                work.stage = stage;
+                if stage == Stage::Abandon {
+                    // An earlier attempt has used them up, and a crash has taken along why.
+                    work.failure.get_or_insert_with(|| StepError::transient("its attempts are used up"));
+                }
+                self.calls.push(self.effects.call(self.shared.clone(), work));
+            }
+            Ok(Stage::DeadLetter) => self.dead_letter(work),
+            Ok(stage) => {
+                work.stage = stage;
+                self.ready.push_back(work);
+            }
+            Err(illegal) => self.held_by_defect(work, &illegal),
+        }
+    }
+
+    /// What cannot be must not be acknowledged. As long as it can, the event becomes a dead letter; else it stays in flight, and
+    /// with it the offset of its partition.
+    fn held_by_defect(&mut self, mut work: Work, illegal: &stage::Illegal) {
+        work.lines().in_scope(|| tracing::error!(%illegal, "the event is held"));
+        if matches!(work.stage, Stage::DeadLetter | Stage::Hold | Stage::Settled) {
+            self.shared.health.set_waiting("defect", Some(illegal.to_string()));
+            return;
+        }
+        work.failure = Some(StepError::permanent(illegal.to_string()));
+        self.dead_letter(work);
     }
 
     /// The head of a parked saga is due.
@@ -409,7 +471,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let (gone, kept): (Vec<Work>, Vec<Work>) = self.ready.drain(..).partition(gone);
         self.ready.extend(kept);
         for work in gone {
-            if !matches!(work.todo, Todo::Whole | Todo::Start) {
+            if !matches!(work.stage, Stage::Whole | Stage::Start) {
                 self.tell_handed_over(&work);
             }
             self.in_hand -= 1;
@@ -429,6 +491,30 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         for (partitions, guard) in self.revoking.drain(..) {
             partitions.iter().for_each(|partition| self.offsets.revoke(partition));
             drop(guard);
+        }
+    }
+}
+
+/// Says of what an earlier version has parked which step it concerns, so that its compensation may overtake it.
+async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Result<(), StoreError> {
+    loop {
+        let events = shared.store.unlabelled_parked(shared.options.max_batch).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let labels: Vec<ParkedLabel> = events.into_iter().map(|event| label(&shared.participant, event)).collect();
+        tracing::info!(events = labels.len(), "events that an earlier version parked are labelled with their steps");
+        shared.store.label_parked(&labels).await?;
+    }
+}
+
+fn label<S: Store>(participant: &Participant<S>, event: ParkedEvent) -> ParkedLabel {
+    let ParkedEvent { seq, record, .. } = event;
+    let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
+    match read(participant, Arc::new(record), Origin::Parked { seq }) {
+        Reading::Event(work) => ParkedLabel { seq, cause: work.envelope.identity(), step: work.name, op: work.op },
+        Reading::PassOver | Reading::Poison(_) => {
+            ParkedLabel { seq, cause: identity::cause("", &place), step: "", op: Op::Action }
         }
     }
 }

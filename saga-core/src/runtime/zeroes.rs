@@ -29,6 +29,7 @@ pub(super) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
             let of_half = StepLabel { step: name, op: plan::op_name(op) };
             zero(&metrics.retries, &of_half);
             zero(&metrics.duplicates, &of_half);
+            zero(&metrics.repetitions, &of_half);
             if op == Op::Compensate {
                 zero(&metrics.compensations, &of_step);
                 zero(&metrics.compensations_failed, &of_step);

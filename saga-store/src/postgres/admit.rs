@@ -1,13 +1,13 @@
-//! Admission on PostgreSQL: BEGIN, and the inbox and barrier rows of a whole batch of events, in one round trip.
+//! Admission on PostgreSQL: BEGIN, and the barrier rows of a whole batch of events, in one round trip.
 
 use std::{collections::HashMap, time::Duration};
 
 use futures::{future::OptionFuture, join};
 use saga_core::{
-    barrier::{Before, Op},
+    barrier::{Before, Cause, Mark, Op, Row as BarrierRow},
     store::{Admission, Phase, StoreError},
 };
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -17,50 +17,53 @@ use super::{
 };
 use crate::marks;
 
+/// Taken before anything else by those that may change a saga's queue because of what stands in it: one at a time appends
+/// to it, removes from it or takes a place in it over.
+pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
+    SELECT DISTINCT hashtextextended(current_schema() || '/' || s.saga_id, 0) AS key \
+    FROM unnest($1::uuid[]) AS s(saga_id) ORDER BY 1) q";
+
 /// What was there before follows from what could be inserted, except where an insert found a row: see [`ROWS`].
 ///
 /// Nothing is asked where the mark of the transaction is missing: see [`Opening`].
 ///
-/// Keys are taken in a fixed order, inbox before barrier, and rows before locks, so that batches wait for each other
-/// but never in a circle. A conflicting insert waits until the other transaction has ended.
+/// Keys are taken in a fixed order, and rows before locks, so that batches wait for each other but never in a circle. A
+/// conflicting insert waits until the other transaction has ended.
 ///
 /// `OFFSET 0` and LATERAL keep the planner from reading a whole table once for all events: it plans when tables are small,
 /// and keeps the plan while they grow.
 const ADMIT: &str = "
 WITH asked AS MATERIALIZED (
-    SELECT a.*, NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) AS parked
-    FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[]) WITH ORDINALITY
-        AS a(event_id, saga_id, step, op, phase, from_parked, n)
-    WHERE current_setting('saga.tx', true) = $7
-), inbox AS (
-    INSERT INTO saga_inbox (event_id, saga_id)
-    SELECT event_id, saga_id FROM asked WHERE NOT parked AND phase IN ('whole', 'finish') ORDER BY event_id
-    ON CONFLICT (event_id) DO NOTHING
-    RETURNING event_id, saga_id
-), known AS MATERIALIZED (
-    SELECT a.*, CASE
-        WHEN parked OR phase IN ('start', 'void') THEN EXISTS (SELECT FROM saga_inbox i WHERE i.event_id = a.event_id OFFSET 0)
-        ELSE inbox.saga_id IS NULL
-    END AS handled
-    FROM asked a LEFT JOIN inbox USING (event_id, saga_id)
+    SELECT a.*,
+        NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) AS queued,
+        CASE WHEN a.op = 'compensate' THEN (
+            SELECT min(p.seq) FROM (SELECT * FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) p
+            WHERE p.step = a.step AND p.op = 'action') END AS overtakes
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[])
+        WITH ORDINALITY AS a(cause, cause_type, effect_key, saga_id, step, op, phase, from_parked, n)
+    WHERE current_setting('saga.tx', true) = $9
+), placed AS MATERIALIZED (
+    SELECT a.*, queued AND overtakes IS NULL AS parked FROM asked a
 ), marks AS (
-    INSERT INTO saga_barrier (saga_id, step, op, mark)
-    SELECT saga_id, step, op, mark FROM (
+    INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key)
+    SELECT saga_id, step, op, mark, cause, cause_type, effect_key FROM (
         SELECT saga_id, step, 'action' AS op, CASE
-            WHEN op = 'compensate' THEN 'null' WHEN phase = 'start' THEN 'started' ELSE 'done' END AS mark
-        FROM known WHERE phase IN ('whole', 'start') AND NOT parked AND NOT handled
+            WHEN op = 'compensate' THEN 'null' WHEN phase = 'start' THEN 'started' ELSE 'done' END AS mark,
+            cause, cause_type, CASE WHEN op = 'action' THEN effect_key END AS effect_key
+        FROM placed WHERE phase IN ('whole', 'start') AND NOT parked
         UNION ALL
-        SELECT saga_id, step, 'compensate', CASE WHEN phase = 'start' THEN 'started' ELSE 'done' END
-        FROM known WHERE phase IN ('whole', 'start') AND NOT parked AND NOT handled AND op = 'compensate'
+        SELECT saga_id, step, 'compensate', CASE WHEN phase = 'start' THEN 'started' ELSE 'done' END,
+            cause, cause_type, effect_key
+        FROM placed WHERE phase IN ('whole', 'start') AND NOT parked AND op = 'compensate'
     ) r ORDER BY saga_id, step, op
     ON CONFLICT (saga_id, step, op) DO NOTHING
     RETURNING saga_id, op
 )
-SELECT k.parked, k.handled, action.saga_id IS NOT NULL, compensation.saga_id IS NOT NULL
-FROM known k
-LEFT JOIN marks action ON action.saga_id = k.saga_id AND action.op = 'action'
-LEFT JOIN marks compensation ON compensation.saga_id = k.saga_id AND compensation.op = 'compensate'
-ORDER BY k.n";
+SELECT p.parked, p.overtakes, action.saga_id IS NOT NULL, compensation.saga_id IS NOT NULL
+FROM placed p
+LEFT JOIN marks action ON action.saga_id = p.saga_id AND action.op = 'action'
+LEFT JOIN marks compensation ON compensation.saga_id = p.saga_id AND compensation.op = 'compensate'
+ORDER BY p.n";
 
 const LOCK: &str = "
 SELECT b.saga_id FROM (SELECT * FROM unnest($1::uuid[], $2::text[]) AS k(saga_id, step) ORDER BY saga_id, step) a,
@@ -68,11 +71,11 @@ LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a
 
 /// A statement of its own, since only a later statement sees what was committed while [`ADMIT`] and [`LOCK`] waited.
 const ROWS: &str = "
-SELECT b.saga_id, b.op, b.mark FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
+SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[ADMIT, LOCK, ROWS];
+pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS];
 
 /// Opens the transaction and admits. Compensations and ends of steps are locked and read in the same round trip; an
 /// action whose row was there, which is rare, costs a second one.
@@ -86,29 +89,35 @@ pub(super) async fn admit(
         return Ok(Vec::new());
     }
     let opening = Opening::new(patience);
-    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Void);
+    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Look);
+    let queues = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Look || a.from_parked;
     let locked = keys(admissions.iter().filter(locks));
+    let queues: Vec<Uuid> = admissions.iter().filter(queues).map(|a| a.saga_id.as_uuid()).collect();
     let asked = asked(admissions, &opening.tx);
 
     let admit = session.prepared(ADMIT).await?;
+    let queue = if queues.is_empty() { None } else { Some(session.prepared(LOCK_QUEUES).await?) };
     let (lock, rows) = match &locked {
         Some(_) => (Some(session.prepared(LOCK).await?), Some(session.prepared(ROWS).await?)),
         None => (None, None),
     };
     let client = session.client();
+    let queues: [&(dyn ToSql + Sync); 1] = [&queues];
     let (asked, locked_refs) = (refs(&asked), locked.as_deref().map(refs).unwrap_or_default());
     let query = |statement| client.query(statement, &locked_refs);
     let (admitted, found) = session
         .exchange(async {
             session.opened();
             // Polled, and so sent, in this order.
-            let (begun, admitted, locked, found) = join!(
+            let (begun, queued, admitted, locked, found) = join!(
                 client.batch_execute(&opening.sql),
+                OptionFuture::from(queue.as_ref().map(|queue| client.query(&queue.statement, &queues))),
                 client.query(&admit.statement, &asked),
                 OptionFuture::from(lock.as_ref().map(|lock| query(&lock.statement))),
                 OptionFuture::from(rows.as_ref().map(|rows| query(&rows.statement))),
             );
             begun?;
+            queued.transpose()?;
             let admitted = admitted?;
             locked.transpose()?;
             Ok::<_, Error>((admitted, found.transpose()?.unwrap_or_default()))
@@ -136,7 +145,7 @@ pub(super) async fn admit(
     Ok(asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect())
 }
 
-fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 7] {
+fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
     fn column<'a, T: tokio_postgres::types::ToSql + Sync + Send + 'a>(
         admissions: &'a [Admission],
         value: impl Fn(&'a Admission) -> T,
@@ -144,7 +153,9 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 7] {
         Box::new(admissions.iter().map(value).collect::<Vec<_>>())
     }
     [
-        column(admissions, |a| a.event_id.as_str()),
+        column(admissions, |a| a.cause.id),
+        column(admissions, |a| a.cause.event_type.as_str()),
+        column(admissions, |a| a.effect_key),
         column(admissions, |a| a.saga_id.as_uuid()),
         column(admissions, |a| a.step),
         column(admissions, |a| marks::op(a.op)),
@@ -152,7 +163,7 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 7] {
             Phase::Whole => "whole",
             Phase::Start => "start",
             Phase::Finish => "finish",
-            Phase::Void => "void",
+            Phase::Look => "look",
         }),
         column(admissions, |a| a.from_parked),
         Box::new(tx),
@@ -168,7 +179,7 @@ fn keys<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Param
 /// What [`ADMIT`] says of one event.
 struct Inserted {
     parked: bool,
-    handled: bool,
+    overtakes: Option<i64>,
     action: bool,
     compensation: bool,
 }
@@ -177,45 +188,55 @@ impl Inserted {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             parked: row.try_get(0)?,
-            handled: row.try_get(1)?,
+            overtakes: row.try_get(1)?,
             action: row.try_get(2)?,
             compensation: row.try_get(3)?,
         })
     }
 
-    /// Whether an action that was admitted found its row there.
+    /// Whether an action that was admitted found its row there, or was not admitted.
     fn found_action(&self) -> bool {
-        !self.parked && !self.handled && !self.action
+        !self.action
     }
 
     /// A row that this admission inserted was not there before.
     fn before(&self, admission: &Admission, marks: &Marks) -> Before {
-        let mut before = Before { handled: self.handled, parked: self.parked, action: None, compensation: None };
-        if !self.handled && !self.parked {
-            let saga = admission.saga_id.as_uuid();
-            before.action = marks.get(saga, Op::Action).filter(|_| !self.action);
-            before.compensation = marks.get(saga, Op::Compensate).filter(|_| !self.compensation);
+        let saga = admission.saga_id.as_uuid();
+        Before {
+            parked: self.parked,
+            overtakes: self.overtakes,
+            action: marks.get(saga, Op::Action).filter(|_| !self.action).cloned(),
+            compensation: marks.get(saga, Op::Compensate).filter(|_| !self.compensation).cloned(),
         }
-        before
     }
 }
 
 /// The rows that were read. A saga has one step at most in a call.
 #[derive(Default)]
-struct Marks(HashMap<(Uuid, Op), saga_core::barrier::Mark>);
+struct Marks(HashMap<(Uuid, Op), BarrierRow>);
 
 impl Marks {
     fn extend(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
-            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-            let (saga, op, mark): (Uuid, &str, &str) = read().map_err(|error| classify(&error))?;
+            let ((saga, op, mark), read) = read(row).map_err(|error| classify(&error))?;
             let op = if op == marks::op(Op::Action) { Op::Action } else { Op::Compensate };
-            self.0.insert((saga, op), marks::read_mark(mark)?);
+            self.0.insert((saga, op), read(marks::read_mark(mark)?));
         }
         Ok(())
     }
 
-    fn get(&self, saga: Uuid, op: Op) -> Option<saga_core::barrier::Mark> {
-        self.0.get(&(saga, op)).copied()
+    fn get(&self, saga: Uuid, op: Op) -> Option<&BarrierRow> {
+        self.0.get(&(saga, op))
     }
+}
+
+type Key<'a> = (Uuid, &'a str, &'a str);
+
+/// A row of the barrier: which it is and its mark as text, and what makes it of a mark that was read.
+fn read(row: &Row) -> Result<(Key<'_>, impl FnOnce(Mark) -> BarrierRow), tokio_postgres::Error> {
+    let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let cause = row.try_get::<_, Option<Uuid>>(3)?.zip(row.try_get::<_, Option<String>>(4)?);
+    let cause = cause.map(|(id, event_type)| Cause { id, event_type });
+    let effect_key = row.try_get(5)?;
+    Ok((key, move |mark| BarrierRow { mark, cause, effect_key }))
 }

@@ -1,11 +1,12 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::{FutureExt, TryFutureExt};
-use saga_core::store::{Changes, Committed, OutboxRow, ParkChange, Progress, StoreError};
+use saga_core::store::{Changes, Committed, OutboxRow, ParkChange, Parking, Progress, StoreError};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
+    admit::LOCK_QUEUES,
     error::{At, Failed, classify},
     pipeline::in_order,
     session::Session,
@@ -14,8 +15,6 @@ use super::{
 };
 use crate::marks;
 
-const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) \
-    SELECT * FROM unnest($1::text[], $2::uuid[]) ORDER BY 1 ON CONFLICT (event_id) DO NOTHING";
 /// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
 /// transaction's own or locked by it, so that they stay where they were found.
 const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
@@ -47,30 +46,36 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
-/// One at a time appends to or removes from a saga's queue. Otherwise an event could be appended behind a head that
-/// another transaction is just removing, and would wait for it for ever.
-const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
-    SELECT DISTINCT hashtextextended(current_schema() || '/' || s.saga_id, 0) AS key FROM ( \
-        SELECT unnest($1::uuid[])::text AS saga_id \
-        UNION SELECT saga_id::text FROM saga_parked WHERE seq = ANY($2::bigint[])) s \
-    ORDER BY 1) q";
-const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
-    headers, attempts, failed_at, held, reason, due) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-    CASE WHEN $11 OR EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN NULL \
-    ELSE now() + make_interval(secs => $13) END) \
-    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = now() + make_interval(secs => $13) \
-    WHERE saga_parked.held AND NOT excluded.held";
-const RETRY: &str = "UPDATE saga_parked SET attempts = $2, due = now() + make_interval(secs => $3), failed_at = $4, reason = $5 WHERE seq = $1 AND NOT held";
-const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1";
+/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
+/// more, and what it says now counts.
+const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
+    key, value, headers, attempts, failed_at, held, reason, due) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+    CASE WHEN NOT $14 AND NOT EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN now() + make_interval(secs => $16) END) \
+    ON CONFLICT (saga_id, cause) DO UPDATE SET topic = $6, topic_partition = $7, topic_offset = $8, key = $9, value = $10, \
+    headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
+    due = CASE WHEN NOT $14 AND p.seq = (SELECT min(q.seq) FROM saga_parked q WHERE q.saga_id = $1) THEN now() + make_interval(secs => $16) END \
+    WHERE (p.topic, p.topic_partition, p.topic_offset) IS DISTINCT FROM ($6, $7, $8)";
+/// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
+const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
+const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
+    key, value, headers, attempts, failed_at, held, reason, due) OVERRIDING SYSTEM VALUE \
+    VALUES ($17, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+    CASE WHEN NOT $14 THEN now() + make_interval(secs => $16) END) \
+    ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
+    topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
+    due = excluded.due";
+const RETRY: &str = "UPDATE saga_parked SET attempts = $2, due = now() + make_interval(secs => $3), failed_at = $4, reason = $5 WHERE seq = $1 AND op = $6 AND NOT held";
+const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1 AND op = $3";
 /// The next event becomes the head, due since 1970, so that it is due by any clock.
-const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 RETURNING seq, saga_id) \
+const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 AND op = $2 RETURNING seq, saga_id) \
     UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ( \
         SELECT min(p.seq) FROM gone, LATERAL (SELECT seq FROM saga_parked q \
             WHERE q.saga_id = gone.saga_id AND q.seq <> gone.seq OFFSET 0) p)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[INBOX, OUTBOX, SENT, DISARM, ARM, LOCK_QUEUES, APPEND, RETRY, HOLD, REMOVE, MARKS, BEGUN, ENDED];
+    &[OUTBOX, SENT, DISARM, ARM, APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, MARKS, BEGUN, ENDED];
 
 /// A statement with its parameters.
 struct Call<'a> {
@@ -141,16 +146,13 @@ fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { inbox, marks, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
             calls.push(Call { sql, params: params() });
         }
     };
-    add(!inbox.is_empty(), INBOX, &|| {
-        vec![column(inbox, |r| r.event_id.as_str()), column(inbox, |r| r.saga_id.as_uuid())]
-    });
     add(!marks.is_empty(), MARKS, &|| {
         vec![
             column(marks, |c| c.saga_id.as_uuid()),
@@ -178,7 +180,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
     }
     if !park.is_empty() {
         calls.push(lock_queues(park));
-        calls.extend(park.iter().map(park_call));
+        calls.extend(park.iter().flat_map(park_calls));
     }
     calls
 }
@@ -197,48 +199,58 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
 }
 
 fn lock_queues(changes: &[ParkChange]) -> Call<'_> {
-    let (mut sagas, mut heads) = (Vec::new(), Vec::new());
-    for change in changes {
-        match change {
-            ParkChange::Append { saga_id, .. } => sagas.push(saga_id.as_uuid()),
-            ParkChange::Remove { seq } => heads.push(*seq),
-            ParkChange::Retry { .. } | ParkChange::Hold { .. } => {}
-        }
-    }
-    Call { sql: LOCK_QUEUES, params: vec![one(sagas), one(heads)] }
+    let sagas = changes.iter().map(|change| match change {
+        ParkChange::Append(parking) | ParkChange::Overtake { by: parking, .. } => parking.saga_id,
+        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Hold { at, .. } => at.saga_id,
+    });
+    Call { sql: LOCK_QUEUES, params: vec![one(sagas.map(|saga| saga.as_uuid()).collect::<Vec<_>>())] }
 }
 
-fn park_call(change: &ParkChange) -> Call<'_> {
+fn park_calls(change: &ParkChange) -> Vec<Call<'_>> {
     match change {
-        ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held } => Call {
-            sql: APPEND,
-            params: vec![
-                one(saga_id.as_uuid()),
-                one(event_id),
-                one(&*record.topic),
-                one(record.partition),
-                one(record.offset),
-                one(record.key.as_deref()),
-                one(record.value.as_deref()),
-                one(marks::headers(&record.headers)),
-                one(i64::from(*attempts)),
-                one(failed_at.map(Micros::from)),
-                one(*held),
-                one(marks::clean(reason)),
-                one(seconds(*pause)),
-            ],
-        },
-        ParkChange::Retry { seq, attempts, pause, failed_at, reason } => Call {
+        ParkChange::Append(parking) => vec![Call { sql: APPEND, params: parking_params(parking) }],
+        ParkChange::Overtake { seq, by } => {
+            let mut params = parking_params(by);
+            params.push(one(*seq));
+            let own = vec![one(by.saga_id.as_uuid()), one(by.cause), one(*seq)];
+            vec![Call { sql: LEAVE, params: own }, Call { sql: OVERTAKE, params }]
+        }
+        ParkChange::Retry { at, attempts, pause, failed_at, reason } => vec![Call {
             sql: RETRY,
             params: vec![
-                one(*seq),
+                one(at.seq),
                 one(i64::from(*attempts)),
                 one(seconds(*pause)),
                 one(Micros::from(*failed_at)),
                 one(marks::clean(reason)),
+                one(marks::op(at.op)),
             ],
-        },
-        ParkChange::Hold { seq, reason } => Call { sql: HOLD, params: vec![one(*seq), one(marks::clean(reason))] },
-        ParkChange::Remove { seq } => Call { sql: REMOVE, params: vec![one(*seq)] },
+        }],
+        ParkChange::Hold { at, reason } => {
+            vec![Call { sql: HOLD, params: vec![one(at.seq), one(marks::clean(reason)), one(marks::op(at.op))] }]
+        }
+        ParkChange::Remove { at } => vec![Call { sql: REMOVE, params: vec![one(at.seq), one(marks::op(at.op))] }],
     }
+}
+
+fn parking_params(parking: &Parking) -> Vec<Param<'_>> {
+    let record = &parking.record;
+    vec![
+        one(parking.saga_id.as_uuid()),
+        one(parking.cause),
+        one(&parking.event_id),
+        one(parking.step),
+        one(marks::op(parking.op)),
+        one(&*record.topic),
+        one(record.partition),
+        one(record.offset),
+        one(record.key.as_deref()),
+        one(record.value.as_deref()),
+        one(marks::headers(&record.headers)),
+        one(i64::from(parking.attempts)),
+        one(parking.failed_at.map(Micros::from)),
+        one(parking.held),
+        one(marks::clean(&parking.reason)),
+        one(seconds(parking.pause)),
+    ]
 }

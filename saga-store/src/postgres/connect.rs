@@ -54,6 +54,7 @@ impl Target {
             .unwrap_or_else(|_| Err(ConnectError::Unavailable("it does not answer to a connection".into())));
         connected.map_err(|error| match error {
             ConnectError::Unavailable(why) => ConnectError::Unavailable(format!("{}: {why}", self.url.addresses())),
+            ConnectError::Full(why) => ConnectError::Full(format!("{}: {why}", self.url.addresses())),
             other => other,
         })
     }
@@ -127,6 +128,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Ends an idle connection, as one takes one's leave.
+    pub(super) fn close(self) {
+        drop(self.client);
+    }
+
     /// Cuts the connection at once, whatever it waits for; the server rolls back what is open. Just dropping it would
     /// first wait for the answers that are due.
     pub(super) fn cut(self) {

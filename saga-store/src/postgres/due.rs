@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use saga_core::{
     record::Record,
-    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary, Unsent},
+    store::{DueTimer, OutboxRow, ParkedEvent, ParkedLabel, StoreError, Summary, Unsent},
 };
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use super::{
     Postgres,
     commit::SENT,
     error::classify,
+    pool::User,
     session::{Opening, Session},
     time::{Micros, seconds},
 };
@@ -26,6 +27,17 @@ UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(A
     SELECT seq FROM saga_parked WHERE due <= now() ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
 /// Nothing is due where the mark of the transaction is missing: see [`Opening`].
+const UNLABELLED: &str = "
+SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
+FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
+const LABEL: &str = "
+UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op
+FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op) WHERE p.seq = l.seq";
+/// Those that wait behind what they undo.
+const RELEASE: &str = "
+UPDATE saga_parked c SET due = 'epoch' FROM saga_parked a
+WHERE c.seq = ANY($1::bigint[]) AND c.op = 'compensate' AND c.due IS NULL AND NOT c.held
+    AND a.saga_id = c.saga_id AND a.step = c.step AND a.op = 'action'";
 const TIMERS: &str = "
 DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM saga_timer WHERE due <= now() AND current_setting('saga.tx', true) = $2 ORDER BY due LIMIT $1 FOR UPDATE SKIP LOCKED))
@@ -65,11 +77,26 @@ pub(super) const WALK: &str = UNSENT;
 
 impl Postgres {
     pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let rows = run(&session, CLAIM, &[&seconds(lease), &limit]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
         Ok(claimed)
+    }
+
+    pub(crate) async fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.pool.lease(User::Worker).await?;
+        list(&run(&session, UNLABELLED, &[&limit]).await?, parked_event)
+    }
+
+    pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
+        let session = self.pool.lease(User::Worker).await?;
+        let seqs: Vec<i64> = labels.iter().map(|label| label.seq).collect();
+        let causes: Vec<Uuid> = labels.iter().map(|label| label.cause).collect();
+        let steps: Vec<&str> = labels.iter().map(|label| label.step).collect();
+        let ops: Vec<&str> = labels.iter().map(|label| marks::op(label.op)).collect();
+        run(&session, LABEL, &[&seqs, &causes, &steps, &ops]).await?;
+        run(&session, RELEASE, &[&seqs]).await.map(|_| ())
     }
 
     pub(crate) async fn begin_due(
@@ -77,7 +104,7 @@ impl Postgres {
         limit: i64,
         patience: Duration,
     ) -> Result<(Session, Vec<DueTimer>), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let timers = session.prepared(TIMERS).await?;
         let opening = Opening::new(patience);
         let params: [&(dyn ToSql + Sync); 2] = [&limit, &opening.tx];
@@ -96,7 +123,7 @@ impl Postgres {
     }
 
     pub(crate) async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let sagas: Vec<Uuid> = timers.iter().map(|timer| timer.saga_id.as_uuid()).collect();
         let steps: Vec<&str> = timers.iter().map(|timer| timer.step.as_str()).collect();
         let due: Vec<Micros> = timers.iter().map(|timer| timer.due.into()).collect();
@@ -104,29 +131,29 @@ impl Postgres {
     }
 
     pub(crate) async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let rows = run(&session, NEXT_DUE, &[]).await?;
         let left = list(&rows, |row| Ok(row.try_get::<_, Option<f64>>(0)?))?.pop().flatten();
         Ok(left.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     pub(crate) async fn unsent(&self, behind: i64, grace: Duration, limit: i64) -> Result<Vec<Unsent>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         list(&run(&session, UNSENT, &[&behind, &seconds(grace), &limit]).await?, unsent)
     }
 
     pub(crate) async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         list(&run(&session, ROWS, &[&ids]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         run(&session, SENT, &[&ids]).await.map(|_| ())
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Request).await?;
         let rows = run(&session, SUMMARY, &[&marks::COUNTED]).await?;
         let mut found = list(&rows, |row| {
             let count = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);

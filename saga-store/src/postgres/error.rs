@@ -95,6 +95,8 @@ pub(super) fn classify_connect(error: &Error) -> ConnectError {
     if let Some(db) = error.as_db_error() {
         let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
         return match db.code().code() {
+            // For everybody, for this database, or for this user.
+            "53300" => ConnectError::Full(text),
             "3D000" | "42501" => ConnectError::misconfigured(text),
             code if code.starts_with("28") => ConnectError::misconfigured(text),
             _ => ConnectError::Unavailable(text),

@@ -9,6 +9,7 @@ mod pipeline;
 #[cfg(test)]
 mod plans;
 mod pool;
+mod pooler;
 mod schema;
 mod session;
 mod statement;
@@ -26,7 +27,7 @@ pub(crate) use session::Session;
 
 use crate::{error::ConnectError, migrate::Migration, row::Row, url::PostgresUrl, value::Value};
 use connect::Target;
-use pool::Pool;
+use pool::{Pool, User};
 
 /// How long one exchange with the server may take before the database counts as unavailable: a server that hangs
 /// keeps its connections open and never answers.
@@ -48,12 +49,14 @@ impl Postgres {
     }
 
     pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
-        schema::migrate(&self.target, migrations).await
+        pooler::refuse(&self.target).await?;
+        schema::migrate(&self.target, migrations).await?;
+        self.pool.open().await
     }
 
     /// Opens a transaction.
     pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Request).await?;
         session.open(PATIENCE).await?;
         Ok(session)
     }
@@ -64,13 +67,13 @@ impl Postgres {
         admissions: &[Admission],
         patience: Duration,
     ) -> Result<(Session, Vec<Before>), StoreError> {
-        let session = self.pool.lease().await?;
+        let session = self.pool.lease(User::Worker).await?;
         let before = admit::admit(&session, admissions, patience).await?;
         Ok((session, before))
     }
 
     /// Reads outside a transaction.
     pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        self.pool.lease().await?.query(sql, None, params).await
+        self.pool.lease(User::Request).await?.query(sql, None, params).await
     }
 }

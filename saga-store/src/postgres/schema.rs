@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for
 /// `route.by.field`. Its `id` and `seq` have an index each: rows are forgotten by the one, and a backlog is read by the other.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, SUMMARY];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -98,6 +98,42 @@ CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at
 ",
 };
 
+/// What identifies an event, a step and a place in a queue, so that the large tables need not be changed again.
+///
+/// The barrier decides alone: each event asks for one half of one step of its saga, whose row there says what was done and
+/// because of which event. Without the inbox, whose key was the largest index of all, processes of earlier versions can admit
+/// nothing any more: they wait, and never go on with what this version has started, under another key.
+///
+/// Texts that are keys sort by their bytes: the order of a language changes with the C library's version, and a unique
+/// index that was made under another order lets the same key in twice.
+const IDENTITY: Migration = Migration {
+    name: "saga/identity",
+    sql: r#"
+DROP TABLE saga_inbox;
+
+ALTER TABLE saga_barrier
+    ALTER COLUMN step TYPE text COLLATE "C",
+    ALTER COLUMN op TYPE text COLLATE "C",
+    ALTER COLUMN mark TYPE text COLLATE "C",
+    ADD COLUMN cause uuid,
+    ADD COLUMN cause_type text COLLATE "C",
+    ADD COLUMN effect_key uuid,
+    ADD COLUMN created_at timestamptz NOT NULL DEFAULT now();
+
+-- Null in a row of an earlier version, until the program has read the event.
+ALTER TABLE saga_parked
+    DROP CONSTRAINT saga_parked_saga_id_event_id_key,
+    ADD COLUMN step text COLLATE "C",
+    ADD COLUMN op text COLLATE "C",
+    ADD COLUMN cause uuid,
+    ADD CONSTRAINT saga_parked_cause UNIQUE (saga_id, cause);
+CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
+
+ALTER TABLE saga_timer ALTER COLUMN step TYPE text COLLATE "C";
+ALTER TABLE saga_migration ALTER COLUMN name TYPE text COLLATE "C";
+"#,
+};
+
 /// What is told of parked sagas stands first in an index, however many there are.
 const SUMMARY: Migration = Migration {
     name: "saga/summary",
@@ -112,6 +148,7 @@ pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(
     let link = target.connect().await?;
     let all = || FRAMEWORK.iter().chain(business);
     let applied = within(DEADLINE, applied(&link.client)).await?;
+    migrate::known(applied.iter().map(|(name, _)| name.as_str()), all().map(|migration| migration.name))?;
     let mut missing = false;
     for migration in all() {
         missing |= migrate::pending(migration, find(&applied, migration))?;

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Error};
 use super::{
     DEADLINE,
     error::{At, Failed, classify_at, spoils_connection},
-    pool::{Conn, Pool},
+    pool::{Conn, Pool, User},
     statement::{self, Prepared},
 };
 use crate::{
@@ -60,6 +60,7 @@ pub(crate) struct Session {
     /// Only none while it is dropped.
     conn: Option<Conn>,
     pool: Arc<Pool>,
+    user: User,
     _permit: OwnedSemaphorePermit,
     /// A transaction may be open.
     open: AtomicBool,
@@ -69,10 +70,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: Conn, pool: Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(conn: Conn, pool: Arc<Pool>, user: User, permit: OwnedSemaphorePermit) -> Self {
         Self {
             conn: Some(conn),
             pool,
+            user,
             _permit: permit,
             open: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
@@ -181,6 +183,6 @@ impl Drop for Session {
             // The first poll sends it. Nobody waits for the answer: whoever uses the connection next is answered after it.
             let _ = conn.link.client.batch_execute("ROLLBACK").now_or_never();
         }
-        self.pool.give_back(conn);
+        self.pool.give_back(conn, self.user);
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     event::SagaId,
-    store::{Changes, Committed, OutboxRow, ParkChange, Progress, StoreError},
+    store::{Changes, Committed, OutboxRow, ParkChange, Parking, Progress, StoreError},
 };
 
 use super::{
@@ -12,7 +12,6 @@ use super::{
 };
 use crate::marks;
 
-const INBOX: &str = "INSERT INTO saga_inbox (event_id, saga_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const MARK: &str = "UPDATE saga_barrier SET mark = ?4 WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
@@ -21,15 +20,17 @@ const SENT: &str = "DELETE FROM saga_outbox WHERE id = ?1";
 const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ?1";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) VALUES (?1, ?2, ?3, ?4, ?5) \
     ON CONFLICT DO NOTHING";
-const IS_PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
-const APPEND: &str = "INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, key, value, \
-    headers, attempts, failed_at, due, held, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
-    ON CONFLICT (saga_id, event_id) DO UPDATE SET held = false, attempts = 0, due = ?14 \
-    WHERE held AND NOT excluded.held";
-const RETRY: &str =
-    "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND NOT held";
-const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1";
-const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 RETURNING saga_id";
+const HEAD: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1";
+/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
+/// more, and what it says now counts.
+const KNOWN: &str = "SELECT seq, topic = ?3 AND topic_partition = ?4 AND topic_offset = ?5 FROM saga_parked \
+    WHERE saga_id = ?1 AND cause = ?2";
+const PUT: &str = "INSERT OR REPLACE INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, \
+    topic_offset, key, value, headers, attempts, failed_at, held, reason, due) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+const RETRY: &str = "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND op = ?6 AND NOT held";
+const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1 AND op = ?3";
+const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 AND op = ?2 RETURNING saga_id";
 /// Due since 1970, so that it is due by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 0 WHERE NOT held AND due IS NULL \
     AND seq = (SELECT min(seq) FROM saga_parked WHERE saga_id = ?1)";
@@ -65,9 +66,6 @@ fn progress(conn: &Connection, changes: &Changes) -> rusqlite::Result<(u64, Vec<
 }
 
 fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result<()> {
-    for row in &changes.inbox {
-        conn.prepare_cached(INBOX)?.execute(params![row.event_id, row.saga_id.to_string()])?;
-    }
     for change in &changes.marks {
         let (op, mark) = (marks::op(change.op), marks::mark(change.mark));
         conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark])?;
@@ -115,41 +113,61 @@ pub(super) fn forget_sent(conn: &Connection, ids: &[uuid::Uuid]) -> rusqlite::Re
 
 fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
     match change {
-        ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held } => {
-            let due = in_micros(*pause);
-            let saga_id = saga_id.to_string();
-            let waits = *held || conn.prepare_cached(IS_PARKED)?.exists(params![saga_id])?;
-            conn.prepare_cached(APPEND)?.execute(params![
-                saga_id,
-                event_id,
-                record.topic.as_ref(),
-                record.partition,
-                record.offset,
-                record.key,
-                record.value,
-                marks::headers(&record.headers),
-                attempts,
-                failed_at.map(micros),
-                (!waits).then_some(due),
-                held,
-                marks::clean(reason),
-                due
-            ])?;
-        }
-        ParkChange::Retry { seq, attempts, pause, failed_at, reason } => {
-            let values = params![seq, attempts, in_micros(*pause), micros(*failed_at), marks::clean(reason)];
+        ParkChange::Append(parking) => append(conn, parking)?,
+        // `PUT` replaces the action's row by its place, and the compensation's own by its cause.
+        ParkChange::Overtake { seq, by } => put(conn, Some(*seq), by, false)?,
+        ParkChange::Retry { at, attempts, pause, failed_at, reason } => {
+            let (due, failed_at) = (in_micros(*pause), micros(*failed_at));
+            let values = params![at.seq, attempts, due, failed_at, marks::clean(reason), marks::op(at.op)];
             conn.prepare_cached(RETRY)?.execute(values)?;
         }
-        ParkChange::Hold { seq, reason } => {
-            conn.prepare_cached(HOLD)?.execute(params![seq, marks::clean(reason)])?;
+        ParkChange::Hold { at, reason } => {
+            conn.prepare_cached(HOLD)?.execute(params![at.seq, marks::clean(reason), marks::op(at.op)])?;
         }
-        ParkChange::Remove { seq } => {
-            let saga: Option<String> =
-                conn.prepare_cached(REMOVE)?.query_row(params![seq], |row| row.get(0)).optional()?;
+        ParkChange::Remove { at } => {
+            let gone = params![at.seq, marks::op(at.op)];
+            let saga: Option<String> = conn.prepare_cached(REMOVE)?.query_row(gone, |row| row.get(0)).optional()?;
             if let Some(saga) = saga {
                 conn.prepare_cached(PROMOTE)?.execute(params![saga])?;
             }
         }
     }
+    Ok(())
+}
+
+fn append(conn: &Connection, parking: &Parking) -> rusqlite::Result<()> {
+    let (saga, cause, record) = (parking.saga_id.to_string(), parking.cause.to_string(), &parking.record);
+    let head: Option<i64> = conn.prepare_cached(HEAD)?.query_row(params![saga], |row| row.get(0))?;
+    let place = params![saga, cause, record.topic.as_ref(), record.partition, record.offset];
+    let known: Option<(i64, bool)> =
+        conn.prepare_cached(KNOWN)?.query_row(place, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match known {
+        Some((_, true)) => Ok(()),
+        Some((seq, false)) => put(conn, Some(seq), parking, head != Some(seq)),
+        None => put(conn, None, parking, head.is_some()),
+    }
+}
+
+fn put(conn: &Connection, seq: Option<i64>, parking: &Parking, waits: bool) -> rusqlite::Result<()> {
+    let record = &parking.record;
+    conn.prepare_cached(PUT)?.execute(params![
+        seq,
+        parking.saga_id.to_string(),
+        parking.cause.to_string(),
+        parking.event_id,
+        parking.step,
+        marks::op(parking.op),
+        record.topic.as_ref(),
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        marks::headers(&record.headers),
+        parking.attempts,
+        parking.failed_at.map(micros),
+        parking.held,
+        marks::clean(&parking.reason),
+        (!waits && !parking.held).then(|| in_micros(parking.pause)),
+    ])?;
     Ok(())
 }

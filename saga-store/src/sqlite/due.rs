@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use saga_core::{
     record::Record,
-    store::{DueTimer, OutboxRow, ParkedEvent, StoreError, Summary, Unsent},
+    store::{DueTimer, OutboxRow, ParkedEvent, ParkedLabel, StoreError, Summary, Unsent},
 };
 
 use super::{
@@ -19,6 +19,12 @@ use crate::marks;
 const CLAIM: &str = "UPDATE saga_parked SET due = ?2 WHERE seq IN (SELECT seq FROM saga_parked WHERE due <= ?1 \
     ORDER BY due, seq LIMIT ?3) \
     RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+const UNLABELLED: &str = "SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers \
+    FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT ?1";
+const LABEL: &str = "UPDATE saga_parked SET cause = ?2, step = ?3, op = ?4 WHERE seq = ?1";
+/// One that waits behind what it undoes.
+const RELEASE: &str = "UPDATE saga_parked AS c SET due = 0 WHERE seq = ?1 AND op = 'compensate' AND due IS NULL AND NOT held \
+    AND EXISTS (SELECT 1 FROM saga_parked a WHERE a.saga_id = c.saga_id AND a.step = c.step AND a.op = 'action')";
 const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT saga_id, step FROM saga_timer \
     WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
 const NEXT_DUE: &str = "SELECT min(due) FROM (SELECT min(due) AS due FROM saga_parked WHERE due IS NOT NULL \
@@ -48,6 +54,26 @@ impl Sqlite {
         })??;
         claimed.sort_by_key(|event| event.seq);
         Ok(claimed)
+    }
+
+    pub(crate) fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+        self.read(|conn| list(conn, UNLABELLED, params![limit], parked_event))
+    }
+
+    pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
+        let session = self.begin().await?;
+        session.with(|conn| {
+            let label = || {
+                for ParkedLabel { seq, cause, step, op } in labels {
+                    conn.prepare_cached(LABEL)?.execute(params![seq, cause.to_string(), step, marks::op(*op)])?;
+                }
+                for label in labels {
+                    conn.prepare_cached(RELEASE)?.execute(params![label.seq])?;
+                }
+                conn.execute_batch("COMMIT")
+            };
+            label().map_err(|error| classify(&error))
+        })?
     }
 
     pub(crate) async fn begin_due(&self, limit: i64) -> Result<(Session, Vec<DueTimer>), StoreError> {

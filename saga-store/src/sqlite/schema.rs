@@ -13,7 +13,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, SUMMARY];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -90,6 +90,48 @@ CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at
 ",
 };
 
+/// What identifies an event, a step and a place in a queue; see the migration of this name for PostgreSQL.
+const IDENTITY: Migration = Migration {
+    name: "saga/identity",
+    sql: "
+DROP TABLE saga_inbox;
+
+ALTER TABLE saga_barrier ADD COLUMN cause text;
+ALTER TABLE saga_barrier ADD COLUMN cause_type text;
+ALTER TABLE saga_barrier ADD COLUMN effect_key text;
+ALTER TABLE saga_barrier ADD COLUMN created_at bigint;
+
+CREATE TABLE saga_queue (
+    seq integer PRIMARY KEY AUTOINCREMENT,
+    saga_id text NOT NULL,
+    cause text,
+    event_id text NOT NULL,
+    step text,
+    op text,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key blob,
+    value blob,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at bigint,
+    due bigint,
+    held boolean NOT NULL,
+    reason text NOT NULL,
+    UNIQUE (saga_id, cause)
+);
+INSERT INTO saga_queue (seq, saga_id, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts,
+    failed_at, due, held, reason)
+SELECT seq, saga_id, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts, failed_at, due, held, reason
+FROM saga_parked;
+DROP TABLE saga_parked;
+ALTER TABLE saga_queue RENAME TO saga_parked;
+CREATE INDEX saga_parked_due ON saga_parked (due) WHERE due IS NOT NULL;
+CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
+",
+};
+
 /// What is told of parked sagas stands first in an index, however many there are.
 const SUMMARY: Migration = Migration {
     name: "saga/summary",
@@ -101,10 +143,21 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 
 /// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
-    for migration in FRAMEWORK.iter().chain(business) {
+    let all = || FRAMEWORK.iter().chain(business);
+    let applied = applied(conn).map_err(|error| ConnectError::migration("saga_migration", classify(&error)))?;
+    migrate::known(applied.iter().map(String::as_str), all().map(|migration| migration.name))?;
+    for migration in all() {
         apply(conn, migration)?;
     }
     Ok(())
+}
+
+/// The names of the migrations that were applied.
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    if !conn.table_exists(None, "saga_migration")? {
+        return Ok(Vec::new());
+    }
+    conn.prepare("SELECT name FROM saga_migration")?.query_map([], |row| row.get(0))?.collect()
 }
 
 fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectError> {

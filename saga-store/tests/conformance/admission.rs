@@ -1,35 +1,39 @@
 //! Every row of the barrier's truth table, through real rows.
 
 use saga_core::{
-    barrier::{Before, Mark, Op, Skip, Verdict, decide},
+    barrier::{Before, Cause, Mark, Op, Row, Skip, Verdict, decide},
     event::SagaId,
-    store::{Admission, Changes, InboxRow, Phase, Store},
+    store::{Admission, Changes, ParkChange, Parking, Phase, Store},
 };
+use uuid::Uuid;
 
-use crate::support::{PATIENCE, admission, admit, append, begin, commit, marked, run};
+use crate::support::{PATIENCE, STEP, admission, admit, append, begin, commit, marked, marks, parking, run};
 
 const DUPLICATE: Verdict = Verdict::Skip(Skip::Duplicate);
+/// Another event of the same type.
+const REPETITION: Verdict = Verdict::Skip(Skip::Repetition);
 const LATE: Verdict = Verdict::Skip(Skip::Late);
 
 on_both! {
-    async fn the_first_action_runs_and_the_second_is_a_duplicate_under_its_own_id_and_under_a_new_one(f: &Fixture) {
+    async fn the_first_action_runs_and_a_second_one_is_skipped_as_what_it_is(f: &Fixture) {
         let saga = SagaId::random();
         let event = admission(saga, Op::Action, Phase::Whole);
         assert_eq!(admit(&f.db, &event).await, Verdict::Run);
         let (tx, before) = begin(&f.db, &event).await;
-        assert!(before.handled);
+        let row = Row { mark: Mark::Done, cause: Some(event.cause.clone()), effect_key: None };
+        assert_eq!(before, Before { action: Some(row), ..Before::default() });
         drop(tx);
         assert_eq!(admit(&f.db, &event).await, DUPLICATE);
-        let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
-        assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
-        f.db.commit(tx, Changes::default()).await.unwrap();
+        assert_eq!(admit(&f.db, &admission(saga, Op::Action, Phase::Whole)).await, REPETITION);
+        let cause = Cause { event_type: "order.repeated".to_owned(), ..admission(saga, Op::Action, Phase::Whole).cause };
+        assert_eq!(admit(&f.db, &Admission { cause, ..event.clone() }).await, Verdict::Skip(Skip::Alternative));
     }
 
     async fn a_compensation_after_its_action_runs_once(f: &Fixture) {
         let saga = SagaId::random();
         run(&f.db, saga, Op::Action, Phase::Whole).await;
         assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::Run);
-        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, REPETITION);
         assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, LATE);
     }
 
@@ -39,18 +43,18 @@ on_both! {
         assert_eq!(before, Before::default(), "rows that the admission itself wrote were not there before");
         f.db.commit(tx, Changes::default()).await.unwrap();
         let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
-        assert_eq!(before, Before { action: Some(Mark::Null), compensation: Some(Mark::Done), ..Before::default() });
+        assert_eq!(marks(&before), (Some(Mark::Null), Some(Mark::Done)));
         drop(tx);
-        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, REPETITION);
     }
 
     async fn a_refused_action_has_nothing_to_compensate(f: &Fixture) {
         let saga = SagaId::random();
         let (tx, _) = begin(&f.db, &admission(saga, Op::Action, Phase::Whole)).await;
         f.db.commit(tx, marked(saga, Op::Action, Mark::Refused)).await.unwrap();
-        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, REPETITION);
         assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::NullCompensation);
-        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, REPETITION);
     }
 
     async fn an_action_with_an_effect_starts_and_finishes(f: &Fixture) {
@@ -59,18 +63,18 @@ on_both! {
         assert_eq!(admit(&f.db, &start).await, Verdict::Run);
         // A crash between the two: the start is tried again and runs again.
         let (tx, before) = begin(&f.db, &start).await;
-        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        assert_eq!(marks(&before), (Some(Mark::Started), None));
         f.db.commit(tx, Changes::default()).await.unwrap();
 
         let finish = Admission { phase: Phase::Finish, ..start.clone() };
         let (tx, before) = begin(&f.db, &finish).await;
-        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        assert_eq!(marks(&before), (Some(Mark::Started), None));
         f.db.commit(tx, marked(saga, Op::Action, Mark::Done)).await.unwrap();
 
         assert_eq!(admit(&f.db, &start).await, DUPLICATE);
         assert_eq!(admit(&f.db, &finish).await, DUPLICATE);
         let (tx, before) = begin(&f.db, &admission(saga, Op::Action, Phase::Start)).await;
-        assert_eq!(before, Before { action: Some(Mark::Done), ..Before::default() });
+        assert_eq!(marks(&before), (Some(Mark::Done), None));
         drop(tx);
     }
 
@@ -81,12 +85,9 @@ on_both! {
         assert_eq!(admit(&f.db, &start).await, Verdict::Run);
         assert_eq!(admit(&f.db, &start).await, Verdict::Run, "the compensation itself is interrupted and tried again");
         let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start.clone() }).await;
-        assert_eq!(
-            before,
-            Before { action: Some(Mark::Started), compensation: Some(Mark::Started), ..Before::default() }
-        );
+        assert_eq!(marks(&before), (Some(Mark::Started), Some(Mark::Started)));
         f.db.commit(tx, marked(saga, Op::Compensate, Mark::Done)).await.unwrap();
-        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Start).await, DUPLICATE);
+        assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Start).await, REPETITION);
     }
 
     async fn the_end_of_an_action_that_was_compensated_meanwhile_comes_too_late(f: &Fixture) {
@@ -94,8 +95,8 @@ on_both! {
         let start = admission(saga, Op::Action, Phase::Start);
         admit(&f.db, &start).await;
         run(&f.db, saga, Op::Compensate, Phase::Whole).await;
-        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start }).await;
-        assert_eq!(decide(Op::Action, before), LATE);
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start.clone() }).await;
+        assert_eq!(decide(Op::Action, &start.cause, &before), LATE);
         drop(tx);
     }
 
@@ -103,13 +104,13 @@ on_both! {
         let saga = SagaId::random();
         let start = admission(saga, Op::Action, Phase::Start);
         admit(&f.db, &start).await;
-        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Void, ..start.clone() }).await;
-        assert_eq!(before, Before { action: Some(Mark::Started), ..Before::default() });
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Look, ..start.clone() }).await;
+        assert_eq!(marks(&before), (Some(Mark::Started), None));
         f.db.commit(tx, marked(saga, Op::Action, Mark::Voiding)).await.unwrap();
 
-        for phase in [Phase::Start, Phase::Void, Phase::Finish] {
+        for phase in [Phase::Start, Phase::Look, Phase::Finish] {
             let (tx, before) = begin(&f.db, &Admission { phase, ..start.clone() }).await;
-            assert_eq!(before, Before { action: Some(Mark::Voiding), ..Before::default() }, "{phase:?}");
+            assert_eq!(marks(&before), (Some(Mark::Voiding), None), "{phase:?}");
             drop(tx);
         }
         assert_eq!(run(&f.db, saga, Op::Compensate, Phase::Whole).await, Verdict::Run);
@@ -119,14 +120,9 @@ on_both! {
         let saga = SagaId::random();
         let event = admission(saga, Op::Compensate, Phase::Start);
         let (tx, before) = begin(&f.db, &event).await;
-        assert_eq!(decide(Op::Compensate, before), Verdict::NullCompensation);
-        let mut changes = marked(saga, Op::Compensate, Mark::Done);
-        let row = InboxRow { event_id: event.event_id.clone(), saga_id: saga };
-        changes.inbox = vec![row.clone(), row];
-        f.db.commit(tx, changes).await.unwrap();
-        let (tx, before) = begin(&f.db, &event).await;
-        assert!(before.handled);
-        drop(tx);
+        assert_eq!(decide(Op::Compensate, &event.cause, &before), Verdict::NullCompensation);
+        f.db.commit(tx, marked(saga, Op::Compensate, Mark::Done)).await.unwrap();
+        assert_eq!(admit(&f.db, &event).await, DUPLICATE);
         assert_eq!(run(&f.db, saga, Op::Action, Phase::Start).await, LATE);
     }
 
@@ -136,12 +132,48 @@ on_both! {
         for phase in [Phase::Whole, Phase::Start, Phase::Finish] {
             assert_eq!(run(&f.db, saga, Op::Action, phase).await, Verdict::Queue);
         }
-        assert_eq!(f.count("SELECT count(*) FROM saga_inbox").await, 0);
         assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 0);
         let head = Admission { from_parked: true, ..admission(saga, Op::Action, Phase::Whole) };
         assert_eq!(admit(&f.db, &head).await, Verdict::Run);
-        let (tx, before) = begin(&f.db, &Admission { from_parked: false, ..head }).await;
-        assert_eq!((before.handled, before.parked), (true, true), "a handled event is known although its saga is parked");
+        let again = Admission { from_parked: false, ..head };
+        let (tx, before) = begin(&f.db, &again).await;
+        assert!(before.parked);
+        assert_eq!(decide(Op::Action, &again.cause, &before), DUPLICATE, "what is done is known although its saga is parked");
+        drop(tx);
+    }
+
+    async fn a_compensation_overtakes_its_own_parked_action_and_no_other_event(f: &Fixture) {
+        for phase in [Phase::Whole, Phase::Start] {
+            let saga = SagaId::random();
+            let other = Parking { step: "pack", ..parking(saga, "of another step", 0) };
+            commit(&f.db, Changes { park: vec![ParkChange::Append(other)], ..Changes::default() }).await;
+            let compensation = admission(saga, Op::Compensate, phase);
+            assert_eq!(admit(&f.db, &compensation).await, Verdict::Queue);
+            commit(&f.db, Changes { park: vec![append(saga, "action", 0)], ..Changes::default() }).await;
+            let (tx, before) = begin(&f.db, &compensation).await;
+            let seq = f.db.query_opt("SELECT max(seq) FROM saga_parked", []).await.unwrap().unwrap().get(0).unwrap();
+            assert_eq!((before.parked, before.overtakes), (false, Some(seq)));
+            assert_eq!(decide(Op::Compensate, &compensation.cause, &before), Verdict::NullCompensation);
+            f.db.commit(tx, Changes::default()).await.unwrap();
+            let action = admission(saga, Op::Action, Phase::Look);
+            assert_eq!(admit(&f.db, &action).await, LATE, "so that an action is not parked for nothing");
+        }
+        assert_eq!(STEP, "reserve");
+    }
+
+    async fn the_key_of_an_effect_is_kept_with_its_start(f: &Fixture) {
+        let (saga, key, other) = (SagaId::random(), Some(Uuid::new_v4()), Some(Uuid::new_v4()));
+        let start = Admission { effect_key: key, ..admission(saga, Op::Action, Phase::Start) };
+        admit(&f.db, &start).await;
+        for phase in [Phase::Start, Phase::Finish, Phase::Look] {
+            let (tx, before) = begin(&f.db, &Admission { effect_key: other, phase, ..start.clone() }).await;
+            assert_eq!(before.action.and_then(|row| row.effect_key), key, "{phase:?}");
+            drop(tx);
+        }
+        let undo = Admission { effect_key: other, ..admission(saga, Op::Compensate, Phase::Start) };
+        admit(&f.db, &undo).await;
+        let (tx, before) = begin(&f.db, &Admission { effect_key: None, ..undo }).await;
+        assert_eq!((before.action.unwrap().effect_key, before.compensation.unwrap().effect_key), (key, other));
         drop(tx);
     }
 
@@ -181,23 +213,17 @@ on_both! {
         for (i, before) in (0..40).rev().zip(before) {
             let whole = phase(i) == Phase::Whole;
             let mark = Some(if whole { Mark::Done } else { Mark::Started });
-            let expected = match i % 5 {
-                0 if whole => Before { handled: true, ..Before::default() },
-                3 if whole => Before { handled: true, ..Before::default() },
-                4 => Before::default(),
-                _ => Before { action: mark, ..Before::default() },
-            };
-            assert_eq!(before, expected, "event {i}");
+            assert_eq!(marks(&before), (if i % 5 == 4 { None } else { mark }, None), "event {i}");
         }
         drop(tx);
     }
 
-    async fn an_event_id_that_two_sagas_of_a_batch_share_is_handled_once(f: &Fixture) {
+    async fn one_event_id_in_two_sagas_is_two_events(f: &Fixture) {
         let one = admission(SagaId::random(), Op::Action, Phase::Whole);
-        let other = Admission { event_id: one.event_id.clone(), ..admission(SagaId::random(), Op::Action, Phase::Whole) };
+        let other = Admission { cause: one.cause.clone(), ..admission(SagaId::random(), Op::Action, Phase::Whole) };
         let (tx, before) = f.db.begin(&[one, other], PATIENCE).await.unwrap();
-        assert_eq!(before.iter().filter(|before| before.handled).count(), 1);
+        assert_eq!(before, [Before::default(), Before::default()]);
         f.db.commit(tx, Changes::default()).await.unwrap();
-        assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 1);
+        assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 2);
     }
 }

@@ -6,13 +6,18 @@
 mod support;
 
 mod admission;
+mod beginning;
 mod connecting;
 mod failing;
+mod faulty;
+mod locks;
 mod migrations;
 mod outbox;
 mod parking;
+mod pooler;
 mod progress;
 mod races;
+mod sharing;
 mod statements;
 mod timers;
 mod transactions;

@@ -1,6 +1,7 @@
 //! Migrations: once, in order, also when several processes start at once.
 
-use saga_store::{ConnectError, Db, Migration};
+use saga_core::store::{Changes, Store};
+use saga_store::{ConnectError, Db, Migration, params};
 
 use crate::support::MIGRATIONS;
 
@@ -21,7 +22,23 @@ on_both! {
         f.db.prepare().await.unwrap();
         f.another().await.prepare().await.unwrap();
         assert_eq!(f.count("SELECT available FROM stock").await, 100);
-        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 5);
+        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 6);
+    }
+
+    async fn an_older_program_says_at_the_start_that_it_does_not_know_the_tables(f: &Fixture) {
+        let newer = "INSERT INTO saga_migration (name, sql, applied_at) VALUES ($1, 'SELECT 1', '2026-01-01T00:00:00Z')";
+        for (name, refused) in [("of the participant's own", false), ("saga/of a newer framework", true)] {
+            let tx = f.db.begin_plain().await.unwrap();
+            tx.execute(newer, params![name]).await.unwrap();
+            f.db.commit(tx, Changes::default()).await.unwrap();
+            match f.db.prepare().await {
+                Ok(()) => assert!(!refused, "{name}"),
+                Err(ConnectError::Migration { name: told, message }) => {
+                    assert!(refused && told == name && message.contains("newer version"), "{told}: {message}");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
     }
 }
 

@@ -5,16 +5,21 @@ use std::time::{Duration, Instant};
 use saga_core::{
     barrier::{Op, Verdict},
     event::SagaId,
-    store::{Changes, ParkChange, Phase, Store, Summary},
+    record::Record,
+    store::{Changes, ParkChange, ParkedAt, Parking, Phase, Store, Summary},
 };
 use saga_store::Db;
 
-use crate::support::{append, at, commit, record, run};
+use crate::support::{append, at, commit, parking, record, run};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn park(db: &Db, change: ParkChange) {
     commit(db, Changes { park: vec![change], ..Changes::default() }).await;
+}
+
+fn place(saga_id: SagaId, seq: i64) -> ParkedAt {
+    ParkedAt { saga_id, seq, op: Op::Action }
 }
 
 /// The offsets of the heads that are due, which name the events.
@@ -25,7 +30,7 @@ async fn claim(db: &Db) -> Vec<(i64, i64)> {
 
 /// The change, with a head that is due after this time only.
 fn after(pause: Duration, mut change: ParkChange) -> ParkChange {
-    if let ParkChange::Append { pause: at_once, .. } = &mut change {
+    if let ParkChange::Append(Parking { pause: at_once, .. }) = &mut change {
         *at_once = pause;
     }
     change
@@ -51,12 +56,12 @@ on_both! {
         for (i, name) in ["first", "second", "third"].into_iter().enumerate() {
             park(&f.db, append(saga, name, i as i64)).await;
         }
-        park(&f.db, append(saga, "second", 9)).await;
+        park(&f.db, append(saga, "second", 1)).await;
         for offset in 0..3 {
             let claimed = claim(&f.db).await;
             assert_eq!(claimed.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [offset]);
             assert_eq!(claim(&f.db).await, [], "what is leased is not given to anybody else");
-            park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
+            park(&f.db, ParkChange::Remove { at: place(saga, claimed[0].0) }).await;
         }
         assert_eq!(claim(&f.db).await, []);
         assert_eq!(run(&f.db, saga, Op::Action, Phase::Whole).await, Verdict::Run);
@@ -78,11 +83,12 @@ on_both! {
     }
 
     async fn a_failed_retry_waits_for_its_time(f: &Fixture) {
-        park(&f.db, append(SagaId::random(), "e", 0)).await;
+        let saga = SagaId::random();
+        park(&f.db, append(saga, "e", 0)).await;
         let (seq, _) = claim(&f.db).await[0];
         let retry = |pause, reason: &str| {
             let (failed_at, reason) = (at(2), reason.to_owned());
-            ParkChange::Retry { seq, attempts: 7, pause, failed_at, reason }
+            ParkChange::Retry { at: place(saga, seq), attempts: 7, pause, failed_at, reason }
         };
         park(&f.db, retry(3 * HOUR, "again \0")).await;
         assert_eq!(claim(&f.db).await, []);
@@ -94,14 +100,15 @@ on_both! {
 
     async fn a_held_head_holds_its_saga_and_no_other(f: &Fixture) {
         let (held, other) = (SagaId::random(), SagaId::random());
+        let saga = held;
         park(&f.db, append(held, "a", 0)).await;
         park(&f.db, append(held, "b", 0)).await;
         let (seq, _) = claim(&f.db).await[0];
-        park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
+        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
         let reason = "too late".to_owned();
-        park(&f.db, ParkChange::Retry { seq, attempts: 2, pause: Duration::ZERO, failed_at: at(0), reason }).await;
+        park(&f.db, ParkChange::Retry { at: place(saga, seq), attempts: 2, pause: Duration::ZERO, failed_at: at(0), reason }).await;
         let mut later = after(2 * HOUR, append(other, "c", 7));
-        if let ParkChange::Append { failed_at, .. } = &mut later {
+        if let ParkChange::Append(Parking { failed_at, .. }) = &mut later {
             *failed_at = Some(at(3));
         }
         park(&f.db, later).await;
@@ -114,31 +121,83 @@ on_both! {
             Summary { parked_sagas: 1, held_sagas: 1, parked_oldest: Some(at(3)), at: summary.at, ..Summary::default() }
         );
         // An operator releases it.
-        park(&f.db, ParkChange::Remove { seq }).await;
+        park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
         assert_eq!(claim(&f.db).await.len(), 1);
     }
 
-    async fn a_held_event_that_comes_once_more_is_due_once_more(f: &Fixture) {
+    async fn a_redelivery_of_a_parked_event_changes_nothing(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, append(saga, "dead", 0)).await;
         let (seq, _) = claim(&f.db).await[0];
-        park(&f.db, ParkChange::Hold { seq, reason: "given up".into() }).await;
-        assert_eq!(claim(&f.db).await, []);
-        park(&f.db, append(saga, "dead", 5)).await;
+        park(&f.db, append(saga, "dead", 0)).await;
+        assert_eq!(claim(&f.db).await, [], "it stays leased");
+        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+        park(&f.db, append(saga, "dead", 0)).await;
+        assert_eq!(claim(&f.db).await, [], "it stays held");
+    }
+
+    async fn a_parked_event_that_is_published_once_more_is_replaced_and_due_again(f: &Fixture) {
+        let saga = SagaId::random();
+        park(&f.db, append(saga, "dead", 0)).await;
+        park(&f.db, append(saga, "behind", 1)).await;
+        let (seq, _) = claim(&f.db).await[0];
+        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+        let again = |name, offset, value: &[u8]| {
+            let mended = Record { value: Some(value.to_vec()), ..record(saga, offset) };
+            ParkChange::Append(Parking { record: mended, attempts: 0, failed_at: None, ..parking(saga, name, 5) })
+        };
+        park(&f.db, again("behind", 8, b"later")).await;
+        assert_eq!(claim(&f.db).await, [], "what is not the head stays behind it");
+        park(&f.db, again("dead", 7, b"mended")).await;
         let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
-        assert_eq!(claimed.iter().map(|event| (event.seq, event.attempts)).collect::<Vec<_>>(), [(seq, 0)]);
-        park(&f.db, append(saga, "dead", 7)).await;
-        assert_eq!(claim(&f.db).await, [], "one that is not held stays leased");
+        let found: Vec<_> = claimed.iter().map(|event| (event.seq, event.attempts, event.record.value.clone())).collect();
+        assert_eq!(found, [(seq, 0, Some(b"mended".to_vec()))]);
+        park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
+        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
+        assert_eq!(claimed[0].record.value.as_deref(), Some(b"later".as_slice()));
+    }
+
+    async fn a_compensation_takes_the_place_of_its_action(f: &Fixture) {
+        for own in [false, true] {
+            let saga = SagaId::random();
+            let undo = |due| Parking { op: Op::Compensate, ..parking(saga, "undo", due) };
+            park(&f.db, append(saga, "action", 0)).await;
+            park(&f.db, ParkChange::Append(Parking { step: "pack", ..parking(saga, "other", 0) })).await;
+            if own {
+                park(&f.db, ParkChange::Append(undo(0))).await;
+            }
+            let (seq, _) = claim(&f.db).await[0];
+            park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+            park(&f.db, ParkChange::Overtake { seq, by: Parking { pause: HOUR, ..undo(5) } }).await;
+            assert_eq!(claim(&f.db).await, [], "it is leased like any other");
+            park(&f.db, ParkChange::Overtake { seq, by: undo(5) }).await;
+            let soon = f.db.claim_parked(Duration::ZERO, 10).await.unwrap();
+            assert_eq!(soon.iter().map(|event| (event.seq, event.record.offset)).collect::<Vec<_>>(), [(seq, 5)]);
+            // What the action's own process still wants with its place concerns the compensation no more.
+            park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
+            park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+            assert_eq!(claim(&f.db).await, [(seq, 5)]);
+            park(&f.db, ParkChange::Remove { at: ParkedAt { op: Op::Compensate, ..place(saga, seq) } }).await;
+            let next = claim(&f.db).await;
+            assert_eq!(next.len(), 1, "what stood behind it is the head now");
+            park(&f.db, ParkChange::Remove { at: place(saga, next[0].0) }).await;
+            assert_eq!(f.db.next_due().await.unwrap(), None, "and nothing is there twice");
+        }
+    }
+
+    async fn a_place_that_somebody_removed_is_made_again_by_who_takes_it_over(f: &Fixture) {
+        let saga = SagaId::random();
+        park(&f.db, append(saga, "action", 0)).await;
+        let (seq, _) = claim(&f.db).await[0];
+        park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
+        let by = Parking { op: Op::Compensate, ..parking(saga, "undo", 5) };
+        park(&f.db, ParkChange::Overtake { seq, by }).await;
+        assert_eq!(claim(&f.db).await, [(seq, 5)]);
     }
 
     async fn an_event_can_be_parked_as_held(f: &Fixture) {
         let saga = SagaId::random();
-        let ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, .. } = append(saga, "e", 0)
-        else {
-            unreachable!()
-        };
-        let held = ParkChange::Append { saga_id, event_id, record, attempts, pause, failed_at, reason, held: true };
-        park(&f.db, held).await;
+        park(&f.db, ParkChange::Append(Parking { held: true, ..parking(saga, "e", 0) })).await;
         park(&f.db, append(saga, "behind", 0)).await;
         assert_eq!(claim(&f.db).await, []);
         assert_eq!(f.db.next_due().await.unwrap(), None);
@@ -168,10 +227,10 @@ on_both! {
             let saga = SagaId::random();
             park(&f.db, append(saga, "head", 0)).await;
             let (seq, _) = claim(&f.db).await[0];
-            futures::join!(park(&f.db, ParkChange::Remove { seq }), park(&other, append(saga, "next", 0)));
+            futures::join!(park(&f.db, ParkChange::Remove { at: place(saga, seq) }), park(&other, append(saga, "next", 0)));
             let claimed = claim(&f.db).await;
             assert_eq!(claimed.len(), 1, "the appended event is the head now");
-            park(&f.db, ParkChange::Remove { seq: claimed[0].0 }).await;
+            park(&f.db, ParkChange::Remove { at: place(saga, claimed[0].0) }).await;
         }
     }
 }

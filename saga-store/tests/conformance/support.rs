@@ -4,10 +4,11 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::{Before, Mark, Op, Verdict, decide},
+    barrier::{Before, Cause, Mark, Op, Verdict, decide},
     event::SagaId,
+    identity::cause,
     record::{Header, OutRecord, Record},
-    store::{Admission, Changes, MarkChange, OutboxRow, ParkChange, Phase, Store},
+    store::{Admission, Changes, MarkChange, OutboxRow, ParkChange, Parking, Phase, Store},
     trace::Ids,
 };
 use saga_store::{DatabaseUrl, Db, Migration, Tx};
@@ -146,20 +147,26 @@ pub(crate) fn at(second: i64) -> Timestamp {
 }
 
 pub(crate) fn admission(saga_id: SagaId, op: Op, phase: Phase) -> Admission {
-    Admission { event_id: Uuid::new_v4().to_string(), saga_id, step: STEP, op, phase, from_parked: false }
+    let cause = Cause { id: Uuid::new_v4(), event_type: "order.created".to_owned() };
+    Admission { cause, saga_id, step: STEP, op, phase, effect_key: None, from_parked: false }
 }
 
 /// Admits one event.
 pub(crate) async fn begin(db: &Db, admission: &Admission) -> (Tx, Before) {
     let (tx, before) = db.begin(std::slice::from_ref(admission), PATIENCE).await.unwrap();
-    (tx, before[0])
+    (tx, before[0].clone())
 }
 
 /// Admits one event, commits, and tells the verdict.
 pub(crate) async fn admit(db: &Db, admission: &Admission) -> Verdict {
     let (tx, before) = begin(db, admission).await;
     db.commit(tx, Changes::default()).await.unwrap();
-    decide(admission.op, before)
+    decide(admission.op, &admission.cause, &before)
+}
+
+/// What the action's row and the compensation's row said.
+pub(crate) fn marks(before: &Before) -> (Option<Mark>, Option<Mark>) {
+    (before.action.as_ref().map(|row| row.mark), before.compensation.as_ref().map(|row| row.mark))
 }
 
 /// Admits an event of its own for this saga, commits, and tells the verdict.
@@ -200,11 +207,13 @@ pub(crate) fn record(saga_id: SagaId, offset: i64) -> Record {
     }
 }
 
-/// An event that is due at once when it is the head.
-pub(crate) fn append(saga_id: SagaId, event_id: &str, offset: i64) -> ParkChange {
-    ParkChange::Append {
+pub(crate) fn parking(saga_id: SagaId, event_id: &str, offset: i64) -> Parking {
+    Parking {
         saga_id,
+        cause: cause("/shop", event_id),
         event_id: event_id.into(),
+        step: STEP,
+        op: Op::Action,
         record: record(saga_id, offset),
         attempts: 1,
         pause: Duration::ZERO,
@@ -212,6 +221,11 @@ pub(crate) fn append(saga_id: SagaId, event_id: &str, offset: i64) -> ParkChange
         reason: "gateway: timed out \0".into(),
         held: false,
     }
+}
+
+/// An event that is due at once when it is the head.
+pub(crate) fn append(saga_id: SagaId, event_id: &str, offset: i64) -> ParkChange {
+    ParkChange::Append(parking(saga_id, event_id, offset))
 }
 
 pub(crate) fn outbox_row(saga_id: SagaId) -> OutboxRow {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use saga_core::{
-    barrier::Op,
+    barrier::{Before, Op},
     event::SagaId,
     store::{Changes, Phase, Store, StoreError},
 };
@@ -97,9 +97,9 @@ on_both! {
             drop(begun);
         }
         let (tx, before) = begin(&f.db, &event).await;
-        assert!(!before.handled);
+        assert_eq!(before, Before::default());
         f.db.commit(tx, Changes::default()).await.unwrap();
-        assert_eq!(f.count("SELECT count(*) FROM saga_inbox").await, 1);
+        assert_eq!(f.count("SELECT count(*) FROM saga_barrier").await, 1);
     }
 
     async fn a_commit_whose_changes_are_refused_leaves_nothing(f: &Fixture) {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saga_core::graph::Declaration;
+use saga_core::{barrier::Op, graph::Declaration};
 use serde::Serialize;
 
 use super::{Evidence, Invariant};
-use crate::event::{is_dead_letter, text};
+use crate::event::{Event, is_dead_letter, text};
 
 /// What became of the events on the topics that a participant reads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -28,16 +28,13 @@ pub(super) fn of(evidence: &Evidence<'_>) -> Vec<(Book, Vec<String>)> {
 
 fn book(evidence: &Evidence<'_>, declaration: &Declaration) -> (Book, Vec<String>) {
     let participant = declaration.participant;
-    let undone =
-        |step: &saga_core::graph::StepSpec| step.undo.iter().flat_map(|u| u.triggers.clone()).collect::<Vec<_>>();
-    let consumed: BTreeMap<&str, &str> = declaration
-        .steps
-        .iter()
-        .flat_map(|step| step.triggers.iter().copied().chain(undone(step)))
-        .map(|event| (event.name, event.topic))
-        .collect();
-    let topics: BTreeSet<&str> = consumed.values().copied().collect();
-    let inbox = evidence.facts.books.get(participant).map(|books| &books.inbox);
+    let halves = consumed(declaration);
+    let topics: BTreeSet<&str> = halves.values().map(|(topic, ..)| *topic).collect();
+    let barrier = evidence.facts.books.get(participant).map(|books| &books.barrier);
+    let decided = |event: &Event| {
+        let half = halves.get(event.kind.as_str()).map(|(_, step, op)| (event.saga, (*step).to_owned(), *op));
+        half.is_some_and(|half| barrier.is_some_and(|barrier| barrier.contains_key(&half)))
+    };
     let buried: BTreeSet<String> = evidence
         .journal
         .dead_letters()
@@ -65,7 +62,7 @@ fn book(evidence: &Evidence<'_>, declaration: &Declaration) -> (Book, Vec<String
         let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
         let event = entry.event.as_ref();
         if let Some(event) = event
-            && !seen.insert(event.id.clone())
+            && !seen.insert(event.identity)
         {
             book.repeated += 1;
             continue;
@@ -73,18 +70,30 @@ fn book(evidence: &Evidence<'_>, declaration: &Declaration) -> (Book, Vec<String
         book.produced += 1;
         if buried.contains(&place) {
             book.dead_lettered += 1;
-        } else if event.is_some_and(|event| !consumed.contains_key(event.kind.as_str())) {
+        } else if event.is_some_and(|event| !halves.contains_key(event.kind.as_str())) {
             book.passed_over += 1;
-        } else if event.is_some_and(|event| inbox.is_some_and(|inbox| inbox.contains(&event.id))) {
+        } else if event.is_some_and(decided) {
             book.handled += 1;
         } else {
             let kind = event.map_or("a record", |event| &event.kind);
             violations.push(format!("{participant}: {kind} at {place} is neither handled nor dead-lettered"));
         }
     }
-    let strangers = inbox.into_iter().flatten().filter(|id| !seen.contains(*id));
-    violations.extend(strangers.map(|id| format!("{participant}: handled {id}, which is on no topic")));
+    let strangers = barrier.into_iter().flatten().filter(|(_, cause)| !seen.contains(*cause));
+    violations.extend(strangers.map(|((saga, step, _), _)| {
+        format!("{participant}: {step} of {saga} was caused by an event that is on no topic")
+    }));
     (book, violations)
+}
+
+/// The events that a participant consumes: their topics, and the half of the step that each asks for.
+pub(super) fn consumed(declaration: &Declaration) -> BTreeMap<&'static str, (&'static str, &'static str, Op)> {
+    let halves = declaration.steps.iter().flat_map(|step| {
+        let actions = step.triggers.iter().map(|event| (event, Op::Action));
+        let undo = step.undo.iter().flat_map(|undo| undo.triggers.iter().map(|event| (event, Op::Compensate)));
+        actions.chain(undo).map(|(event, op)| (event.name, (event.topic, step.name, op)))
+    });
+    halves.collect()
 }
 
 pub(super) fn balance(evidence: &Evidence<'_>, books: &[(Book, Vec<String>)]) -> Invariant {

@@ -9,6 +9,7 @@ use order_flow_events::{
 };
 use saga_core::{
     Event,
+    barrier::Op,
     dead_letter::{self, Poison as Flaw},
     envelope::{self, Outgoing},
     event::EventType,
@@ -18,7 +19,7 @@ use saga_core::{
 };
 use uuid::Uuid;
 
-use super::{Evidence, Invariant, Poison, judge};
+use super::{Evidence, Invariant, Poison, books, judge};
 use crate::{
     demo::{
         ending::{Ending, SHELF},
@@ -127,16 +128,13 @@ impl Case {
         }
         facts.reservations.insert(good.id, items);
         for declaration in self.flow.declarations() {
-            let consumed: Vec<&str> = declaration
-                .steps
-                .iter()
-                .flat_map(|step| step.triggers.iter().chain(step.undo.iter().flat_map(|undo| &undo.triggers)))
-                .map(|event| event.name)
-                .collect();
+            let halves = books::consumed(declaration);
             let poison = std::str::from_utf8(self.poison.record.key.as_deref().unwrap()).unwrap();
-            let handled =
-                self.journal.events().filter(|e| consumed.contains(&&*e.kind) && e.saga.to_string() != poison);
-            let books = Books { inbox: handled.map(|event| event.id.clone()).collect(), outbox: 0, parked: 0 };
+            let handled = self.journal.events().filter(|e| e.saga.to_string() != poison).filter_map(|event| {
+                let (_, step, op) = halves.get(event.kind.as_str())?;
+                Some(((event.saga, (*step).to_owned(), *op), event.identity))
+            });
+            let books = Books { barrier: handled.collect(), outbox: 0, parked: 0 };
             facts.books.insert(declaration.participant.to_owned(), books);
         }
     }
@@ -262,11 +260,16 @@ fn stock_that_vanishes_is_found() {
 #[test]
 fn an_event_that_nobody_handled_is_found() {
     let mut case = Case::sound();
-    case.facts.books.get_mut("payment").unwrap().inbox.pop_first();
+    case.facts.books.get_mut("payment").unwrap().barrier.pop_first();
     assert_eq!(case.broken(), ["produced"]);
 
     let mut case = Case::sound();
-    case.facts.books.get_mut("payment").unwrap().inbox.insert("from nowhere".to_owned());
+    case.facts
+        .books
+        .get_mut("payment")
+        .unwrap()
+        .barrier
+        .insert((Uuid::nil(), "charge".to_owned(), Op::Action), Uuid::nil());
     assert_eq!(case.broken(), ["produced"]);
 }
 

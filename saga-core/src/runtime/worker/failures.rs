@@ -11,7 +11,8 @@ use super::{
         effects::CallError,
         metrics::StepOnly,
         plan,
-        work::{After, Todo, Work, after_failure},
+        stage::{Happened, Stage},
+        work::{After, Work, after_failure},
     },
     Worker,
 };
@@ -39,77 +40,79 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Err(CallError::Failed(failure)) => Err(failure),
             Ok(answer) => Ok(answer),
         };
-        match (work.todo, answer) {
-            (Todo::Abandon(failure), Ok(_)) => {
-                work.todo = Todo::Exhaust(failure);
-                self.ready.push_back(work);
-            }
-            (Todo::Abandon(_), Err(error)) => {
-                let now = self.shared.clock.now();
-                let (attempts, pause) = (work.attempts, ABANDON_PAUSE);
-                let failed_at = work.failed_at.unwrap_or(now);
-                work.todo = Todo::Park { attempts, pause, failed_at, reason: error.to_string() };
+        match (work.stage, answer) {
+            (Stage::Abandon, Err(error)) => {
                 work.lines().in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
-                self.ready.push_back(work);
+                let now = self.shared.clock.now();
+                work.pause = ABANDON_PAUSE;
+                work.failed_at.get_or_insert(now);
+                work.failure = Some(error);
+                self.goes_on(work, Happened::Retry);
             }
-            (_, Ok(answer)) => {
-                work.input.answer = Some(answer);
-                work.todo = Todo::Finish;
-                self.ready.push_back(work);
-            }
-            (todo, Err(failure)) => {
-                work.todo = todo;
-                self.failed(work, failure);
+            (_, Err(failure)) => self.failed(work, failure),
+            (stage, Ok(answer)) => {
+                if stage == Stage::Call {
+                    work.input.answer = Some(answer);
+                }
+                self.goes_on(work, Happened::Answered);
             }
         }
     }
 
     /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
-    fn not_called(&mut self, mut work: Work, until: Timestamp) {
-        let now = self.shared.clock.now();
-        let failed_at = work.failed_at.unwrap_or(now);
-        let pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-        let reason = "the outside system fails for everybody: not called (circuit open)".to_owned();
+    pub(super) fn not_called(&mut self, mut work: Work, until: Timestamp) {
         work.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
-        work.todo = Todo::Park { attempts: work.attempts, pause, failed_at, reason };
-        self.ready.push_back(work);
+        let now = self.shared.clock.now();
+        work.failed_at.get_or_insert(now);
+        work.pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        let why = "the outside system fails for everybody: not called (circuit open)";
+        work.failure = Some(StepError::transient(why));
+        self.goes_on(work, Happened::Retry);
     }
 
     /// The event concerned its saga alone and failed: try again, refuse, or give up.
     pub(super) fn failed(&mut self, mut work: Work, failure: StepError) {
         let now = self.shared.clock.now();
-        let failed_at = *work.failed_at.get_or_insert(now);
-        let _lines = work.lines().entered();
+        work.failed_at.get_or_insert(now);
         if work.op == Op::Compensate {
             self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: work.name }).inc();
         }
-        match after_failure(&self.shared.participant, &work, &failure) {
+        let happened = match after_failure(&self.shared.participant, &work, &failure) {
             After::Retry { attempts, pause } => {
-                self.shared.metrics.retries.get_or_create(&plan::label(&work)).inc();
                 let due = after(now, pause);
-                tracing::warn!(attempts, %due, error = %failure, "parked for another attempt");
-                work.attempts = attempts;
-                work.todo = Todo::Park { attempts, pause, failed_at, reason: failure.to_string() };
-                self.ready.push_back(work);
+                self.shared.metrics.retries.get_or_create(&plan::label(&work)).inc();
+                work.lines()
+                    .in_scope(|| tracing::warn!(attempts, %due, error = %failure, "parked for another attempt"));
+                (work.attempts, work.pause) = (attempts, pause);
+                Happened::Retry
             }
             After::Refuse => {
-                tracing::warn!(error = %failure, "retries are used up: refused");
+                work.lines().in_scope(|| tracing::warn!(error = %failure, "retries are used up: refused"));
                 let may_hold = self.shared.participant.steps[work.step].action.abandon.is_some();
-                work.todo = if may_hold { Todo::Void(failure) } else { Todo::Exhaust(failure) };
-                self.ready.push_back(work);
+                if may_hold { Happened::RefuseEffect } else { Happened::Refuse }
             }
             After::DeadLetter(reason) => {
-                tracing::error!(reason = reason.as_str(), error = %failure, "dead letter");
-                let poison = Poison::new(reason, failure.to_string());
-                let attempts = work.attempts + 1;
-                let dead = letter(self.shared.participant.name, &work.record, &poison, attempts, failed_at);
-                work.attempts = attempts;
-                let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message.clone());
-                let buried = Buried::Event(Box::new(work), poison.message);
-                let burial = Burial { dead, reason, buried, place, record, began: now, why };
-                self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
+                work.gives_up = reason;
+                Happened::GiveUp
             }
-        }
+        };
+        work.failure = Some(failure);
+        self.goes_on(work, happened);
+    }
+
+    /// The event is given up on: its dead letter goes out before it is held.
+    pub(super) fn dead_letter(&mut self, mut work: Work) {
+        let now = self.shared.clock.now();
+        let (reason, failed_at) = (work.gives_up, *work.failed_at.get_or_insert(now));
+        let poison = Poison::new(reason, work.reason());
+        work.lines().in_scope(|| tracing::error!(reason = reason.as_str(), error = poison.message, "dead letter"));
+        work.attempts += 1;
+        work.stage = Stage::DeadLetter;
+        let dead = letter(self.shared.participant.name, &work.record, &poison, work.attempts, failed_at);
+        let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message);
+        let buried = Buried::Event(Box::new(work));
+        let burial = Burial { dead, reason, buried, place, record, began: now, why };
+        self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
     }
 
     /// A dead letter is with the broker.
@@ -120,12 +123,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes = self.bytes.saturating_sub(bytes);
                 self.offsets.done(&partition, epoch, offset);
             }
-            // The new owner of the partition comes to the same end, or to a better one.
-            Buried::Event(work, _) if !self.is_ours(&work) => self.handed_over(&work),
-            Buried::Event(mut work, reason) => {
-                work.todo = Todo::Hold { reason };
-                self.ready.push_back(*work);
-            }
+            // The new owner of a partition comes to the same end, or to a better one: `goes_on` asks whose it is.
+            Buried::Event(work) => self.goes_on(*work, Happened::Published),
         }
     }
 }

@@ -1,0 +1,127 @@
+//! Who an event is: how its id, what caused it and the key of an effect follow from what a participant handles.
+//!
+//! All are UUIDv5 of length-prefixed parts, so that no two lists of parts are ever the same bytes. Each contains the
+//! participant: two participants with a step of one name publish different events, and call with different keys.
+
+use uuid::Uuid;
+
+use crate::{barrier::Op, event::SagaId};
+
+/// Derived ids live under this namespace, which is itself the UUIDv5 of `saga` in the URL namespace.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8b6c_9f2e_7f04_5d5c_9c57_4a1d_3f0e_6b21);
+
+/// An event as one value: CloudEvents promises uniqueness of the pair of source and id only.
+pub fn cause(source: &str, id: &str) -> Uuid {
+    derive(&["cause", source, id])
+}
+
+/// What made a participant publish an event.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) participant: &'a str,
+    /// Of two sagas, since a producer that names no source may number its events within each.
+    pub(crate) saga: SagaId,
+    /// The source and the id of the event that was handled.
+    pub(crate) cause: (&'a str, &'a str),
+    pub(crate) step: &'a str,
+    pub(crate) op: Op,
+}
+
+/// The id of the `index`-th event that a step publishes: the same however often the step is executed.
+pub(crate) fn published(origin: Origin<'_>, index: u32) -> Uuid {
+    let Origin { participant, saga, cause: (source, id), step, op } = origin;
+    derive(&["event", participant, &saga.to_string(), source, id, step, half(op), &index.to_string()])
+}
+
+/// The idempotency key of a step's effect: the same for every event that asks for the same thing.
+pub(crate) fn effect_key(participant: &str, saga: SagaId, step: &str, op: Op) -> Uuid {
+    derive(&["effect", participant, &saga.to_string(), step, half(op)])
+}
+
+/// The key of an effect whose start was recorded before keys were stored beside it. It does not name the participant.
+pub(crate) fn unstored_effect_key(saga: SagaId, step: &str, op: Op) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("effect/{saga}\n{step}\n{}\n0", half(op)).as_bytes())
+}
+
+/// A number in `0.0..1.0` that spreads retries without a source of randomness, so that a run can be repeated.
+pub(crate) fn jitter(saga: SagaId, attempt: u32) -> f64 {
+    let (high, _) = derive(&["jitter", &saga.to_string(), &attempt.to_string()]).as_u64_pair();
+    #[allow(clippy::cast_precision_loss, reason = "32 bits fit a double")]
+    let share = (high >> 32) as f64 / 4_294_967_296.0;
+    share
+}
+
+fn half(op: Op) -> &'static str {
+    match op {
+        Op::Action => "action",
+        Op::Compensate => "compensate",
+    }
+}
+
+fn derive(parts: &[&str]) -> Uuid {
+    let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part.as_bytes());
+    }
+    Uuid::new_v5(&NAMESPACE, &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAGA: &str = "01a1fc38-2552-74dd-874d-d653b16355f5";
+
+    #[test]
+    fn every_part_of_an_events_identity_makes_another_id() {
+        let saga = SAGA.parse().unwrap();
+        let origin = Origin { participant: "flight", saga, cause: ("/trip", "1"), step: "reserve", op: Op::Action };
+        let others = [
+            Origin { participant: "hotel", ..origin },
+            Origin { saga: SagaId::random(), ..origin },
+            Origin { cause: ("/shop", "1"), ..origin },
+            Origin { cause: ("/trip", "2"), ..origin },
+            Origin { cause: ("/tri", "p1"), ..origin },
+            Origin { step: "release", ..origin },
+            Origin { op: Op::Compensate, ..origin },
+        ];
+        let id = published(origin, 0);
+        assert_eq!(id, published(origin, 0));
+        assert_ne!(id, published(origin, 1));
+        assert!(others.into_iter().all(|other| published(other, 0) != id));
+    }
+
+    #[test]
+    fn two_participants_with_a_step_of_one_name_call_with_different_keys() {
+        let saga = SAGA.parse().unwrap();
+        let key = effect_key("deposit", saga, "charge", Op::Action);
+        assert_ne!(key, effect_key("balance", saga, "charge", Op::Action));
+        assert_ne!(key, effect_key("deposit", saga, "charge", Op::Compensate));
+        assert_ne!(key, unstored_effect_key(saga, "charge", Op::Action));
+    }
+
+    /// Written down: a changed formula would call a bank again, under another key, for what it has done already.
+    #[test]
+    fn keys_and_ids_are_what_they_have_always_been() {
+        let saga = SAGA.parse().unwrap();
+        let written = [
+            unstored_effect_key(saga, "charge", Op::Action),
+            effect_key("payment", saga, "charge", Op::Action),
+            published(
+                Origin { participant: "payment", saga, cause: ("/inventory", "e"), step: "charge", op: Op::Action },
+                0,
+            ),
+            cause("/inventory", "e"),
+        ];
+        assert_eq!(
+            written.map(|id| id.to_string()),
+            [
+                "b7d46683-e9ee-5a6c-8626-773da85c8b04",
+                "a5c01dc1-816b-5f68-aa73-bd6f39fa83ec",
+                "073a22de-1f8e-5d8a-9dea-b40f0402050f",
+                "3d60c742-020f-53ca-bc30-854ef096ecdf",
+            ]
+        );
+    }
+}

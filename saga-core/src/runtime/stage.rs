@@ -1,0 +1,135 @@
+//! The stages of an event in flight, and what may follow what: one table, complete over its pairs.
+
+/// What is done with the event next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A transaction does all of the step.
+    Whole,
+    /// A transaction records that the effect is about to be called.
+    Start,
+    /// The effect is called.
+    Call,
+    /// A transaction records what the effect answered.
+    Finish,
+    /// The retries are used up: a transaction records that no attempt may hold.
+    Void,
+    /// Recorded: the outside system is told to undo what it did, and to do nothing more.
+    Abandon,
+    /// The retries are used up: a transaction refuses as declared.
+    Exhaust,
+    /// A transaction keeps the event for a later attempt.
+    Park,
+    /// Its dead letter is published.
+    DeadLetter,
+    /// Its dead letter is out: a transaction keeps the event, which blocks its saga.
+    Hold,
+    /// Everything about it is durable: its offset may be committed, or its row is gone.
+    Settled,
+}
+
+/// What became of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Happened {
+    /// A transaction committed the event's end: handled, skipped, or queued behind others of its saga.
+    Ended,
+    /// A transaction recorded that the effect may be called.
+    Started,
+    /// A transaction recorded, or found, that the effect is not to hold.
+    Voiding,
+    /// A transaction put the event where it waits.
+    Kept,
+    /// The outside system answered.
+    Answered,
+    /// It failed and is to be tried again.
+    Retry,
+    /// It failed, its retries are used up, and the step declares a refusal; its effect may hold.
+    RefuseEffect,
+    /// It failed, its retries are used up, and the step declares a refusal.
+    Refuse,
+    /// It failed for good.
+    GiveUp,
+    /// The broker has the dead letter.
+    Published,
+}
+
+/// A defect of the runtime: nothing like it can follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a defect of the framework: {happened:?} cannot follow {stage:?}")]
+pub(super) struct Illegal {
+    stage: Stage,
+    happened: Happened,
+}
+
+/// What follows. A pair that cannot be is an error, and never means that the event is done with.
+pub(super) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
+    use Happened::{Answered, Ended, GiveUp, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding};
+    use Stage::{Abandon, Call, DeadLetter, Exhaust, Finish, Hold, Park, Settled, Start, Void, Whole};
+    Ok(match (stage, happened) {
+        (Whole | Start | Finish | Void | Exhaust | Park | Hold, Ended) => Settled,
+        (Park | Hold, Kept) => Settled,
+        (Start, Started) => Call,
+        // Somebody else, or an earlier attempt of ours, has begun to undo the effect: it can only be refused now.
+        (Start | Finish | Void, Voiding) => Abandon,
+        (Call, Answered) => Finish,
+        (Abandon, Answered) => Exhaust,
+        (DeadLetter, Published) => Hold,
+        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park | Hold, Retry) => Park,
+        (Whole | Start | Call | Finish | Void, RefuseEffect) => Void,
+        (Whole | Start | Call | Finish | Void, Refuse) => Exhaust,
+        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, GiveUp) => DeadLetter,
+        (stage, happened) => return Err(Illegal { stage, happened }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Happened::{Answered, Ended, GiveUp, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding},
+        Stage::{Abandon, Call, DeadLetter, Exhaust, Finish, Hold, Park, Settled, Start, Void, Whole},
+        *,
+    };
+
+    const HAPPENED: [Happened; 10] =
+        [Ended, Started, Voiding, Kept, Answered, Retry, RefuseEffect, Refuse, GiveUp, Published];
+
+    /// Written out: a row per stage, a column per happening, in the order of [`HAPPENED`].
+    #[rustfmt::skip]
+    const TABLE: [(Stage, [Option<Stage>; 10]); 11] = {
+        const X: Option<Stage> = None;
+        const fn to(stage: Stage) -> Option<Stage> { Some(stage) }
+        [
+            //            Ended         Started   Voiding      Kept          Answered     Retry     RefuseEff. Refuse       GiveUp          Published
+            (Whole,      [to(Settled),  X,        X,           X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
+            (Start,      [to(Settled),  to(Call), to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
+            (Call,       [X,            X,        X,           X,            to(Finish),  to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
+            (Finish,     [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
+            (Void,       [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
+            (Abandon,    [X,            X,        X,           X,            to(Exhaust), to(Park), X,         X,           to(DeadLetter), X       ]),
+            (Exhaust,    [to(Settled),  X,        X,           X,            X,           to(Park), X,         X,           to(DeadLetter), X       ]),
+            (Park,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           to(DeadLetter), X       ]),
+            (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Hold)]),
+            (Hold,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           X,              X       ]),
+            (Settled,    [X,            X,        X,           X,            X,           X,        X,         X,           X,              X       ]),
+        ]
+    };
+
+    #[test]
+    fn every_pair_of_stage_and_happening_has_the_successor_of_the_table_or_none() {
+        for (stage, row) in TABLE {
+            for (happened, expected) in HAPPENED.into_iter().zip(row) {
+                assert_eq!(next(stage, happened).ok(), expected, "{happened:?} after {stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_settled_but_by_a_transaction_that_committed_it() {
+        for (stage, row) in TABLE {
+            let settles: Vec<Happened> =
+                HAPPENED.into_iter().zip(row).filter(|(_, to)| *to == Some(Settled)).map(|(h, _)| h).collect();
+            let transaction = matches!(stage, Whole | Start | Finish | Void | Exhaust | Park | Hold);
+            assert_eq!(transaction, !settles.is_empty(), "{stage:?}");
+            assert!(settles.iter().all(|happened| matches!(happened, Ended | Kept)), "{stage:?}: {settles:?}");
+        }
+    }
+}
