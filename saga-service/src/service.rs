@@ -75,7 +75,8 @@ pub struct Deps {
 pub struct Parts {
     /// Its declared part in the choreography.
     pub participant: Participant<Db>,
-    /// Its own HTTP routes; the shell adds `/livez`, `/readyz` and `/metrics`.
+    /// Its own HTTP routes; the shell adds `/livez`, `/readyz`, `/readyz/http` and `/metrics`.
+    /// They are called when it is their turn at the database, with the whole body of the request at hand.
     pub routes: Router,
     /// Databases besides [`Deps::db`] that must be prepared before the service can work.
     pub prepare: Vec<Db>,

@@ -1,5 +1,6 @@
 //! Services, brokers and databases that are stopped, killed, frozen and cut off while orders are under way.
 
+mod crowd;
 mod deadline;
 mod instances;
 mod kill;
