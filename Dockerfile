@@ -27,8 +27,8 @@ LABEL saga.stage=build
 FROM ${RUST_IMAGE} AS build
 # release, or dev for a build that takes less than half the time.
 ARG CARGO_PROFILE=release
-# Kafka over TLS and with SASL (an OpenSSL of its own, built from source: the image needs none), and zstd.
-ARG CARGO_FEATURES=saga-service/tls,saga-service/zstd
+# Kafka over TLS and with SASL (an OpenSSL of its own, built from source: the image needs none).
+ARG CARGO_FEATURES=saga-service/tls
 ENV CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
 WORKDIR /src
 # The layer of the dependencies: built anew when Cargo.lock or a manifest changes.

@@ -1,13 +1,16 @@
 //! Publishing: order, acknowledgement, bytes, partitions, limits.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use saga_core::{
     Event, envelope,
     record::{Header, OutRecord},
     transport::{Producer as _, PublishError},
 };
-use saga_kafka::{KafkaProducer, Publisher, PublisherError};
+use saga_kafka::{KafkaProducer, Publisher, PublisherError, TopicSpec};
 use uuid::Uuid;
 
 use crate::support::{Fixture, record, unique};
@@ -112,6 +115,21 @@ pub(crate) async fn a_value_of_900_kilobytes_passes(fixture: Fixture) {
     reader.close().await;
 }
 
+pub(crate) async fn records_in_any_codec_are_read(fixture: Fixture) {
+    let topic = fixture.topic(1).await;
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
+        let config = fixture.config.clone().with_property("compression.type", codec).unwrap();
+        let records = (0..10).map(|_| record(&topic, "k", codec.repeat(100))).collect();
+        let published = saga_kafka::KafkaProducer::new(&config).unwrap().publish(records).await;
+        assert_eq!(published, vec![Ok(()); 10], "{codec}");
+    }
+    let mut reader = fixture.consumer(&unique("group"), &[&topic]);
+    reader.read(50).await;
+    assert_eq!(reader.values(), codecs.map(|codec| vec![codec.repeat(100); 10]).concat());
+    reader.close().await;
+}
+
 pub(crate) async fn what_can_never_be_written_is_refused_and_nothing_else(fixture: Fixture) {
     let topic = fixture.topic(1).await;
     let records = vec![
@@ -131,6 +149,24 @@ pub(crate) async fn a_record_too_large_for_its_topic_is_refused(fixture: Fixture
     let records = vec![record(&topic, "k", "1"), record(&topic, "k", vec![7; 1_500_000]), record(&topic, "k", "2")];
     let outcomes = fixture.producer().publish(records).await;
     assert!(matches!(&outcomes[..], [Ok(()), Err(PublishError::Refused(_)), Ok(())]), "{outcomes:?}");
+}
+
+/// To the topic, our clock is always behind: as a clock that is hours off is to any topic.
+pub(crate) async fn a_topic_that_refuses_our_clock_is_written_to(fixture: Fixture) {
+    let topic = unique("topic");
+    let config = vec![("message.timestamp.before.max.ms".to_owned(), "0".to_owned())];
+    fixture.ensure(&TopicSpec { config, ..TopicSpec::events(&topic, 1, None) }).await;
+    let producer = fixture.producer();
+    let publish = || async { producer.publish((0..50).map(|_| record(&topic, "k", "v")).collect()).await };
+    let (started, mut refused) = (Instant::now(), 0);
+    // Within the same millisecond it is taken.
+    while refused == 0 {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        refused = publish().await.iter().filter(|outcome| outcome.is_err()).count();
+    }
+    for _ in 0..5 {
+        assert_eq!(publish().await, vec![Ok(()); 50]);
+    }
 }
 
 pub(crate) async fn a_full_queue_refuses_the_record_and_all_that_follow(fixture: Fixture) {
