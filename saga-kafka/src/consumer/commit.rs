@@ -6,7 +6,7 @@ use std::{
 };
 
 use rdkafka::{
-    bindings as ffi,
+    TopicPartitionList, bindings as ffi,
     consumer::Consumer,
     error::KafkaError as NativeError,
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn stored(client: &Client) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let code = Code::from(commit(client, deadline.saturating_duration_since(Instant::now())));
+        let code = Code::from(commit(client, None, deadline.saturating_duration_since(Instant::now())));
         match code {
             Code::NoError | Code::NoOffset => return,
             Code::RebalanceInProgress if Instant::now() + PAUSE < deadline => thread::sleep(PAUSE),
@@ -33,13 +33,22 @@ pub(super) fn stored(client: &Client) {
     }
 }
 
+/// Commits these offsets, also where they are less than what was committed before.
+pub(super) fn explicit(client: &Client, offsets: &TopicPartitionList, patience: Duration) -> Result<(), Code> {
+    match Code::from(commit(client, Some(offsets), patience)) {
+        Code::NoError => Ok(()),
+        code => Err(code),
+    }
+}
+
 #[allow(unsafe_code, reason = "rust-rdkafka's synchronous commit waits as long as the broker is away")]
-fn commit(client: &Client, patience: Duration) -> RDKafkaRespErr {
+fn commit(client: &Client, offsets: Option<&TopicPartitionList>, patience: Duration) -> RDKafkaRespErr {
     let native = client.client().native_ptr();
     // SAFETY: the client is alive while it is borrowed; the queue is destroyed below.
     let queue = unsafe { ffi::rd_kafka_queue_new(native) };
-    // SAFETY: both are alive; without offsets the stored ones are meant, without a callback the queue gets the result.
-    let queued = unsafe { ffi::rd_kafka_commit_queue(native, ptr::null(), queue, None, ptr::null_mut()) };
+    let offsets = offsets.map_or(ptr::null(), |offsets| offsets.ptr().cast_const());
+    // SAFETY: all are alive, and the offsets are copied; without offsets the stored ones are meant, without a callback the queue gets the result.
+    let queued = unsafe { ffi::rd_kafka_commit_queue(native, offsets, queue, None, ptr::null_mut()) };
     let mut result = queued;
     if queued == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: the queue is alive.

@@ -1,7 +1,7 @@
 //! librdkafka's callbacks, which run on the poll thread, inside `poll`.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::RecvTimeoutError,
     },
@@ -19,7 +19,14 @@ use saga_core::{
     transport::{RevokeGuard, Signal},
 };
 
-use super::{buffer::Buffer, commit, health::Health, metrics::ConsumerMetrics, stats::Stats};
+use super::{
+    buffer::Buffer,
+    commit,
+    flow::{Flow, Reading},
+    health::Health,
+    metrics::ConsumerMetrics,
+    stats::{Drained, Stats},
+};
 
 /// A rebalance waits so long for the runtime to let go of partitions; the group waits with it.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(5);
@@ -34,19 +41,8 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     flow: Mutex<Flow>,
     health: Mutex<Health>,
-}
-
-/// Which partitions are ours, and which of them are fetched. Its lock is held while librdkafka is told, so that what
-/// we think is always what librdkafka does; never while anything is waited for.
-#[derive(Default)]
-pub(super) struct Flow {
-    /// The client in use. The poll thread has the other reference, and drops the last one: that can block.
-    pub(super) client: Option<Arc<Client>>,
-    pub(super) assigned: BTreeSet<TopicPartition>,
-    /// Paused by the runtime.
-    pub(super) paused: HashSet<TopicPartition>,
-    /// Everything is paused, because the runtime takes nothing.
-    pub(super) held: bool,
+    /// What the last statistics said, until the poll thread looks at it.
+    pub(super) drained: Mutex<HashMap<TopicPartition, Drained>>,
 }
 
 impl Shared {
@@ -58,11 +54,22 @@ impl Shared {
             closing: AtomicBool::new(false),
             flow: Mutex::default(),
             health: Mutex::default(),
+            drained: Mutex::default(),
         }
     }
 
     pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
         self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the runtime that these partitions go, and waits until it has let go of them.
+    pub(super) fn let_go_of(&self, partitions: Vec<TopicPartition>) {
+        let (guard, dropped) = RevokeGuard::new();
+        // A buffer that is closed takes no signal: then the guard is dropped here.
+        self.buffer.revoke(partitions, guard);
+        if dropped.recv_timeout(REVOKE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("Kafka: partitions go with work in hand, after {REVOKE_PATIENCE:?}");
+        }
     }
 
     /// Lets `change` look at the health, and passes on what it has to say.
@@ -95,14 +102,24 @@ impl ClientContext for Context {
             Ok(stats) => stats,
             Err(error) => return tracing::warn!("librdkafka's statistics cannot be read: {error}"),
         };
-        let assigned = self.shared.flow().assigned.clone();
+        let flow = self.shared.flow();
+        let assigned: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
+        let running: Vec<TopicPartition> = assigned.iter().filter(|p| !flow.is_stopped(p)).cloned().collect();
+        drop(flow);
+        *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner) = stats.drained(&assigned);
         self.shared.metrics.set_progress(&stats, assigned);
-        self.shared.health(|health| (health.tick(&stats, &self.shared.bootstrap, Instant::now()), ()));
+        self.shared.health(|health| (health.tick(&stats, &running, &self.shared.bootstrap, Instant::now()), ()));
     }
 
     fn error(&self, error: NativeError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            self.shared.health(|health| (health.error(code, reason), ()));
+            self.shared.health(|health| {
+                let (signal, counts) = health.error(code, reason, Instant::now());
+                if counts {
+                    self.shared.metrics.error(code);
+                }
+                (signal, ())
+            });
         }
     }
 }
@@ -139,15 +156,16 @@ impl Context {
             tracing::info!(partitions = %names(&partitions), "Kafka: partitions assigned");
             self.shared.metrics.rebalanced();
         }
+        self.shared.metrics.assigned(&partitions);
         let mut flow = self.shared.flow();
         for partition in &partitions {
             // A partition comes back running, whatever it was when it went.
             flow.paused.remove(partition);
-            flow.assigned.insert(partition.clone());
+            flow.assigned.insert(partition.clone(), Reading::default());
         }
-        if flow.held {
-            pause(client, &partitions, true);
-        }
+        // Until the poll thread has found out where they begin.
+        pause(client, &partitions, true);
+        flow.will_be_told(&partitions);
         drop(flow);
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
@@ -160,28 +178,26 @@ impl Context {
         let lost = client.assignment_lost();
         tracing::info!(partitions = %names(&partitions), lost, "Kafka: partitions revoked");
         self.shared.metrics.rebalanced();
-        self.forget(&partitions);
+        let leaving = self.forget(&partitions);
         if lost {
             // Others have them already: there is nothing to wait for, and a commit would undo theirs.
             self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
             return;
         }
-        let (guard, dropped) = RevokeGuard::new();
-        // A buffer that is closed takes no signal: then the guard is dropped here.
-        self.shared.buffer.revoke(partitions, guard);
-        if dropped.recv_timeout(REVOKE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("Kafka: partitions are given away with work in hand, after {REVOKE_PATIENCE:?}");
-        }
+        self.shared.flow().leaving = leaving;
+        self.shared.let_go_of(partitions);
         commit::stored(client);
+        self.shared.flow().leaving.clear();
     }
 
-    pub(super) fn forget(&self, partitions: &[TopicPartition]) {
+    pub(super) fn forget(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Reading> {
         self.revoked.store(true, Relaxed);
         let mut flow = self.shared.flow();
-        for partition in partitions {
-            flow.assigned.remove(partition);
+        let forget = |partition: &TopicPartition| {
             flow.paused.remove(partition);
-        }
+            flow.assigned.remove_entry(partition)
+        };
+        partitions.iter().filter_map(forget).collect()
     }
 }
 

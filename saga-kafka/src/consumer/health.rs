@@ -4,14 +4,14 @@
 //! broker makes up for, and reports nothing when it has recovered. So errors only explain; the statistics decide.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
 use rdkafka::types::RDKafkaErrorCode as Code;
-use saga_core::transport::Signal;
+use saga_core::{record::TopicPartition, transport::Signal};
 
-use super::stats::{Broker, Group, Stats};
+use super::stats::{Broker, Group, Partition, Stats};
 
 /// A connection that is gone for less is no trouble worth telling.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -20,53 +20,141 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How often a topic in trouble is asked about.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
+/// Somebody's transaction may be open for so long; most end within a second.
+const TRANSACTION_PATIENCE: Duration = Duration::from_secs(10);
+/// Records that cannot be read are asked for many times a second: after this, nobody has complained any more.
+const UNREADABLE_FOR: Duration = Duration::from_secs(5);
+/// An error that we know nothing about is logged so often; all are counted.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What an error is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum About {
+    /// A connection: it explains what the statistics say.
+    Connection,
+    /// A topic, one of those that are read; which one is asked, never read from a text.
+    Topic,
+    /// The group, which does not take us.
+    Group,
+    /// Records that are there and that this program cannot read. The client asks for them again and again.
+    Unreadable,
+    /// Part of a change that the client carries out by itself.
+    Nothing,
+    /// Something that nobody thought of.
+    Unknown,
+}
+
+fn about(code: Code) -> About {
+    match code {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::SSL => About::Connection,
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicId
+        | Code::TopicAuthorizationFailed => About::Topic,
+        Code::GroupAuthorizationFailed | Code::InconsistentGroupProtocol => About::Group,
+        Code::BadMessage
+        | Code::BadCompression
+        | Code::NotImplemented
+        | Code::UnsupportedFeature
+        | Code::InvalidMessage
+        | Code::InvalidMessageSize
+        | Code::MessageSizeTooLarge
+        | Code::UnsupportedCompressionType => About::Unreadable,
+        Code::PartitionEOF
+        | Code::NotLeaderForPartition
+        | Code::LeaderNotAvailable
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::RebalanceInProgress => About::Nothing,
+        _ => About::Unknown,
+    }
+}
+
+/// Whether the client has met records that it cannot read, and will never get past.
+pub(crate) fn is_unreadable(code: Code) -> bool {
+    about(code) == About::Unreadable
+}
+
+/// Where the log is held back since when, and for how many records.
+struct HeldBack {
+    at: i64,
+    since: Instant,
+    records: i64,
+}
+
 #[derive(Default)]
 pub(super) struct Health {
     /// The last reason librdkafka gave for a broken connection.
     reason: Option<String>,
     broken_since: Option<Instant>,
     broker: Option<String>,
+    /// Something is wrong with one of the topics.
+    suspect: bool,
     /// What is wrong with a topic, by its name.
     topics: BTreeMap<String, String>,
     group: Option<String>,
+    /// Records that cannot be read, and when that was said last.
+    unreadable: Option<(String, Instant)>,
+    held_back: BTreeMap<TopicPartition, HeldBack>,
+    held_back_told: Option<String>,
     probed: Option<Instant>,
+    warned: HashMap<String, Instant>,
     told: Option<String>,
 }
 
 impl Health {
-    /// An error event, with librdkafka's text for it.
-    pub(super) fn error(&mut self, code: Code, reason: &str) -> Option<Signal> {
-        match code {
-            Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::Resolve
-            | Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::SSL => {
-                // That all are down says less than why one is.
-                if code != Code::AllBrokersDown || self.reason.is_none() {
-                    // Without "(after 3ms in state CONNECT, 7 identical error(s) suppressed)": it changes all the time.
-                    self.reason = Some(reason.split(" (after ").next().unwrap_or(reason).to_owned());
+    /// An error event, with librdkafka's text for it, which is for people. True when it is one to be counted.
+    pub(super) fn error(&mut self, code: Code, reason: &str, now: Instant) -> (Option<Signal>, bool) {
+        let about = about(code);
+        match about {
+            // That all are down says less than why one is.
+            About::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
+            About::Connection => self.reason = Some(without_times(reason)),
+            About::Topic => self.suspect = true,
+            About::Group => {
+                self.group = Some(match code {
+                    Code::InconsistentGroupProtocol => {
+                        "the group's members have another partition.assignment.strategy \
+                        than this one, and it cannot join them"
+                            .to_owned()
+                    }
+                    _ => format!("not authorised to join the consumer group ({reason})"),
+                });
+            }
+            About::Unreadable => {
+                let first = self.unreadable.take().map(|(first, _)| first);
+                let text = || format!("records cannot be read: {} ({code:?})", without_times(reason));
+                self.unreadable = Some((first.unwrap_or_else(text), now));
+            }
+            About::Nothing => tracing::debug!(?code, reason, "Kafka consumer error"),
+            About::Unknown => {
+                let name = format!("{code:?}");
+                let is_quiet = |warned: &Instant| now.duration_since(*warned) < WARN_EVERY;
+                if !self.warned.get(&name).is_some_and(is_quiet) {
+                    self.warned.insert(name, now);
+                    tracing::warn!(?code, reason, "Kafka: the consumer reports an error");
                 }
             }
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::TopicAuthorizationFailed => {
-                // "Subscribed topic not available: NAME: Broker: Unknown topic or partition"
-                if let Some(topic) = reason.split(": ").nth(1) {
-                    self.topics.insert(topic.to_owned(), topic_trouble(topic, code));
-                }
-            }
-            Code::GroupAuthorizationFailed => {
-                self.group = Some(format!("not authorised to join the consumer group ({reason})"));
-            }
-            _ => tracing::debug!(?code, reason, "Kafka consumer error"),
         }
-        self.tell()
+        (self.tell(), matches!(about, About::Group | About::Unreadable | About::Unknown))
     }
 
     /// To be called with every statistics event, once a second.
-    pub(super) fn tick(&mut self, stats: &Stats, bootstrap: &str, now: Instant) -> Option<Signal> {
+    pub(super) fn tick(
+        &mut self,
+        stats: &Stats,
+        running: &[TopicPartition],
+        bootstrap: &str,
+        now: Instant,
+    ) -> Option<Signal> {
         match self.broken(stats, bootstrap) {
             None => {
                 self.broken_since = None;
@@ -84,7 +172,28 @@ impl Health {
         if stats.cgrp.join_state == "steady" {
             self.group = None;
         }
+        let is_over = |(_, said): &mut (String, Instant)| now.duration_since(*said) > UNREADABLE_FOR;
+        self.unreadable.take_if(is_over);
+        self.look_for_open_transactions(stats, running, now);
         self.tell()
+    }
+
+    /// Of a log that somebody's transaction holds back nothing is handed over, and nothing else tells.
+    fn look_for_open_transactions(&mut self, stats: &Stats, running: &[TopicPartition], now: Instant) {
+        let mut held_back = BTreeMap::new();
+        for partition in running {
+            let Some((at, records)) = stats.partition(partition).and_then(Partition::held_back) else { continue };
+            let before = self.held_back.remove(partition).filter(|before| before.at == at);
+            let since = before.map_or(now, |before| before.since);
+            held_back.insert(partition.clone(), HeldBack { at, since, records });
+        }
+        self.held_back = held_back;
+        let longest = self.held_back.iter().filter(|(_, held)| now.duration_since(held.since) > TRANSACTION_PATIENCE);
+        // Told once for each, without the number of records, which changes.
+        self.held_back_told = longest.min_by_key(|(_, held)| held.since).map(|(partition, held)| {
+            tracing::debug!(%partition, records = held.records, "Kafka: held back");
+            format!("{partition} is held back at offset {} by somebody's open transaction", held.at)
+        });
     }
 
     fn broken(&self, stats: &Stats, bootstrap: &str) -> Option<String> {
@@ -100,13 +209,20 @@ impl Health {
         })
     }
 
-    /// The topics to be asked about now: librdkafka says once that one is missing, and never that it is there.
-    pub(super) fn due_probes(&mut self, now: Instant) -> Vec<String> {
-        if self.topics.is_empty() || self.probed.is_some_and(|probed| now.duration_since(probed) < PROBE_EVERY) {
+    /// Those of these topics that are to be asked about now: librdkafka says once that one is missing, and never that it is
+    /// there.
+    pub(super) fn due_probes(&mut self, all: &[String], now: Instant) -> Vec<String> {
+        let is_early = self.probed.is_some_and(|probed| now.duration_since(probed) < PROBE_EVERY);
+        if is_early || self.topics.is_empty() && !self.suspect {
             return Vec::new();
         }
         self.probed = Some(now);
-        self.topics.keys().cloned().collect()
+        if self.suspect { all.to_vec() } else { self.topics.keys().cloned().collect() }
+    }
+
+    /// All that were to be asked about were.
+    pub(super) fn probed(&mut self) {
+        self.suspect = false;
     }
 
     /// What asking found out: no error when the topic can be read. True when that is new.
@@ -129,8 +245,9 @@ impl Health {
 
     /// The signal for a change, if there is one.
     fn tell(&mut self) -> Option<Signal> {
-        let troubles: Vec<&str> =
-            self.broker.iter().chain(&self.group).chain(self.topics.values()).map(String::as_str).collect();
+        let unreadable = self.unreadable.as_ref().map(|(text, _)| text);
+        let others = self.broker.iter().chain(&self.group).chain(unreadable).chain(&self.held_back_told);
+        let troubles: Vec<&str> = others.chain(self.topics.values()).map(String::as_str).collect();
         let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         if trouble == self.told {
             return None;
@@ -147,6 +264,11 @@ impl Health {
             }
         })
     }
+}
+
+/// Without "(after 3ms in state CONNECT, 7 identical error(s) suppressed)": it changes all the time.
+fn without_times(reason: &str) -> String {
+    reason.split(" (after ").next().unwrap_or(reason).to_owned()
 }
 
 fn topic_trouble(topic: &str, code: Code) -> String {
@@ -179,8 +301,7 @@ fn no_leader(stats: &Stats) -> Option<String> {
     let reachable = |leader: i64| stats.brokers.values().any(|b| b.nodeid == leader && !b.is_logical() && b.is_up());
     // Only partitions that we fetch have a position; -1 stands for a partition's number that is not known yet.
     let stuck = stats.topics.iter().find_map(|(topic, partitions)| {
-        let stuck =
-            |p: &&super::stats::Partition| p.partition >= 0 && p.fetching() && p.leader >= 0 && !reachable(p.leader);
+        let stuck = |p: &&Partition| p.partition >= 0 && p.fetching() && p.leader >= 0 && !reachable(p.leader);
         partitions.partitions.values().find(stuck).map(|p| (topic, p.partition, p.leader))
     })?;
     let (topic, partition, leader) = stuck;
@@ -226,22 +347,22 @@ mod tests {
     #[test]
     fn a_connection_is_missed_when_it_stays_away_and_its_return_is_told() {
         let (mut health, start) = (Health::default(), Instant::now());
-        assert_eq!(waiting(health.tick(&down(), "x:1", start)), None);
-        let why = waiting(health.tick(&down(), "x:1", start + 2 * SECOND)).unwrap();
+        assert_eq!(waiting(health.tick(&down(), &[], "x:1", start)), None);
+        let why = waiting(health.tick(&down(), &[], "x:1", start + 2 * SECOND)).unwrap();
         assert_eq!(why, "broker x:1: no connection");
-        assert!(health.tick(&down(), "x:1", start + 3 * SECOND).is_none(), "it is told once");
-        assert!(matches!(health.tick(&up(), "x:1", start + 4 * SECOND), Some(Signal::Ready)));
-        assert!(health.tick(&up(), "x:1", start + 5 * SECOND).is_none());
+        assert!(health.tick(&down(), &[], "x:1", start + 3 * SECOND).is_none(), "it is told once");
+        assert!(matches!(health.tick(&up(), &[], "x:1", start + 4 * SECOND), Some(Signal::Ready)));
+        assert!(health.tick(&up(), &[], "x:1", start + 5 * SECOND).is_none());
     }
 
     #[test]
     fn an_error_alone_is_no_trouble_and_explains_one() {
         let (mut health, start) = (Health::default(), Instant::now());
         let error = "x:1/bootstrap: Connect to ipv6#[::1]:1 failed: Connection refused (after 0ms in state CONNECT)";
-        assert_eq!(waiting(health.error(Code::BrokerTransportFailure, error)), None);
-        assert_eq!(waiting(health.error(Code::AllBrokersDown, "1/1 brokers are down")), None);
-        assert_eq!(waiting(health.tick(&down(), "x:1", start)), None);
-        let why = waiting(health.tick(&down(), "x:1", start + SECOND)).unwrap();
+        assert_eq!(waiting(health.error(Code::BrokerTransportFailure, error, start).0), None);
+        assert_eq!(waiting(health.error(Code::AllBrokersDown, "1/1 brokers are down", start).0), None);
+        assert_eq!(waiting(health.tick(&down(), &[], "x:1", start)), None);
+        let why = waiting(health.tick(&down(), &[], "x:1", start + SECOND)).unwrap();
         assert_eq!(why, "broker x:1: Connect to ipv6#[::1]:1 failed: Connection refused");
     }
 
@@ -253,8 +374,8 @@ mod tests {
                      "waitresp_cnt": 1, "rxidle": 6000000}}}}, "cgrp": {{"join_state": "{join_state}"}}}}"#
             ));
             let (mut health, start) = (Health::default(), Instant::now());
-            waiting(health.tick(&stats, "x:1", start));
-            waiting(health.tick(&stats, "x:1", start + 2 * SECOND))
+            waiting(health.tick(&stats, &[], "x:1", start));
+            waiting(health.tick(&stats, &[], "x:1", start + 2 * SECOND))
         };
         assert_eq!(silent("learned", "steady").as_deref(), Some("broker c:9: no answer for more than 5s"));
         assert_eq!(silent("logical", "wait-join"), None);
@@ -269,8 +390,8 @@ mod tests {
             );
             stats.topics.insert("t".into(), serde_json::from_str(&topic).unwrap());
             let (mut health, start) = (Health::default(), Instant::now());
-            waiting(health.tick(&stats, "x:1", start));
-            waiting(health.tick(&stats, "x:1", start + 2 * SECOND))
+            waiting(health.tick(&stats, &[], "x:1", start));
+            waiting(health.tick(&stats, &[], "x:1", start + 2 * SECOND))
         };
         assert_eq!(fetching(2, "active"), None);
         assert_eq!(fetching(1, "none"), None);
@@ -279,15 +400,74 @@ mod tests {
 
     #[test]
     fn a_missing_topic_is_asked_for_until_it_is_there() {
-        let (mut health, start) = (Health::default(), Instant::now());
-        let error = "Subscribed topic not available: t: Broker: Unknown topic or partition";
-        let why = waiting(health.error(Code::UnknownTopicOrPartition, error));
+        let (mut health, start, all) = (Health::default(), Instant::now(), ["t".to_owned(), "u".to_owned()]);
+        assert!(health.due_probes(&all, start).is_empty());
+        // librdkafka words it in several ways, and one of them begins with "Topic".
+        let (signal, counts) = health.error(Code::UnknownTopicOrPartition, "Topic t: gone", start);
+        assert_eq!((waiting(signal), counts), (None, false));
+        assert_eq!(health.due_probes(&all, start), all, "which one it is, nobody knows yet");
+        assert!(health.topic("u", None).0.is_none());
+        let why = waiting(health.topic("t", Some(Code::UnknownTopicOrPartition)).0);
         assert_eq!(why.as_deref(), Some("topic t does not exist"));
-        assert_eq!(health.due_probes(start), ["t"]);
-        assert!(health.due_probes(start + SECOND).is_empty());
+        health.probed();
+        assert!(health.due_probes(&all, start + SECOND).is_empty());
+        assert_eq!(health.due_probes(&all, start + 3 * SECOND), ["t"]);
         let why = waiting(health.topic("t", Some(Code::TopicAuthorizationFailed)).0);
         assert_eq!(why.as_deref(), Some("not authorised to read topic t"));
         assert!(matches!(health.topic("t", None), (Some(Signal::Ready), true)));
-        assert!(health.due_probes(start + 9 * SECOND).is_empty());
+        assert!(health.due_probes(&all, start + 9 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_told_for_as_long_as_they_are_met() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let (signal, counts) = health.error(Code::BadCompression, "t [0]: codec 0x5", start);
+        let why = "records cannot be read: t [0]: codec 0x5 (BadCompression)";
+        assert_eq!((waiting(signal).as_deref(), counts), (Some(why), true));
+        let (signal, counts) = health.error(Code::BadCompression, "t [0]: codec 0x5", start + 4 * SECOND);
+        assert!(signal.is_none() && counts, "told once, counted each time");
+        assert!(health.tick(&up(), &[], "x:1", start + 8 * SECOND).is_none());
+        assert!(matches!(health.tick(&up(), &[], "x:1", start + 10 * SECOND), Some(Signal::Ready)));
+    }
+
+    #[test]
+    fn an_error_that_nobody_thought_of_is_counted_and_is_no_trouble_by_itself() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let (signal, counts) = health.error(Code::ClusterAuthorizationFailed, "?", start);
+        assert!(signal.is_none() && counts);
+        let (_, counts) = health.error(Code::NotLeaderForPartition, "?", start);
+        assert!(!counts, "the client looks for the new leader");
+    }
+
+    #[test]
+    fn a_group_with_another_strategy_is_told_until_it_is_joined() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let (signal, counts) = health.error(Code::InconsistentGroupProtocol, "JoinGroup failed", start);
+        assert!(waiting(signal).unwrap().contains("partition.assignment.strategy") && counts);
+        let joined = Stats { cgrp: Group { join_state: "steady".into(), ..Group::default() }, ..up() };
+        assert!(matches!(health.tick(&joined, &[], "x:1", start + SECOND), Some(Signal::Ready)));
+    }
+
+    #[test]
+    fn an_open_transaction_is_told_when_it_lasts_and_a_paused_partition_says_nothing() {
+        let held_at = |offset: i64| {
+            let mut stats = up();
+            let partition = format!(
+                r#"{{"partitions": {{"0": {{"partition": 0, "next_offset": {offset}, "ls_offset": {offset}, "hi_offset": 9}}}}}}"#
+            );
+            stats.topics.insert("t".into(), serde_json::from_str(&partition).unwrap());
+            stats
+        };
+        let running = [TopicPartition { topic: "t".into(), partition: 0 }];
+        let (mut health, start) = (Health::default(), Instant::now());
+        let mut tick = |offset, running: &[TopicPartition], seconds| {
+            health.tick(&held_at(offset), running, "x:1", start + seconds * SECOND)
+        };
+        assert!(tick(4, &running, 0).is_none() && tick(5, &running, 9).is_none(), "it moved");
+        assert!(tick(5, &running, 12).is_none());
+        let why = waiting(tick(5, &running, 20));
+        assert_eq!(why.as_deref(), Some("t/0 is held back at offset 5 by somebody's open transaction"));
+        assert!(matches!(tick(9, &running, 21), Some(Signal::Ready)));
+        assert!(tick(5, &[], 22).is_none() && tick(5, &[], 40).is_none());
     }
 }

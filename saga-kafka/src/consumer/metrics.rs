@@ -1,13 +1,14 @@
 //! What a consumer measures of itself, readable from any task.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use rdkafka::types::RDKafkaErrorCode as Code;
 use saga_core::record::{Record, TopicPartition};
 
 use super::stats::Stats;
@@ -32,6 +33,10 @@ struct Figures {
     ends: Mutex<HashMap<TopicPartition, i64>>,
     /// Up to where records of a partition were handed over. What librdkafka knows of that counts markers, too.
     handed: Mutex<HashMap<TopicPartition, i64>>,
+    /// By partition; those that are or were ours are all there, so that the first one is seen.
+    lost: Counts,
+    anew: Counts,
+    errors: Mutex<BTreeMap<String, u64>>,
     rebalances: AtomicU64,
     stale_offsets: AtomicU64,
     fenced: AtomicU64,
@@ -64,6 +69,42 @@ impl ConsumerMetrics {
         self.0.fenced.load(Relaxed)
     }
 
+    /// Records that were deleted from the log before they were read, of each partition that this consumer has had.
+    pub fn records_lost(&self) -> Vec<(TopicPartition, u64)> {
+        counts(&self.0.lost)
+    }
+
+    /// How often a partition's log turned out to be another than before, and was read from its beginning.
+    pub fn read_anew(&self) -> Vec<(TopicPartition, u64)> {
+        counts(&self.0.anew)
+    }
+
+    /// What the client reported and nothing else tells of, by librdkafka's name for it.
+    pub fn errors(&self) -> Vec<(String, u64)> {
+        let errors = self.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.iter().map(|(code, count)| (code.clone(), *count)).collect()
+    }
+
+    pub(super) fn error(&self, code: Code) {
+        let mut errors = self.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        *errors.entry(format!("{code:?}")).or_default() += 1;
+    }
+
+    pub(super) fn assigned(&self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            count(&self.0.lost, partition, 0);
+            count(&self.0.anew, partition, 0);
+        }
+    }
+
+    pub(super) fn lost(&self, partition: &TopicPartition, records: u64) {
+        count(&self.0.lost, partition, records);
+    }
+
+    pub(super) fn reads_anew(&self, partition: &TopicPartition) {
+        count(&self.0.anew, partition, 1);
+    }
+
     pub(super) fn rebalanced(&self) {
         self.0.rebalances.fetch_add(1, Relaxed);
     }
@@ -88,16 +129,25 @@ impl ConsumerMetrics {
         }
     }
 
-    pub(super) fn set_progress(&self, stats: &Stats, assigned: BTreeSet<TopicPartition>) {
+    pub(super) fn set_progress(&self, stats: &Stats, assigned: Vec<TopicPartition>) {
         let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut handed = self.0.handed.lock().unwrap_or_else(PoisonError::into_inner);
         handed.retain(|partition, _| assigned.contains(partition));
         let progress = assigned.into_iter().filter_map(|assigned| {
-            let partitions = &stats.topics.get(&*assigned.topic)?.partitions;
-            let partition = partitions.values().find(|p| p.partition == assigned.partition)?;
-            let progress = partition.progress(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
+            let progress =
+                stats.partition(&assigned)?.progress(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
             Some((assigned, progress))
         });
         *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.collect();
     }
+}
+
+type Counts = Mutex<BTreeMap<TopicPartition, u64>>;
+
+fn count(counts: &Counts, partition: &TopicPartition, more: u64) {
+    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(partition.clone()).or_default() += more;
+}
+
+fn counts(counts: &Counts) -> Vec<(TopicPartition, u64)> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(p, count)| (p.clone(), *count)).collect()
 }

@@ -3,28 +3,34 @@
 mod buffer;
 mod commit;
 mod context;
+mod flow;
 mod health;
+mod identity;
+mod logs;
 mod metrics;
 mod poll;
 mod stats;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use saga_core::{
     record::TopicPartition,
     transport::{Consumer, Signal},
 };
 use tokio::sync::oneshot;
 
+pub(crate) use health::is_unreadable;
 pub use metrics::{ConsumerMetrics, Progress};
 
 use crate::{KafkaConfig, KafkaError};
 use context::Shared;
+use flow::Flow;
 
 /// Committing and leaving the group may take so long; then the process is let go, and the group finds out by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +42,11 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// - [`Signal::Waiting`] comes within about two seconds of a lost connection, six of a broker that hangs, and names
 ///   missing topics; [`Signal::Ready`] within a second or two of their return. Missing rights are waited for too: they
 ///   can be granted without a restart.
+/// - It also names a group that has another strategy, records that cannot be read, and a partition that somebody's open
+///   transaction has held back for ten seconds.
+/// - A topic that was deleted and made anew is read from its start, whatever was committed of the old one: to the runtime
+///   its partitions are revoked and assigned. So is a log whose positions go back. Records that were deleted unread are
+///   counted, and each is a WARN.
 /// - Another process with the same instance id takes this one's partitions. It lets go of them at once and rejoins
 ///   after half a second, 1, 2 and 4 seconds; the fifth time within a minute is [`Signal::Fatal`].
 /// - Dropped without [`Consumer::close`], it still commits what is stored and leaves, in the background.
@@ -91,30 +102,26 @@ impl KafkaConsumer {
 
 impl Consumer for KafkaConsumer {
     async fn next(&mut self, room: usize) -> Signal {
-        self.shared.buffer.next(room).await
+        let signal = self.shared.buffer.next(room).await;
+        if let Signal::Assigned(partitions) = &signal {
+            self.shared.flow().was_told(partitions);
+        }
+        signal
     }
 
     fn store_offsets(&self, offsets: &[(TopicPartition, i64)]) {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, next) in offsets {
-            // Not `store_offset`: that takes the offset before.
-            let mut element = list.add_partition(&partition.topic, partition.partition);
-            if let Err(error) = element.set_offset(Offset::Offset(*next)) {
-                tracing::error!(%partition, next, "Kafka: no offset: {error}");
-                return;
-            }
-        }
         let flow = self.shared.flow();
+        let list = flow.storable(offsets);
         let Some(client) = &flow.client else {
             // Fenced: the partitions are another's.
             return self.shared.metrics.stale(offsets.len() as u64);
         };
         // The result is that of the list's elements: one that has gone is no error, its new owner starts before it.
         let result = client.store_offsets(&list);
-        let stale = list.elements().iter().filter(|element| element.error().is_err()).count();
+        let stored = list.elements().iter().filter(|element| element.error().is_ok()).count();
         drop(flow);
-        if stale > 0 {
-            self.shared.metrics.stale(stale as u64);
+        if stored < offsets.len() {
+            self.shared.metrics.stale((offsets.len() - stored) as u64);
         } else if let Err(error) = result {
             tracing::warn!("Kafka: offsets were not stored, their events come again: {error}");
         }
@@ -122,19 +129,21 @@ impl Consumer for KafkaConsumer {
 
     fn pause(&self, partitions: &[TopicPartition], paused: bool) {
         let mut flow = self.shared.flow();
-        let ours: Vec<TopicPartition> = partitions.iter().filter(|p| flow.assigned.contains(p)).cloned().collect();
-        for partition in &ours {
+        // What is stopped for another reason stays so; it starts when that reason is gone.
+        let stopped = |flow: &Flow| -> HashSet<TopicPartition> {
+            partitions.iter().filter(|p| flow.is_stopped(p)).cloned().collect()
+        };
+        let before = stopped(&flow);
+        for partition in partitions.iter().filter(|p| flow.assigned.contains_key(p)).cloned().collect::<Vec<_>>() {
             if paused {
-                flow.paused.insert(partition.clone());
+                flow.paused.insert(partition);
             } else {
-                flow.paused.remove(partition);
+                flow.paused.remove(&partition);
             }
         }
-        // While all is held, what is resumed now starts with the rest.
-        if let Some(client) = &flow.client
-            && !flow.held
-        {
-            context::pause(client, &ours, paused);
+        let changed: Vec<_> = before.symmetric_difference(&stopped(&flow)).cloned().collect();
+        if let Some(client) = &flow.client {
+            context::pause(client, &changed, paused);
         }
     }
 

@@ -16,7 +16,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use saga_core::{
-    record::{Record, TopicPartition},
+    record::TopicPartition,
     transport::{RevokeGuard, Signal},
 };
 
@@ -37,8 +37,10 @@ const BATCH_BYTES: usize = 4 << 20;
 const FULL_PATIENCE: Duration = Duration::from_millis(300);
 /// Asking about a topic or a partition may take so long.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the ends of paused partitions are asked for.
-const ENDS_EVERY: Duration = Duration::from_secs(5);
+/// How often the ends of paused partitions are asked for, and the ids of topics.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Where reading begins on a partition is asked again after this.
+const BEGIN_PAUSE: Duration = Duration::from_millis(500);
 /// A client that fails for good so often within [`FAILURES_WITHIN`] is given up.
 const FAILURES: usize = 5;
 const FAILURES_WITHIN: Duration = Duration::from_secs(60);
@@ -47,7 +49,7 @@ pub(super) struct Thread {
     config: KafkaConfig,
     group: String,
     topics: Vec<String>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Why a client is not polled any more.
@@ -119,7 +121,7 @@ impl Thread {
     /// Takes what comes until the consumer closes or the client fails for good.
     fn poll(&self, client: &Arc<Client>) -> End {
         let mut topics = record::Topics::default();
-        let mut ends_known = Instant::now();
+        let (mut looked, mut begin_at) = (Instant::now(), Instant::now());
         loop {
             if self.shared.closing.load(Relaxed) {
                 return End::Closing;
@@ -146,7 +148,7 @@ impl Thread {
                             None => End::Failed(code, code.to_string()),
                         };
                     }
-                    // The context was told, too, and knows the reason.
+                    // The context was told, too, with the reason.
                     Err(error) => tracing::debug!("Kafka: {error}"),
                 }
                 if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
@@ -158,21 +160,15 @@ impl Thread {
                 self.hold(client, false);
             }
             self.probe(client);
-            if ends_known.elapsed() >= ENDS_EVERY {
+            if Instant::now() >= begin_at && !self.begin(client) {
+                begin_at = Instant::now() + BEGIN_PAUSE;
+            }
+            if looked.elapsed() >= LOOK_EVERY {
                 self.look_at_ends(client);
-                ends_known = Instant::now();
+                self.check_topics(client);
+                looked = Instant::now();
             }
         }
-    }
-
-    fn hand_over(&self, client: &Client, mut batch: Vec<Record>) {
-        // The callbacks ran on this thread, between two records of the batch: those of partitions that went stay here.
-        if client.context().revoked.swap(false, Relaxed) {
-            let flow = self.shared.flow();
-            batch.retain(|record| flow.assigned.contains(&record.topic_partition()));
-        }
-        self.shared.metrics.handed_over(&batch);
-        self.shared.buffer.push_records(batch);
     }
 
     /// Pauses or resumes what the runtime has not paused itself.
@@ -181,15 +177,16 @@ impl Thread {
         if flow.held == held {
             return;
         }
+        flow.held = false;
+        let running: Vec<TopicPartition> = flow.assigned.keys().filter(|p| !flow.is_stopped(p)).cloned().collect();
         flow.held = held;
-        let running: Vec<TopicPartition> = flow.assigned.iter().filter(|p| !flow.paused.contains(p)).cloned().collect();
         pause(client, &running, held);
         tracing::debug!(held, "Kafka: the runtime is busy");
     }
 
     fn probe(&self, client: &Client) {
-        let mut mended = false;
-        for topic in self.shared.health(|health| (None, health.due_probes(Instant::now()))) {
+        let (mut mended, mut asked) = (false, false);
+        for topic in self.shared.health(|health| (None, health.due_probes(&self.topics, Instant::now()))) {
             // Only the consumer's own topics are asked for, and asking creates nothing: allow.auto.create.topics=false.
             let error = match client.fetch_metadata(Some(&topic), PROBE_PATIENCE) {
                 Ok(metadata) => metadata.topics().iter().find_map(|t| t.error()).map(Code::from),
@@ -197,6 +194,10 @@ impl Thread {
                 Err(_) => return,
             };
             mended |= self.shared.health(|health| health.topic(&topic, error));
+            asked = true;
+        }
+        if asked {
+            self.shared.health(|health| (None, health.probed()));
         }
         // Otherwise the member would join for the topic with the next refresh of all metadata, half a minute later.
         if mended && let Err(error) = self.subscribe(client) {
@@ -207,7 +208,7 @@ impl Thread {
     /// Where paused partitions end: a fetch would tell, but they have none.
     fn look_at_ends(&self, client: &Client) {
         let flow = self.shared.flow();
-        let paused: Vec<_> = flow.assigned.iter().filter(|p| flow.held || flow.paused.contains(p)).cloned().collect();
+        let paused: Vec<_> = flow.assigned.keys().filter(|p| flow.is_stopped(p)).cloned().collect();
         drop(flow);
         // Until the first failure: with the broker away, each would take its time to fail.
         let end = |partition: TopicPartition| {
@@ -220,7 +221,7 @@ impl Thread {
     /// The partitions are another's: their records must not be handled here.
     fn let_go(&self, client: &Client) {
         let mut flow = self.shared.flow();
-        let partitions: Vec<TopicPartition> = flow.assigned.iter().cloned().collect();
+        let partitions: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
         flow.client = None;
         flow.held = false;
         drop(flow);

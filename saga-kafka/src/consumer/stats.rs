@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use saga_core::record::TopicPartition;
 use serde::Deserialize;
 
 use super::metrics::Progress;
@@ -60,6 +61,31 @@ pub(super) struct Group {
     pub(super) join_state: String,
 }
 
+/// A log from which everything that was fetched has been taken: what stands before its start and was not handed over
+/// will not come any more.
+pub(super) struct Drained {
+    pub(super) start: i64,
+    /// What is fetched next.
+    pub(super) next: i64,
+}
+
+impl Stats {
+    /// Those of these partitions from which everything that was fetched has been taken.
+    pub(super) fn drained(&self, partitions: &[TopicPartition]) -> HashMap<TopicPartition, Drained> {
+        let drained = |partition: &TopicPartition| {
+            let found = self.partition(partition)?;
+            let is_drained = found.fetchq_cnt == 0 && found.lo_offset >= 0 && found.next_offset >= found.lo_offset;
+            is_drained.then(|| (partition.clone(), Drained { start: found.lo_offset, next: found.next_offset }))
+        };
+        partitions.iter().filter_map(drained).collect()
+    }
+
+    pub(super) fn partition(&self, partition: &TopicPartition) -> Option<&Partition> {
+        let partitions = &self.topics.get(&*partition.topic)?.partitions;
+        partitions.values().find(|found| found.partition == partition.partition)
+    }
+}
+
 impl Broker {
     pub(super) fn is_up(&self) -> bool {
         self.state == "UP"
@@ -77,11 +103,18 @@ impl Partition {
         !matches!(self.fetch_state.as_str(), "" | "none" | "stopping" | "stopped")
     }
 
+    /// Where somebody's open transaction holds back what stands behind it, and how many records that are. Nothing while there
+    /// is something before it that was not fetched.
+    pub(super) fn held_back(&self) -> Option<(i64, i64)> {
+        let is_there = self.ls_offset >= 0 && self.next_offset >= self.ls_offset && self.hi_offset > self.ls_offset;
+        is_there.then(|| (self.ls_offset, self.hi_offset - self.ls_offset))
+    }
+
     /// How far its records are done, and how many are not, up to the later of this end and the one that was fetched last;
     /// nothing when nothing is known so far. Up to `handed`, records were handed over.
     pub(super) fn progress(&self, end: Option<i64>, handed: Option<i64>) -> Option<Progress> {
-        let fetched = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
-        let end = fetched.max(end.unwrap_or(-1));
+        // Its very end, also where an open transaction keeps us from reading up to there.
+        let end = self.ls_offset.max(self.hi_offset).max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
         // What is left behind the last record are markers of transactions, which nobody is handed.
@@ -100,7 +133,7 @@ mod tests {
             stored_offset: stored,
             committed_offset: committed,
             lo_offset: 2,
-            hi_offset: 12,
+            hi_offset: 10,
             ls_offset: 10,
             ..Partition::default()
         }
@@ -128,6 +161,14 @@ mod tests {
         assert_eq!(lag(&Partition { next_offset: 10, ..partition(8, 8) }, None), Some(2), "taken and not done");
         let none_ever = Partition { next_offset: 10, ..partition(-1001, -1001) };
         assert_eq!(none_ever.progress(None, None), Some(Progress { done: 2, lag: 0 }));
+    }
+
+    #[test]
+    fn what_an_open_transaction_holds_back_is_lag() {
+        let held_back = Partition { hi_offset: 15, next_offset: 10, ..partition(9, 9) };
+        assert_eq!((lag(&held_back, None), held_back.held_back()), (Some(6), Some((10, 5))));
+        let behind = Partition { next_offset: 8, ..held_back };
+        assert_eq!(behind.held_back(), None, "there is something to fetch before it");
     }
 
     #[test]

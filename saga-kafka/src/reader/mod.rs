@@ -22,6 +22,7 @@ use saga_core::record::{Record, TopicPartition};
 
 pub use error::ReadError;
 
+use crate::consumer::is_unreadable;
 use crate::{
     KafkaConfig, KafkaError,
     record::{Topics, copy},
@@ -279,8 +280,19 @@ impl Partition {
                     Some(Code::TopicAuthorizationFailed) => {
                         return Err(ReadError::NotAllowed { topic: self.place.topic.to_string() });
                     }
-                    // It mends itself, or the silence is noticed.
-                    _ => tracing::debug!("Kafka reader: {}: {error}", self.place),
+                    // It would be asked for for ever, and nothing behind it is ever reached.
+                    Some(code) if is_unreadable(code) => {
+                        let reason = format!(
+                            "partition {} has records in a form that cannot be read: {code}",
+                            self.place.partition
+                        );
+                        return Err(ReadError::Refused { topic: self.place.topic.to_string(), reason });
+                    }
+                    // It mends itself, or the silence is noticed: an error is no news of the partition.
+                    _ => {
+                        tracing::debug!("Kafka reader: {}: {error}", self.place);
+                        continue;
+                    }
                 },
             }
             self.heard = Instant::now();

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail so; the killed process reports")]
 
 mod consume;
+mod logs;
 mod outage;
 mod publish;
 mod read;
 mod rebalance;
 mod support;
 mod topics;
+mod troubles;
 
 /// Runs each of the tests on both kinds of broker; those after `live` need what only Kafka has.
 macro_rules! conformance {
@@ -47,6 +49,7 @@ conformance! {
         keys_values_and_headers_come_back_byte_for_byte,
         the_partition_follows_from_the_key_as_in_java,
         a_value_of_900_kilobytes_passes,
+        records_in_any_codec_are_read,
         what_can_never_be_written_is_refused_and_nothing_else,
         a_full_queue_refuses_the_record_and_all_that_follow,
         flushing_waits_for_the_acknowledgements,
@@ -55,6 +58,7 @@ conformance! {
         a_record_for_a_missing_topic_is_not_acknowledged,
     ] live [
         a_record_too_large_for_its_topic_is_refused,
+        a_topic_that_refuses_our_clock_is_written_to,
     ];
     consume: [
         without_room_no_records_are_delivered,
@@ -95,6 +99,19 @@ conformance! {
         missing_topics_are_created_as_specified,
         two_processes_may_create_the_same_topics,
         what_the_broker_refuses_is_told,
+    ];
+    logs: [
+        a_position_beyond_the_end_begins_at_the_start_and_is_committed,
+    ] live [
+        a_topic_made_anew_while_it_is_read_is_read_from_its_start,
+        a_commit_that_lands_in_a_topic_made_anew_loses_none_of_its_records,
+        records_deleted_while_nobody_read_are_counted,
+        records_deleted_after_they_were_read_are_not_missed,
+    ];
+    troubles: [] live [
+        a_topic_that_is_read_and_deleted_is_named_and_made_anew_it_is_read,
+        a_group_that_has_another_strategy_is_told,
+        an_open_transaction_is_told_and_is_lag,
     ];
     outage: [
         a_missing_topic_is_waited_for_and_named,
