@@ -12,7 +12,8 @@ pub trait Producer: Clone + Send + Sync + 'static {
     /// or refused each of them; dropping it does not take the records back. Records with the same key keep their order.
     fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>>;
 
-    /// How many more records the producer takes now before it answers [`PublishError::Full`].
+    /// How many more records the producer takes now before it answers [`PublishError::Full`]; for a single partition
+    /// that may be sooner.
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -21,7 +22,8 @@ pub trait Producer: Clone + Send + Sync + 'static {
 /// Why a record was not acknowledged.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PublishError {
-    /// The local queue is full; nothing was sent.
+    /// The local queue is full, or this partition's share of it; the record was not sent. Nor were later ones of the
+    /// same call that go to the same partition.
     #[error("the producer's queue is full")]
     Full,
     /// May have been written or not: send it again later.

@@ -79,6 +79,7 @@ const PRODUCER: &[(&str, &str)] = &[
 ];
 
 const PRODUCER_QUEUE: &str = "queue.buffering.max.messages";
+const PRODUCER_QUEUE_KBYTES: &str = "queue.buffering.max.kbytes";
 const DEFAULT_PRODUCER_QUEUE: usize = 100_000;
 
 /// How to reach Kafka. Secrets are never shown.
@@ -185,6 +186,15 @@ impl KafkaConfig {
         let set = self.overrides.get(PRODUCER_QUEUE).and_then(|(_, value)| value.parse().ok());
         // To librdkafka zero means no limit.
         set.map_or(DEFAULT_PRODUCER_QUEUE, |max| if max == 0 { usize::MAX } else { max })
+    }
+
+    /// How many bytes of them (`queue.buffering.max.kbytes`).
+    pub(crate) fn producer_queue_bytes(&self) -> usize {
+        let default = PRODUCER.iter().find(|(name, _)| *name == PRODUCER_QUEUE_KBYTES).map(|(_, value)| *value);
+        let set = self.overrides.get(PRODUCER_QUEUE_KBYTES).map(|(_, value)| value.as_str());
+        set.or(default)
+            .and_then(|kbytes| kbytes.parse::<usize>().ok())
+            .map_or(usize::MAX, |kbytes| kbytes.saturating_mul(1024))
     }
 
     fn client(&self, role: Role) -> ClientConfig {

@@ -98,6 +98,11 @@ impl EmbeddedBroker {
         let _ = self.order(move |cluster| cluster.set_delay(delay));
     }
 
+    /// Refuses the next request to publish, as a broker does whose clock is far from the producer's.
+    pub fn refuse_time_once(&self) {
+        let _ = self.order(Cluster::refuse_time_once);
+    }
+
     fn order<T: Send + 'static>(&self, order: impl FnOnce(&Cluster) -> T + Send + 'static) -> Result<T, KafkaError> {
         let (answer, answered) = channel();
         let order: Order = Box::new(move |cluster| drop(answer.send(order(cluster))));
@@ -149,6 +154,15 @@ impl Cluster {
             rdkafka::types::RDKafkaErrorCode::NoError => Ok(()),
             code => Err(code.to_string()),
         }
+    }
+
+    #[allow(unsafe_code, reason = "see `new`")]
+    fn refuse_time_once(&self) {
+        /// Kafka's number of the request to publish.
+        const PRODUCE: i16 = 0;
+        let error = ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
+        // SAFETY: the cluster is alive; one error is given, and copied.
+        unsafe { ffi::rd_kafka_mock_push_request_errors_array(self.native, PRODUCE, 1, &raw const error) };
     }
 
     #[allow(unsafe_code, reason = "see `new`")]

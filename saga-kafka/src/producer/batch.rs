@@ -6,6 +6,8 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use saga_core::transport::PublishError;
 use tokio::sync::oneshot;
 
+use super::shares::Taken;
+
 pub(super) type Outcome = Result<(), PublishError>;
 
 /// One per call, shared by its records: they wake the caller once, when the last of them is decided.
@@ -21,6 +23,10 @@ struct State {
 pub(super) struct Place {
     batch: Arc<Batch>,
     index: usize,
+    /// Its part of the queue, given back when it is decided.
+    pub(super) taken: Option<Taken>,
+    /// Whether it carries the time of our clock.
+    pub(super) has_time: bool,
 }
 
 impl Batch {
@@ -31,12 +37,14 @@ impl Batch {
     }
 
     pub(super) fn place(self: &Arc<Self>, index: usize) -> Place {
-        Place { batch: self.clone(), index }
+        Place { batch: self.clone(), index, taken: None, has_time: true }
     }
 }
 
 impl Place {
-    pub(super) fn decide(self, outcome: Outcome) {
+    pub(super) fn decide(mut self, outcome: Outcome) {
+        // First, so that whoever is woken finds the room.
+        drop(self.taken.take());
         let mut state = self.batch.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.outcomes[self.index] = outcome;
         state.open -= 1;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod native;
+mod shares;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +21,11 @@ use native::Connection;
 /// - [`Producer::publish`] never blocks. Its future resolves once for the whole call, and waits as long as the broker is
 ///   away: a record that gave up would be sent again behind later ones of its saga. Set `message.timeout.ms`
 ///   (`KAFKA_CFG_MESSAGE_TIMEOUT_MS`) to have it end in [`PublishError::Unacknowledged`] instead.
-/// - A full queue refuses the record and all that follow in the same call, so that none overtakes another.
+/// - A full queue refuses the record and all that follow in the same call, so that none overtakes another. Each output
+///   partition has its share of the queue: one that is full, because it has no leader for example, refuses the record and
+///   those of the same partition that follow in the call. The others go on.
+/// - When a broker refuses our records' time as too far from its own, records are written without one from then on; those
+///   that were refused are [`PublishError::Unacknowledged`].
 /// - When librdkafka's producer fails for good (it lost track of its sequence numbers, say), the next call goes to a new
 ///   one. What the old one had not got acknowledged is [`PublishError::Unacknowledged`].
 /// - Dropped, the last clone gives up what is not sent: [`KafkaProducer::flush`] first.

@@ -4,11 +4,11 @@ use std::{
     ffi::CString,
     ptr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -23,13 +23,21 @@ use rdkafka::{
 use saga_core::{record::OutRecord, transport::PublishError};
 use tokio::sync::Notify;
 
-use super::batch::{Batch, Place, verdict};
+use super::{
+    batch::{Batch, Place, verdict},
+    shares::{Share, Shares},
+};
 use crate::{KafkaConfig, KafkaError, record::NativeHeaders};
 
 /// How long the thread sleeps when nothing comes.
 const IDLE: Duration = Duration::from_millis(100);
 /// A producer that failed for good reports what it holds at once; more time than this changes nothing.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often the partitions of all topics are counted again: somebody may have added some.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// Asking for a topic's partitions may take so long.
+const METADATA: Duration = Duration::from_secs(1);
 
 type Client = BaseProducer<Context>;
 
@@ -50,6 +58,29 @@ impl InFlight {
 
 struct Context {
     in_flight: Arc<InFlight>,
+    clock: Arc<Clock>,
+}
+
+/// Whose clock a record's time is of. Ours, unless a broker has refused it as too far from its own.
+#[derive(Default)]
+struct Clock {
+    is_refused: AtomicBool,
+}
+
+impl Clock {
+    fn refused(&self, code: Code) {
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "Kafka: the broker refuses records, as it does when this machine's clock is far from its own. From now on \
+                 they are written without a time of ours: {code}"
+            );
+        }
+    }
+
+    /// What librdkafka writes as the record's time: 0 stands for now, -1 for none, which every topic takes.
+    fn time(&self) -> i64 {
+        if self.is_refused.load(Ordering::Relaxed) { -1 } else { 0 }
+    }
 }
 
 impl ClientContext for Context {
@@ -66,11 +97,15 @@ impl ProducerContext<NoCustomPartitioner> for Context {
     type DeliveryOpaque = Box<Place>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
-        let outcome = match result {
+        let outcome = match result.as_ref().map_err(|(error, _)| (error.rdkafka_error_code(), error)) {
             Ok(_) => Ok(()),
-            Err((error, _)) => {
-                Err(error.rdkafka_error_code().map_or_else(|| PublishError::Unacknowledged(error.to_string()), verdict))
+            // Of several such records in a batch the client only says that they are invalid.
+            Err((Some(code @ (Code::InvalidTimestamp | Code::InvalidRecord)), _)) if place.has_time => {
+                self.clock.refused(code);
+                Err(PublishError::Unacknowledged(code.to_string()))
             }
+            Err((Some(code), _)) => Err(verdict(code)),
+            Err((None, error)) => Err(PublishError::Unacknowledged(error.to_string())),
         };
         // First, so that whoever is woken finds the room.
         self.in_flight.one_less();
@@ -82,8 +117,22 @@ pub(super) struct Connection {
     config: KafkaConfig,
     /// The producer in use. Held while a call's records are queued, so that calls do not mix.
     served: Mutex<Served>,
-    in_flight: Arc<InFlight>,
+    common: Common,
     max_in_flight: usize,
+}
+
+/// What a producer and the one that replaces it have in common.
+#[derive(Clone)]
+struct Common {
+    in_flight: Arc<InFlight>,
+    clock: Arc<Clock>,
+    shares: Arc<Mutex<Shares>>,
+}
+
+impl Common {
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A producer and the thread that serves its reports.
@@ -94,33 +143,41 @@ struct Served {
 
 impl Connection {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        let in_flight = Arc::new(InFlight::default());
-        let served = Served::start(config, &in_flight)?;
-        Ok(Self {
-            config: config.clone(),
-            served: Mutex::new(served),
-            in_flight,
-            max_in_flight: config.producer_queue(),
-        })
+        let max_in_flight = config.producer_queue();
+        let shares = Shares::new(max_in_flight, config.producer_queue_bytes());
+        let common = Common { in_flight: Arc::default(), clock: Arc::default(), shares: Arc::new(Mutex::new(shares)) };
+        let served = Served::start(config, &common)?;
+        Ok(Self { config: config.clone(), served: Mutex::new(served), common, max_in_flight })
     }
 
     /// Queues the records in their order; each is decided, now or by its delivery report.
     pub(super) fn send(&self, records: &[OutRecord], batch: &Arc<Batch>) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace_if_failed(&mut served);
+        let mut shares = self.common.shares();
+        let time = self.common.clock.time();
+        // Once one is refused, so are those that follow it to its partition: none overtakes another.
         let mut full = false;
+        let mut full_shares: Vec<Arc<Share>> = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let place = batch.place(index);
+            let mut place = batch.place(index);
+            place.has_time = time == 0;
             full = full || self.room() == 0;
-            if full {
+            let share = shares.of(record);
+            let is_full = full || full_shares.iter().any(|full| Arc::ptr_eq(full, &share));
+            place.taken = if is_full { None } else { shares.take(share.clone(), record) };
+            if place.taken.is_none() {
+                if !is_full {
+                    full_shares.push(share);
+                }
                 place.decide(Err(PublishError::Full));
                 continue;
             }
             // Before it is queued: its report may come before `produce` returns.
-            self.in_flight.count.fetch_add(1, Ordering::AcqRel);
-            if let Err((error, place)) = produce(&served.client, record, Box::new(place)) {
+            self.common.in_flight.count.fetch_add(1, Ordering::AcqRel);
+            if let Err((error, place)) = produce(&served.client, record, time, Box::new(place)) {
                 full = error == PublishError::Full;
-                self.in_flight.one_less();
+                self.common.in_flight.one_less();
                 place.decide(Err(error));
             }
         }
@@ -129,7 +186,7 @@ impl Connection {
     fn replace_if_failed(&self, served: &mut Served) {
         let Some((code, reason)) = served.client.client().fatal_error() else { return };
         tracing::error!("Kafka: the producer failed for good and is replaced: {code}: {reason}");
-        match Served::start(&self.config, &self.in_flight) {
+        match Served::start(&self.config, &self.common) {
             Ok(new) => *served = new,
             // The records are refused by the old one, and the caller comes again.
             Err(error) => tracing::error!("Kafka: the producer cannot be replaced: {error}"),
@@ -137,7 +194,7 @@ impl Connection {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.count.load(Ordering::Acquire)
+        self.common.in_flight.count.load(Ordering::Acquire)
     }
 
     pub(super) fn room(&self) -> usize {
@@ -147,7 +204,7 @@ impl Connection {
     pub(super) async fn idle(&self, timeout: Duration) -> bool {
         let idle = async {
             loop {
-                let none = self.in_flight.none.notified();
+                let none = self.common.in_flight.none.notified();
                 if self.in_flight() == 0 {
                     return;
                 }
@@ -159,17 +216,24 @@ impl Connection {
 }
 
 impl Served {
-    fn start(config: &KafkaConfig, in_flight: &Arc<InFlight>) -> Result<Self, KafkaError> {
-        let context = Context { in_flight: in_flight.clone() };
+    fn start(config: &KafkaConfig, common: &Common) -> Result<Self, KafkaError> {
+        let context = Context { in_flight: common.in_flight.clone(), clock: common.clock.clone() };
         let client =
             Client::from_config_and_context(&config.producer(), context).map_err(|error| KafkaError::client(&error))?;
         let served = Self { client: Arc::new(client), stop: Arc::default() };
-        let (client, stop) = (served.client.clone(), served.stop.clone());
+        let (client, stop, common) = (served.client.clone(), served.stop.clone(), common.clone());
         thread::Builder::new()
             .name("kafka-producer".into())
             .spawn(move || {
+                let mut counted = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     client.poll(IDLE);
+                    let is_due = counted.elapsed() >= COUNT_EVERY;
+                    let topics = if is_due { common.shares().all() } else { common.shares().unknown() };
+                    if is_due {
+                        counted = Instant::now();
+                    }
+                    count_partitions(&client, &common, &topics);
                 }
                 // A producer that failed for good still has to report what it holds. One that is dropped purges it.
                 if client.client().fatal_error().is_some() && client.flush(DRAIN).is_err() {
@@ -190,9 +254,27 @@ impl Drop for Served {
     }
 }
 
+/// Asking creates no topic (allow.auto.create.topics=false). Of one that is missing, nothing is known yet.
+fn count_partitions(client: &Client, common: &Common, topics: &[String]) {
+    for topic in topics {
+        // The broker is away: so are the reports that wait meanwhile.
+        let Ok(metadata) = client.client().fetch_metadata(Some(topic), METADATA) else { return };
+        let found = metadata.topics().first().filter(|topic| topic.error().is_none());
+        let partitions = found.map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
+        if partitions > 0 {
+            common.shares().has_partitions(topic, partitions);
+        }
+    }
+}
+
 /// Queues one record without blocking; librdkafka copies it.
 #[allow(unsafe_code, reason = "rust-rdkafka cannot write header names that are not UTF-8")]
-fn produce(client: &Client, record: &OutRecord, place: Box<Place>) -> Result<(), (PublishError, Box<Place>)> {
+fn produce(
+    client: &Client,
+    record: &OutRecord,
+    time: i64,
+    place: Box<Place>,
+) -> Result<(), (PublishError, Box<Place>)> {
     let Ok(topic) = CString::new(record.topic.as_bytes()) else {
         return Err((PublishError::Refused("the topic's name contains NUL".into()), place));
     };
@@ -222,6 +304,8 @@ fn produce(client: &Client, record: &OutRecord, place: Box<Place>) -> Result<(),
             vtype::RD_KAFKA_VTYPE_KEY,
             key,
             key_len,
+            vtype::RD_KAFKA_VTYPE_TIMESTAMP,
+            time,
             vtype::RD_KAFKA_VTYPE_OPAQUE,
             place,
             vtype::RD_KAFKA_VTYPE_HEADERS,

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use saga_core::transport::Producer as _;
-use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec};
+use saga_core::transport::{Producer as _, PublishError};
+use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec, partition_of};
 
 use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
 
@@ -108,4 +108,60 @@ async fn a_producer_without_a_broker_says_when_its_queue_is_full() {
     let outcomes = published.await;
     assert!(outcomes[..10].iter().all(Result::is_ok) && outcomes[10..].iter().all(Result::is_err), "{outcomes:?}");
     eventually("there is room again", || producer.room() == 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_without_a_leader_does_not_stop_the_others() {
+    // Two brokers of which one goes, and with it the leader of a partition.
+    let (brokers, topic) = (rdkafka::mocking::MockCluster::new(2).unwrap(), unique("topic"));
+    brokers.create_topic(&topic, 2, 1).unwrap();
+    brokers.partition_leader(&topic, 0, Some(2)).unwrap();
+    brokers.partition_leader(&topic, 1, Some(1)).unwrap();
+    let key = |partition| (0..).map(|i| format!("{i}")).find(|k| partition_of(k.as_bytes(), 2) == partition).unwrap();
+    let (stuck, running) = (key(0), key(1));
+    let config = KafkaConfig::new(brokers.bootstrap_servers());
+    let config = config.with_property("queue.buffering.max.messages", "100").unwrap();
+    let producer = KafkaProducer::new(&config).unwrap();
+    let publish =
+        |key: &str, count: usize| producer.publish((0..count).map(|i| record(&topic, key, format!("{i}"))).collect());
+    // Once the partitions are counted, each has half of the queue.
+    let started = Instant::now();
+    while !publish(&stuck, 90).await.contains(&Err(PublishError::Full)) {
+        assert!(started.elapsed() < PATIENCE, "the partitions are not counted");
+    }
+    brokers.broker_down(2).unwrap();
+    let held = publish(&stuck, 80);
+    assert_eq!((producer.in_flight(), producer.room()), (50, 50));
+    // Far more than the whole queue would hold, in the same calls as what goes nowhere.
+    for _ in 0..20 {
+        let both = [&stuck, &running].map(|key| record(&topic, key, "v")).to_vec();
+        let outcomes = tokio::time::timeout(PATIENCE, producer.publish(both)).await.unwrap();
+        assert_eq!(outcomes, [Err(PublishError::Full), Ok(())]);
+        assert_eq!(tokio::time::timeout(PATIENCE, publish(&running, 40)).await.unwrap(), vec![Ok(()); 40]);
+    }
+    brokers.broker_up(2).unwrap();
+    let outcomes = tokio::time::timeout(PATIENCE, held).await.unwrap();
+    assert!(outcomes[..50].iter().all(Result::is_ok), "{outcomes:?}");
+    assert!(outcomes[50..].iter().all(|outcome| *outcome == Err(PublishError::Full)), "{outcomes:?}");
+    eventually("there is room again", || producer.room() == 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_time_costs_one_attempt_and_no_more() {
+    let fixture = Fixture::embedded();
+    let (broker, topic) = (fixture.embedded.as_ref().unwrap(), fixture.topic(1).await);
+    let producer = fixture.producer();
+    let publish = || async { producer.publish(vec![record(&topic, "k", "v")]).await };
+    assert_eq!(publish().await, [Ok(())]);
+    broker.refuse_time_once();
+    assert!(matches!(publish().await[..], [Err(PublishError::Unacknowledged(_))]));
+    assert_eq!(publish().await, [Ok(())]);
+    let mut reader = saga_kafka::Reader::of_the_past(&fixture.config).unwrap();
+    let partition = saga_core::record::TopicPartition { topic: topic.as_str().into(), partition: 0 };
+    reader.add(&[partition], None).unwrap();
+    let mut times = Vec::new();
+    while !reader.has_caught_up() {
+        times.extend(reader.next(Duration::from_secs(1), |_, _| true).unwrap().map(|stored| stored.written.is_some()));
+    }
+    assert_eq!(times, [true, false], "it is written without a time of ours");
 }

@@ -1,0 +1,144 @@
+//! Each output partition's share of the producer's queue: one without a leader must not fill it and stop all others.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire},
+    },
+};
+
+use saga_core::record::OutRecord;
+
+use crate::partitioner::partition_of;
+
+/// What may be in flight for all partitions together is divided among those that are known.
+pub(super) struct Shares {
+    max_records: usize,
+    max_bytes: usize,
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// How many partitions it has; none before that is known, and while it does not exist.
+    partitions: Option<i32>,
+    by_partition: HashMap<i32, Arc<Share>>,
+    /// Records whose partition is not known: without a key, or before the number of partitions is known.
+    others: Arc<Share>,
+}
+
+/// What is in flight for a partition.
+#[derive(Default)]
+pub(super) struct Share {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A record's place in its partition's share, given back when it is dropped.
+pub(super) struct Taken {
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Shares {
+    pub(super) fn new(max_records: usize, max_bytes: usize) -> Self {
+        Self { max_records, max_bytes, topics: HashMap::new() }
+    }
+
+    /// The share that the record belongs to.
+    pub(super) fn of(&mut self, record: &OutRecord) -> Arc<Share> {
+        if !self.topics.contains_key(&*record.topic) {
+            self.topics.insert(record.topic.to_string(), Topic::default());
+        }
+        let Some(topic) = self.topics.get_mut(&*record.topic) else { return Arc::default() };
+        match (&record.key, topic.partitions) {
+            (Some(key), Some(partitions)) => {
+                topic.by_partition.entry(partition_of(key, partitions)).or_default().clone()
+            }
+            _ => topic.others.clone(),
+        }
+    }
+
+    /// A place for the record in its share; none when that is full. An empty one takes a record of any size.
+    pub(super) fn take(&self, share: Arc<Share>, record: &OutRecord) -> Option<Taken> {
+        // As librdkafka counts.
+        let bytes = record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
+        let known: usize =
+            self.topics.values().map(|topic| topic.partitions.map_or(1, |n| usize::try_from(n).unwrap_or(1))).sum();
+        let known = known.max(1);
+        let (records, held) = (share.records.load(Acquire), share.bytes.load(Acquire));
+        if records > 0 && (records >= self.max_records / known || held + bytes > self.max_bytes / known) {
+            return None;
+        }
+        share.records.fetch_add(1, AcqRel);
+        share.bytes.fetch_add(bytes, AcqRel);
+        Some(Taken { share, bytes })
+    }
+
+    /// Topics whose number of partitions is not known yet.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        self.topics.iter().filter(|(_, topic)| topic.partitions.is_none()).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.topics.keys().cloned().collect()
+    }
+
+    pub(super) fn has_partitions(&mut self, topic: &str, partitions: i32) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.partitions = Some(partitions);
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.share.records.fetch_sub(1, AcqRel);
+        self.share.bytes.fetch_sub(self.bytes, AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(topic: &'static str, key: &str, size: usize) -> OutRecord {
+        OutRecord { topic: topic.into(), key: Some(key.into()), value: Some(vec![0; size]), headers: vec![] }
+    }
+
+    fn take(shares: &mut Shares, record: &OutRecord) -> Option<Taken> {
+        let share = shares.of(record);
+        shares.take(share, record)
+    }
+
+    #[test]
+    fn a_full_partition_leaves_the_others_their_room() {
+        let mut shares = Shares::new(12, 1 << 20);
+        drop(shares.of(&record("t", "a", 1)));
+        shares.has_partitions("t", 4);
+        let other = ["b", "c", "d", "e"].into_iter().find(|k| partition_of(k.as_bytes(), 4) != partition_of(b"a", 4));
+        let taken: Vec<_> = (0..9).filter_map(|_| take(&mut shares, &record("t", "a", 1))).collect();
+        assert_eq!(taken.len(), 3);
+        let others: Vec<_> = (0..9).filter_map(|_| take(&mut shares, &record("t", other.unwrap(), 1))).collect();
+        assert_eq!(others.len(), 3);
+        drop(taken);
+        assert!(take(&mut shares, &record("t", "a", 1)).is_some(), "what is acknowledged makes room");
+    }
+
+    #[test]
+    fn bytes_are_shared_too_and_an_empty_share_takes_what_comes() {
+        let mut shares = Shares::new(100, 1_000);
+        drop((shares.of(&record("t", "a", 1)), shares.of(&record("u", "a", 1))));
+        assert_eq!(shares.unknown().len(), 2);
+        shares.has_partitions("t", 1);
+        shares.has_partitions("u", 1);
+        assert!(shares.unknown().is_empty());
+        let large = take(&mut shares, &record("t", "a", 5_000));
+        assert!(large.is_some() && take(&mut shares, &record("t", "a", 1)).is_none());
+        assert!(take(&mut shares, &record("u", "a", 400)).is_some());
+        drop(large);
+        let first = take(&mut shares, &record("t", "a", 300));
+        assert!(first.is_some() && take(&mut shares, &record("t", "a", 300)).is_none());
+    }
+}
