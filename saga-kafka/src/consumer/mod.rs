@@ -3,6 +3,7 @@
 mod buffer;
 mod commit;
 mod context;
+mod errors;
 mod flow;
 mod health;
 mod identity;
@@ -25,7 +26,7 @@ use saga_core::{
 };
 use tokio::sync::oneshot;
 
-pub(crate) use health::is_unreadable;
+pub(crate) use errors::is_unreadable;
 pub use metrics::{ConsumerMetrics, Progress};
 
 use crate::{KafkaConfig, KafkaError};
