@@ -22,6 +22,7 @@ use saga_core::{
 use super::{
     buffer::Buffer,
     commit,
+    errors::about,
     flow::{Flow, Reading},
     health::Health,
     metrics::ConsumerMetrics,
@@ -113,13 +114,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: NativeError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            self.shared.health(|health| {
-                let (signal, counts) = health.error(code, reason, Instant::now());
-                if counts {
-                    self.shared.metrics.error(code);
-                }
-                (signal, ())
-            });
+            self.shared.metrics.error(about(code));
+            self.shared.health(|health| (health.error(code, reason, Instant::now()), ()));
         }
     }
 }

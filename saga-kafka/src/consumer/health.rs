@@ -58,10 +58,9 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// An error event, with librdkafka's text for it, which is for people. True when it is one to be counted.
-    pub(super) fn error(&mut self, code: Code, reason: &str, now: Instant) -> (Option<Signal>, bool) {
-        let about = about(code);
-        match about {
+    /// An error event, with librdkafka's text for it, which is for people.
+    pub(super) fn error(&mut self, code: Code, reason: &str, now: Instant) -> Option<Signal> {
+        match about(code) {
             // That all are down says less than why one is.
             About::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
             About::Connection => self.reason = Some(without_times(reason)),
@@ -91,7 +90,7 @@ impl Health {
                 }
             }
         }
-        (self.tell(), matches!(about, About::Group | About::Unreadable | About::Unknown))
+        self.tell()
     }
 
     /// To be called with every statistics event, once a second.

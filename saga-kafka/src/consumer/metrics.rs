@@ -8,10 +8,9 @@ use std::{
     },
 };
 
-use rdkafka::types::RDKafkaErrorCode as Code;
 use saga_core::record::{Record, TopicPartition};
 
-use super::stats::Stats;
+use super::{errors::About, stats::Stats};
 
 /// How far a partition's records are done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +35,9 @@ struct Figures {
     /// By partition; those that are or were ours are all there, so that the first one is seen.
     lost: Counts,
     anew: Counts,
-    errors: Mutex<BTreeMap<String, u64>>,
+    unreadable: AtomicU64,
+    group_errors: AtomicU64,
+    other_errors: AtomicU64,
     rebalances: AtomicU64,
     stale_offsets: AtomicU64,
     fenced: AtomicU64,
@@ -79,15 +80,22 @@ impl ConsumerMetrics {
         counts(&self.0.anew)
     }
 
-    /// What the client reported and nothing else tells of, by librdkafka's name for it.
-    pub fn errors(&self) -> Vec<(String, u64)> {
-        let errors = self.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        errors.iter().map(|(code, count)| (code.clone(), *count)).collect()
+    /// Errors that the client reported, but for those of connections and topics: of records that cannot be read
+    /// (`unreadable`), of the group (`group`), and `other`, which nobody thought of.
+    pub fn errors(&self) -> [(&'static str, u64); 3] {
+        let Figures { unreadable, group_errors, other_errors, .. } = &*self.0;
+        [("unreadable", unreadable), ("group", group_errors), ("other", other_errors)]
+            .map(|(kind, count)| (kind, count.load(Relaxed)))
     }
 
-    pub(super) fn error(&self, code: Code) {
-        let mut errors = self.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        *errors.entry(format!("{code:?}")).or_default() += 1;
+    pub(super) fn error(&self, about: About) {
+        let count = match about {
+            About::Unreadable => &self.0.unreadable,
+            About::Group => &self.0.group_errors,
+            About::Unknown => &self.0.other_errors,
+            About::Connection | About::Topic | About::Nothing => return,
+        };
+        count.fetch_add(1, Relaxed);
     }
 
     pub(super) fn assigned(&self, partitions: &[TopicPartition]) {

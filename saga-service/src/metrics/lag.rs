@@ -8,6 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+use saga_core::record::TopicPartition;
 use saga_kafka::{ConsumerMetrics, Progress};
 
 /// The consumer joins long after the registry was made.
@@ -42,6 +43,24 @@ impl Collector for Lag {
         gauge("saga_consumer_lag", "Records of an assigned partition that are not done yet", |progress| progress.lag)?;
         let help = "Offset up to which the records of an assigned partition are done";
         gauge("saga_consumer_done_offset", help, |progress| progress.done)?;
+        let mut counter = |name, help, counts: Vec<(Vec<(&str, String)>, u64)>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (labels, count) in counts {
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+        let by_place = |counts: Vec<(TopicPartition, u64)>| {
+            let labels =
+                |p: &TopicPartition| vec![("topic", p.topic.to_string()), ("partition", p.partition.to_string())];
+            counts.iter().map(|(place, count)| (labels(place), *count)).collect()
+        };
+        let help = "Records that were deleted from a partition before they were read";
+        counter("saga_records_lost", help, by_place(consumer.records_lost()))?;
+        let help = "How often a partition turned out to have another log than before, and was read from its beginning";
+        counter("saga_partitions_read_anew", help, by_place(consumer.read_anew()))?;
+        let errors = consumer.errors().into_iter().map(|(kind, count)| (vec![("kind", kind.to_owned())], count));
+        counter("saga_consumer_errors", "Errors that the consumer reported", errors.collect())?;
         let fenced = ConstCounter::new(consumer.fenced());
         let help = "How often another process took this one's place in the group";
         let metric = encoder.encode_descriptor("saga_consumer_fenced", help, None, fenced.metric_type())?;

@@ -39,8 +39,8 @@ fn a_connection_is_missed_when_it_stays_away_and_its_return_is_told() {
 fn an_error_alone_is_no_trouble_and_explains_one() {
     let (mut health, start) = (Health::default(), Instant::now());
     let error = "x:1/bootstrap: Connect to ipv6#[::1]:1 failed: Connection refused (after 0ms in state CONNECT)";
-    assert_eq!(waiting(health.error(Code::BrokerTransportFailure, error, start).0), None);
-    assert_eq!(waiting(health.error(Code::AllBrokersDown, "1/1 brokers are down", start).0), None);
+    assert_eq!(waiting(health.error(Code::BrokerTransportFailure, error, start)), None);
+    assert_eq!(waiting(health.error(Code::AllBrokersDown, "1/1 brokers are down", start)), None);
     assert_eq!(waiting(health.tick(&down(), &[], "x:1", start)), None);
     let why = waiting(health.tick(&down(), &[], "x:1", start + SECOND)).unwrap();
     assert_eq!(why, "broker x:1: Connect to ipv6#[::1]:1 failed: Connection refused");
@@ -83,8 +83,7 @@ fn a_missing_topic_is_asked_for_until_it_is_there() {
     let (mut health, start, all) = (Health::default(), Instant::now(), ["t".to_owned(), "u".to_owned()]);
     assert!(health.due_probes(&all, start).is_empty());
     // librdkafka words it in several ways, and one of them begins with "Topic".
-    let (signal, counts) = health.error(Code::UnknownTopicOrPartition, "Topic t: gone", start);
-    assert_eq!((waiting(signal), counts), (None, false));
+    assert!(health.error(Code::UnknownTopicOrPartition, "Topic t: gone", start).is_none());
     assert_eq!(health.due_probes(&all, start), all, "which one it is, nobody knows yet");
     assert!(health.topic("u", None).0.is_none());
     let why = waiting(health.topic("t", Some(Code::UnknownTopicOrPartition)).0);
@@ -101,29 +100,28 @@ fn a_missing_topic_is_asked_for_until_it_is_there() {
 #[test]
 fn records_that_cannot_be_read_are_told_for_as_long_as_they_are_met() {
     let (mut health, start) = (Health::default(), Instant::now());
-    let (signal, counts) = health.error(Code::BadCompression, "t [0]: codec 0x5", start);
+    let signal = health.error(Code::BadCompression, "t [0]: codec 0x5", start);
     let why = "records cannot be read: t [0]: codec 0x5 (BadCompression)";
-    assert_eq!((waiting(signal).as_deref(), counts), (Some(why), true));
-    let (signal, counts) = health.error(Code::BadCompression, "t [0]: codec 0x5", start + 4 * SECOND);
-    assert!(signal.is_none() && counts, "told once, counted each time");
+    assert_eq!(waiting(signal).as_deref(), Some(why));
+    let again = health.error(Code::BadCompression, "t [0]: codec 0x5", start + 4 * SECOND);
+    assert!(again.is_none(), "it is told once");
     assert!(health.tick(&up(), &[], "x:1", start + 8 * SECOND).is_none());
     assert!(matches!(health.tick(&up(), &[], "x:1", start + 10 * SECOND), Some(Signal::Ready)));
 }
 
 #[test]
-fn an_error_that_nobody_thought_of_is_counted_and_is_no_trouble_by_itself() {
-    let (mut health, start) = (Health::default(), Instant::now());
-    let (signal, counts) = health.error(Code::ClusterAuthorizationFailed, "?", start);
-    assert!(signal.is_none() && counts);
-    let (_, counts) = health.error(Code::NotLeaderForPartition, "?", start);
-    assert!(!counts, "the client looks for the new leader");
+fn an_error_that_nobody_thought_of_is_no_trouble_by_itself() {
+    let mut health = Health::default();
+    assert_eq!(about(Code::ClusterAuthorizationFailed), About::Unknown);
+    assert!(health.error(Code::ClusterAuthorizationFailed, "?", Instant::now()).is_none());
+    assert_eq!(about(Code::NotLeaderForPartition), About::Nothing, "the client looks for the new leader");
 }
 
 #[test]
 fn a_group_with_another_strategy_is_told_until_it_is_joined() {
     let (mut health, start) = (Health::default(), Instant::now());
-    let (signal, counts) = health.error(Code::InconsistentGroupProtocol, "JoinGroup failed", start);
-    assert!(waiting(signal).unwrap().contains("partition.assignment.strategy") && counts);
+    let signal = health.error(Code::InconsistentGroupProtocol, "JoinGroup failed", start);
+    assert!(waiting(signal).unwrap().contains("partition.assignment.strategy"));
     let joined = Stats { cgrp: Group { join_state: "steady".into(), ..Group::default() }, ..up() };
     assert!(matches!(health.tick(&joined, &[], "x:1", start + SECOND), Some(Signal::Ready)));
 }
