@@ -4,6 +4,7 @@ use std::{env, fs, io};
 
 use clap::Args;
 use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, property_name};
+use saga_service::config::bootstrap_servers;
 
 const DEFAULT_SERVERS: &str = "localhost:9092";
 const FILE_SUFFIX: &str = "_FILE";
@@ -14,7 +15,7 @@ const FILE_SUFFIX: &str = "_FILE";
 pub(crate) struct KafkaArgs {
     /// The Kafka brokers to ask first
     #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
-    #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS)]
+    #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS, value_parser = servers)]
     bootstrap_servers: String,
     /// A librdkafka property, as often as needed; KAFKA_CFG_... does the same (KAFKA_CFG_SECURITY_PROTOCOL is
     /// security.protocol), and KAFKA_CFG_..._FILE names a file with the value
@@ -35,27 +36,32 @@ pub(crate) enum KafkaArgsError {
         #[source]
         cause: io::Error,
     },
-    #[error("--kafka-cfg {0}: write property=value, such as security.protocol=ssl")]
-    Flag(String),
+    /// Not quoted: it may hold a password.
+    #[error("--kafka-cfg: write property=value, such as security.protocol=ssl")]
+    Flag,
 }
 
 impl KafkaArgs {
     /// The configuration of a client. A flag wins over a variable.
     pub(crate) fn config(&self) -> Result<KafkaConfig, KafkaArgsError> {
-        // A variable that is set to nothing counts as not set.
-        let servers = if self.bootstrap_servers.is_empty() { DEFAULT_SERVERS } else { &self.bootstrap_servers };
         let variables = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| name.starts_with(PROPERTY_PREFIX) && !value.is_empty())
             .map(from_file)
             .collect::<Result<Vec<_>, _>>()?;
-        let mut config = KafkaConfig::new(servers).with_client_id("saga-cli").with_variables(variables)?;
+        let mut config =
+            KafkaConfig::new(&self.bootstrap_servers).with_client_id("saga-cli").with_variables(variables)?;
         for flag in &self.kafka_cfg {
-            let (property, value) = flag.split_once('=').ok_or_else(|| KafkaArgsError::Flag(flag.clone()))?;
+            let (property, value) = flag.split_once('=').ok_or(KafkaArgsError::Flag)?;
             config = config.with_property(property.trim(), value)?;
         }
         Ok(config)
     }
+}
+
+/// A variable that is set to nothing counts as not set.
+fn servers(text: &str) -> Result<String, String> {
+    bootstrap_servers(if text.is_empty() { DEFAULT_SERVERS } else { text })
 }
 
 /// Replaces a variable that names a file by one that has the file's value.

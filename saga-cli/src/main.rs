@@ -18,12 +18,10 @@ mod seen;
 mod signals;
 mod since;
 mod text;
+mod usage;
 mod watch;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -65,13 +63,16 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::answer(error),
+    };
+    match cli.command.run() {
         Ok(code) => code,
         // Whoever reads the results has read enough, as in `saga graph | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when standard error is closed too.
-            let _ = writeln!(io::stderr(), "saga: {error:#}");
+            output::say(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

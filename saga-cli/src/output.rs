@@ -1,4 +1,4 @@
-//! Results on standard output, in one piece.
+//! Results on standard output, in one piece, and remarks on standard error.
 
 use std::io::{self, Write};
 
@@ -14,6 +14,11 @@ pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Says something to whoever runs the command. Nobody is left to tell when standard error is closed.
+pub(crate) fn say(remark: &str) {
+    let _ = writeln!(io::stderr(), "saga: {remark}");
 }
 
 /// Writes the value as JSON that people can read too.

@@ -1,20 +1,24 @@
-//! The signals that end a command: ctrl-c, and on Unix SIGTERM.
+//! The signals that end a command: ctrl-c, and on Unix SIGTERM and SIGHUP.
 
 use std::io;
 
-/// Ctrl-c, and on Unix SIGTERM.
+/// Ctrl-c, and on Unix SIGTERM and SIGHUP.
 pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
+    /// None where it is ignored.
+    #[cfg(unix)]
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
     #[cfg(unix)]
     pub(crate) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
     }
 
     #[cfg(not(unix))]
@@ -28,6 +32,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => 130,
             _ = self.terminate.recv() => 143,
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => 129,
         }
         #[cfg(not(unix))]
         {
@@ -38,4 +43,12 @@ impl Signals {
             130
         }
     }
+}
+
+/// Whether `nohup` asked for it, which listening would undo. Only Linux tells without calls that are not safe.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

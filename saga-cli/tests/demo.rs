@@ -102,16 +102,33 @@ fn every_ending_comes_out_and_every_invariant_holds() {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_ends_it_cleanly() {
-    let mut demo = Demo::new("demo-interrupt", &["--orders", "1000", "--rate", "50"]);
+fn an_interrupt_and_a_terminal_that_is_gone_end_it_cleanly() {
+    for (signal, code) in [("-INT", 130), ("-HUP", 129)] {
+        let mut demo = Demo::new(&format!("demo{signal}"), &["--orders", "1000", "--rate", "50"]);
+        let mut child = demo.command.spawn().unwrap();
+        // In full swing: of a thousand orders some are placed.
+        eventually(|| demo.orders(), |orders| *orders > 0);
+        let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        let output = ended(child.try_wait().unwrap().is_none(), child);
+        assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(demo.leaves_nothing(), "{signal}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_terminal_that_is_gone_is_no_end_under_nohup() {
+    let mut demo = Demo::new("demo-nohup", &["--orders", "9"]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(demo.command.get_program()).args(demo.command.get_args());
+    nohup.env("TMPDIR", &demo.temporary).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    demo.command = nohup;
     let mut child = demo.command.spawn().unwrap();
-    // In full swing: of a thousand orders some are placed.
     eventually(|| demo.orders(), |orders| *orders > 0);
-    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     let output = ended(child.try_wait().unwrap().is_none(), child);
-    assert_eq!(output.status.code(), Some(130), "{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(demo.leaves_nothing());
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 #[cfg(unix)]

@@ -5,7 +5,7 @@
 use std::{
     io::Write,
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use saga_core::{
@@ -100,4 +100,45 @@ fn a_missing_topic_is_said_to_be_missing() {
     let args = ["produce", "order.created", "--kafka-cfg", "topic.metadata.propagation.max.ms=500", "--timeout", "20"];
     let message = refused(&saga(&broker, &args, ""));
     assert!(message.contains("order.events"), "{message}");
+}
+
+#[test]
+fn a_broker_that_is_away_is_named_within_seconds_and_nothing_is_published() {
+    let begun = Instant::now();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_saga"));
+    let output = command.args(["produce", "order.created"]).env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").output();
+    let message = refused(&output.unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: {message}", begun.elapsed());
+    for text in ["was not published", "--bootstrap-servers", "127.0.0.1:1"] {
+        assert!(message.contains(text), "{text} is not in {message}");
+    }
+}
+
+/// A broker that is reachable only after some seconds, behind a port that accepts and says nothing until then.
+#[tokio::test]
+async fn the_time_of_an_event_is_that_of_its_publication_not_of_the_first_try_to_connect() {
+    let broker = broker();
+    let behind = broker.bootstrap_servers().to_owned();
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_saga"));
+    command.args(["produce", "order.created", "--json"]);
+    command.env("KAFKA_BOOTSTRAP_SERVERS", door.local_addr().unwrap().to_string());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+
+    let (mut from, _) = door.accept().await.unwrap();
+    let opened = jiff::Timestamp::now();
+    tokio::spawn(async move {
+        loop {
+            let behind = behind.clone();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(behind).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+            from = door.accept().await.unwrap().0;
+        }
+    });
+    published(&child.wait_with_output().await.unwrap());
+    let record = &records(&broker, 1).await[0];
+    let (envelope, _) = envelope::open(record).unwrap().envelope().unwrap();
+    assert!(envelope.time.unwrap() >= opened, "{:?} is before {opened}", envelope.time);
 }

@@ -1,7 +1,7 @@
 //! The process around a service: its arguments, its signals, its exit code.
 
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     process::{self, ExitCode},
     thread,
     time::Duration,
@@ -28,11 +28,14 @@ pub fn main<S: Service>() -> ExitCode {
     match config::parse::<S>(std::env::args_os(), std::env::vars_os()) {
         Ok(parsed) if parsed.healthcheck => check::<S>(&parsed.config),
         Ok(parsed) => start::<S>(parsed),
-        Err(Stop::Asked(text)) => {
-            // A reader that has left is not our trouble.
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Err(Stop::Asked(text)) => match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+            // A reader that has left has read enough.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                say::<S>(&ServiceError::System("cannot write to standard output", error));
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        },
         Err(Stop::Wrong(error)) => {
             say::<S>(&error);
             ExitCode::from(2)

@@ -103,6 +103,9 @@ fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
     let empty = std::env::temp_dir().join(format!("saga-empty-{}", std::process::id()));
     std::fs::write(&empty, "\n").unwrap();
     let empty: &'static str = empty.to_str().unwrap().to_owned().leak();
+    let unencoded = std::env::temp_dir().join(format!("saga-unencoded-{}", std::process::id()));
+    std::fs::write(&unencoded, "postgres://saga:p/hunter2@db/orders\n").unwrap();
+    let unencoded: &'static str = unencoded.to_str().unwrap().to_owned().leak();
     let cases: &[(&str, &str, &[Variable])] = &[
         ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "0")]),
         ("SAGA_TOPIC_PARTITIONS", "from 1 to", &[("SAGA_TOPIC_PARTITIONS", "-1")]),
@@ -112,11 +115,14 @@ fn a_wrong_setting_is_one_line_that_names_its_variable_and_exit_code_2() {
         ("HTTP_ADDR", "127.0.0.1:8081", &[("HTTP_ADDR", "8081")]),
         ("HTTP_ADDR", "127.0.0.1:8081", &[("HTTP_ADDR", "127.0.0.1:99999")]),
         ("DATABASE_URL", "postgres://", &[("DATABASE_URL", "mysql://root:hunter2@localhost/x")]),
+        ("DATABASE_URL", "percent-encoded", &[("DATABASE_URL", "postgres://saga:p@hunter2@db/orders")]),
+        ("DATABASE_URL_FILE", "percent-encoded", &[("DATABASE_URL_FILE", unencoded)]),
         ("DATABASE_URL_FILE", "cannot read", &[("DATABASE_URL_FILE", "/nonexistent")]),
         ("DATABASE_URL_FILE", "is empty", &[("DATABASE_URL_FILE", empty)]),
         ("DATABASE_URL_FILE", "one of them", &[MEMORY, ("DATABASE_URL_FILE", empty)]),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:port", &[("KAFKA_BOOTSTRAP_SERVERS", "localhost:port")]),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:port", &[("KAFKA_BOOTSTRAP_SERVERS", "a:9092,,b:9092")]),
+        ("KAFKA_BOOTSTRAP_SERVERS", "no password", &[("KAFKA_BOOTSTRAP_SERVERS", "saga:hunter2@kafka:9092")]),
         ("KAFKA_CFG_NO_SUCH_THING", "no property", &[("KAFKA_CFG_NO_SUCH_THING", "hunter2")]),
         ("KAFKA_CFG_SECURITY_PROTOCOL", "security.protocol", &[("KAFKA_CFG_SECURITY_PROTOCOL", "nonsense")]),
         ("KAFKA_CFG_SASL_PASSWORD_FILE", "cannot read", &[("KAFKA_CFG_SASL_PASSWORD_FILE", "/nonexistent")]),
@@ -211,6 +217,17 @@ fn help_lists_every_variable_with_its_default_and_no_value() {
         assert!(help.contains(text), "{text} is not in {help}");
     }
     assert!(!help.contains("hunter2"), "{help}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn help_that_cannot_be_written_is_no_success() {
+    for flag in ["--help", "--version"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = probe(&[]).arg(flag).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).starts_with("probe-service: cannot write to standard output: "), "{}", said(&output));
+    }
 }
 
 #[test]

@@ -54,6 +54,10 @@ const POSTGRES: UrlError = UrlError(
     "it cannot be read as postgres://user:password@host:port/database?option=value; \
      special characters in a password are percent-encoded",
 );
+const UNENCODED: UrlError = UrlError(
+    "special characters in a user name, a password, a database's name or an option are percent-encoded: @ is %40, / is \
+     %2F, : is %3A, ? is %3F, # is %23",
+);
 
 impl FromStr for DatabaseUrl {
     type Err = UrlError;
@@ -80,6 +84,9 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, UrlError> {
     if path.contains('?') {
         return Err(UrlError("sqlite:// takes no options"));
     }
+    if path.split('/').next().is_some_and(|first| first.contains('@')) {
+        return Err(UrlError("sqlite:// takes no user and no host; a file with an @ in its name is sqlite://./name"));
+    }
     if path.contains('\0') {
         return Err(UrlError("the path of sqlite:// contains NUL"));
     }
@@ -89,8 +96,30 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, UrlError> {
     Ok(DatabaseUrl(Place::SqliteFile(PathBuf::from(path))))
 }
 
+/// Whether nothing of a password can be taken for a host, a database or an option, all of which are shown: a parser that
+/// meets an `@`, `/` or `?` of a password goes on behind it with what comes next.
+fn is_encoded(rest: &str) -> bool {
+    let text = rest.trim_start_matches('/');
+    let (authority, tail) = text.split_at(text.find(['/', '?']).unwrap_or(text.len()));
+    let path = tail.split('?').next().unwrap_or_default();
+    let database = path.strip_prefix('/').unwrap_or(path);
+    authority.matches('@').count() <= 1 && !tail.contains('@') && !database.contains(['/', ':', '#'])
+}
+
+/// What a name or an address can be, so that it can be shown.
+fn is_host(host: &Host) -> bool {
+    match host {
+        Host::Tcp(host) => host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%')),
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
 /// The options that tokio-postgres does not know are taken out, the rest is left to it.
 fn postgres(rest: &str) -> Result<PostgresUrl, UrlError> {
+    if !is_encoded(rest) {
+        return Err(UNENCODED);
+    }
     let (address, options) = rest.split_once('?').unwrap_or((rest, ""));
     let (mut ssl_mode, mut verify, mut root_cert, mut pool_size) = (SslMode::Prefer, Verify::Nothing, None, 8);
     let mut others = Vec::new();
@@ -124,6 +153,9 @@ fn postgres(rest: &str) -> Result<PostgresUrl, UrlError> {
         url.trim_end_matches('?').parse().map_err(|_: tokio_postgres::Error| POSTGRES)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(UrlError("it names no host"));
+    }
+    if !config.get_hosts().iter().all(is_host) || config.get_user().is_some_and(|user| user.contains(':')) {
+        return Err(POSTGRES);
     }
     config.ssl_mode(ssl_mode);
     Ok(PostgresUrl { config, verify, root_cert, pool_size })
@@ -212,17 +244,59 @@ mod tests {
             "postgres://saga:hun?ter2@db.example/orders?x=hunter2",
             "postgres://saga:hunter2@db.example:hunter2/orders",
             "hunter2://x",
+            "postgres://saga:p@hunter2@db.example/orders",
+            "postgres://saga:p@hunter2@ter2@db.example/orders",
+            "postgres://saga:p@/hunter2@db.example/orders",
+            "postgres://saga:p@5432/hunter2@db.example/orders",
+            "postgres://saga:p@x?user=hunter2@db.example/orders",
+            "postgres://saga:5432/hunter2@db.example/orders",
+            "postgres://saga:5432/hunter2:@db.example/orders",
+            "postgres://saga:5432?user=hunter2@db.example/orders",
+            "postgres://saga:5432?dbname=hunter2@db.example/orders",
+            "postgres://saga:5432#hunter2@db.example/orders",
+            "postgres://saga:p@db/hunter2@db.example/orders",
+            "postgres://saga:p@db,hunter2@db.example/orders",
+            "postgres://saga:p@[::1]:5432,hunter2@db.example/orders",
+            "postgres://saga:p@db%40hunter2/orders",
+            "postgres://saga:p@db hunter2/orders",
+            "postgres://saga%3Ahunter2@db.example/orders",
+            "postgres://saga:p%40hunter2@db.example/orders",
+            "postgres://saga:hunter2@db.example?application_name=a@hunter2",
+            "sqlite://saga:p@hunter2@db.example/orders",
+            "sqlite://saga:hunter2@db.example/orders",
         ] {
             let shown = match parse(url) {
                 Ok(parsed) => format!("{parsed} {parsed:?} {parsed:#?}"),
                 Err(error) => format!("{error} {error:?}"),
             };
-            assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{shown}");
+            assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{url}: {shown}");
         }
         assert_eq!(
             parse("postgresql://saga:hunter2@db.example:6432/orders").unwrap().to_string(),
             "postgres://saga@db.example:6432/orders"
         );
+    }
+
+    #[test]
+    fn what_is_not_encoded_is_refused_with_a_hint() {
+        for url in [
+            "postgres://saga:p@SECRET@host/db",
+            "postgres://saga:p/SECRET@host/db",
+            "postgres://saga:p@host/db@SECRET",
+            "postgres://saga:p@host/db/SECRET",
+            "postgres://saga@host/db?password=p@SECRET",
+        ] {
+            let error = parse(url).unwrap_err().to_string();
+            assert!(error.contains("percent-encoded") && error.contains("%40"), "{url}: {error}");
+        }
+        let Place::Postgres(url) = parse("postgres://saga:p%40%2FS%3F%23%3A:@[::1]:6432,b.example/d%2Fb").unwrap().0
+        else {
+            panic!("it is on PostgreSQL")
+        };
+        assert_eq!(url.config.get_password(), Some(&b"p@/S?#::"[..]));
+        assert_eq!(url.config.get_dbname(), Some("d/b"));
+        assert_eq!(url.addresses(), "::1:6432,b.example:5432");
+        assert!(parse("sqlite://./a@b.db").is_ok() && parse("postgres://%2Fvar%2Frun@x:1/d").is_ok());
     }
 
     #[test]

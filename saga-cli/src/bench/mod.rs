@@ -10,7 +10,10 @@ use std::{path::PathBuf, time::Duration};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 
 use self::{load::Load, processes::Processes, report::Measured, usage::Usage};
-use crate::flow::{self, FlowTopics};
+use crate::{
+    flow::{self, FlowTopics},
+    output::say,
+};
 
 /// What is measured.
 pub(crate) struct Plan {
@@ -40,19 +43,19 @@ pub(crate) async fn run(
         (None, Some(kafka)) => kafka,
         (None, None) => unreachable!("one of the two was chosen above"),
     };
-    eprintln!("saga bench: starting the four services on {}", kafka.bootstrap_servers());
+    say(&format!("starting the four services on {}", kafka.bootstrap_servers()));
     let processes = Processes::start(kafka.bootstrap_servers(), database_url, bin).await?;
     processes.fill_stock().await?;
     let mut load = Load::start(&kafka).await?;
     let mut measured = Vec::new();
     for in_flight in plan.in_flight {
-        eprintln!("saga bench: {in_flight} in flight, warming up for {:?}", plan.warm_up);
+        say(&format!("{in_flight} in flight, warming up for {:?}", plan.warm_up));
         load.run(in_flight, plan.warm_up).await?;
         for round in 1..=plan.rounds {
             let before = Usage::of(&processes)?;
             let result = load.run(in_flight, plan.round).await?;
             let usage = Usage::of(&processes)?.since(&before, result.took);
-            eprintln!("saga bench: {in_flight} in flight, round {round}: {:.0} sagas/s", result.per_second());
+            say(&format!("{in_flight} in flight, round {round}: {:.0} sagas/s", result.per_second()));
             measured.push(Measured::new(in_flight, round, &result, usage));
         }
     }

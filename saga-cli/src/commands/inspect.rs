@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
 };
 
@@ -14,7 +14,7 @@ use crate::{
     flow::{FlowError, order_flow},
     inspect::{InspectError, Search, look_up},
     kafka::{KafkaArgs, KafkaArgsError},
-    output::{OutputError, print, print_json},
+    output::{OutputError, print, print_json, say},
     since::Since,
 };
 
@@ -61,7 +61,7 @@ pub(crate) struct Inspect {
     #[arg(long)]
     json: bool,
     /// Where a trace can be looked at
-    #[arg(long, env = "SAGA_TRACE_URL", value_name = "TEMPLATE", default_value = TRACE_URL, value_parser = template)]
+    #[arg(long, env = "SAGA_TRACE_URL", hide_env_values = true, value_name = "TEMPLATE", default_value = TRACE_URL, value_parser = template)]
     trace_url: String,
     #[command(flatten)]
     kafka: KafkaArgs,
@@ -91,8 +91,7 @@ impl Inspect {
         let url = |trace_id: &str| self.trace_url.replace(PLACE, trace_id);
         let report = look_up(&self.kafka.config()?, &order_flow()?, search, url)?;
         if let Some(warning) = report.warning() {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr(), "saga: {warning}");
+            say(&warning);
         }
         if self.json {
             print_json(&report)?;
@@ -109,6 +108,8 @@ fn template(text: &str) -> Result<String, String> {
     match text {
         // A variable that is set to nothing counts as not set.
         "" => Ok(TRACE_URL.to_owned()),
+        // It is shown with every saga.
+        text if text.contains('@') => Err("it must hold no credentials (elsewhere, @ is %40)".to_owned()),
         text if text.contains(PLACE) => Ok(text.to_owned()),
         _ => Err(format!("expected an address with {PLACE} in it, such as {TRACE_URL}")),
     }

@@ -20,7 +20,7 @@ use saga_core::{
     trace::TraceContext,
     transport::{Producer, PublishError},
 };
-use saga_kafka::{KafkaConfig, KafkaError, KafkaProducer};
+use saga_kafka::{KafkaConfig, KafkaError, KafkaProducer, ReadError, Reader};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -83,6 +83,8 @@ pub(crate) enum ProduceError {
     Settings(#[from] KafkaArgsError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error("the event was not published; start the broker, or name another with --bootstrap-servers")]
+    NoBroker(#[source] ReadError),
     #[error("no runtime")]
     Runtime(#[source] io::Error),
     #[error("{topic}: {cause}")]
@@ -110,6 +112,9 @@ impl Produce {
         let data = self.data(&known)?;
         let order_id = check(&known, &data)?;
         let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
+        let config = self.kafka.config()?;
+        reach(&config, known.event_type.topic)?;
+        // The broker is there now, so this is the time at which the event is published.
         let outgoing = Outgoing {
             id: event_id,
             source: "saga-cli",
@@ -122,7 +127,7 @@ impl Produce {
         let record = envelope::seal(known.event_type, serde_json::to_vec(&data)?, &outgoing);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProduceError::Runtime)?;
-        runtime.block_on(self.publish(&known, record, (event_id, order_id)))?;
+        runtime.block_on(self.publish(&config, &known, record, (event_id, order_id)))?;
 
         let topic = known.event_type.topic;
         let published = Published { event: known.event_type.name, topic, event_id, order_id };
@@ -160,12 +165,12 @@ impl Produce {
 
     async fn publish(
         &self,
+        config: &KafkaConfig,
         known: &TypedEvent,
         record: OutRecord,
         (event_id, order_id): (Uuid, SagaId),
     ) -> Result<(), ProduceError> {
-        let config: KafkaConfig = self.kafka.config()?;
-        let producer = KafkaProducer::new(&config)?;
+        let producer = KafkaProducer::new(config)?;
         let patience = Duration::from_secs(self.timeout);
         let outcomes = tokio::time::timeout(patience, producer.publish(vec![record])).await.map_err(|_| {
             let servers = config.bootstrap_servers().to_owned();
@@ -173,6 +178,15 @@ impl Produce {
         })?;
         let topic = known.event_type.topic;
         outcomes.into_iter().collect::<Result<(), _>>().map_err(|cause| ProduceError::Publish { topic, cause })
+    }
+}
+
+/// A broker that is away is found out within seconds, and before anything is on its way: a producer would wait for it.
+fn reach(config: &KafkaConfig, topic: &str) -> Result<(), ProduceError> {
+    match Reader::of_the_past(config)?.partitions(topic) {
+        Err(error @ ReadError::Unreachable { .. }) => Err(ProduceError::NoBroker(error)),
+        // What else is wrong with the topic is the producer's to say.
+        _ => Ok(()),
     }
 }
 

@@ -44,9 +44,8 @@ impl DataDir {
     }
 
     /// Leaves the folder where it is.
-    pub(crate) fn keep(&mut self) -> &Path {
+    pub(crate) fn keep(&mut self) {
         self.kept = true;
-        &self.path
     }
 }
 

@@ -16,7 +16,11 @@ mod screen;
 mod story;
 mod timeline;
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use saga_core::graph::Choreography;
 use saga_kafka::{KafkaError, PublisherError};
@@ -121,10 +125,15 @@ pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitC
     let unheard = result.as_ref().is_err_and(is_broken_pipe);
     if !holds && !unheard {
         let log = fleet.dir().log();
-        log::troubles(&log).iter().for_each(|line| eprintln!("{line}"));
+        // Nobody may be left to tell.
+        let _ = log::troubles(&log).iter().try_for_each(|line| writeln!(io::stderr(), "{line}"));
     }
     if settings.keep || !(holds || unheard) {
-        eprintln!("databases and log: {}", fleet.dir().keep().display());
+        let told = writeln!(io::stderr(), "databases and log: {}", fleet.dir().path().display());
+        // What nobody knows of, nobody removes.
+        if settings.keep || told.is_ok() {
+            fleet.dir().keep();
+        }
     }
     let code = stop(fleet, signals, u8::from(!holds)).await;
     result.map(|_| code)
@@ -167,7 +176,8 @@ async fn stay(
     lines.push(Line::new().plain("  ").left(NAME, "kafka", 10).plain(fleet.bootstrap_servers()));
     let text: String = lines.iter().map(|line| line.render(colour, None) + "\n").collect();
     if settings.json {
-        eprint!("{text}");
+        // Whoever does not see it may still see the report.
+        let _ = io::stderr().write_all(text.as_bytes());
     } else {
         print(&text)?;
     }

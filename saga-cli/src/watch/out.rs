@@ -1,7 +1,7 @@
 //! Standard output, on a thread of its own: whoever does not read it holds up nothing but what is shown.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     thread,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use tokio::sync::{
 
 use super::screen::Screen;
 use crate::{
-    output::{OutputError, print},
+    output::{OutputError, print, say},
     text::Line,
 };
 
@@ -86,8 +86,7 @@ impl Out {
 fn write(mut pages: Receiver<Page>, mut screen: Option<Screen>) -> Result<(), OutputError> {
     while let Some(Page { remarks, shown }) = pages.blocking_recv() {
         for remark in remarks {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr(), "saga: {remark}");
+            say(&remark);
         }
         match (shown, &mut screen) {
             (Shown::Screen(lines), Some(screen)) => screen.draw(&lines)?,

@@ -68,10 +68,10 @@ fn what_is_asked_for_is_no_error() {
 
 #[test]
 fn brokers_are_hosts_with_or_without_a_port() {
-    for good in ["localhost", "localhost:9092", "a:1, b:2", "[::1]:9092", "SASL_SSL://broker.example:9093"] {
+    for good in ["localhost", "localhost:9092", "a:1, b:2", "[::1]:9092", "SASL_SSL://broker.example:9093", "[::1]"] {
         assert!(kafka::bootstrap_servers(good).is_ok(), "{good}");
     }
-    for bad in ["", " ", ",", "a:9092,", "a:0", "a:70000", ":9092", "a:port", "a b:9092"] {
+    for bad in ["", " ", ",", "a:9092,", "a:0", "a:70000", ":9092", "a:port", "a b:9092", "::1:9092", "u:p@a:1"] {
         assert!(kafka::bootstrap_servers(bad).is_err(), "{bad}");
     }
 }
@@ -84,5 +84,41 @@ fn an_http_address_is_an_address_or_a_name_and_a_port() {
     for bad in ["", "8081", ":8081", "127.0.0.1", "localhost:http", "localhost:99999", "http://localhost:8081", "a b:1"]
     {
         assert!(bad.parse::<HttpAddr>().is_err(), "{bad}");
+    }
+}
+
+/// Each with the variable that must be named, and whatever of it a lenient parser takes for something that is shown.
+#[test]
+fn an_address_with_a_password_in_it_is_refused_and_no_part_of_it_shown() {
+    for (variable, value) in [
+        ("DATABASE_URL", "postgres://saga:p@hunter2@db/orders"),
+        ("DATABASE_URL", "postgres://saga:p/hunter2@db/orders"),
+        ("DATABASE_URL", "postgres://saga:12?user=hunter2@db/orders"),
+        ("DATABASE_URL", "postgres://saga:p@db/orders@hunter2"),
+        ("DATABASE_URL", "postgres://saga:p@db%40hunter2/orders"),
+        ("DATABASE_URL", "postgres://saga@db/orders?password=p@hunter2"),
+        ("DATABASE_URL", "sqlite://saga:p@hunter2@db/orders"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "saga:hunter2@kafka:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "SASL_SSL://saga:p@hunter2@kafka:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "saga://hunter2@kafka:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "saga:p/hunter2:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,saga:p@hunter2:9092"),
+        ("HTTP_ADDR", "saga:p@hunter2:8081"),
+        ("HTTP_ADDR", "http://saga:hunter2@localhost:8081"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://saga:p@hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://saga:12/hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://saga:12?hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://saga:12#hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://saga:p@hunter2@collector:4318/v1/traces"),
+    ] {
+        let flag = format!("--{}", variable.to_ascii_lowercase().replace('_', "-"));
+        // Variables that are flags too are read by clap, from the environment of the process.
+        let refused = match variable {
+            _ if variable.starts_with("OTEL") => parsed(&[], &[(variable, value)]),
+            _ => parsed(&[&flag, value], &[]),
+        };
+        let error = refused.expect_err(value);
+        assert!(error.starts_with("Wrong") && error.contains(&format!("{variable}: ")), "{value}: {error}");
+        assert!(!error.contains("hunter2"), "{value}: {error}");
     }
 }

@@ -86,8 +86,9 @@ fn endpoint(variables: &Variables) -> Result<String, ConfigError> {
     let Some(uri) = url.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))) else {
         return wrong("must be a URL, such as http://localhost:4318");
     };
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return wrong("must hold no credentials; put them into OTEL_EXPORTER_OTLP_HEADERS_FILE");
+    // Wherever it stands: what comes before it may be a password that was cut, and what comes after it the rest of one.
+    if url.contains('@') {
+        return wrong("must hold no credentials; put them into OTEL_EXPORTER_OTLP_HEADERS_FILE (elsewhere, @ is %40)");
     }
     if uri.port_u16() == Some(GRPC_PORT) && asks_for_grpc(variables) {
         variables
