@@ -59,10 +59,16 @@ fn half(op: Op) -> &'static str {
 }
 
 fn derive(parts: &[&str]) -> Uuid {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    of_bytes(&parts)
+}
+
+/// These parts as one value.
+pub(crate) fn of_bytes(parts: &[&[u8]]) -> Uuid {
     let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
         name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        name.extend_from_slice(part.as_bytes());
+        name.extend_from_slice(part);
     }
     Uuid::new_v5(&NAMESPACE, &name)
 }

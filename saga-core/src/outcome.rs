@@ -73,10 +73,24 @@ impl StepError {
     }
 
     /// Whether somebody holds a lock on a row that the transaction needs: it uses up no attempt.
-    #[allow(dead_code, reason = "the worker asks")]
     pub(crate) fn is_locked(&self) -> bool {
         let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
         matches!(source, Some(StoreError::Locked(_)))
+    }
+
+    /// Whether the database could not do it whatever the event says: somebody holds a lock, or a table is not what it should
+    /// be. It uses up no attempt.
+    pub(crate) fn is_nobodys_fault(&self) -> bool {
+        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
+        matches!(source, Some(StoreError::Locked(_) | StoreError::Broken(_)))
+    }
+
+    /// What the database refused to write, when that is the failure.
+    pub(crate) fn rejected(&self) -> Option<&str> {
+        match self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>()) {
+            Some(StoreError::Rejected(why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// How the failure is treated.

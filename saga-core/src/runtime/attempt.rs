@@ -1,6 +1,6 @@
 //! One transaction for many events: admit, decide, run the handlers, commit, publish, count.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -56,14 +56,15 @@ pub(super) struct Transaction {
     pub(super) due: Option<Timestamp>,
 }
 
-/// Runs one transaction.
+/// Runs one transaction, which waits for another one's lock no longer than `patience`.
 pub(super) async fn attempt<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     works: &[Work],
+    patience: Duration,
 ) -> Result<Transaction, Trouble> {
     let now = shared.clock.now();
     let admissions: Vec<Admission> = works.iter().map(|work| admission(shared, work)).collect();
-    let (mut tx, before) = shared.store.begin(&admissions, shared.options.patience).await?;
+    let (mut tx, before) = shared.store.begin(&admissions, patience).await?;
     let mut attempt = Attempt::new(shared, works, now);
     for (i, (admission, before)) in admissions.iter().zip(&before).enumerate() {
         attempt.decide(i, admission, before).map_err(Trouble::Handler)?;

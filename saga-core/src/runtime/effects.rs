@@ -48,6 +48,11 @@ impl Effects {
         Self { guards: shared.participant.steps.iter().map(|step| guard(&step.effects)).collect() }
     }
 
+    /// Until when the breaker of this step lets no call through; none when it does.
+    pub(super) fn closed_until(&self, step: usize, now: Timestamp) -> Option<Timestamp> {
+        self.guards[step].breaker.borrow().closed_until(now)
+    }
+
     /// Calls the work's effect. The future owns all it needs.
     pub(super) fn call<S: Store, P: Producer, C: Clock>(
         &self,

@@ -1,52 +1,101 @@
-//! Order within a saga: at most one event of a saga is being handled; the others wait in their order.
+//! Order within a saga: at most one event of a saga is being handled; the others wait in their order. A record that only
+//! repeats an event that is there already waits with it, and is done when that one is.
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
+use uuid::Uuid;
+
 use crate::event::SagaId;
 
-/// One lane per saga that has work in hand.
-#[derive(Debug)]
-pub(crate) struct Lanes<W> {
-    busy: HashMap<SagaId, VecDeque<W>>,
+/// What can wait in a lane.
+pub(crate) trait Lined {
+    /// What says the same: records of one identity need one handling.
+    fn identity(&self) -> Uuid;
 }
 
-impl<W> Default for Lanes<W> {
+/// One lane per saga that has events in flight.
+#[derive(Debug)]
+pub(crate) struct Lanes<W, R> {
+    busy: HashMap<SagaId, Lane<W, R>>,
+}
+
+#[derive(Debug)]
+struct Lane<W, R> {
+    /// The one that is being handled, and those that repeat it.
+    current: (Uuid, Vec<R>),
+    waiting: VecDeque<(W, Vec<R>)>,
+}
+
+/// What became of an event that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entered<W> {
+    /// It may start now.
+    Starts(W),
+    /// It waits behind so many earlier ones of its saga.
+    Waits(usize),
+    /// It repeats one that is there.
+    Repeats,
+}
+
+impl<W, R> Default for Lanes<W, R> {
     fn default() -> Self {
         Self { busy: HashMap::new() }
     }
 }
 
-impl<W> Lanes<W> {
-    /// Returns the work if it may start now; otherwise it waits behind the saga's earlier work.
-    pub(crate) fn enter(&mut self, saga: SagaId, work: W) -> Option<W> {
+impl<W: Lined, R> Lanes<W, R> {
+    /// An event comes; `repeat` is what is kept of it when it repeats another.
+    pub(crate) fn enter(&mut self, saga: SagaId, work: W, repeat: impl FnOnce(&W) -> Option<R>) -> Entered<W> {
+        let identity = work.identity();
         match self.busy.entry(saga) {
             Entry::Vacant(lane) => {
-                lane.insert(VecDeque::new());
-                Some(work)
+                lane.insert(Lane { current: (identity, Vec::new()), waiting: VecDeque::new() });
+                Entered::Starts(work)
             }
             Entry::Occupied(mut lane) => {
-                lane.get_mut().push_back(work);
-                None
+                let lane = lane.get_mut();
+                let waiting = lane.waiting.iter_mut().map(|(work, repeats)| (work.identity(), repeats));
+                let current = std::iter::once((lane.current.0, &mut lane.current.1));
+                let same = current.chain(waiting).find(|(known, _)| *known == identity);
+                if let Some((_, repeats)) = same
+                    && let Some(repeat) = repeat(&work)
+                {
+                    repeats.push(repeat);
+                    return Entered::Repeats;
+                }
+                lane.waiting.push_back((work, Vec::new()));
+                Entered::Waits(lane.waiting.len())
             }
         }
     }
 
-    /// The saga's work in hand is done. Returns the next one, which may start now.
-    pub(crate) fn leave(&mut self, saga: SagaId) -> Option<W> {
-        let Entry::Occupied(mut lane) = self.busy.entry(saga) else { return None };
-        let next = lane.get_mut().pop_front();
-        if next.is_none() {
-            lane.remove();
+    /// The saga's event is done with. Returns those that repeated it, and the next one, which may start now.
+    pub(crate) fn leave(&mut self, saga: SagaId) -> (Vec<R>, Option<W>) {
+        let Entry::Occupied(mut lane) = self.busy.entry(saga) else { return (Vec::new(), None) };
+        let done = std::mem::take(&mut lane.get_mut().current.1);
+        match lane.get_mut().waiting.pop_front() {
+            Some((next, repeats)) => {
+                lane.get_mut().current = (next.identity(), repeats);
+                (done, Some(next))
+            }
+            None => {
+                lane.remove();
+                (done, None)
+            }
         }
-        next
     }
 
-    /// Forgets waiting work, and hands it back.
-    pub(crate) fn drop_waiting(&mut self, mut unwanted: impl FnMut(&W) -> bool) -> Vec<W> {
+    /// How many wait behind the one that is being handled.
+    pub(crate) fn waiting(&self, saga: SagaId) -> usize {
+        self.busy.get(&saga).map_or(0, |lane| lane.waiting.len())
+    }
+
+    /// Forgets what waits and is not wanted, and hands it back with what repeated it.
+    pub(crate) fn drop_waiting(&mut self, mut unwanted: impl FnMut(&W) -> bool) -> Vec<(W, Vec<R>)> {
         let mut dropped = Vec::new();
         for lane in self.busy.values_mut() {
-            let (gone, kept): (Vec<W>, Vec<W>) = lane.drain(..).partition(|work| unwanted(work));
-            lane.extend(kept);
+            let (gone, kept): (Vec<_>, Vec<_>) = lane.waiting.drain(..).partition(|(work, _)| unwanted(work));
+            lane.waiting.extend(kept);
             dropped.extend(gone);
         }
         dropped
@@ -55,30 +104,63 @@ impl<W> Lanes<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Entered::*, *};
+
+    impl Lined for u128 {
+        fn identity(&self) -> Uuid {
+            Uuid::from_u128(*self)
+        }
+    }
+
+    fn enter(lanes: &mut Lanes<u128, &'static str>, saga: SagaId, work: u128) -> Entered<u128> {
+        lanes.enter(saga, work, |_| None)
+    }
 
     #[test]
     fn events_of_a_saga_start_one_after_the_other_and_sagas_do_not_wait_for_each_other() {
         let (a, b) = (SagaId::random(), SagaId::random());
         let mut lanes = Lanes::default();
-        assert_eq!(lanes.enter(a, 1), Some(1));
-        assert_eq!(lanes.enter(a, 2), None);
-        assert_eq!(lanes.enter(b, 3), Some(3));
-        assert_eq!(lanes.enter(a, 4), None);
-        assert_eq!(lanes.leave(a), Some(2));
-        assert_eq!(lanes.leave(a), Some(4));
-        assert_eq!(lanes.leave(a), None);
-        assert_eq!(lanes.enter(a, 5), Some(5));
+        assert_eq!(enter(&mut lanes, a, 1), Starts(1));
+        assert_eq!(enter(&mut lanes, a, 2), Waits(1));
+        assert_eq!(enter(&mut lanes, b, 3), Starts(3));
+        assert_eq!(enter(&mut lanes, a, 4), Waits(2));
+        assert_eq!(lanes.waiting(a), 2);
+        assert_eq!(lanes.leave(a), (vec![], Some(2)));
+        assert_eq!(lanes.leave(a), (vec![], Some(4)));
+        assert_eq!(lanes.leave(a), (vec![], None));
+        assert_eq!(enter(&mut lanes, a, 5), Starts(5));
+    }
+
+    #[test]
+    fn what_repeats_an_event_is_done_when_that_one_is() {
+        let a = SagaId::random();
+        let mut lanes = Lanes::default();
+        let mut come = |work: u128, name| lanes.enter(a, work, |_| Some(name));
+        assert_eq!(come(1, "first"), Starts(1));
+        assert_eq!(come(1, "again"), Repeats);
+        assert_eq!(come(2, "second"), Waits(1));
+        assert_eq!(come(2, "second again"), Repeats);
+        assert_eq!(come(1, "and again"), Repeats);
+        assert_eq!(lanes.leave(a), (vec!["again", "and again"], Some(2)));
+        assert_eq!(lanes.leave(a), (vec!["second again"], None));
+    }
+
+    #[test]
+    fn an_event_whose_bytes_differ_waits_for_its_own_handling() {
+        let a = SagaId::random();
+        let mut lanes = Lanes::<u128, ()>::default();
+        assert_eq!(lanes.enter(a, 1, |_| None), Starts(1));
+        assert_eq!(lanes.enter(a, 1, |_| None), Waits(1));
     }
 
     #[test]
     fn waiting_work_can_be_dropped_while_the_lane_stays_busy() {
         let a = SagaId::random();
         let mut lanes = Lanes::default();
-        lanes.enter(a, 1);
-        lanes.enter(a, 2);
-        lanes.enter(a, 3);
-        assert_eq!(lanes.drop_waiting(|w| *w == 2), [2]);
-        assert_eq!(lanes.leave(a), Some(3));
+        for work in [1, 2, 3] {
+            lanes.enter(a, work, |_| None::<()>);
+        }
+        assert_eq!(lanes.drop_waiting(|work| *work == 2), [(2, vec![])]);
+        assert_eq!(lanes.leave(a), (vec![], Some(3)));
     }
 }

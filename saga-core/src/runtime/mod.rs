@@ -6,6 +6,7 @@
 
 mod attempt;
 mod batch;
+mod blame;
 mod breaker;
 mod burial;
 mod effects;
@@ -22,13 +23,14 @@ mod work;
 mod worker;
 mod zeroes;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
     future::{Either, select},
 };
 
+use blame::Blame;
 pub use health::Health;
 use jiff::Timestamp;
 pub use metrics::{CallLabel, HandledLabel, Metrics, OutcomeLabel, ReasonLabel, StepLabel, StepOnly};
@@ -61,7 +63,8 @@ pub struct Options {
     /// How long a claimed parked event belongs to this process: longer than its effect and its transactions take, and as
     /// long as it waits when the process dies meanwhile.
     pub lease: Duration,
-    /// How long a transaction waits for a row that somebody else has locked.
+    /// How long a transaction waits for a row that somebody else has locked. What it still waits for then is found by halving
+    /// the batch, each half with a tenth of it, and parked; all that takes four times as long at most.
     pub patience: Duration,
     /// How often parked sagas and timers are looked for that another process left behind.
     pub look_every: Duration,
@@ -80,7 +83,7 @@ impl Default for Options {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             lease: Duration::from_secs(15),
-            patience: Duration::from_secs(2),
+            patience: Duration::from_millis(250),
             look_every: Duration::from_secs(1),
             drain: Duration::from_secs(5),
             known_events: Vec::new(),
@@ -164,6 +167,7 @@ struct Shared<S: Store, P: Producer, C: Clock> {
     spans: Spans,
     options: Options,
     has_deadlines: bool,
+    blame: RefCell<Blame>,
 }
 
 impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
@@ -201,8 +205,10 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
         let has_deadlines = participant.steps.iter().any(|step| step.expire.is_some());
         let Handle { store, clock, outbox, health, metrics } = handle;
         let spans = outbox.spans().clone();
+        let blame = RefCell::default();
         zeroes::appear(&metrics, &participant);
-        let shared = Shared { participant, store, clock, outbox, health, metrics, spans, options, has_deadlines };
+        let shared =
+            Shared { participant, store, clock, outbox, health, metrics, spans, options, has_deadlines, blame };
         Self { shared: Rc::new(shared) }
     }
 

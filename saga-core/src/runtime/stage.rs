@@ -73,7 +73,8 @@ pub(super) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
         (Call, Answered) => Finish,
         (Abandon, Answered) => Exhaust,
         (DeadLetter, Published) => Hold,
-        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park | Hold, Retry) => Park,
+        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, Retry) => Park,
+        (Hold, Retry) => Hold,
         (Whole | Start | Call | Finish | Void, RefuseEffect) => Void,
         (Whole | Start | Call | Finish | Void, Refuse) => Exhaust,
         (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, GiveUp) => DeadLetter,
@@ -108,7 +109,7 @@ mod tests {
             (Exhaust,    [to(Settled),  X,        X,           X,            X,           to(Park), X,         X,           to(DeadLetter), X       ]),
             (Park,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           to(DeadLetter), X       ]),
             (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Hold)]),
-            (Hold,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           X,              X       ]),
+            (Hold,       [to(Settled),  X,        X,           to(Settled),  X,           to(Hold), X,         X,           X,              X       ]),
             (Settled,    [X,            X,        X,           X,            X,           X,        X,         X,           X,              X       ]),
         ]
     };

@@ -56,6 +56,8 @@ pub(super) struct Work {
     pub(super) gives_up: Reason,
     /// After which time it is tried again, once it is parked.
     pub(super) pause: Duration,
+    /// The same of every record that brings this event, with these bytes, from this partition.
+    pub(super) repeatable: Uuid,
     /// What its effect is called with, known from its start on.
     pub(super) keys: Keys,
     /// Where its span is told.
@@ -96,6 +98,15 @@ impl Work {
             Origin::Parked { seq } => Some(ParkedAt { saga_id: self.saga_id(), seq, op: self.op }),
             Origin::Partition { .. } => None,
         }
+    }
+
+    /// The outside system fails for everybody and is left alone until then: no attempt is used up.
+    pub(super) fn not_called(&mut self, until: Timestamp, now: Timestamp) {
+        self.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
+        self.failed_at.get_or_insert(now);
+        self.pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        let why = "the outside system fails for everybody: not called (circuit open)";
+        self.failure = Some(StepError::transient(why));
     }
 
     /// What went wrong last, for an operator.
@@ -148,6 +159,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
         Ok(Some((envelope, step, (name, half), op, input, stage))) => Reading::Event(Box::new(Work {
+            repeatable: repeatable(&record, &envelope),
             origin,
             record,
             envelope,
@@ -167,6 +179,13 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             taken: Timestamp::UNIX_EPOCH,
         })),
     }
+}
+
+fn repeatable(record: &Record, envelope: &Envelope) -> Uuid {
+    let (identity, partition) = (envelope.identity(), record.partition.to_be_bytes());
+    let parts: [&[u8]; 4] =
+        [identity.as_bytes(), record.topic.as_bytes(), &partition, record.value.as_deref().unwrap_or_default()];
+    identity::of_bytes(&parts)
 }
 
 /// What follows a failed attempt. Pure.

@@ -3,7 +3,7 @@
 mod failures;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     RunError, Shared,
@@ -19,8 +20,10 @@ use super::{
     batch::Batch,
     burial::{Burial, Buried},
     effects::{CallError, Effects},
-    lanes::Lanes,
+    lanes::{Entered, Lanes, Lined},
+    metrics::StepLabel,
     offsets::Offsets,
+    plan,
     spans::Ending,
     stage::{self, Happened, Stage},
     timers,
@@ -50,10 +53,42 @@ enum Slot {
     Labelled(Result<(), StoreError>),
 }
 
+/// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
+const FULL_LANE: usize = 64;
+
+/// A record that only repeats an event in flight.
+#[derive(Debug)]
+struct Repeat {
+    partition: TopicPartition,
+    epoch: u64,
+    offset: i64,
+    bytes: usize,
+}
+
+impl Repeat {
+    /// One from a partition; a parked event has a row of its own to be removed.
+    fn of(work: &Work) -> Option<Self> {
+        let Origin::Partition { epoch } = work.origin else { return None };
+        let (partition, offset, bytes) = (work.record.topic_partition(), work.record.offset, size(&work.record));
+        Some(Self { partition, epoch, offset, bytes })
+    }
+}
+
+impl Lined for Work {
+    /// The event, where it was read, and its bytes: one that was mended and published once more under its old id is another.
+    fn identity(&self) -> Uuid {
+        self.repeatable
+    }
+}
+
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     shared: Rc<Shared<S, P, C>>,
     offsets: Offsets,
-    lanes: Lanes<Work>,
+    lanes: Lanes<Work, Repeat>,
+    /// Partitions that are paused because one saga has brought too much at once, and that saga.
+    full: HashMap<TopicPartition, SagaId>,
+    /// Pauses and their ends that the consumer is still to be told.
+    pauses: Vec<(TopicPartition, bool)>,
     effects: Effects,
     ready: VecDeque<Work>,
     slot: Option<LocalBoxFuture<'static, Slot>>,
@@ -81,6 +116,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             shared,
             offsets: Offsets::default(),
             lanes: Lanes::default(),
+            full: HashMap::new(),
+            pauses: Vec::new(),
             ready: VecDeque::new(),
             slot: None,
             calls: FuturesUnordered::new(),
@@ -148,6 +185,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                         for (revoked, _) in &mut self.revoking {
                             revoked.retain(|partition| !partitions.contains(partition));
                         }
+                        // What is assigned anew is not paused.
+                        self.full.retain(|partition, _| !partitions.contains(partition));
                         partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
                         // An old owner's events go out before what is committed here for the same sagas.
                         shared.outbox.look_for_all();
@@ -163,6 +202,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     Signal::Fatal(why) => break Err(RunError::Fatal(why)),
                 },
                 () = tick => {}
+            }
+            for (partition, paused) in self.pauses.drain(..) {
+                consumer.pause(&[partition], paused);
             }
             let moved = self.offsets.committable();
             if !moved.is_empty() {
@@ -227,10 +269,32 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             let limit = shared.options.max_batch;
             self.slot = Some(async move { Slot::Timers(timers::fire(shared, limit).await) }.boxed_local());
         } else if !self.ready.is_empty() {
-            let count = self.ready.len().min(shared.options.max_batch);
-            let works: Vec<Work> = self.ready.drain(..count).collect();
+            let works = self.next_batch(now);
             self.slot = Some(async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local());
         }
+    }
+
+    /// What shares the next transaction: fresh events, or those that were parked, whichever waits longer. The ones may wait for a
+    /// lock that somebody holds, and the others not for them.
+    fn next_batch(&mut self, now: Timestamp) -> Vec<Work> {
+        let is_parked = |work: &Work| matches!(work.origin, Origin::Parked { .. });
+        let parked = self.ready.front().is_some_and(is_parked);
+        let (mut works, mut others) = (Vec::new(), VecDeque::new());
+        for mut work in self.ready.drain(..) {
+            if works.len() == self.shared.options.max_batch || is_parked(&work) != parked {
+                others.push_back(work);
+                continue;
+            }
+            // Asked before the start is recorded: what was never started needs no call to be undone.
+            let action = work.stage == Stage::Start && work.op == Op::Action;
+            if let Some(until) = self.effects.closed_until(work.step, now).filter(|_| action) {
+                work.not_called(until, now);
+                work.stage = Stage::Park;
+            }
+            works.push(work);
+        }
+        self.ready = others;
+        works
     }
 
     /// A record was read.
@@ -293,17 +357,42 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     fn enter(&mut self, work: Work) {
-        if let Some(work) = self.lanes.enter(work.saga_id(), work) {
-            self.ready.push_back(work);
+        let (saga, partition) = (work.saga_id(), work.record.topic_partition());
+        let fresh = matches!(work.origin, Origin::Partition { .. });
+        match self.lanes.enter(saga, work, Repeat::of) {
+            Entered::Starts(work) => self.ready.push_back(work),
+            Entered::Waits(count) if fresh && count >= FULL_LANE && !self.full.contains_key(&partition) => {
+                tracing::debug!(saga_id = %saga, %partition, "one saga brings too much at once: its partition pauses");
+                self.pauses.push((partition.clone(), true));
+                self.full.insert(partition, saga);
+            }
+            Entered::Waits(_) | Entered::Repeats => {}
+        }
+    }
+
+    /// The saga's event is done with: so is what repeated it, and its next event may start.
+    fn leave(&mut self, saga: SagaId, handled: Option<StepLabel>) {
+        let (repeats, next) = self.lanes.leave(saga);
+        if let Some(step) = handled.filter(|_| !repeats.is_empty()) {
+            self.shared.metrics.duplicates.get_or_create(&step).inc_by(repeats.len() as u64);
+        }
+        for Repeat { partition, epoch, offset, bytes } in repeats {
+            self.in_hand -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.offsets.done(&partition, epoch, offset);
+        }
+        self.ready.extend(next);
+        if !self.full.is_empty() && self.lanes.waiting(saga) <= FULL_LANE / 4 {
+            let resumed: Vec<TopicPartition> =
+                self.full.extract_if(|_, hot| *hot == saga).map(|(partition, _)| partition).collect();
+            self.pauses.extend(resumed.into_iter().map(|partition| (partition, false)));
         }
     }
 
     /// The work is done with: its offset may be committed, and its saga's next event may start.
     fn settle(&mut self, work: &Work) {
         self.leave_origin(work);
-        if let Some(next) = self.lanes.leave(work.saga_id()) {
-            self.ready.push_back(next);
-        }
+        self.leave(work.saga_id(), Some(plan::label(work)));
     }
 
     /// Where the event came from need not know it any more.
@@ -462,12 +551,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let gone = |work: &Work| {
             matches!(work.origin, Origin::Partition { .. }) && partitions.contains(&work.record.topic_partition())
         };
-        let mut dropped = self.lanes.drop_waiting(gone);
-        for work in &dropped {
-            self.in_hand -= 1;
-            self.bytes = self.bytes.saturating_sub(size(&work.record));
+        for (work, repeats) in self.lanes.drop_waiting(gone) {
+            self.in_hand -= 1 + repeats.len();
+            let bytes = size(&work.record) + repeats.iter().map(|repeat| repeat.bytes).sum::<usize>();
+            self.bytes = self.bytes.saturating_sub(bytes);
         }
-        dropped.clear();
         let (gone, kept): (Vec<Work>, Vec<Work>) = self.ready.drain(..).partition(gone);
         self.ready.extend(kept);
         for work in gone {
@@ -476,9 +564,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             self.in_hand -= 1;
             self.bytes = self.bytes.saturating_sub(size(&work.record));
-            if let Some(next) = self.lanes.leave(work.saga_id()) {
-                self.ready.push_back(next);
-            }
+            self.leave(work.saga_id(), None);
         }
     }
 

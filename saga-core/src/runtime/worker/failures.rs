@@ -61,19 +61,22 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
     pub(super) fn not_called(&mut self, mut work: Work, until: Timestamp) {
-        work.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
-        let now = self.shared.clock.now();
-        work.failed_at.get_or_insert(now);
-        work.pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-        let why = "the outside system fails for everybody: not called (circuit open)";
-        work.failure = Some(StepError::transient(why));
+        work.not_called(until, self.shared.clock.now());
         self.goes_on(work, Happened::Retry);
     }
 
     /// The event concerned its saga alone and failed: try again, refuse, or give up.
     pub(super) fn failed(&mut self, mut work: Work, failure: StepError) {
         let now = self.shared.clock.now();
-        work.failed_at.get_or_insert(now);
+        let failed_at = *work.failed_at.get_or_insert(now);
+        if failure.is_nobodys_fault() {
+            // Nobody's fault: it uses up no attempt.
+            work.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
+            let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
+            work.pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
+            work.failure = Some(failure);
+            return self.goes_on(work, Happened::Retry);
+        }
         if work.op == Op::Compensate {
             self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: work.name }).inc();
         }

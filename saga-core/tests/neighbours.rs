@@ -1,0 +1,240 @@
+//! One saga with a bad lock, a repeated event, a broken table or a dead gateway, and what the others feel of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use common::World;
+use saga_core::{
+    Event, Never, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    clock::Clock,
+    envelope::header,
+    handler::{Call, Cx},
+    runtime::StepLabel,
+    step::{BreakerPolicy, EffectLimits},
+    store::{Store, StoreError},
+    testing::{Fault, MemoryStore},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
+struct Booked {
+    id: Uuid,
+}
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
+struct Cancelled {
+    id: Uuid,
+}
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
+struct Taken {
+    id: Uuid,
+}
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
+struct Freed {
+    id: Uuid,
+}
+impl From<Cancelled> for Freed {
+    fn from(why: Cancelled) -> Self {
+        Self { id: why.id }
+    }
+}
+
+fn booked() -> Booked {
+    Booked { id: Uuid::now_v7() }
+}
+
+async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken, Never> {
+    Ok(Outcome::Success(Taken { id: trip.id }))
+}
+
+async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
+    Ok(why.into())
+}
+
+fn seats() -> Participant<MemoryStore> {
+    Participant::named("seat").step(Step::on(take).undone_by(free))
+}
+
+const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_one_event_are_settled_together() {
+    World::with(seats(), async |world| {
+        let (hot, others) = (world.record(&booked()), (0..50).map(|_| booked()).collect::<Vec<_>>());
+        for _ in 0..20 {
+            (0..1000).for_each(|_| world.broker.append(hot.clone()));
+            others.iter().for_each(|other| world.publish(other));
+        }
+        world.eventually("all is read", async || world.broker.is_caught_up("seat")).await;
+        assert_eq!(world.types("seat.events").len(), 51);
+        let copies = world.metrics.duplicates.get_or_create(&TAKE).get();
+        assert_eq!(copies, 19_999);
+        let mut text = String::new();
+        let mut registry = prometheus_client::registry::Registry::default();
+        world.metrics.register(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = text.lines().find(|line| line.starts_with("saga_batch_events_count")).unwrap();
+        let transactions: u64 = line.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(transactions < 200, "{transactions} transactions for 20,000 copies");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
+    World::with(seats(), async |world| {
+        let hot = booked();
+        // Each under an id of its own.
+        (0..1000).for_each(|_| world.publish(&hot));
+        let other = booked();
+        world.publish(&other);
+        world.eventually("all is read", async || world.broker.is_caught_up("seat")).await;
+        assert_eq!(world.types("seat.events").len(), 2);
+        assert_eq!(world.metrics.repetitions.get_or_create(&TAKE).get(), 999);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing() {
+    World::with(seats(), async |world| {
+        world.clock.sleep(Duration::from_secs(1)).await;
+        // More often than there are attempts.
+        world.store.inject([Fault::Lock; 60]);
+        (0..4).for_each(|_| world.publish(&booked()));
+        world.eventually("all are handled", async || world.types("seat.events").len() == 4).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 0);
+        assert_eq!(world.metrics.retries.get_or_create(&TAKE).get(), 0);
+        world.eventually("none is parked", async || world.store.summary().await.unwrap().parked_sagas == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_events_fault() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let seen = broken.clone();
+    let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
+        if seen.load(SeqCst) {
+            return Err(StoreError::Rejected("null in column \"row\" (SQLSTATE 23502)".to_owned()).into());
+        }
+        Ok(Outcome::Success(Taken { id: trip.id }))
+    })
+    .named("take");
+    World::with(Participant::named("seat").step(step), async |world| {
+        for _ in 0..10 {
+            world.publish(&booked());
+            world.clock.sleep(Duration::from_secs(1)).await;
+        }
+        world.clock.sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 3, "then it is no longer taken for the event's fault");
+        broken.store(false, SeqCst);
+        world.eventually("the others are handled", async || world.types("seat.events").len() == 7).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 3);
+    })
+    .await;
+}
+
+#[derive(Default)]
+struct Gateway {
+    down: AtomicBool,
+    charges: AtomicUsize,
+    refunds: AtomicUsize,
+}
+
+fn gated(gateway: &Arc<Gateway>) -> Participant<MemoryStore> {
+    let (charged, refunded) = (gateway.clone(), gateway.clone());
+    let answer = |gateway: &Gateway, calls: &AtomicUsize| {
+        calls.fetch_add(1, SeqCst);
+        if gateway.down.load(SeqCst) { Err(StepError::infrastructure("no answer")) } else { Ok(()) }
+    };
+    let step = Step::with_effect(
+        async move |_: &Call, _: &Booked| answer(&charged, &charged.charges),
+        async |_: &mut Cx<'_, MemoryStore>, trip: Booked, ()| -> StepResult<Taken, Never> {
+            Ok(Outcome::Success(Taken { id: trip.id }))
+        },
+    )
+    .named("take")
+    .undone_with_effect(async move |_: &Call, _: &Cancelled| answer(&refunded, &refunded.refunds), free)
+    .retry(RetryPolicy::fixed(Duration::from_secs(5), 100))
+    .effect_limits(EffectLimits {
+        breaker: BreakerPolicy { failure_share: 0.5, window: 4, open_for: Duration::from_secs(60) },
+        ..EffectLimits::default()
+    });
+    Participant::named("seat").step(step)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gateway() {
+    let gateway = Arc::new(Gateway::default());
+    gateway.down.store(true, SeqCst);
+    World::with(gated(&gateway), async |world| {
+        (0..4).for_each(|_| world.publish(&booked()));
+        world.eventually("the breaker is open", async || gateway.charges.load(SeqCst) == 4).await;
+        world.clock.sleep(Duration::from_secs(1)).await;
+        let (trip, calls) = (booked(), gateway.charges.load(SeqCst));
+        world.publish(&trip);
+        world.clock.sleep(Duration::from_secs(1)).await;
+        world.publish(&Cancelled { id: trip.id });
+        world.clock.sleep(Duration::from_secs(2)).await;
+        assert_eq!(world.types("seat.events"), ["seat.freed"]);
+        assert_eq!(world.headers("seat.events", header::NULL_COMPENSATION), ["true"]);
+        assert_eq!((gateway.charges.load(SeqCst), gateway.refunds.load(SeqCst)), (calls, 0));
+        assert_eq!(world.store.summary().await.unwrap().parked_sagas, 4, "only the others are parked");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
+    let gateway = Arc::new(Gateway::default());
+    World::with(gated(&gateway), async |world| {
+        gateway.down.store(true, SeqCst);
+        let trip = booked();
+        world.publish(&trip);
+        world.eventually("the charge is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
+        gateway.down.store(false, SeqCst);
+        world.publish(&Cancelled { id: trip.id });
+        world.clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.types("seat.events"), ["seat.freed"], "before the charge is tried again after 5 s");
+        assert_eq!(gateway.refunds.load(SeqCst), 1, "the call may have been carried out");
+        world.clock.sleep(Duration::from_secs(20)).await;
+        assert_eq!(gateway.charges.load(SeqCst), 1, "the charge is late for ever");
+        assert_eq!(world.store.summary().await.unwrap().parked_sagas, 0);
+        assert_eq!(world.metrics.late.get_or_create(&TAKE).get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_fails_keeps_the_place_of_what_it_undoes() {
+    let gateway = Arc::new(Gateway::default());
+    World::with(gated(&gateway), async |world| {
+        gateway.down.store(true, SeqCst);
+        let trip = booked();
+        world.publish(&trip);
+        world.eventually("the charge is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
+        world.publish(&Cancelled { id: trip.id });
+        world.eventually("the refund fails", async || gateway.refunds.load(SeqCst) == 1).await;
+        world.clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.store.summary().await.unwrap().parked_sagas, 1);
+        gateway.down.store(false, SeqCst);
+        world.eventually("it is refunded", async || world.types("seat.events") == ["seat.freed"]).await;
+        assert_eq!((gateway.charges.load(SeqCst), gateway.refunds.load(SeqCst)), (1, 2));
+    })
+    .await;
+}
