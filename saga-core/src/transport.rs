@@ -56,7 +56,8 @@ pub trait Consumer: Send + 'static {
 pub enum Signal {
     /// Records in partition order, at most as many as there was room for; never empty.
     Records(Vec<Record>),
-    /// These partitions are ours from now on.
+    /// These partitions are ours from now on. Within an assignment offsets only grow: a partition whose log is another than
+    /// before (a topic that was deleted and made anew) is revoked and assigned.
     Assigned(Vec<TopicPartition>),
     /// These partitions are to be given away: finish or drop their work, store the offsets, then drop the guard.
     /// The transport waits for it for a bounded time only.

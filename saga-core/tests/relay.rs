@@ -17,7 +17,7 @@ use saga_core::{
     event::EventType,
     handler::Cx,
     record::OutRecord,
-    runtime::{Handle, Options, Outbox, Runtime},
+    runtime::{Handle, Health, Options, Outbox, Runtime},
     store::{Changes, OutboxRow, Store},
     testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
@@ -70,6 +70,8 @@ enum Answer {
     Lost,
     /// Written, and not acknowledged.
     Forgotten,
+    /// Too large, for one.
+    Refused,
 }
 
 type Judge = Box<dyn FnMut(&OutRecord) -> Answer + Send>;
@@ -135,6 +137,7 @@ impl Producer for Kafka {
             answers.push(match answer {
                 Answer::Full => ready(Err(PublishError::Full)).boxed(),
                 Answer::Lost => ready(lost).boxed(),
+                Answer::Refused => ready(Err(PublishError::Refused("too large".to_owned()))).boxed(),
                 Answer::Written | Answer::Forgotten => {
                     inner.log.push(record);
                     ready(if answer == Answer::Written { Ok(()) } else { lost }).boxed()
@@ -164,6 +167,7 @@ struct World {
 /// A process. It dies with this.
 struct Process {
     outbox: Relay,
+    health: Health,
     task: AbortHandle,
 }
 
@@ -181,11 +185,11 @@ impl World {
 
     fn start(&self) -> Process {
         let handle = Handle::new("seat", self.store.clone(), self.kafka.clone(), self.clock);
-        let outbox = handle.outbox();
+        let (outbox, health) = (handle.outbox(), handle.health().clone());
         let consumer = self.incoming.subscribe("seat", &["trip.events".to_owned()]);
         let runtime = Runtime::new(seats(), handle, Options::default());
         let task = tokio::task::spawn_local(runtime.run(consumer, std::future::pending())).abort_handle();
-        Process { outbox, task }
+        Process { outbox, health, task }
     }
 
     fn book(&self, id: Uuid) {
@@ -285,6 +289,28 @@ async fn a_partition_without_a_leader_holds_nothing_but_its_own_events() {
         assert!(world.kafka.has(&left));
         assert_eq!(world.kafka.seen().values().map(Vec::len).sum::<usize>(), 1 + 2 * 60);
         drop(second);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_broker_refuses_is_told_until_it_takes_it() {
+    local(async || {
+        let world = World::new(|record| if in_trouble(record) { Answer::Refused } else { Answer::Written });
+        let process = world.start();
+        let (refused, taken) = (ids(50).into_iter().find(is_in_trouble).unwrap(), Uuid::from_u128(1));
+        let row = world.publish(&process, refused).await;
+        let told = || process.health.waiting_for().iter().any(|what| what.contains("too large"));
+        world.eventually("it is told", async || told()).await;
+        world.publish(&process, taken).await;
+        // Through several attempts, a minute apart each, and whatever others get done.
+        for _ in 0..150 {
+            world.clock.sleep(Duration::from_secs(1)).await;
+            assert!(told());
+        }
+        world.kafka.now(|_| Answer::Written);
+        world.eventually("it is taken", async || world.kafka.has(&row)).await;
+        world.eventually("all is well", async || process.health.waiting_for().is_empty()).await;
     })
     .await;
 }

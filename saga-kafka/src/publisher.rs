@@ -132,8 +132,21 @@ impl Publisher {
     }
 
     async fn confirmed(&self, records: Vec<OutRecord>) -> Result<Vec<Result<(), PublishError>>, PublisherError> {
-        tokio::time::timeout(self.patience, self.producer.publish(records))
-            .await
-            .map_err(|_| PublisherError::TimedOut(self.patience))
+        let publish = async {
+            let had_time = self.producer.writes_times();
+            let mut outcomes = self.producer.publish(records.clone()).await;
+            if had_time && !self.producer.writes_times() {
+                // Refused for their time, all that were: this machine's clock is off.
+                for (record, outcome) in records.into_iter().zip(&mut outcomes) {
+                    if matches!(outcome, Err(PublishError::Unacknowledged(_)))
+                        && let Some(again) = self.producer.publish(vec![record]).await.pop()
+                    {
+                        *outcome = again;
+                    }
+                }
+            }
+            outcomes
+        };
+        tokio::time::timeout(self.patience, publish).await.map_err(|_| PublisherError::TimedOut(self.patience))
     }
 }

@@ -36,8 +36,11 @@ impl Offsets {
     /// Takes note of a record. Returns the assignment's epoch, or none when the partition is not ours (any more).
     pub(crate) fn take(&mut self, partition: &TopicPartition, offset: i64) -> Option<u64> {
         let progress = self.partitions.get_mut(partition)?;
-        // A transport may rewind after a reset; what is read again is handled again, and the inbox knows it.
+        // A transport gives a partition whose positions go back to us anew. Should one not: from here on, what is in hand is of
+        // another log, and what is not done of it holds the watermark, which is safe.
         if progress.open.back().is_some_and(|(last, _)| *last >= offset) {
+            self.epochs += 1;
+            progress.epoch = self.epochs;
             progress.open.retain(|(open, _)| *open < offset);
         }
         progress.open.push_back((offset, false));
@@ -104,6 +107,19 @@ mod tests {
         offsets.done(&partition(), epoch, 3);
         offsets.done(&partition(), epoch, 9);
         assert_eq!(offsets.committable(), [(partition(), 10)]);
+    }
+
+    #[test]
+    fn work_from_before_the_positions_went_back_does_nothing_for_what_is_read_since() {
+        let mut offsets = Offsets::default();
+        offsets.assign(partition());
+        let old = (3..6).map(|o| offsets.take(&partition(), o).unwrap()).last().unwrap();
+        let new = (0..6).map(|o| offsets.take(&partition(), o).unwrap()).last().unwrap();
+        (3..6).for_each(|offset| offsets.done(&partition(), old, offset));
+        (0..3).for_each(|offset| offsets.done(&partition(), new, offset));
+        assert_eq!(offsets.committable(), [(partition(), 3)], "3 is another record now");
+        (3..6).for_each(|offset| offsets.done(&partition(), new, offset));
+        assert_eq!(offsets.committable(), [(partition(), 6)]);
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             Some(Err(PublishError::Refused(why))) => {
                 let _lines = sending.lines().entered();
                 tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
-                state.refused(id, after(now, REFUSED_PAUSE));
+                state.refused(id, &why, after(now, REFUSED_PAUSE));
                 self.0.spans.sent(id, sending, now, Some(why));
                 return true;
             }
@@ -347,7 +347,8 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             self.state().end_walk(&walk, result.is_ok());
             let trouble = result.as_ref().err().map(StoreError::to_string).or_else(|| self.state().trouble());
             pause = if walk.handed > 0 && trouble.is_none() { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            self.0.health.set_waiting("outbox", trouble);
+            let refusal = self.state().refusal(self.0.clock.now());
+            self.0.health.set_waiting("outbox", trouble.or(refusal));
             // A long table of rows that have to wait is not read all the time.
             let reading = if walk.waiting.is_empty() { Duration::ZERO } else { walk.reading.min(10 * LONGEST_PAUSE) };
             self.0.clock.sleep(if result.is_err() { LONGEST_PAUSE } else { pause.max(reading) }).await;

@@ -49,6 +49,11 @@ impl KafkaProducer {
         self.connection.idle(timeout).await
     }
 
+    /// Whether records carry the time of this machine's clock. No more, once a broker has refused it.
+    pub fn writes_times(&self) -> bool {
+        self.connection.writes_times()
+    }
+
     /// Records that are neither acknowledged nor refused yet.
     pub fn in_flight(&self) -> usize {
         self.connection.in_flight()

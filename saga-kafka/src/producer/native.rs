@@ -193,6 +193,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn writes_times(&self) -> bool {
+        self.common.clock.time() == 0
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.common.in_flight.count.load(Ordering::Acquire)
     }

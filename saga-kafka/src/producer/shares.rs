@@ -4,16 +4,23 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire},
+        atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use saga_core::record::OutRecord;
 
 use crate::partitioner::partition_of;
 
+/// A partition of which nothing has been decided for this long is in trouble, and so many records of it are enough: whoever
+/// publishes has limits of his own, for all partitions together.
+const STALLED: Duration = Duration::from_millis(500);
+const WHEN_STALLED: usize = 100;
+
 /// What may be in flight for all partitions together is divided among those that are known.
 pub(super) struct Shares {
+    began: Instant,
     max_records: usize,
     max_bytes: usize,
     topics: HashMap<String, Topic>,
@@ -33,17 +40,34 @@ struct Topic {
 pub(super) struct Share {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// When one of its records was decided last, or the first came, in milliseconds since [`Shares::began`].
+    moved: AtomicU64,
 }
 
 /// A record's place in its partition's share, given back when it is dropped.
 pub(super) struct Taken {
     share: Arc<Share>,
     bytes: usize,
+    began: Instant,
+}
+
+impl Share {
+    fn moved(&self, began: Instant) {
+        self.moved.store(milliseconds(began), Relaxed);
+    }
+
+    fn is_stalled(&self, began: Instant) -> bool {
+        u128::from(milliseconds(began).saturating_sub(self.moved.load(Relaxed))) > STALLED.as_millis()
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Shares {
     pub(super) fn new(max_records: usize, max_bytes: usize) -> Self {
-        Self { max_records, max_bytes, topics: HashMap::new() }
+        Self { began: Instant::now(), max_records, max_bytes, topics: HashMap::new() }
     }
 
     /// The share that the record belongs to.
@@ -71,9 +95,14 @@ impl Shares {
         if records > 0 && (records >= self.max_records / known || held + bytes > self.max_bytes / known) {
             return None;
         }
+        if records == 0 {
+            share.moved(self.began);
+        } else if records >= WHEN_STALLED && share.is_stalled(self.began) {
+            return None;
+        }
         share.records.fetch_add(1, AcqRel);
         share.bytes.fetch_add(bytes, AcqRel);
-        Some(Taken { share, bytes })
+        Some(Taken { share, bytes, began: self.began })
     }
 
     /// Topics whose number of partitions is not known yet.
@@ -94,6 +123,7 @@ impl Shares {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        self.share.moved(self.began);
         self.share.records.fetch_sub(1, AcqRel);
         self.share.bytes.fetch_sub(self.bytes, AcqRel);
     }
@@ -124,6 +154,18 @@ mod tests {
         assert_eq!(others.len(), 3);
         drop(taken);
         assert!(take(&mut shares, &record("t", "a", 1)).is_some(), "what is acknowledged makes room");
+    }
+
+    #[test]
+    fn of_a_partition_of_which_nothing_is_decided_so_many_are_enough() {
+        let mut shares = Shares::new(100_000, 1 << 20);
+        shares.began = Instant::now() - Duration::from_secs(10);
+        let taken: Vec<_> = (0..300).filter_map(|_| take(&mut shares, &record("t", "a", 1))).collect();
+        assert_eq!(taken.len(), 300, "while it is young, its share is what counts");
+        shares.of(&record("t", "a", 1)).moved.store(0, Relaxed);
+        assert!(take(&mut shares, &record("t", "a", 1)).is_none());
+        drop(taken.into_iter().next());
+        assert!(take(&mut shares, &record("t", "a", 1)).is_some(), "one was decided");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use saga_core::transport::{Producer as _, PublishError};
+use saga_core::{
+    Event,
+    transport::{Producer as _, PublishError},
+};
 use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec, partition_of};
 
 use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
@@ -164,4 +167,20 @@ async fn a_refused_time_costs_one_attempt_and_no_more() {
         times.extend(reader.next(Duration::from_secs(1), |_, _| true).unwrap().map(|stored| stored.written.is_some()));
     }
     assert_eq!(times, [true, false], "it is written without a time of ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_whose_clock_is_refused_publishes_nevertheless() {
+    let fixture = Fixture::embedded();
+    let broker = fixture.embedded.as_ref().unwrap();
+    fixture.shared_topic(Weighed::TOPIC).await;
+    let publisher = saga_kafka::Publisher::new(&fixture.config, "scales").unwrap();
+    broker.refuse_time_once();
+    assert!(publisher.publish(&Weighed { id: uuid::Uuid::now_v7() }).await.is_ok());
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+#[event(name = "crate.weighed", topic = "test.crate.events", saga = "id")]
+struct Weighed {
+    id: uuid::Uuid,
 }

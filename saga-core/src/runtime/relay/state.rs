@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::sagas::Sagas;
 use crate::{
+    clock::after,
     event::SagaId,
     runtime::spans::Sending,
     store::{OutboxRow, Unsent},
@@ -19,6 +20,8 @@ use crate::{
 const MOST_ROWS: usize = 5_000;
 /// And their bytes.
 const MOST_BYTES: usize = 8 << 20;
+/// So much later than it was to be, the next attempt to publish a refused row has been made.
+const REFUSAL_LASTS: Duration = Duration::from_secs(10);
 /// Refused rows that are remembered, so as not to be tried again at once.
 const MOST_REFUSED: usize = 10_000;
 
@@ -39,6 +42,8 @@ pub(super) struct State {
     walking: Sagas,
     /// Why the broker did not acknowledge, until it acknowledges.
     trouble: Option<String>,
+    /// The row that the broker refused last, why, and how long that is news.
+    refusal: Option<(Uuid, String, Timestamp)>,
 }
 
 struct Handed {
@@ -53,7 +58,7 @@ impl State {
         let left = Sagas::all();
         let walking = Sagas::like(&left);
         let (with_producer, acknowledged, refused) = <_>::default();
-        Self { with_producer, bytes: 0, acknowledged, refused, left, walking, trouble: None }
+        Self { with_producer, bytes: 0, acknowledged, refused, left, walking, trouble: None, refusal: None }
     }
 
     /// How many more rows the producer may have.
@@ -109,6 +114,7 @@ impl State {
     pub(super) fn acknowledged(&mut self, id: Uuid) {
         self.acknowledged.insert(id, false);
         self.trouble = None;
+        self.refusal.take_if(|(refused, ..)| *refused == id);
     }
 
     /// Says whether that is news.
@@ -123,10 +129,17 @@ impl State {
     }
 
     /// The broker will not take it before somebody has mended something: later rows of its saga pass it by.
-    pub(super) fn refused(&mut self, id: Uuid, until: Timestamp) {
+    pub(super) fn refused(&mut self, id: Uuid, why: &str, until: Timestamp) {
+        self.refusal = Some((id, format!("the broker refuses event {id}: {why}"), after(until, REFUSAL_LASTS)));
         if self.refused.len() < MOST_REFUSED {
             self.refused.insert(id, until);
         }
+    }
+
+    /// What the broker refuses, until it takes it or nobody tries any more.
+    pub(super) fn refusal(&mut self, now: Timestamp) -> Option<String> {
+        self.refusal.take_if(|(_, _, until)| *until < now);
+        self.refusal.as_ref().map(|(_, why, _)| why.clone())
     }
 
     /// What the broker has, to be forgotten in a transaction. It stays known until that has ended.
