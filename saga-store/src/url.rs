@@ -34,6 +34,8 @@ pub(crate) struct PostgresUrl {
     pub(crate) verify: Verify,
     pub(crate) root_cert: Option<PathBuf>,
     pub(crate) pool_size: usize,
+    /// Where it stands, if a new password is to be looked for there.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// What is verified of a server that speaks TLS.
@@ -158,10 +160,31 @@ fn postgres(rest: &str) -> Result<PostgresUrl, UrlError> {
         return Err(POSTGRES);
     }
     config.ssl_mode(ssl_mode);
-    Ok(PostgresUrl { config, verify, root_cert, pool_size })
+    Ok(PostgresUrl { config, verify, root_cert, pool_size, file: None })
+}
+
+impl DatabaseUrl {
+    /// The file that holds this URL. When the server refuses the password, it is looked for there again: passwords change
+    /// while processes run.
+    #[must_use]
+    pub fn kept_in(mut self, file: impl Into<PathBuf>) -> Self {
+        if let Place::Postgres(url) = &mut self.0 {
+            url.file = Some(file.into());
+        }
+        self
+    }
 }
 
 impl PostgresUrl {
+    /// What its file holds by now; nothing when there is none, or when it holds no such URL.
+    pub(crate) fn read_again(&self) -> Option<Self> {
+        let text = std::fs::read_to_string(self.file.as_ref()?).ok()?;
+        match text.trim_end_matches(['\n', '\r']).parse::<DatabaseUrl>().ok()?.0 {
+            Place::Postgres(url) => Some(*url),
+            _ => None,
+        }
+    }
+
     /// Its hosts with their ports, separated by commas.
     pub(crate) fn addresses(&self) -> String {
         let ports = self.config.get_ports();

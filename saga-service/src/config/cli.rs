@@ -172,7 +172,11 @@ fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result
         (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", Path::new(path))?),
         (None, None) => ("DATABASE_URL", default_database(name)),
     };
-    text.parse().map_err(|error| ConfigError::of(variable, error))
+    let url: DatabaseUrl = text.parse().map_err(|error| ConfigError::of(variable, error))?;
+    Ok(match file {
+        Some(file) if variable == "DATABASE_URL_FILE" => url.kept_in(file),
+        _ => url,
+    })
 }
 
 /// A parser that takes an empty text for the default.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{
     CancelToken, Client, Config, NoTls, Socket,
     config::SslMode,
+    error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Where to connect, and how.
 pub(super) struct Target {
     url: PostgresUrl,
+    /// Changes when the server refuses it and its file holds another.
+    password: Mutex<Option<Vec<u8>>>,
     pub(super) schema: String,
     /// Made when it is first needed, since that reads files.
     tls: Mutex<Option<MakeRustlsConnect>>,
@@ -32,7 +35,8 @@ impl Target {
         if url.config.get_application_name().is_none() {
             url.config.application_name(schema);
         }
-        Self { url, schema: schema.to_owned(), tls: Mutex::default() }
+        let password = Mutex::new(url.config.get_password().map(<[u8]>::to_vec));
+        Self { url, password, schema: schema.to_owned(), tls: Mutex::default() }
     }
 
     /// The schema's name, quoted.
@@ -57,6 +61,23 @@ impl Target {
             ConnectError::Full(why) => ConnectError::Full(format!("{}: {why}", self.url.addresses())),
             other => other,
         })
+    }
+
+    fn config(&self) -> Config {
+        let mut config = self.url.config.clone();
+        if let Some(password) = &*self.password.lock().unwrap_or_else(PoisonError::into_inner) {
+            config.password(password);
+        }
+        config
+    }
+
+    /// Whether the file of the URL has another password than the one that was tried.
+    fn finds_another_than(&self, tried: &Config) -> bool {
+        let found = self.url.read_again().and_then(|url| Some(url.config.get_password()?.to_vec()));
+        let Some(found) = found.filter(|found| tried.get_password() != Some(found)) else { return false };
+        tracing::info!("the database refused the password, and its file holds another by now");
+        *self.password.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        true
     }
 
     /// Asks the server to end the statement that runs on a connection. Nothing depends on its success.
@@ -85,13 +106,19 @@ impl Target {
 
     async fn open<T>(&self, tls: T) -> Result<Link, ConnectError>
     where
-        T: MakeTlsConnect<Socket>,
+        T: MakeTlsConnect<Socket> + Clone,
         T::Stream: Send + 'static,
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        let config: &Config = &self.url.config;
-        let (client, connection) = config.connect(tls).await.map_err(|error| classify_connect(&error))?;
+        let tried = self.config();
+        let connected = match tried.connect(tls.clone()).await {
+            Err(error) if error.code() == Some(&SqlState::INVALID_PASSWORD) && self.finds_another_than(&tried) => {
+                self.config().connect(tls).await
+            }
+            other => other,
+        };
+        let (client, connection) = connected.map_err(|error| classify_connect(&error))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the database broke");
@@ -137,5 +164,71 @@ impl Link {
     /// first wait for the answers that are due.
     pub(super) fn cut(self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::url::{DatabaseUrl, Place};
+
+    async fn message(stream: &mut TcpStream, has_tag: bool) -> std::io::Result<Vec<u8>> {
+        if has_tag {
+            stream.read_u8().await?;
+        }
+        let mut body = vec![0; usize::try_from(stream.read_i32().await?).unwrap() - 4];
+        stream.read_exact(&mut body).await?;
+        Ok(body)
+    }
+
+    /// A server that takes one password only.
+    async fn serve(mut stream: TcpStream, password: &str) -> std::io::Result<()> {
+        message(&mut stream, false).await?;
+        stream.write_all(b"R\0\0\0\x08\0\0\0\x03").await?;
+        if message(&mut stream, true).await? != [password.as_bytes(), b"\0"].concat() {
+            let fields = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0\0";
+            stream
+                .write_all(&[b"E", &u32::try_from(fields.len() + 4).unwrap().to_be_bytes()[..], fields].concat())
+                .await?;
+            return Ok(());
+        }
+        stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
+        loop {
+            message(&mut stream, true).await?;
+            stream.write_all(b"C\0\0\0\x08SET\0Z\0\0\0\x05I").await?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_the_server_refuses_is_looked_for_again_in_its_file() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, "new"));
+            }
+        });
+        let text = |password: &str| format!("postgres://saga:{password}@{addr}/saga?sslmode=disable");
+        let file = std::env::temp_dir().join(format!("saga-rotated-{}", uuid::Uuid::new_v4()));
+        let url: DatabaseUrl = text("old").parse().unwrap();
+        let Place::Postgres(url) = url.kept_in(&file).0 else { panic!("it is on PostgreSQL") };
+        let target = Target::new(*url, "saga");
+
+        for not_yet in [None, Some(text("old")), Some(text("older")), Some("nonsense".to_owned())] {
+            if let Some(text) = not_yet {
+                std::fs::write(&file, text).unwrap();
+            }
+            let refused = target.connect().await.map(|_| ()).unwrap_err().to_string();
+            assert!(refused.contains("28P01"), "{refused}");
+        }
+        std::fs::write(&file, text("new") + "\n").unwrap();
+        assert!(target.connect().await.is_ok());
+        std::fs::remove_file(&file).unwrap();
+        assert!(target.connect().await.is_ok(), "it is remembered");
     }
 }
