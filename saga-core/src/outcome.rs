@@ -66,6 +66,11 @@ impl StepError {
         self
     }
 
+    /// The same failure, and what it means.
+    pub(crate) fn meaning(self, what: &str) -> Self {
+        Self { class: self.class, message: format!("{what}: {self}"), source: None }
+    }
+
     /// Whether it is a deadlock or the like, which is over as soon as the other transaction is.
     pub(crate) fn is_conflict(&self) -> bool {
         let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());

@@ -8,6 +8,9 @@ use crate::net::caught;
 #[derive(Clone)]
 pub struct RetryPolicy(Kind);
 
+/// Where the end of one's own policy is no longer looked for.
+const MANY: u32 = 1000;
+
 /// The delay after the n-th failed attempt (from 1), or none when retries are used up.
 type Custom = dyn Fn(u32) -> Option<Duration> + Send + Sync;
 
@@ -59,6 +62,17 @@ impl RetryPolicy {
             }),
             // One that panics allows no further attempt.
             Kind::Custom(delay) => caught(|| delay(failed)).flatten(),
+        }
+    }
+
+    /// The failed attempts after which there is no further one. Of one's own policy that never ends, a great many.
+    pub(crate) fn used_up_after(&self) -> u32 {
+        match &self.0 {
+            Kind::None => 1,
+            Kind::Fixed { attempts, .. } | Kind::Linear { attempts, .. } | Kind::Exponential { attempts, .. } => {
+                (*attempts).max(1)
+            }
+            Kind::Custom(_) => (1..MANY).find(|failed| self.delay(*failed, 0.0).is_none()).unwrap_or(MANY),
         }
     }
 }
@@ -122,6 +136,17 @@ mod tests {
     fn a_huge_attempt_number_does_not_overflow() {
         let policy = RetryPolicy::exponential(Duration::from_secs(1), Duration::from_secs(9), u32::MAX);
         assert_eq!(policy.delay(4_000_000_000, 0.0), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_policy_is_used_up_after_the_first_failure_that_has_no_delay() {
+        let ms = Duration::from_millis;
+        let one_less = RetryPolicy::custom(move |failed| (failed < 5).then_some(ms(1)));
+        for (policy, expected) in [(RetryPolicy::NONE, 1), (RetryPolicy::fixed(ms(1), 5), 5), (one_less, 5)] {
+            assert_eq!(policy.used_up_after(), expected, "{policy:?}");
+            assert_eq!(u32::try_from(delays(&policy, 0.0).len()).unwrap() + 1, expected, "{policy:?}");
+        }
+        assert_eq!(RetryPolicy::custom(move |_| Some(ms(1))).used_up_after(), MANY);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     outcome::StepError,
     participant::Participant,
     record::Record,
+    retry::RetryPolicy,
     step::Input,
     store::{ParkedAt, Store},
     trace::Place,
@@ -23,6 +24,10 @@ use crate::{
 
 /// Between the attempts of a compensation whose retry policy is used up.
 const COMPENSATION_PAUSE: Duration = Duration::from_secs(30);
+
+/// Between the attempts to make sure that an effect whose retries are used up does not hold. Like a compensation it is owed,
+/// and is tried until it is done.
+const VOIDS: RetryPolicy = RetryPolicy::exponential(Duration::from_secs(1), COMPENSATION_PAUSE, u32::MAX);
 
 /// Where an event came from, and so what is due when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +211,13 @@ pub(super) fn after_failure<S: Store>(participant: &Participant<S>, work: &Work,
         return After::DeadLetter(Reason::Permanent);
     }
     let attempts = work.attempts + 1;
-    match step.retry.delay(attempts, identity::jitter(work.saga_id(), attempts)) {
+    let jitter = identity::jitter(work.saga_id(), attempts);
+    if work.stage == Stage::Abandon {
+        let failed_voids = attempts.saturating_sub(step.retry.used_up_after()) + 1;
+        let pause = VOIDS.delay(failed_voids, jitter).unwrap_or(COMPENSATION_PAUSE);
+        return After::Retry { attempts, pause };
+    }
+    match step.retry.delay(attempts, jitter) {
         Some(pause) => After::Retry { attempts, pause },
         // A compensation is owed: as long as its failure may pass, it is tried again.
         None if work.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },

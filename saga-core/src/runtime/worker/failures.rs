@@ -26,9 +26,6 @@ use crate::{
     transport::Producer,
 };
 
-/// Between the attempts to make sure that an effect whose retries are used up does not hold.
-const ABANDON_PAUSE: Duration = Duration::from_secs(5);
-
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// The effect was called.
     pub(super) fn answered(&mut self, mut work: Work, answer: Result<Erased, CallError>) {
@@ -41,13 +38,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Ok(answer) => Ok(answer),
         };
         match (work.stage, answer) {
-            (Stage::Abandon, Err(error)) => {
-                work.lines().in_scope(|| tracing::warn!(%error, "cannot be refused yet"));
-                let now = self.shared.clock.now();
-                work.pause = ABANDON_PAUSE;
-                work.failed_at.get_or_insert(now);
-                work.failure = Some(error);
-                self.goes_on(work, Happened::Retry);
+            (Stage::Abandon, Err(failure)) => {
+                self.failed(work, failure.meaning("what its effect may have done cannot be undone"));
             }
             (_, Err(failure)) => self.failed(work, failure),
             (stage, Ok(answer)) => {
