@@ -56,10 +56,14 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Takes up to `limit` parked sagas whose head event is due, and leases each for `lease`: nobody else gets it before.
     /// Returns the head events. Durable when it returns.
+    ///
+    /// The outside systems of the steps in `resting` are left alone for now: their actions stay where they are, and so do their
+    /// compensations that have been tried already. One that has not may have nothing to undo.
     fn claim_parked(
         &self,
         lease: Duration,
         limit: usize,
+        resting: &[&str],
     ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
     /// Up to `limit` parked events that say nothing of their step yet: an earlier version of the framework parked them.

@@ -15,7 +15,9 @@ use std::{
 use saga_core::{
     Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
+    envelope::header,
     handler::{Call, Cx},
+    runtime::{CallLabel, StepOnly},
     step::{BreakerPolicy, EffectLimits},
     store::Store,
     testing::MemoryStore,
@@ -38,16 +40,42 @@ struct Taken {
     id: Uuid,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
+struct Cancelled {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
+struct Freed {
+    id: Uuid,
+}
+
+impl From<Cancelled> for Freed {
+    fn from(why: Cancelled) -> Self {
+        Self { id: why.id }
+    }
+}
+
 /// An outside system.
 #[derive(Clone, Default)]
 struct Airline {
     is_down: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
+    undone: Arc<AtomicUsize>,
 }
 
 impl Airline {
     fn participant(&self, retry: RetryPolicy) -> Participant<MemoryStore> {
-        let airline = self.clone();
+        let (airline, undone) = (self.clone(), self.undone.clone());
+        let undo = async move |_: &Call, _: &Cancelled| {
+            undone.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
+            Ok(why.into())
+        }
         let ask = async move |_: &Call, _: &Booked| {
             airline.calls.fetch_add(1, Ordering::SeqCst);
             match airline.is_down.load(Ordering::SeqCst) {
@@ -60,8 +88,16 @@ impl Airline {
         }
         let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
         let limits = EffectLimits { breaker, ..EffectLimits::default() };
-        Participant::named("seat").step(Step::with_effect(ask, take).effect_limits(limits).retry(retry))
+        let step = Step::with_effect(ask, take).undone_with_effect(undo, free);
+        Participant::named("seat").step(step.effect_limits(limits).retry(retry))
     }
+}
+
+/// Until the breaker is open: two sagas have called in vain.
+async fn opened(world: &World) {
+    (0..2).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
+    let open = || world.metrics.breaker_open.get_or_create(&StepOnly { step: "take" }).get() == 1;
+    world.eventually("it is open", async || open()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,11 +106,7 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
     airline.is_down.store(true, Ordering::SeqCst);
     let three = RetryPolicy::fixed(Duration::from_millis(100), 3);
     World::with(airline.participant(three), async |world| {
-        // These two open it, and their attempts are used up.
-        (0..2).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
-        let open =
-            || world.metrics.breaker_open.get_or_create(&saga_core::runtime::StepOnly { step: "take" }).get() == 1;
-        world.eventually("it is open", async || open()).await;
+        opened(world).await;
         (0..10).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
         world.clock.sleep(Duration::from_secs(9)).await;
         let called = airline.calls.load(Ordering::SeqCst);
@@ -86,6 +118,56 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
         assert_eq!(taken + dead, 12);
         // Each trial that failed was an attempt of the saga that made it, and no more than that.
         assert!(dead <= called / 3, "{dead} dead letters after {called} calls");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
+    let airline = Airline::default();
+    airline.is_down.store(true, Ordering::SeqCst);
+    World::with(airline.participant(RetryPolicy::default()), async |world| {
+        opened(world).await;
+        let trip = Booked { id: Uuid::now_v7() };
+        world.publish(&trip);
+        let three = async || world.store.summary().await.unwrap().parked_sagas == 3;
+        world.eventually("it waits", three).await;
+        let before = world.clock.now();
+        world.publish(&Cancelled { id: trip.id });
+        world.eventually("it is cancelled", async || world.types("seat.events") == ["seat.freed"]).await;
+        assert!(world.clock.now().duration_since(before).as_secs_f64() < 1.0);
+        assert_eq!(world.headers("seat.events", header::NULL_COMPENSATION), ["true"]);
+        airline.is_down.store(false, Ordering::SeqCst);
+        let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
+        world.eventually("the others are done", settled).await;
+        assert_eq!(world.types("seat.events").iter().filter(|of| *of == "seat.taken").count(), 2);
+        assert_eq!(airline.undone.load(Ordering::SeqCst), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_when_it_closes() {
+    let airline = Airline::default();
+    airline.is_down.store(true, Ordering::SeqCst);
+    World::with(airline.participant(RetryPolicy::custom(|_| Some(Duration::from_secs(1)))), async |world| {
+        opened(world).await;
+        (0..300).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
+        let all = async || world.store.summary().await.unwrap().parked_sagas == 302;
+        world.eventually("all wait", all).await;
+        let rejected =
+            || world.metrics.effect_calls.get_or_create(&CallLabel { step: "take", result: "rejected" }).get();
+        let (before, called) = (rejected(), airline.calls.load(Ordering::SeqCst));
+        world.clock.sleep(Duration::from_secs(60)).await;
+        let trials = airline.calls.load(Ordering::SeqCst) - called;
+        assert!((20..=61).contains(&trials), "{trials} trials in a minute");
+        assert!(rejected() - before < 10 * 60, "{} were looked at in vain", rejected() - before);
+        airline.is_down.store(false, Ordering::SeqCst);
+        let again = world.clock.now();
+        let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
+        world.eventually("all are done", settled).await;
+        assert!(world.clock.now().duration_since(again).as_secs_f64() < 5.0);
+        assert_eq!(world.types("seat.events").len(), 302);
     })
     .await;
 }

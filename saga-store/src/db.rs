@@ -203,10 +203,15 @@ impl Store for Db {
         }
     }
 
-    async fn claim_parked(&self, lease: Duration, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+    async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: usize,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         match self.backend()? {
-            Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit)).await,
+            Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit), resting).await,
+            Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit), resting).await,
         }
     }
 

@@ -61,9 +61,21 @@ impl Breaker {
         }
     }
 
+    /// Whether a call that was let through earlier may still be made.
+    pub(crate) fn still_admits(&self, pass: Pass) -> bool {
+        pass.0 == self.generation
+    }
+
+    /// The call was not made after all: when it was the trial, the next one is.
+    pub(crate) fn unused(&mut self, pass: Pass, now: Timestamp) {
+        if self.still_admits(pass) && matches!(self.state, State::Trial { .. }) {
+            self.turn(State::Open { until: now });
+        }
+    }
+
     /// Tells how a call went.
     pub(crate) fn record(&mut self, pass: Pass, ok: bool, now: Timestamp) {
-        if pass.0 != self.generation {
+        if !self.still_admits(pass) {
             return;
         }
         match self.state {
@@ -185,6 +197,18 @@ mod tests {
         breaker.record(lost, true, at(1101));
         assert!(breaker.is_open());
         breaker.record(next, true, at(1102));
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_trial_that_is_not_made_is_the_next_ones() {
+        let mut breaker = opened();
+        let trial = breaker.admits(at(100)).unwrap();
+        breaker.unused(trial, at(105));
+        let next = breaker.admits(at(105)).unwrap();
+        breaker.unused(trial, at(106));
+        assert!(!breaker.still_admits(trial) && breaker.still_admits(next), "and is given back once");
+        breaker.record(next, true, at(110));
         assert!(!breaker.is_open());
     }
 

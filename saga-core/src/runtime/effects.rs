@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::{
     Metrics, Shared,
-    breaker::Breaker,
+    breaker::{Breaker, Pass},
     metrics::{CallLabel, StepOnly},
     stage::Stage,
     work::Work,
@@ -32,6 +32,9 @@ pub(super) struct Effects {
     guards: Vec<Rc<Guard>>,
 }
 
+/// Of a step on trial so many parked events are claimed: one of them is the trial, and the others only wait.
+const CANDIDATES: usize = 8;
+
 struct Guard {
     permits: Semaphore,
     breaker: RefCell<Breaker>,
@@ -48,16 +51,59 @@ impl Effects {
         Self { guards: shared.participant.steps.iter().map(|step| guard(&step.effects)).collect() }
     }
 
-    /// Until when the breaker of this step lets no call through; none when it does.
-    pub(super) fn closed_until(&self, step: usize, now: Timestamp) -> Option<Timestamp> {
-        self.guards[step].breaker.borrow().closed_until(now)
+    /// Asks for the work's call before its start is recorded: what was never called leaves nothing to be undone. Says when to
+    /// ask again where the outside system is left alone.
+    pub(super) fn ask<S: Store, P: Producer, C: Clock>(
+        &self,
+        shared: &Shared<S, P, C>,
+        work: &Work,
+    ) -> Result<Pass, Timestamp> {
+        let guard = &self.guards[work.step];
+        let asked = guard.breaker.borrow_mut().admits(shared.clock.now());
+        guard.show(&shared.metrics, work.name);
+        if asked.is_err() {
+            count(shared, work, "rejected");
+        }
+        asked
+    }
+
+    /// The work goes another way than to its call.
+    pub(super) fn unused(&self, work: &Work, now: Timestamp) {
+        if let Some(pass) = work.pass {
+            self.guards[work.step].breaker.borrow_mut().unused(pass, now);
+        }
+    }
+
+    /// How many parked events may be claimed, up to `limit`, and the steps whose events are better left where they are.
+    pub(super) fn claimable<S: Store, P: Producer, C: Clock>(
+        &self,
+        shared: &Shared<S, P, C>,
+        limit: usize,
+    ) -> (usize, Vec<&'static str>) {
+        let now = shared.clock.now();
+        let (mut limit, mut resting) = (limit, Vec::new());
+        for (guard, step) in self.guards.iter().zip(&shared.participant.steps) {
+            let breaker = guard.breaker.borrow();
+            if breaker.closed_until(now).is_some() {
+                resting.push(step.spec.name);
+            } else if breaker.is_open() {
+                limit = limit.min(CANDIDATES);
+            }
+        }
+        (limit, resting)
+    }
+
+    /// Whether some breaker waits for its next trial.
+    pub(super) fn is_trying(&self, now: Timestamp) -> bool {
+        let tries = |breaker: &Breaker| breaker.is_open() && breaker.closed_until(now).is_none();
+        self.guards.iter().any(|guard| tries(&guard.breaker.borrow()))
     }
 
     /// Calls the work's effect. The future owns all it needs.
     pub(super) fn call<S: Store, P: Producer, C: Clock>(
         &self,
         shared: Rc<Shared<S, P, C>>,
-        work: Work,
+        mut work: Work,
     ) -> LocalBoxFuture<'static, (Work, Result<Erased, CallError>)> {
         let guard = self.guards[work.step].clone();
         async move {
@@ -69,7 +115,11 @@ impl Effects {
             let Some(effect) = effect else {
                 return (work, Err(CallError::Failed(StepError::permanent("the step has no effect"))));
             };
-            let admitted = guard.breaker.borrow_mut().admits(shared.clock.now());
+            let admitted = {
+                let mut breaker = guard.breaker.borrow_mut();
+                let earlier = work.pass.take().filter(|pass| breaker.still_admits(*pass));
+                earlier.map_or_else(|| breaker.admits(shared.clock.now()), Ok)
+            };
             guard.show(&shared.metrics, work.name);
             let pass = match admitted {
                 Ok(pass) => pass,

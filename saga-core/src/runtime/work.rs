@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::stage::Stage;
+use super::{breaker::Pass, stage::Stage};
 use crate::{
     barrier::{Cause, Op},
     dead_letter::{Poison, Reason},
@@ -65,6 +65,8 @@ pub(super) struct Work {
     pub(super) repeatable: Uuid,
     /// What its effect is called with, known from its start on.
     pub(super) keys: Keys,
+    /// The breaker's permission to call its effect, asked for before the start is recorded.
+    pub(super) pass: Option<Pass>,
     /// Where its span is told.
     pub(super) place: Place,
     /// When it was taken in hand.
@@ -180,6 +182,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             gives_up: Reason::Permanent,
             pause: Duration::ZERO,
             keys: Keys::default(),
+            pass: None,
             place: Place::default(),
             taken: Timestamp::UNIX_EPOCH,
         })),

@@ -262,8 +262,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             self.claim_at = after(now, shared.options.look_every);
             let lease = shared.options.lease;
             // No more than can be handled within the lease; the others stay where they are safe.
-            let limit = shared.options.max_batch - self.claimed.len();
-            self.slot = Some(async move { Slot::Parked(shared.store.claim_parked(lease, limit).await) }.boxed_local());
+            let (limit, resting) = self.effects.claimable(&shared, shared.options.max_batch - self.claimed.len());
+            let claim = async move { Slot::Parked(shared.store.claim_parked(lease, limit, &resting).await) };
+            self.slot = Some(claim.boxed_local());
         } else if !draining && shared.has_deadlines && now >= self.fire_at {
             self.fire_at = after(now, shared.options.look_every);
             let limit = shared.options.max_batch;
@@ -285,11 +286,16 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 others.push_back(work);
                 continue;
             }
-            // Asked before the start is recorded: what was never started needs no call to be undone.
-            let action = work.stage == Stage::Start && work.op == Op::Action;
-            if let Some(until) = self.effects.closed_until(work.step, now).filter(|_| action) {
-                work.not_called(until, now);
-                work.stage = Stage::Park;
+            // Asked before the start is recorded: what was never started needs no call to be undone. Whether a compensation calls
+            // anything is not known before its transaction.
+            if work.stage == Stage::Start && work.op == Op::Action && work.pass.is_none() {
+                match self.effects.ask(&self.shared, &work) {
+                    Ok(pass) => work.pass = Some(pass),
+                    Err(until) => {
+                        work.not_called(until, now);
+                        work.stage = Stage::Park;
+                    }
+                }
             }
             works.push(work);
         }
@@ -391,6 +397,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
 
     /// The work is done with: its offset may be committed, and its saga's next event may start.
     fn settle(&mut self, work: &Work) {
+        self.effects.unused(work, self.shared.clock.now());
         self.leave_origin(work);
         self.leave(work.saga_id(), Some(plan::label(work)));
     }
@@ -427,8 +434,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
             }
             Slot::Parked(Ok(events)) => {
-                if !events.is_empty() {
-                    // There may be more than one claim takes.
+                // There may be more than one claim takes. Those of a step that is on trial are not all wanted.
+                if !events.is_empty() && !self.effects.is_trying(now) {
                     self.claim_at = now;
                 }
                 events.into_iter().for_each(|event| self.unpark(event));
@@ -487,6 +494,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             Ok(Stage::DeadLetter) => self.dead_letter(work),
             Ok(stage) => {
+                self.effects.unused(&work, self.shared.clock.now());
+                work.pass = None;
                 work.stage = stage;
                 self.ready.push_back(work);
             }
@@ -564,6 +573,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             self.in_hand -= 1;
             self.bytes = self.bytes.saturating_sub(size(&work.record));
+            self.effects.unused(&work, self.shared.clock.now());
             self.leave(work.saga_id(), None);
         }
     }

@@ -87,6 +87,10 @@ impl Parked {
         ParkedEvent { seq, saga_id, attempts, failed_at, record }
     }
 
+    fn rests(&self, resting: &[&str]) -> bool {
+        resting.contains(&self.step) && (self.op == Op::Action || self.failed_at.is_some())
+    }
+
     fn new(parking: Parking, waits: bool, now: Timestamp) -> Self {
         let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, held, .. } = parking;
         let due = (!held && !waits).then(|| after(now, pause));
@@ -309,10 +313,18 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn claim_parked(&self, lease: Duration, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+    async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: usize,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let now = self.clock.now();
         let mut tables = self.tables.lock().await;
-        let due = tables.parked.iter_mut().filter(|(_, parked)| parked.due.is_some_and(|due| due <= now));
+        let due = tables
+            .parked
+            .iter_mut()
+            .filter(|(_, parked)| parked.due.is_some_and(|due| due <= now) && !parked.rests(resting));
         Ok(due.take(limit).map(|(seq, parked)| (parked.due = Some(after(now, lease)), parked.event(*seq)).1).collect())
     }
 

@@ -24,7 +24,9 @@ use crate::marks;
 /// leased is no longer due once its row is locked.
 const CLAIM: &str = "
 UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(ARRAY(
-    SELECT seq FROM saga_parked WHERE due <= now() ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
+    SELECT seq FROM saga_parked
+    WHERE due <= now() AND ((step = ANY($3::text[])) IS NOT TRUE OR op = 'compensate' AND failed_at IS NULL)
+    ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
 /// Nothing is due where the mark of the transaction is missing: see [`Opening`].
 const UNLABELLED: &str = "
@@ -76,9 +78,14 @@ pub(super) const MEASURE: &str = SUMMARY;
 pub(super) const WALK: &str = UNSENT;
 
 impl Postgres {
-    pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+    pub(crate) async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: i64,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let session = self.pool.lease(User::Worker).await?;
-        let rows = run(&session, CLAIM, &[&seconds(lease), &limit]).await?;
+        let rows = run(&session, CLAIM, &[&seconds(lease), &limit, &resting]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
         Ok(claimed)

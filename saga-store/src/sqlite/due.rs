@@ -17,6 +17,7 @@ use super::{
 use crate::marks;
 
 const CLAIM: &str = "UPDATE saga_parked SET due = ?2 WHERE seq IN (SELECT seq FROM saga_parked WHERE due <= ?1 \
+    AND ((step IN (SELECT value FROM json_each(?4))) IS NOT TRUE OR op = 'compensate' AND failed_at IS NULL) \
     ORDER BY due, seq LIMIT ?3) \
     RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
 const UNLABELLED: &str = "SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers \
@@ -45,10 +46,16 @@ const SUMMARY: &str = "SELECT (SELECT count(*) FROM (SELECT seq FROM saga_outbox
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 impl Sqlite {
-    pub(crate) async fn claim_parked(&self, lease: Duration, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+    pub(crate) async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: i64,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let resting = serde_json::json!(resting).to_string();
         let session = self.begin().await?;
         let mut claimed = session.with(|conn| {
-            let claimed = list(conn, CLAIM, params![micros(now()), in_micros(lease), limit], parked_event)?;
+            let claimed = list(conn, CLAIM, params![micros(now()), in_micros(lease), limit, resting], parked_event)?;
             conn.execute_batch("COMMIT").map_err(|error| classify(&error))?;
             Ok::<_, StoreError>(claimed)
         })??;

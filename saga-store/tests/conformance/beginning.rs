@@ -77,7 +77,7 @@ async fn a_claim_needs_no_begin() {
     let (proxy, db) = line(&f).await;
     commit(&f.db, Changes { park: vec![append(SagaId::random(), "e", 0)], ..Changes::default() }).await;
     proxy.judge(|query| if query.starts_with("SET") { Fate::Pass } else { Fate::Fail("57014") });
-    assert_eq!(db.claim_parked(PATIENCE, 10).await.unwrap().len(), 1);
+    assert_eq!(db.claim_parked(PATIENCE, 10, &[]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

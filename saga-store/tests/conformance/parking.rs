@@ -10,7 +10,7 @@ use saga_core::{
 };
 use saga_store::Db;
 
-use crate::support::{append, at, commit, parking, record, run};
+use crate::support::{STEP, append, at, commit, parking, record, run};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -24,7 +24,7 @@ fn place(saga_id: SagaId, seq: i64) -> ParkedAt {
 
 /// The offsets of the heads that are due, which name the events.
 async fn claim(db: &Db) -> Vec<(i64, i64)> {
-    let claimed = db.claim_parked(HOUR, 10).await.unwrap();
+    let claimed = db.claim_parked(HOUR, 10, &[]).await.unwrap();
     claimed.into_iter().map(|event| (event.seq, event.record.offset)).collect()
 }
 
@@ -45,7 +45,7 @@ on_both! {
     async fn a_parked_event_comes_back_as_it_was(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, append(saga, "e1", 5)).await;
-        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10, &[]).await.unwrap();
         assert_eq!(claimed[0].saga_id, saga);
         assert_eq!(claimed[0].record, record(saga, 5));
         assert_eq!((claimed[0].attempts, claimed[0].failed_at), (1, Some(at(0))));
@@ -76,7 +76,7 @@ on_both! {
     async fn a_lease_that_runs_out_makes_the_head_due_again(f: &Fixture) {
         park(&f.db, append(SagaId::random(), "e", 0)).await;
         let (lease, began) = (Duration::from_millis(50), Instant::now());
-        assert_eq!(f.db.claim_parked(lease, 10).await.unwrap().len(), 1);
+        assert_eq!(f.db.claim_parked(lease, 10, &[]).await.unwrap().len(), 1);
         while claim(&f.db).await.is_empty() {}
         assert!(began.elapsed() >= lease, "{:?}", began.elapsed());
         assert_eq!(hours_left(&f.db).await, Some(1));
@@ -94,7 +94,7 @@ on_both! {
         assert_eq!(claim(&f.db).await, []);
         assert_eq!(hours_left(&f.db).await, Some(3));
         park(&f.db, retry(Duration::ZERO, "and again")).await;
-        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10, &[]).await.unwrap();
         assert_eq!((claimed[0].attempts, claimed[0].failed_at), (7, Some(at(2))));
     }
 
@@ -149,11 +149,11 @@ on_both! {
         park(&f.db, again("behind", 8, b"later")).await;
         assert_eq!(claim(&f.db).await, [], "what is not the head stays behind it");
         park(&f.db, again("dead", 7, b"mended")).await;
-        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10, &[]).await.unwrap();
         let found: Vec<_> = claimed.iter().map(|event| (event.seq, event.attempts, event.record.value.clone())).collect();
         assert_eq!(found, [(seq, 0, Some(b"mended".to_vec()))]);
         park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
-        let claimed = f.db.claim_parked(HOUR, 10).await.unwrap();
+        let claimed = f.db.claim_parked(HOUR, 10, &[]).await.unwrap();
         assert_eq!(claimed[0].record.value.as_deref(), Some(b"later".as_slice()));
     }
 
@@ -171,7 +171,7 @@ on_both! {
             park(&f.db, ParkChange::Overtake { seq, by: Parking { pause: HOUR, ..undo(5) } }).await;
             assert_eq!(claim(&f.db).await, [], "it is leased like any other");
             park(&f.db, ParkChange::Overtake { seq, by: undo(5) }).await;
-            let soon = f.db.claim_parked(Duration::ZERO, 10).await.unwrap();
+            let soon = f.db.claim_parked(Duration::ZERO, 10, &[]).await.unwrap();
             assert_eq!(soon.iter().map(|event| (event.seq, event.record.offset)).collect::<Vec<_>>(), [(seq, 5)]);
             // What the action's own process still wants with its place concerns the compensation no more.
             park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
@@ -204,14 +204,31 @@ on_both! {
         assert_eq!(f.db.summary().await.unwrap().held_sagas, 1);
     }
 
+    async fn events_of_a_step_at_rest_stay_where_they_are(f: &Fixture) {
+        let (resting, other) = (parking(SagaId::random(), "e", 0), parking(SagaId::random(), "e", 1));
+        let other = Parking { step: "ship", ..other };
+        let tried = Parking { op: Op::Compensate, ..parking(SagaId::random(), "e", 2) };
+        // It may have nothing to undo.
+        let untried = Parking { op: Op::Compensate, failed_at: None, ..parking(SagaId::random(), "e", 3) };
+        for parking in [resting, other, tried, untried] {
+            park(&f.db, ParkChange::Append(parking)).await;
+        }
+        let offsets = async |resting: &[&str]| -> Vec<i64> {
+            let claimed = f.db.claim_parked(HOUR, 10, resting).await.unwrap();
+            claimed.into_iter().map(|event| event.record.offset).collect()
+        };
+        assert_eq!(offsets(&["pack", STEP]).await, [1, 3]);
+        assert_eq!(offsets(&["pack"]).await, [0, 2], "and are there when it works again");
+    }
+
     async fn a_claim_takes_no_more_than_its_limit_and_others_take_the_rest(f: &Fixture) {
         for i in 0..5 {
             park(&f.db, append(SagaId::random(), "e", i)).await;
         }
         let other = f.another().await;
         let (one, two) = futures::join!(
-            f.db.claim_parked(HOUR, 3),
-            other.claim_parked(HOUR, 3)
+            f.db.claim_parked(HOUR, 3, &[]),
+            other.claim_parked(HOUR, 3, &[])
         );
         let mut seqs: Vec<i64> = one.unwrap().into_iter().chain(two.unwrap()).map(|event| event.seq).collect();
         assert!(seqs.len() >= 3);
