@@ -51,10 +51,11 @@ impl fmt::Display for Who {
     }
 }
 
-/// A binary of the workspace: it stands one folder above the test's own.
+/// A binary of the workspace: it stands beside this one, and a test's own stands in a folder below.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let path = test.ancestors().nth(2).context("the test has no folder")?.join(name);
+    let this = std::env::current_exe()?;
+    let folder = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("no folder")?;
+    let path = folder.join(name);
     ensure!(path.exists(), "{} is missing: build it first (cargo build --workspace --bins)", path.display());
     Ok(path)
 }
