@@ -340,7 +340,7 @@ async fn with_the_broker_away_the_producer_gets_so_many_rows_and_no_more() {
         let process = world.start();
         process.outbox.committed(world.commit_all(&process, &ids(6_000)).await);
         world.clock.sleep(Duration::from_secs(60)).await;
-        assert_eq!(world.kafka.waiting(), 5_000);
+        assert_eq!(world.kafka.waiting(), 2_000);
         world.kafka.now(|_| Answer::Written);
         world.kafka.release();
         world.eventually("nothing is left", async || world.pending().await == 0).await;

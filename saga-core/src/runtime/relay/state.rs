@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Rows that the producer may have at once, whatever room it has: with the broker away they fill the memory.
-const MOST_ROWS: usize = 5_000;
+const MOST_ROWS: usize = 2_000;
 /// And their bytes.
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 4 << 20;
 /// So much later than it was to be, the next attempt to publish a refused row has been made.
 const REFUSAL_LASTS: Duration = Duration::from_secs(10);
 /// Refused rows that are remembered, so as not to be tried again at once.
