@@ -122,7 +122,7 @@ impl<S: Service> Bound<S> {
         let asked = db.clone();
         let database = Database::new(move || {
             let db = asked.clone();
-            async move { db.query("SELECT 1", []).await.map(|_| ()) }
+            async move { db.ping().await }
         });
         let status = Status::new(health.clone(), registry, tables, database);
         let places = Places::of_this_process();

@@ -106,8 +106,22 @@ impl Db {
     pub async fn begin_plain(&self) -> Result<Tx, StoreError> {
         Ok(Tx::new(match self.backend()? {
             Backend::Postgres(postgres) => Session::Postgres(Box::new(postgres.begin().await?)),
-            Backend::Sqlite(sqlite) => Session::Sqlite(sqlite.begin().await?),
+            Backend::Sqlite(sqlite) => Session::Sqlite(sqlite.begin_soon().await?),
         }))
+    }
+
+    /// Whether the database answers, and can be written to as far as is known.
+    ///
+    /// # Errors
+    /// Why it does not, or cannot.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        if let Backend::Sqlite(sqlite) = self.backend()?
+            && sqlite.is_locked()
+        {
+            // Dropped, it is rolled back.
+            sqlite.begin_soon().await?;
+        }
+        self.query("SELECT 1", []).await.map(|_| ())
     }
 
     /// Runs `work` in a transaction, and commits the transaction that `work` hands back together with its events. When it

@@ -9,8 +9,11 @@ mod schema;
 mod statement;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode};
@@ -34,6 +37,11 @@ use files::Files;
 const BUSY_TRIES: u32 = 150;
 const BUSY_PAUSE: Duration = Duration::from_millis(15);
 
+/// After so many of them, about a third of a second, nobody who can be refused is kept waiting.
+const LOCKED_TRIES: u32 = 10;
+/// How often such a one looks whether the file is locked, while he waits for his turn.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How long to wait for this process's own transactions: for ever would hide that one waits for itself.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -45,13 +53,21 @@ pub(crate) struct Sqlite {
     writer: Arc<AsyncMutex<Option<Connection>>>,
     readers: Mutex<Vec<Connection>>,
     cache: Arc<Cache>,
+    /// Another process has the file: transactions try to begin, and do not.
+    locked: AtomicBool,
     /// Last, so that connections are closed before files are removed.
     files: Files,
 }
 
 impl Sqlite {
     pub(crate) fn new(files: Files) -> Self {
-        Self { files, writer: Arc::default(), readers: Mutex::default(), cache: Arc::default() }
+        Self {
+            files,
+            writer: Arc::default(),
+            readers: Mutex::default(),
+            cache: Arc::default(),
+            locked: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn file(path: std::path::PathBuf) -> Self {
@@ -79,18 +95,61 @@ impl Sqlite {
         let writer = tokio::time::timeout(WAIT, self.writer.clone().lock_owned())
             .await
             .map_err(|_| StoreError::Unavailable("another transaction does not end".into()))?;
-        for _ in 0..BUSY_TRIES {
+        match self.begin_on(writer, BUSY_TRIES).await? {
+            Some(session) => Ok(session),
+            None => Err(StoreError::Conflict("another process writes to the database file all the time".into())),
+        }
+    }
+
+    /// As [`Sqlite::begin`], for somebody who is better refused than kept waiting while another process has the file.
+    pub(crate) async fn begin_soon(&self) -> Result<Session, StoreError> {
+        let waiting = self.writer.clone().lock_owned();
+        let mut waiting = std::pin::pin!(waiting);
+        let since = Instant::now();
+        let writer = loop {
+            match tokio::time::timeout(LOOK, &mut waiting).await {
+                Ok(writer) => break writer,
+                Err(_) if self.is_locked() => return Err(locked()),
+                Err(_) if since.elapsed() > WAIT => {
+                    return Err(StoreError::Unavailable("another transaction does not end".into()));
+                }
+                Err(_) => {}
+            }
+        };
+        let tries = if self.is_locked() { 1 } else { LOCKED_TRIES };
+        self.begin_on(writer, tries).await?.ok_or_else(locked)
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locked.load(Relaxed)
+    }
+
+    /// None when another process has the file all the time.
+    async fn begin_on(
+        &self,
+        writer: OwnedMutexGuard<Option<Connection>>,
+        tries: u32,
+    ) -> Result<Option<Session>, StoreError> {
+        for tried in 1..=tries {
             // The write lock is taken at once, rather than at the first write, when it would be too late to wait for it.
             let begun = writer.as_ref().ok_or_else(not_prepared)?.execute_batch("BEGIN IMMEDIATE");
             match begun {
-                Ok(()) => return Ok(Session { writer: Mutex::new(writer), cache: self.cache.clone() }),
+                Ok(()) => {
+                    self.locked.store(false, Relaxed);
+                    return Ok(Some(Session { writer: Mutex::new(writer), cache: self.cache.clone() }));
+                }
                 Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {
                     return Err(classify(&error));
                 }
-                Err(_) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(_) => {
+                    if tried >= LOCKED_TRIES {
+                        self.locked.store(true, Relaxed);
+                    }
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
             }
         }
-        Err(StoreError::Conflict("another process writes to the database file all the time".into()))
+        Ok(None)
     }
 
     pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
@@ -121,6 +180,10 @@ impl Sqlite {
         }
         result
     }
+}
+
+fn locked() -> StoreError {
+    StoreError::Unavailable("another process has locked the database file".into())
 }
 
 fn not_prepared() -> StoreError {
@@ -163,5 +226,36 @@ impl Drop for Session {
         if let Ok(Err(error)) = rolled_back {
             tracing::warn!(%error, "a transaction could not be rolled back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn while_another_process_has_the_file_a_request_is_refused_soon() {
+        let path = std::env::temp_dir().join(format!("saga-locked-{}.db", uuid::Uuid::new_v4()));
+        let sqlite = Arc::new(Sqlite::new(Files::Temporary(path.clone())));
+        sqlite.prepare(&[]).await.unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+        // The worker, which has the connection while it waits.
+        let worker = sqlite.clone();
+        let waits = tokio::spawn(async move { worker.begin().await.map(|_| ()) });
+        for _ in 0..3 {
+            let asked = Instant::now();
+            let refused = sqlite.begin_soon().await.map(|_| ()).unwrap_err().to_string();
+            assert!(refused.contains("locked the database file"), "{refused}");
+            assert!(asked.elapsed() < SOON && sqlite.is_locked(), "{:?}", asked.elapsed());
+        }
+        waits.await.unwrap().unwrap_err();
+        assert!(sqlite.begin_soon().await.is_err(), "also when nobody else tries");
+
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(sqlite.begin_soon().await.is_ok() && !sqlite.is_locked());
     }
 }
