@@ -1,5 +1,5 @@
-//! How long one batch takes from begin to commit: 100 events and one of each, on PostgreSQL when `TEST_DATABASE_URL` names
-//! one, and on SQLite.
+//! How long one batch takes from begin to commit: 100 events and one of each, and what 500 parked sagas take that fail once
+//! more and then are done; on PostgreSQL when `TEST_DATABASE_URL` names one, and on SQLite.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use saga_core::{
     barrier::{Cause, Op},
     event::SagaId,
-    record::{Header, OutRecord},
-    store::{Admission, Changes, OutboxRow, Phase, Store},
+    record::{Header, OutRecord, Record},
+    store::{Admission, Changes, OutboxRow, ParkChange, ParkedAt, Parking, Phase, Store},
 };
 use saga_store::{Db, Migration, Rows, params};
 use uuid::Uuid;
@@ -42,6 +42,7 @@ async fn main() {
                 println!("{name}, {size} {kind}: {}", figures(batches(&db, size, op, phase).await));
             }
         }
+        parked(name, &db).await;
         let (mut times, mut sent) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let begun = Instant::now();
@@ -97,6 +98,56 @@ async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
     }
     db.mark_sent(&sent).await.expect("marked");
     times
+}
+
+/// The transactions of a storm of retries.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+async fn parked(name: &str, db: &Db) {
+    let kinds = ["parked", "retried", "given up on", "removed"];
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..ROUNDS / 20 {
+        let appended: Vec<ParkChange> = (0..500).map(|_| ParkChange::Append(parking(SagaId::random()))).collect();
+        let mut changes = vec![appended];
+        for (kind, times) in times.iter_mut().enumerate() {
+            let park = changes.pop().expect("changes");
+            let begun = Instant::now();
+            let tx = db.begin_plain().await.expect("begun");
+            db.commit(tx, Changes { park, ..Changes::default() }).await.expect("committed");
+            times.push(begun.elapsed());
+            if kind == 0 {
+                let claimed = db.claim_parked(Duration::from_secs(60), 500, &[]).await.expect("claimed");
+                let places =
+                    claimed.iter().map(|event| ParkedAt { saga_id: event.saga_id, seq: event.seq, op: Op::Action });
+                let places: Vec<ParkedAt> = places.collect();
+                let (pause, failed_at) = (Duration::from_secs(60), Timestamp::now());
+                changes.push(places.iter().map(|&at| ParkChange::Remove { at }).collect());
+                let reason = || "gateway: timed out".to_owned();
+                changes.push(places.iter().map(|&at| ParkChange::Hold { at, reason: reason() }).collect());
+                let retry = |at| ParkChange::Retry { at, attempts: 2, pause, failed_at, reason: reason() };
+                changes.push(places.iter().copied().map(retry).collect());
+            }
+        }
+    }
+    for (kind, times) in kinds.iter().zip(times) {
+        println!("{name}, 500 {kind}: {}", figures(times));
+    }
+}
+
+fn parking(saga_id: SagaId) -> Parking {
+    let OutRecord { topic, key, value, headers } = outbox_row(saga_id).record;
+    Parking {
+        saga_id,
+        cause: Uuid::new_v4(),
+        event_id: saga_id.to_string(),
+        step: "reserve",
+        op: Op::Action,
+        record: Record { topic: topic.to_string().into(), partition: 0, offset: 0, key, value, headers },
+        attempts: 1,
+        pause: Duration::ZERO,
+        failed_at: Some(Timestamp::now()),
+        reason: "gateway: timed out".into(),
+        held: false,
+    }
 }
 
 fn outbox_row(saga_id: SagaId) -> OutboxRow {

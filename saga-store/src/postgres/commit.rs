@@ -1,13 +1,13 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::{FutureExt, TryFutureExt};
-use saga_core::store::{Changes, Committed, OutboxRow, ParkChange, Parking, Progress, StoreError};
+use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    admit::LOCK_QUEUES,
     error::{At, Failed, classify},
+    park,
     pipeline::in_order,
     session::Session,
     statement::{Param, refs},
@@ -46,41 +46,13 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
-/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
-/// more, and what it says now counts.
-const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
-    key, value, headers, attempts, failed_at, held, reason, due) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-    CASE WHEN NOT $14 AND NOT EXISTS (SELECT FROM saga_parked WHERE saga_id = $1) THEN now() + make_interval(secs => $16) END) \
-    ON CONFLICT (saga_id, cause) DO UPDATE SET topic = $6, topic_partition = $7, topic_offset = $8, key = $9, value = $10, \
-    headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
-    due = CASE WHEN NOT $14 AND p.seq = (SELECT min(q.seq) FROM saga_parked q WHERE q.saga_id = $1) THEN now() + make_interval(secs => $16) END \
-    WHERE (p.topic, p.topic_partition, p.topic_offset) IS DISTINCT FROM ($6, $7, $8)";
-/// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
-const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
-const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
-    key, value, headers, attempts, failed_at, held, reason, due) OVERRIDING SYSTEM VALUE \
-    VALUES ($17, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-    CASE WHEN NOT $14 THEN now() + make_interval(secs => $16) END) \
-    ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
-    topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
-    due = excluded.due";
-const RETRY: &str = "UPDATE saga_parked SET attempts = $2, due = now() + make_interval(secs => $3), failed_at = $4, reason = $5 WHERE seq = $1 AND op = $6 AND NOT held";
-const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = $2 WHERE seq = $1 AND op = $3";
-/// The next event becomes the head, due since 1970, so that it is due by any clock.
-const REMOVE: &str = "WITH gone AS (DELETE FROM saga_parked WHERE seq = $1 AND op = $2 RETURNING seq, saga_id) \
-    UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ( \
-        SELECT min(p.seq) FROM gone, LATERAL (SELECT seq FROM saga_parked q \
-            WHERE q.saga_id = gone.saga_id AND q.seq <> gone.seq OFFSET 0) p)";
-
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[OUTBOX, SENT, DISARM, ARM, APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, MARKS, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, SENT, DISARM, ARM, MARKS, BEGUN, ENDED];
 
 /// A statement with its parameters.
-struct Call<'a> {
-    sql: &'static str,
-    params: Vec<Param<'a>>,
+pub(super) struct Call<'a> {
+    pub(super) sql: &'static str,
+    pub(super) params: Vec<Param<'a>>,
 }
 
 impl Call<'_> {
@@ -137,11 +109,14 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 /// One array of a list.
-fn column<'a, R, T: ToSql + Sync + Send + 'a>(list: &'a [R], value: impl Fn(&'a R) -> T) -> Param<'a> {
-    Box::new(list.iter().map(value).collect::<Vec<_>>())
+pub(super) fn column<'a, I: IntoIterator, T: ToSql + Sync + Send + 'a>(
+    list: I,
+    value: impl Fn(I::Item) -> T,
+) -> Param<'a> {
+    Box::new(list.into_iter().map(value).collect::<Vec<_>>())
 }
 
-fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
+pub(super) fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
     Box::new(value)
 }
 
@@ -178,10 +153,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             vec![column(list, |p| p.saga_id.as_uuid()), column(list, |p| Micros::from(p.at))]
         });
     }
-    if !park.is_empty() {
-        calls.push(lock_queues(park));
-        calls.extend(park.iter().flat_map(park_calls));
-    }
+    calls.extend(park::calls(park));
     calls
 }
 
@@ -195,62 +167,5 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
         column(rows, |r| r.record.value.as_deref()),
         column(rows, |r| marks::headers(&r.record.headers)),
         column(rows, marks::span_context),
-    ]
-}
-
-fn lock_queues(changes: &[ParkChange]) -> Call<'_> {
-    let sagas = changes.iter().map(|change| match change {
-        ParkChange::Append(parking) | ParkChange::Overtake { by: parking, .. } => parking.saga_id,
-        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Hold { at, .. } => at.saga_id,
-    });
-    Call { sql: LOCK_QUEUES, params: vec![one(sagas.map(|saga| saga.as_uuid()).collect::<Vec<_>>())] }
-}
-
-fn park_calls(change: &ParkChange) -> Vec<Call<'_>> {
-    match change {
-        ParkChange::Append(parking) => vec![Call { sql: APPEND, params: parking_params(parking) }],
-        ParkChange::Overtake { seq, by } => {
-            let mut params = parking_params(by);
-            params.push(one(*seq));
-            let own = vec![one(by.saga_id.as_uuid()), one(by.cause), one(*seq)];
-            vec![Call { sql: LEAVE, params: own }, Call { sql: OVERTAKE, params }]
-        }
-        ParkChange::Retry { at, attempts, pause, failed_at, reason } => vec![Call {
-            sql: RETRY,
-            params: vec![
-                one(at.seq),
-                one(i64::from(*attempts)),
-                one(seconds(*pause)),
-                one(Micros::from(*failed_at)),
-                one(marks::clean(reason)),
-                one(marks::op(at.op)),
-            ],
-        }],
-        ParkChange::Hold { at, reason } => {
-            vec![Call { sql: HOLD, params: vec![one(at.seq), one(marks::clean(reason)), one(marks::op(at.op))] }]
-        }
-        ParkChange::Remove { at } => vec![Call { sql: REMOVE, params: vec![one(at.seq), one(marks::op(at.op))] }],
-    }
-}
-
-fn parking_params(parking: &Parking) -> Vec<Param<'_>> {
-    let record = &parking.record;
-    vec![
-        one(parking.saga_id.as_uuid()),
-        one(parking.cause),
-        one(&parking.event_id),
-        one(parking.step),
-        one(marks::op(parking.op)),
-        one(&*record.topic),
-        one(record.partition),
-        one(record.offset),
-        one(record.key.as_deref()),
-        one(record.value.as_deref()),
-        one(marks::headers(&record.headers)),
-        one(i64::from(parking.attempts)),
-        one(parking.failed_at.map(Micros::from)),
-        one(parking.held),
-        one(marks::clean(&parking.reason)),
-        one(seconds(parking.pause)),
     ]
 }

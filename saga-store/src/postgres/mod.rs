@@ -5,6 +5,7 @@ mod commit;
 mod connect;
 mod due;
 mod error;
+mod park;
 mod pipeline;
 #[cfg(test)]
 mod plans;

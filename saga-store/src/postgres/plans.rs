@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Postgres, admit, commit, connect::Target, due, session::Opening};
+use super::{Postgres, admit, commit, connect::Target, due, park, session::Opening};
 use crate::url::{DatabaseUrl, Place};
 
 /// The plan that a prepared statement keeps.
@@ -93,7 +93,7 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
 
     client.batch_execute(&Opening::new(std::time::Duration::from_secs(1)).sql).await.unwrap();
     let (admit, commit) = (admit::STATEMENTS, commit::STATEMENTS);
-    for sql in admit.iter().chain(due::STATEMENTS).chain(commit) {
+    for sql in admit.iter().chain(due::STATEMENTS).chain(commit).chain(park::STATEMENTS) {
         let plan = plan(&client, sql).await;
         // An index is read whole where nothing says which entries of it are wanted.
         for (scan, next) in plan.lines().zip(plan.lines().skip(1).chain([""])) {

@@ -195,6 +195,70 @@ on_both! {
         assert_eq!(claim(&f.db).await, [(seq, 5)]);
     }
 
+    async fn an_action_and_its_compensation_that_leave_together_make_the_next_event_the_head_once(f: &Fixture) {
+        for held in [false, true] {
+            let saga = SagaId::random();
+            park(&f.db, append(saga, "action", 0)).await;
+            park(&f.db, ParkChange::Append(Parking { step: "pack", held, ..parking(saga, "next", 1) })).await;
+            park(&f.db, ParkChange::Append(Parking { op: Op::Compensate, ..parking(saga, "undo", 2) })).await;
+            park(&f.db, ParkChange::Append(Parking { step: "ship", ..parking(saga, "last", 3) })).await;
+            let (action, _) = claim(&f.db).await[0];
+            let undo = ParkedAt { op: Op::Compensate, ..place(saga, action + 2) };
+            let gone = [place(saga, action), undo].map(|at| ParkChange::Remove { at });
+            commit(&f.db, Changes { park: gone.to_vec(), ..Changes::default() }).await;
+            let next = place(saga, action + 1);
+            assert_eq!(claim(&f.db).await, if held { vec![] } else { vec![(next.seq, 1)] });
+            park(&f.db, ParkChange::Remove { at: next }).await;
+            assert_eq!(claim(&f.db).await, [(action + 3, 3)]);
+            park(&f.db, ParkChange::Remove { at: place(saga, action + 3) }).await;
+        }
+    }
+
+    async fn changes_of_many_sagas_in_one_transaction_are_each_made(f: &Fixture) {
+        let sagas: Vec<SagaId> = (0..40).map(|_| SagaId::random()).collect();
+        let all = |name: &str| sagas.iter().zip(0..).map(|(saga, n)| append(*saga, name, n)).collect::<Vec<_>>();
+        let both = Changes { park: [all("head"), all("behind")].concat(), ..Changes::default() };
+        commit(&f.db, both).await;
+        let mut claimed = f.db.claim_parked(HOUR, 100, &[]).await.unwrap();
+        claimed.sort_by_key(|event| event.record.offset);
+        assert_eq!(claimed.iter().map(|event| event.saga_id).collect::<Vec<_>>(), sagas, "one head of each");
+        let changes = claimed.iter().map(|event| {
+            let (n, failed_at) = (event.record.offset, at(event.record.offset));
+            let (at, pause, reason) = (place(event.saga_id, event.seq), Duration::ZERO, n.to_string());
+            match n % 4 {
+                0 => ParkChange::Retry { at, attempts: 7, pause, failed_at, reason },
+                1 => ParkChange::Hold { at, reason },
+                2 => ParkChange::Remove { at },
+                // Of an event that has left its place.
+                _ => ParkChange::Remove { at: ParkedAt { op: Op::Compensate, ..at } },
+            }
+        });
+        commit(&f.db, Changes { park: changes.collect(), ..Changes::default() }).await;
+        let mut again = f.db.claim_parked(HOUR, 100, &[]).await.unwrap();
+        again.sort_by_key(|event| event.record.offset);
+        for event in &again {
+            let (n, head) = (event.record.offset, &claimed[event.record.offset as usize]);
+            match n % 4 {
+                0 => assert_eq!((event.seq, event.attempts, event.failed_at), (head.seq, 7, Some(at(n)))),
+                2 => assert!(event.seq > head.seq, "the one behind it"),
+                _ => panic!("{n} is not due"),
+            }
+        }
+        assert_eq!((again.len(), f.db.summary().await.unwrap().held_sagas), (20, 10));
+    }
+
+    async fn changes_of_one_saga_in_one_transaction_are_made_in_their_order(f: &Fixture) {
+        let saga = SagaId::random();
+        let park = vec![append(saga, "a", 0), append(saga, "b", 1), append(saga, "b", 2), append(saga, "a", 0)];
+        commit(&f.db, Changes { park, ..Changes::default() }).await;
+        let head = claim(&f.db).await;
+        assert_eq!(head.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [0], "one of them is the head");
+        let park = vec![ParkChange::Remove { at: place(saga, head[0].0) }, append(saga, "c", 3)];
+        commit(&f.db, Changes { park, ..Changes::default() }).await;
+        let head = claim(&f.db).await;
+        assert_eq!(head.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [2], "what it said last counts");
+    }
+
     async fn an_event_can_be_parked_as_held(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, ParkChange::Append(Parking { held: true, ..parking(saga, "e", 0) })).await;

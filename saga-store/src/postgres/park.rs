@@ -1,0 +1,212 @@
+//! The changes of parked sagas on PostgreSQL: one statement for all changes of a kind, however many sagas fail at once.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use saga_core::{
+    event::SagaId,
+    store::{ParkChange, ParkedAt, Parking},
+};
+
+use super::{
+    admit::LOCK_QUEUES,
+    commit::{Call, column, one},
+    time::{Micros, seconds},
+};
+use crate::marks;
+
+/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
+/// more, and what it says now counts. Due is what stands first in its queue.
+const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
+        key, value, headers, attempts, failed_at, held, reason, due) \
+    SELECT a.saga_id, a.cause, a.event_id, a.step, a.op, a.topic, a.topic_partition, a.topic_offset, \
+        a.key, a.value, a.headers, a.attempts, a.failed_at, a.held, a.reason, \
+        CASE WHEN NOT a.held AND coalesce(( \
+            SELECT q.cause IS NOT DISTINCT FROM a.cause \
+            FROM (SELECT * FROM saga_parked q WHERE q.saga_id = a.saga_id OFFSET 0) q ORDER BY q.seq LIMIT 1), true) \
+        THEN now() + make_interval(secs => a.pause) END \
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], \
+        $9::bytea[], $10::bytea[], $11::text[], $12::bigint[], $13::timestamptz[], $14::boolean[], $15::text[], $16::float8[]) \
+        AS a(saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
+        key, value, headers, attempts, failed_at, held, reason, pause) \
+    ON CONFLICT (saga_id, cause) DO UPDATE SET topic = excluded.topic, topic_partition = excluded.topic_partition, \
+        topic_offset = excluded.topic_offset, key = excluded.key, value = excluded.value, headers = excluded.headers, \
+        attempts = excluded.attempts, failed_at = excluded.failed_at, held = excluded.held, reason = excluded.reason, \
+        due = excluded.due \
+    WHERE (p.topic, p.topic_partition, p.topic_offset) \
+        IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
+/// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
+const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
+const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
+    key, value, headers, attempts, failed_at, held, reason, due) OVERRIDING SYSTEM VALUE \
+    VALUES ($17, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+    CASE WHEN NOT $14 THEN now() + make_interval(secs => $16) END) \
+    ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
+    topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
+    due = excluded.due";
+/// The keys are asked for by themselves as well, so that their index is not walked through.
+const RETRY: &str = "UPDATE saga_parked p \
+    SET attempts = r.attempts, due = now() + make_interval(secs => r.pause), failed_at = r.failed_at, reason = r.reason \
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[]) \
+        AS r(seq, op, attempts, pause, failed_at, reason) \
+    WHERE p.seq = ANY($1) AND p.seq = r.seq AND p.op = r.op AND NOT p.held";
+const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, reason = h.reason \
+    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS h(seq, op, reason) \
+    WHERE p.seq = ANY($1) AND p.seq = h.seq AND p.op = h.op";
+const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[]) AS g(seq, op) \
+    WHERE p.seq = ANY($1) AND p.seq = g.seq AND p.op = g.op";
+/// What stands first in these queues now is due since 1970, so that it is due by any clock; what was due stays so.
+const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ANY(ARRAY( \
+    SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id OFFSET 0) q) \
+    FROM unnest($1::uuid[]) AS s(saga_id)))";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
+
+/// What makes these changes, each saga's in their order.
+pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let queues = Call { sql: LOCK_QUEUES, params: vec![column(changes, |change| saga(change).as_uuid())] };
+    std::iter::once(queues).chain(rounds(changes).iter().flat_map(Round::calls)).collect()
+}
+
+fn saga(change: &ParkChange) -> SagaId {
+    match change {
+        ParkChange::Append(parking) | ParkChange::Overtake { by: parking, .. } => parking.saga_id,
+        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Hold { at, .. } => at.saga_id,
+    }
+}
+
+/// Changes in any order: at most one of a saga, or removals alone. There is nearly always one round.
+fn rounds(changes: &[ParkChange]) -> Vec<Round<'_>> {
+    let mut rounds: Vec<Round<'_>> = Vec::new();
+    // The round of a saga's last change, and whether that was a removal.
+    let mut last: HashMap<SagaId, (usize, bool)> = HashMap::new();
+    for change in changes {
+        let removal = matches!(change, ParkChange::Remove { .. });
+        let round = match last.get(&saga(change)) {
+            None => 0,
+            Some((round, true)) if removal => *round,
+            Some((round, _)) => round + 1,
+        };
+        last.insert(saga(change), (round, removal));
+        rounds.resize_with(rounds.len().max(round + 1), Round::default);
+        rounds[round].add(change);
+    }
+    rounds
+}
+
+#[derive(Default)]
+struct Round<'a> {
+    append: Vec<&'a Parking>,
+    overtake: Vec<(i64, &'a Parking)>,
+    retry: Vec<Retry<'a>>,
+    hold: Vec<(ParkedAt, &'a str)>,
+    remove: Vec<ParkedAt>,
+}
+
+struct Retry<'a> {
+    at: ParkedAt,
+    attempts: u32,
+    pause: Duration,
+    failed_at: Timestamp,
+    reason: &'a str,
+}
+
+impl<'a> Round<'a> {
+    fn add(&mut self, change: &'a ParkChange) {
+        match change {
+            ParkChange::Append(parking) => self.append.push(parking),
+            ParkChange::Overtake { seq, by } => self.overtake.push((*seq, by)),
+            &ParkChange::Retry { at, attempts, pause, failed_at, ref reason } => {
+                self.retry.push(Retry { at, attempts, pause, failed_at, reason });
+            }
+            ParkChange::Hold { at, reason } => self.hold.push((*at, reason)),
+            ParkChange::Remove { at } => self.remove.push(*at),
+        }
+    }
+
+    fn calls(&self) -> Vec<Call<'a>> {
+        let Self { append: appended, overtake: overtaken, retry, hold, remove } = self;
+        let mut calls = Vec::new();
+        if !appended.is_empty() {
+            calls.push(append(appended));
+        }
+        calls.extend(overtaken.iter().flat_map(|(seq, by)| overtake(*seq, by)));
+        if !retry.is_empty() {
+            let params = vec![
+                column(retry, |r| r.at.seq),
+                column(retry, |r| marks::op(r.at.op)),
+                column(retry, |r| i64::from(r.attempts)),
+                column(retry, |r| seconds(r.pause)),
+                column(retry, |r| Micros::from(r.failed_at)),
+                column(retry, |r| marks::clean(r.reason)),
+            ];
+            calls.push(Call { sql: RETRY, params });
+        }
+        if !hold.is_empty() {
+            let params = vec![
+                column(hold, |(at, _)| at.seq),
+                column(hold, |(at, _)| marks::op(at.op)),
+                column(hold, |(_, reason)| marks::clean(reason)),
+            ];
+            calls.push(Call { sql: HOLD, params });
+        }
+        if !remove.is_empty() {
+            let gone = vec![column(remove, |at| at.seq), column(remove, |at| marks::op(at.op))];
+            let sagas = vec![column(remove, |at| at.saga_id.as_uuid())];
+            calls.extend([Call { sql: REMOVE, params: gone }, Call { sql: PROMOTE, params: sagas }]);
+        }
+        calls
+    }
+}
+
+fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
+    let all = || parkings.iter().copied();
+    let params = vec![
+        column(all(), |p| p.saga_id.as_uuid()),
+        column(all(), |p| p.cause),
+        column(all(), |p| p.event_id.as_str()),
+        column(all(), |p| p.step),
+        column(all(), |p| marks::op(p.op)),
+        column(all(), |p| &*p.record.topic),
+        column(all(), |p| p.record.partition),
+        column(all(), |p| p.record.offset),
+        column(all(), |p| p.record.key.as_deref()),
+        column(all(), |p| p.record.value.as_deref()),
+        column(all(), |p| marks::headers(&p.record.headers)),
+        column(all(), |p| i64::from(p.attempts)),
+        column(all(), |p| p.failed_at.map(Micros::from)),
+        column(all(), |p| p.held),
+        column(all(), |p| marks::clean(&p.reason)),
+        column(all(), |p| seconds(p.pause)),
+    ];
+    Call { sql: APPEND, params }
+}
+
+fn overtake(seq: i64, by: &Parking) -> [Call<'_>; 2] {
+    let record = &by.record;
+    let params = vec![
+        one(by.saga_id.as_uuid()),
+        one(by.cause),
+        one(&by.event_id),
+        one(by.step),
+        one(marks::op(by.op)),
+        one(&*record.topic),
+        one(record.partition),
+        one(record.offset),
+        one(record.key.as_deref()),
+        one(record.value.as_deref()),
+        one(marks::headers(&record.headers)),
+        one(i64::from(by.attempts)),
+        one(by.failed_at.map(Micros::from)),
+        one(by.held),
+        one(marks::clean(&by.reason)),
+        one(seconds(by.pause)),
+        one(seq),
+    ];
+    let own = vec![one(by.saga_id.as_uuid()), one(by.cause), one(seq)];
+    [Call { sql: LEAVE, params: own }, Call { sql: OVERTAKE, params }]
+}
