@@ -1,5 +1,6 @@
 //! What the shell itself measures: HTTP requests, the build, the process.
 
+mod clock;
 mod lag;
 mod process;
 mod tables;
@@ -13,6 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use clock::Skew;
 pub(crate) use lag::Lag;
 pub(crate) use tables::Tables;
 

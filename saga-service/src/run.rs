@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     error::ServiceError,
     http::{self, Database, Gate, Limits, Places, Server, Status},
-    metrics::{self, HttpMetrics, Lag, Tables},
+    metrics::{self, HttpMetrics, Lag, Skew, Tables},
     service::{Deps, Parts, Service},
     startup,
     tasks::{Joining, Web, Worker},
@@ -114,6 +114,8 @@ impl<S: Service> Bound<S> {
         }
         let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
         let lag = Lag::register(&mut registry);
+        let (skew, clock) = (Skew::register(&mut registry), db.clone());
+        let skew = tokio::spawn(skew.watch(async move || clock.time().await).instrument(span.clone()));
         let measured = db.clone();
         let tables = Tables::register(&mut registry, move || {
             let db = measured.clone();
@@ -146,6 +148,7 @@ impl<S: Service> Bound<S> {
         let (worker, result) = until_over(start, stop).await;
 
         status.stopping();
+        skew.abort();
         // Events are somebody else's at once; requests come here until everybody has heard of it.
         let grace = if result.is_ok() { config.shutdown_grace } else { Duration::ZERO };
         let requests = async {

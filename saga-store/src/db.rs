@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use saga_core::{
     barrier::Before,
     store::{
@@ -182,6 +183,17 @@ impl Db {
     /// As [`Tx::query_opt`].
     pub async fn query_opt(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Option<Row>, StoreError> {
         self.query(sql, params).await.and_then(at_most_one)
+    }
+
+    /// What time it is by the database's clock.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn time(&self) -> Result<Timestamp, StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.time().await,
+            Backend::Sqlite(sqlite) => Ok(sqlite.time()),
+        }
     }
 
     fn backend(&self) -> Result<&Backend, StoreError> {

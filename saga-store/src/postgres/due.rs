@@ -78,6 +78,13 @@ pub(super) const MEASURE: &str = SUMMARY;
 pub(super) const WALK: &str = UNSENT;
 
 impl Postgres {
+    pub(crate) async fn time(&self) -> Result<Timestamp, StoreError> {
+        let session = self.pool.lease(User::Request).await?;
+        let rows = run(&session, "SELECT clock_timestamp()", &[]).await?;
+        let told = list(&rows, |row| Ok(row.try_get::<_, Micros>(0)?.time()?))?.pop();
+        told.ok_or_else(|| StoreError::Broken("the database does not tell the time".into()))
+    }
+
     pub(crate) async fn claim_parked(
         &self,
         lease: Duration,

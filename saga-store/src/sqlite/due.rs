@@ -46,6 +46,10 @@ const SUMMARY: &str = "SELECT (SELECT count(*) FROM (SELECT seq FROM saga_outbox
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
 
 impl Sqlite {
+    pub(crate) fn time(&self) -> Timestamp {
+        now()
+    }
+
     pub(crate) async fn claim_parked(
         &self,
         lease: Duration,
