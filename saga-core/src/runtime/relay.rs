@@ -391,7 +391,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         if chosen.is_empty() {
             return Ok(());
         }
-        let began = self.0.clock.now();
+        let (began, handed) = (self.0.clock.now(), walk.handed);
         let rows = self.0.store.outbox(chosen).await?;
         walk.read_since(began, self.0.clock.now());
         tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
@@ -404,6 +404,12 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             } else {
                 walk.waiting.add(saga_id);
             }
+        }
+        drop(state);
+        if walk.handed == handed {
+            // The producer takes none of them, as with the broker away: what is behind is looked at nevertheless, without haste.
+            let took = Duration::try_from(self.0.clock.now().duration_since(began)).unwrap_or_default();
+            self.0.clock.sleep((9 * took).min(LONGEST_PAUSE)).await;
         }
         Ok(())
     }
