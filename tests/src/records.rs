@@ -157,6 +157,16 @@ impl World {
         .await
     }
 
+    /// Writes records and waits until the broker has them.
+    ///
+    /// # Errors
+    /// When it does not take one of them.
+    pub async fn publish(&self, records: Vec<OutRecord>) -> Result<()> {
+        let outcomes = tokio::time::timeout(PATIENCE, self.records.producer.publish(records)).await?;
+        outcomes.into_iter().collect::<Result<(), _>>()?;
+        Ok(())
+    }
+
     /// Waits until the service is done with the record at this place, and with everything before it.
     ///
     /// # Errors

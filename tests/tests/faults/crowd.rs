@@ -102,7 +102,7 @@ async fn orders(world: &World, sku: &str, number: u32) -> Result<Vec<Duration>> 
     try_join_all((0..number).map(place)).await
 }
 
-fn percentile(durations: &[Duration], percent: usize) -> Result<Duration> {
+pub(super) fn percentile(durations: &[Duration], percent: usize) -> Result<Duration> {
     let mut sorted = durations.to_vec();
     sorted.sort_unstable();
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().context("nothing measured")

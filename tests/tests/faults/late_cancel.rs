@@ -1,9 +1,12 @@
-//! A cancellation of an order that has been charged, and whose parcel was not scheduled in time.
+//! Cancellations that come late: of an order that has been charged, and of one whose charge does not get through.
 
 use anyhow::{Result, ensure};
 use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
 
-in_both_modes![own_world: a_pending_order_that_is_cancelled_is_undone_in_reverse_order];
+in_both_modes![
+    own_world: a_pending_order_that_is_cancelled_is_undone_in_reverse_order,
+    a_cancellation_does_not_wait_for_the_charge_that_is_tried_again_and_again,
+];
 
 async fn a_pending_order_that_is_cancelled_is_undone_in_reverse_order(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 2);
@@ -36,5 +39,31 @@ async fn a_pending_order_that_is_cancelled_is_undone_in_reverse_order(world: &Wo
     let shipment = world.shipment(id).await?;
     ensure!(shipment.is_none_or(|shipment| shipment["status"] == "cancelled"));
     ensure!(world.cancel(id).await?.status == 200);
+    Ok(())
+}
+
+async fn a_cancellation_does_not_wait_for_the_charge_that_is_tried_again_and_again(world: &World) -> Result<()> {
+    let order = Order::of(&world.stocked(5).await?, 2).paid_by("tok_timeout");
+    let id = world.place(&order).await?;
+    eventually(PATIENCE, "the charge fails", async || {
+        let calls = world.sandbox(id).await?.and_then(|sandbox| sandbox["calls"].as_i64()).unwrap_or_default();
+        ensure!(calls >= 2, "{calls} calls");
+        Ok(())
+    })
+    .await?;
+    ensure!(world.cancel(id).await?.status == 202);
+    let cancelled = world.event(id, "order.cancelled").await?;
+    ensure!(cancelled.cause() == world.event(id, "inventory.released").await?.id);
+    let refunded = world.event(id, "payment.refunded").await?;
+    ensure!(!refunded.is_null_compensation(), "the gateway was asked to undo what it may have done");
+    ensure!(world.count(id, "payment.declined") == 0, "the retries were not waited for");
+    ensure!(world.order(id).await?["reason"] == "cancelled_by_customer");
+    ensure!(world.units(&order.sku).await? == (5, 0));
+    let sandbox = world.sandbox(id).await?.unwrap_or_default();
+    ensure!(sandbox["captured_cents"] == 0, "{sandbox}");
+    let calls = sandbox["calls"].clone();
+    let parked = world.metric(Who::Payment, "saga_parked", "").await?;
+    ensure!(parked == 0.0, "{parked} sagas are parked");
+    ensure!(world.sandbox(id).await?.unwrap_or_default()["calls"] == calls, "nothing is called any more");
     Ok(())
 }

@@ -5,6 +5,7 @@ mod deadline;
 mod instances;
 mod kill;
 mod late_cancel;
+mod neighbours;
 mod outages;
 mod shutdown;
 mod static_member;
