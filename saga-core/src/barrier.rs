@@ -68,7 +68,7 @@ pub struct Before {
 }
 
 impl Before {
-    fn row(&self, op: Op) -> Option<&Row> {
+    pub(crate) fn row(&self, op: Op) -> Option<&Row> {
         match op {
             Op::Action => self.action.as_ref(),
             Op::Compensate => self.compensation.as_ref(),

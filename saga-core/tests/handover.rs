@@ -266,3 +266,53 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
         .collect();
     assert!(!(types.contains(&"pay.charged".to_string()) && g.refunded.load(SeqCst)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handled() {
+    let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (called, passes) = (calls.clone(), gate.clone());
+    let step = Step::with_effect(
+        async move |_: &Call, _: &Booked| {
+            called.fetch_add(1, SeqCst);
+            passes.acquire().await.unwrap().forget();
+            Ok(())
+        },
+        async |_: &mut Cx<'_, MemoryStore>, b: Booked, ()| -> StepResult<Charged, Never> {
+            Ok(Outcome::Success(Charged { id: b.id }))
+        },
+    )
+    .named("charge");
+    tokio::task::LocalSet::new()
+        .run_until(async move {
+            let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
+            let handle = Handle::new("pay", store, broker.producer(), clock);
+            let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
+            let stored = Arc::new(Mutex::new(vec![]));
+            let consumer = Script { signals, held: None, stored: stored.clone() };
+            let participant = Participant::named("pay").step(step);
+            let runtime = Runtime::new(participant, handle, Options::default());
+            tokio::task::spawn_local(runtime.run(consumer, std::future::pending()));
+            let part = || TopicPartition { topic: "trip.events".into(), partition: 0 };
+            let r = out(&Booked { id: Uuid::now_v7() }, clock);
+            let (key, value, headers) = (r.key, r.value, r.headers);
+            let record = Record { topic: "trip.events".into(), partition: 0, offset: 0, key, value, headers };
+            tx.send(Signal::Assigned(vec![part()])).unwrap();
+            tx.send(Signal::Records(vec![record.clone()])).unwrap();
+            clock.sleep(Duration::from_millis(500)).await;
+            assert_eq!(calls.load(SeqCst), 1, "it is being called");
+            tx.send(Signal::Revoked(vec![part()], RevokeGuard::unguarded())).unwrap();
+            clock.sleep(Duration::from_millis(100)).await;
+            tx.send(Signal::Assigned(vec![part()])).unwrap();
+            tx.send(Signal::Records(vec![record])).unwrap();
+            clock.sleep(Duration::from_millis(100)).await;
+            gate.add_permits(1);
+            clock.sleep(Duration::from_millis(500)).await;
+            assert_eq!(calls.load(SeqCst), 2, "the earlier delivery's answer is nobody's: it is called again");
+            assert!(stored.lock().unwrap().is_empty(), "and not acknowledged before it is done");
+            gate.add_permits(1);
+            clock.sleep(Duration::from_secs(1)).await;
+            assert_eq!(broker.records("pay.events").len(), 1);
+            assert_eq!(*stored.lock().unwrap(), [1]);
+        })
+        .await;
+}

@@ -149,6 +149,38 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_events_that_one_constraint_refuses_stop_nobody() {
+    let bad = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let refused = bad.clone();
+    let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
+        if refused.lock().unwrap().contains(&trip.id) {
+            return Err(StoreError::Rejected("check \"seats\" (SQLSTATE 23514)".to_owned()).into());
+        }
+        Ok(Outcome::Success(Taken { id: trip.id }))
+    })
+    .named("take")
+    .undone_by(free);
+    World::with(Participant::named("seat").step(step), async |world| {
+        for _ in 0..50 {
+            let trip = booked();
+            bad.lock().unwrap().insert(trip.id);
+            world.publish(&trip);
+        }
+        world.clock.sleep(Duration::from_secs(1)).await;
+        let other = booked();
+        world.publish(&Cancelled { id: other.id });
+        world.clock.sleep(Duration::from_millis(500)).await;
+        assert_eq!(world.types("seat.events"), ["seat.freed"], "what else the participant does goes on");
+        let began = world.clock.now();
+        (0..20).for_each(|_| world.publish(&booked()));
+        world.eventually("the good ones are handled", async || world.types("seat.events").len() == 21).await;
+        let took = world.clock.now().duration_since(began);
+        assert!(took.as_secs() < 60, "{took}");
+    })
+    .await;
+}
+
 #[derive(Default)]
 struct Gateway {
     down: AtomicBool,

@@ -86,6 +86,8 @@ struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     refusals: Vec<usize>,
     /// The place of the parked action that a compensation overtakes.
     overtakes: Vec<Option<i64>>,
+    /// Whether there was a row before, which says something else than the end.
+    found: Vec<bool>,
 }
 
 impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
@@ -98,6 +100,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             calls: BTreeMap::new(),
             refusals: Vec::new(),
             overtakes: vec![None; works.len()],
+            found: vec![false; works.len()],
         }
     }
 
@@ -106,6 +109,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
         let work = &self.works[i];
         let keys = keys(self.shared, work, before);
         self.overtakes[i] = before.overtakes;
+        self.found[i] = before.row(work.op).is_some();
         match (decide(work.op, &admission.cause, before), work.stage) {
             (Verdict::Skip(skip), _) => {
                 self.plan.outcomes[i] = Some(skip_name(skip));
@@ -158,7 +162,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     }
 
     fn ran(&mut self, i: usize, end: crate::step::End) -> Result<(), StepError> {
-        self.plan.ran(self.shared, i, &self.works[i], end)?;
+        self.plan.ran(self.shared, (i, &self.works[i]), end, self.found[i])?;
         self.ended(i);
         Ok(())
     }

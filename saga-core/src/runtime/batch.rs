@@ -41,7 +41,7 @@ pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
             }
             Err(error) if part.len() == 1 => {
                 let Some(work) = part.pop() else { continue };
-                let error = judge(&shared, &work, error).await;
+                let error = judge(&shared, &work, error);
                 batch.works.push((work, Err(error)));
             }
             Err(error) => {
@@ -129,16 +129,16 @@ async fn transact<S: Store, P: Producer, C: Clock>(
     }
 }
 
-/// A refusal of the database that meets one saga after another is no event's fault: nothing is dead-lettered for it. The
-/// participant slows down to one event at a time, which tells when what is wrong has been mended, and readiness says why.
-async fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, error: StepError) -> StepError {
+/// A refusal of the database that meets one saga after another is no event's fault: nothing is dead-lettered for it, and
+/// readiness says why.
+fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, error: StepError) -> StepError {
     let Some(why) = error.rejected() else { return error };
-    let beyond = shared.blame.borrow_mut().refused(work.step, work.op, why, work.saga_id());
-    let Some(beyond) = beyond else { return error };
+    let now = shared.clock.now();
+    if !shared.blame.borrow_mut().refused((work.step, work.op), why, work.saga_id(), now) {
+        return error;
+    }
     let why = format!("{} is refused for one saga after another: {why}", work.half);
     shared.health.set_waiting("handlers", Some(why.clone()));
-    let doublings = beyond.saturating_sub(1).min(16);
-    shared.clock.sleep((shared.options.first_pause * (1 << doublings)).min(shared.options.longest_pause)).await;
     StoreError::Broken(why).into()
 }
 
@@ -147,7 +147,7 @@ fn worked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, works: &[Wo
     let mut blame = shared.blame.borrow_mut();
     for (work, done) in works.iter().zip(done) {
         let ran = done.happened == Happened::Ended && matches!(work.stage, Stage::Whole | Stage::Finish);
-        if ran && blame.worked(work.step, work.op) {
+        if ran && blame.worked((work.step, work.op)) && blame.is_clear() {
             shared.health.set_waiting("handlers", None);
         }
     }

@@ -1,40 +1,80 @@
 //! Whose fault it is that the database refuses what a handler writes: that of one event, or, when the same refusal meets
 //! one saga after another, that of a schema, a trigger or a right.
 
-use crate::{barrier::Op, event::SagaId};
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{barrier::Op, clock::after, event::SagaId};
 
 /// So many sagas in a row are met by the same refusal before it is taken for everybody's.
 const MANY: u32 = 3;
+/// As long as it is everybody's, so many events of the step are tried in so long, to see whether the cause has been mended; the
+/// others wait. Several, so that some bad ones do not stand before all good ones for long.
+const PROBES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(5);
 
-/// What refusals there were since a handler last worked. Pure.
+/// A half of a step.
+type Half = (usize, Op);
+
+/// The halves of steps that are refused, since they last worked. Pure.
 #[derive(Debug, Default)]
-pub(super) struct Blame {
-    refusal: Option<(usize, Op, String)>,
-    last: Option<SagaId>,
+pub(super) struct Blame(HashMap<Half, Suspicion>);
+
+#[derive(Debug)]
+struct Suspicion {
+    why: String,
+    last: SagaId,
     sagas: u32,
+    /// Until when no more fresh ones and no more parked ones than these are tried: many bad ones that are parked must not take
+    /// the turns of good ones.
+    windows: [(Timestamp, u32); 2],
 }
 
 impl Blame {
-    /// The database refused an event. Returns how many sagas beyond the tolerated it has met; none while it is the event's.
-    pub(super) fn refused(&mut self, step: usize, op: Op, why: &str, saga: SagaId) -> Option<u32> {
-        let same = self.refusal.as_ref().is_some_and(|(s, o, w)| (*s, *o) == (step, op) && w == why);
-        if !same {
-            *self = Self { refusal: Some((step, op, why.to_owned())), last: None, sagas: 0 };
+    /// The database refused an event. Returns whether that is no longer taken for the event's fault.
+    pub(super) fn refused(&mut self, half: Half, why: &str, saga: SagaId, now: Timestamp) -> bool {
+        let known = self.0.entry(half).or_insert_with(|| Suspicion::new(why, saga, now));
+        if known.why != why {
+            *known = Suspicion::new(why, saga, now);
         }
-        if self.last != Some(saga) {
-            self.sagas = self.sagas.saturating_add(1);
-            self.last = Some(saga);
+        if known.sagas == 0 || known.last != saga {
+            known.sagas = known.sagas.saturating_add(1);
+            known.last = saga;
         }
-        self.sagas.checked_sub(MANY).filter(|beyond| *beyond > 0)
+        known.sagas > MANY
     }
 
-    /// A handler worked. Says whether it is one that was under suspicion.
-    pub(super) fn worked(&mut self, step: usize, op: Op) -> bool {
-        let same = self.refusal.as_ref().is_some_and(|(s, o, _)| (*s, *o) == (step, op));
-        if same {
-            *self = Self::default();
+    /// Why an event of this half waits; none when it may be tried now.
+    pub(super) fn holds(&mut self, half: Half, parked: bool, now: Timestamp) -> Option<&str> {
+        let known = self.0.get_mut(&half).filter(|known| known.sagas > MANY)?;
+        let (end, left) = &mut known.windows[usize::from(parked)];
+        if now >= *end {
+            (*end, *left) = (after(now, WINDOW), PROBES);
         }
-        same
+        match left.checked_sub(1) {
+            Some(fewer) => {
+                *left = fewer;
+                None
+            }
+            None => Some(&known.why),
+        }
+    }
+
+    /// A handler worked. Says whether it was under suspicion.
+    pub(super) fn worked(&mut self, half: Half) -> bool {
+        self.0.remove(&half).is_some_and(|known| known.sagas > MANY)
+    }
+
+    /// Whether none is under suspicion.
+    pub(super) fn is_clear(&self) -> bool {
+        self.0.values().all(|known| known.sagas <= MANY)
+    }
+}
+
+impl Suspicion {
+    fn new(why: &str, last: SagaId, now: Timestamp) -> Self {
+        Self { why: why.to_owned(), last, sagas: 0, windows: [(after(now, WINDOW), 0); 2] }
     }
 }
 
@@ -42,28 +82,53 @@ impl Blame {
 mod tests {
     use super::*;
 
+    const TAKE: Half = (0, Op::Action);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn suspected() -> Blame {
+        let mut blame = Blame::default();
+        let refused = [(); 5].map(|()| blame.refused(TAKE, "23502", SagaId::random(), at(0)));
+        assert_eq!(refused, [false, false, false, true, true]);
+        blame
+    }
+
     #[test]
     fn a_refusal_that_meets_many_sagas_in_a_row_is_everybodys() {
-        let mut blame = Blame::default();
-        let mut refused = |why| blame.refused(0, Op::Action, why, SagaId::random());
-        assert_eq!([(); 5].map(|()| refused("23502")), [None, None, None, Some(1), Some(2)]);
-        assert_eq!(refused("23514"), None, "another refusal begins anew");
+        let mut blame = suspected();
+        assert!(!blame.is_clear());
+        assert!(!blame.refused(TAKE, "23514", SagaId::random(), at(0)), "another refusal begins anew");
+        assert!(!blame.refused((1, Op::Action), "23502", SagaId::random(), at(0)), "and so does another step");
     }
 
     #[test]
     fn one_saga_that_is_refused_again_and_again_is_one() {
         let (mut blame, saga) = (Blame::default(), SagaId::random());
-        assert!((0..20).all(|_| blame.refused(0, Op::Action, "23502", saga).is_none()));
+        assert!((0..20).all(|_| !blame.refused(TAKE, "23502", saga, at(0))));
+        assert_eq!(blame.holds(TAKE, false, at(0)), None);
+    }
+
+    #[test]
+    fn a_suspected_step_is_tried_with_some_events_at_a_time_and_others_as_usual() {
+        let mut blame = suspected();
+        assert_eq!(blame.holds(TAKE, false, at(4)), Some("23502"));
+        for _ in 0..PROBES {
+            assert_eq!(blame.holds(TAKE, true, at(5)), None);
+        }
+        assert_eq!(blame.holds(TAKE, true, at(5)), Some("23502"));
+        assert_eq!(blame.holds(TAKE, false, at(9)), None, "the turns of fresh ones are their own");
+        assert_eq!(blame.holds(TAKE, true, at(9)), Some("23502"));
+        assert_eq!(blame.holds(TAKE, true, at(10)), None);
+        assert_eq!(blame.holds((0, Op::Compensate), false, at(4)), None);
     }
 
     #[test]
     fn a_handler_that_works_for_others_clears_what_it_is_suspected_of() {
-        let mut blame = Blame::default();
-        for _ in 0..5 {
-            blame.refused(0, Op::Action, "23502", SagaId::random());
-        }
-        assert!(!blame.worked(1, Op::Action), "another step's success says nothing");
-        assert!(blame.worked(0, Op::Action));
-        assert_eq!(blame.refused(0, Op::Action, "23502", SagaId::random()), None);
+        let mut blame = suspected();
+        assert!(!blame.worked((1, Op::Action)), "another step's success says nothing");
+        assert!(blame.worked(TAKE) && blame.is_clear());
+        assert!(!blame.refused(TAKE, "23502", SagaId::random(), at(0)));
     }
 }

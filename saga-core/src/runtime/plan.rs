@@ -95,16 +95,17 @@ impl Plan {
         Self { now, changes: Changes::default(), counts: Vec::new(), due: None, outcomes }
     }
 
-    /// A handler has run: its event, its mark, its timers.
+    /// A handler has run: its event, its mark, its timers. `found` says that its row was there before.
     pub(super) fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
-        at: usize,
-        work: &Work,
+        (at, work): (usize, &Work),
         end: End,
+        found: bool,
     ) -> Result<(), StepError> {
         let refused = matches!(end, End::Event { refused: true, .. });
-        if refused || matches!(work.stage, Stage::Finish | Stage::Exhaust) {
+        // A row that this transaction has made says `done` already.
+        if refused || found {
             self.mark(work, if refused { Mark::Refused } else { Mark::Done });
         }
         if work.op == Op::Action && shared.has_deadlines {

@@ -22,6 +22,8 @@ use crate::{
 
 /// A deadline whose handler fails is tried again after this; the others do not wait for it.
 const POSTPONE: Duration = Duration::from_secs(30);
+/// One that waits for somebody's lock, after this.
+const LOCKED: Duration = Duration::from_secs(1);
 
 /// Fires up to `limit` timers. When a handler fails they are fired one by one, so that one bad saga does not hold the
 /// others. Returns how many were due.
@@ -32,12 +34,23 @@ pub(super) async fn fire<S: Store, P: Producer, C: Clock>(
     shared: Rc<Shared<S, P, C>>,
     limit: usize,
 ) -> Result<usize, StepError> {
-    match attempt(&shared, limit).await {
+    let patience = shared.options.patience;
+    match attempt(&shared, limit, patience).await {
         Err(failed) if failed.error.class() != ErrorClass::Infrastructure => {}
         other => return other.map_err(|failed| failed.error),
     }
+    let mut locked = 0;
     for fired in 0..limit {
-        match attempt(&shared, 1).await {
+        match attempt(&shared, 1, patience / 10).await {
+            Err(failed) if failed.error.is_locked() => {
+                tracing::debug!(error = %failed.error, "a deadline waits for a lock");
+                shared.store.postpone(&failed.due, LOCKED).await?;
+                // Four times what one transaction waits: then the others of the participant go on.
+                locked += 1;
+                if locked == 40 {
+                    return Ok(fired);
+                }
+            }
             Ok(0) => return Ok(fired),
             Ok(_) => {}
             Err(failed) if failed.error.class() == ErrorClass::Infrastructure => return Err(failed.error),
@@ -65,8 +78,12 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
 }
 
 /// One transaction.
-async fn attempt<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, limit: usize) -> Result<usize, Failed> {
-    let begun = shared.store.begin_due(limit, shared.options.patience).await;
+async fn attempt<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    limit: usize,
+    patience: Duration,
+) -> Result<usize, Failed> {
+    let begun = shared.store.begin_due(limit, patience).await;
     let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new() })?;
     let count = due.len();
     match count {

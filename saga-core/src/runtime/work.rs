@@ -61,7 +61,7 @@ pub(super) struct Work {
     pub(super) gives_up: Reason,
     /// After which time it is tried again, once it is parked.
     pub(super) pause: Duration,
-    /// The same of every record that brings this event, with these bytes, from this partition.
+    /// The same of every record that brings this event, with these bytes, from this partition, in one assignment of it.
     pub(super) repeatable: Uuid,
     /// What its effect is called with, known from its start on.
     pub(super) keys: Keys,
@@ -116,6 +116,19 @@ impl Work {
         self.failure = Some(StepError::transient(why));
     }
 
+    /// The database refuses its step for one saga after another: it waits, and has used up no attempt. Not all for as long, so
+    /// that each time others are the first to be tried again.
+    pub(super) fn refused_for_all(&mut self, why: &str, now: Timestamp, pause: Duration) {
+        self.failed_at.get_or_insert(now);
+        self.pause = pause.mul_f64(0.5 + self.turn(now));
+        self.failure = Some(StepError::transient(format!("refused for one saga after another: {why}")));
+    }
+
+    /// A number in `0.0..1.0` of its saga's own, another one each second.
+    pub(super) fn turn(&self, now: Timestamp) -> f64 {
+        identity::jitter(self.saga_id(), u32::try_from(now.as_second() & 0xffff_ffff).unwrap_or_default())
+    }
+
     /// What went wrong last, for an operator.
     pub(super) fn reason(&self) -> String {
         self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -166,7 +179,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
         Ok(Some((envelope, step, (name, half), op, input, stage))) => Reading::Event(Box::new(Work {
-            repeatable: repeatable(&record, &envelope),
+            repeatable: repeatable(&record, &envelope, origin),
             origin,
             record,
             envelope,
@@ -189,10 +202,14 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
     }
 }
 
-fn repeatable(record: &Record, envelope: &Envelope) -> Uuid {
+fn repeatable(record: &Record, envelope: &Envelope, origin: Origin) -> Uuid {
+    let assignment = match origin {
+        Origin::Partition { epoch } => epoch.to_be_bytes(),
+        Origin::Parked { .. } => [0xff; 8],
+    };
     let (identity, partition) = (envelope.identity(), record.partition.to_be_bytes());
-    let parts: [&[u8]; 4] =
-        [identity.as_bytes(), record.topic.as_bytes(), &partition, record.value.as_deref().unwrap_or_default()];
+    let value = record.value.as_deref().unwrap_or_default();
+    let parts: [&[u8]; 5] = [&assignment, identity.as_bytes(), record.topic.as_bytes(), &partition, value];
     identity::of_bytes(&parts)
 }
 

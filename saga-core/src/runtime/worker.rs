@@ -75,7 +75,8 @@ impl Repeat {
 }
 
 impl Lined for Work {
-    /// The event, where it was read, and its bytes: one that was mended and published once more under its old id is another.
+    /// The event, the assignment in which it was read, and its bytes: one that was mended and published once more under its
+    /// old id is another, and one that is redelivered must be handled should the earlier assignment's work be handed over.
     fn identity(&self) -> Uuid {
         self.repeatable
     }
@@ -186,7 +187,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                             revoked.retain(|partition| !partitions.contains(partition));
                         }
                         // What is assigned anew is not paused.
-                        self.full.retain(|partition, _| !partitions.contains(partition));
+                        for (partition, _) in self.full.extract_if(|partition, _| partitions.contains(partition)) {
+                            self.pauses.push((partition, false));
+                        }
                         partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
                         // An old owner's events go out before what is committed here for the same sagas.
                         shared.outbox.look_for_all();
@@ -255,7 +258,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let soon = after(now, shared.options.look_every);
         self.claim_at = self.claim_at.min(soon);
         self.fire_at = self.fire_at.min(soon);
-        if !draining && !self.labelled && now >= self.claim_at {
+        if !self.labelled {
+            // Nothing is admitted before: what an earlier version parked would not be known again.
+            if draining || now < self.claim_at {
+                return;
+            }
             self.claim_at = after(now, shared.options.look_every);
             self.slot = Some(async move { Slot::Labelled(label_parked(&shared).await) }.boxed_local());
         } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
@@ -280,6 +287,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     fn next_batch(&mut self, now: Timestamp) -> Vec<Work> {
         let is_parked = |work: &Work| matches!(work.origin, Origin::Parked { .. });
         let parked = self.ready.front().is_some_and(is_parked);
+        if parked && !self.shared.blame.borrow().is_clear() {
+            // Some are tried and the others wait: each time others are first. Those of one saga keep their order in its lane.
+            self.ready.make_contiguous().sort_by(|a, b| a.turn(now).total_cmp(&b.turn(now)));
+        }
         let (mut works, mut others) = (Vec::new(), VecDeque::new());
         for mut work in self.ready.drain(..) {
             if works.len() == self.shared.options.max_batch || is_parked(&work) != parked {
@@ -296,6 +307,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                         work.stage = Stage::Park;
                     }
                 }
+            }
+            if matches!(work.stage, Stage::Whole | Stage::Start)
+                && let Some(why) = self.shared.blame.borrow_mut().holds((work.step, work.op), parked, now)
+            {
+                work.refused_for_all(why, now, self.shared.options.longest_pause);
+                work.stage = Stage::Park;
             }
             works.push(work);
         }

@@ -265,7 +265,10 @@ impl Tables {
         let place = |r: &Record| (r.topic.clone(), r.partition, r.offset);
         match known {
             Some((_, known)) if place(&known.record) == place(&parking.record) => {}
-            Some((seq, known)) => *known = Parked::new(parking, head != Some(*seq), now),
+            Some((seq, known)) => {
+                let waits = head != Some(*seq) && known.due.is_none();
+                *known = Parked::new(parking, waits, now);
+            }
             None => {
                 self.last_seq += 1;
                 self.parked.insert(self.last_seq, Parked::new(parking, head.is_some(), now));

@@ -23,7 +23,7 @@ const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, trac
 const HEAD: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1";
 /// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
 /// more, and what it says now counts.
-const KNOWN: &str = "SELECT seq, topic = ?3 AND topic_partition = ?4 AND topic_offset = ?5 FROM saga_parked \
+const KNOWN: &str = "SELECT seq, topic = ?3 AND topic_partition = ?4 AND topic_offset = ?5, due IS NULL FROM saga_parked \
     WHERE saga_id = ?1 AND cause = ?2";
 const PUT: &str = "INSERT OR REPLACE INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, \
     topic_offset, key, value, headers, attempts, failed_at, held, reason, due) \
@@ -139,11 +139,11 @@ fn append(conn: &Connection, parking: &Parking) -> rusqlite::Result<()> {
     let (saga, cause, record) = (parking.saga_id.to_string(), parking.cause.to_string(), &parking.record);
     let head: Option<i64> = conn.prepare_cached(HEAD)?.query_row(params![saga], |row| row.get(0))?;
     let place = params![saga, cause, record.topic.as_ref(), record.partition, record.offset];
-    let known: Option<(i64, bool)> =
-        conn.prepare_cached(KNOWN)?.query_row(place, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let known: Option<(i64, bool, bool)> =
+        conn.prepare_cached(KNOWN)?.query_row(place, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
     match known {
-        Some((_, true)) => Ok(()),
-        Some((seq, false)) => put(conn, Some(seq), parking, head != Some(seq)),
+        Some((_, true, _)) => Ok(()),
+        Some((seq, false, waits)) => put(conn, Some(seq), parking, waits && head != Some(seq)),
         None => put(conn, None, parking, head.is_some()),
     }
 }
