@@ -32,14 +32,17 @@ RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offse
 const UNLABELLED: &str = "
 SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
 FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
+/// A compensation that waits behind its own action, which is labelled already or in the same statement, is due.
 const LABEL: &str = "
-UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op
-FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op) WHERE p.seq = l.seq";
-/// Those that wait behind what they undo.
-const RELEASE: &str = "
-UPDATE saga_parked c SET due = 'epoch' FROM saga_parked a
-WHERE c.seq = ANY($1::bigint[]) AND c.op = 'compensate' AND c.due IS NULL AND NOT c.held
-    AND a.saga_id = c.saga_id AND a.step = c.step AND a.op = 'action'";
+WITH l AS MATERIALIZED (
+    SELECT l.*, p.saga_id FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op),
+    LATERAL (SELECT saga_id FROM saga_parked p WHERE p.seq = l.seq OFFSET 0) p)
+UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op,
+    due = CASE WHEN l.op = 'compensate' AND p.due IS NULL AND NOT p.held AND (
+        EXISTS (SELECT FROM l a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action')
+        OR EXISTS (SELECT FROM saga_parked a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action'))
+    THEN 'epoch' ELSE p.due END
+FROM l WHERE p.seq = l.seq";
 const TIMERS: &str = "
 DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM saga_timer WHERE due <= now() AND current_setting('saga.tx', true) = $2 ORDER BY due LIMIT $1 FOR UPDATE SKIP LOCKED))
@@ -109,8 +112,7 @@ impl Postgres {
         let causes: Vec<Uuid> = labels.iter().map(|label| label.cause).collect();
         let steps: Vec<&str> = labels.iter().map(|label| label.step).collect();
         let ops: Vec<&str> = labels.iter().map(|label| marks::op(label.op)).collect();
-        run(&session, LABEL, &[&seqs, &causes, &steps, &ops]).await?;
-        run(&session, RELEASE, &[&seqs]).await.map(|_| ())
+        run(&session, LABEL, &[&seqs, &causes, &steps, &ops]).await.map(|_| ())
     }
 
     pub(crate) async fn begin_due(

@@ -16,7 +16,8 @@ use super::{
 use crate::marks;
 
 /// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
-/// more, and what it says now counts. Due is what stands first in its queue.
+/// more, and what it says now counts. Due is what stands first in its queue,
+/// and what was due already: a compensation that has overtaken stands behind a blocked head and does not wait for it.
 const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
         key, value, headers, attempts, failed_at, held, reason, due) \
     SELECT a.saga_id, a.cause, a.event_id, a.step, a.op, a.topic, a.topic_partition, a.topic_offset, \
@@ -32,7 +33,7 @@ const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, st
     ON CONFLICT (saga_id, cause) DO UPDATE SET topic = excluded.topic, topic_partition = excluded.topic_partition, \
         topic_offset = excluded.topic_offset, key = excluded.key, value = excluded.value, headers = excluded.headers, \
         attempts = excluded.attempts, failed_at = excluded.failed_at, held = excluded.held, reason = excluded.reason, \
-        due = excluded.due \
+        due = CASE WHEN NOT excluded.held AND p.due IS NOT NULL THEN now() ELSE excluded.due END \
     WHERE (p.topic, p.topic_partition, p.topic_offset) \
         IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
 /// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
@@ -44,17 +45,18 @@ const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, 
     ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
     topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
     due = excluded.due";
-/// The keys are asked for by themselves as well, so that their index is not walked through.
+/// The keys are asked for by themselves as well, so that their index is not walked through. A row without a step was labelled by
+/// a program that could not read its event; whoever handles it knows better.
 const RETRY: &str = "UPDATE saga_parked p \
     SET attempts = r.attempts, due = now() + make_interval(secs => r.pause), failed_at = r.failed_at, reason = r.reason \
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[]) \
         AS r(seq, op, attempts, pause, failed_at, reason) \
-    WHERE p.seq = ANY($1) AND p.seq = r.seq AND p.op = r.op AND NOT p.held";
+    WHERE p.seq = ANY($1) AND p.seq = r.seq AND (p.op = r.op OR p.step = '') AND NOT p.held";
 const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, reason = h.reason \
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS h(seq, op, reason) \
-    WHERE p.seq = ANY($1) AND p.seq = h.seq AND p.op = h.op";
+    WHERE p.seq = ANY($1) AND p.seq = h.seq AND (p.op = h.op OR p.step = '')";
 const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[]) AS g(seq, op) \
-    WHERE p.seq = ANY($1) AND p.seq = g.seq AND p.op = g.op";
+    WHERE p.seq = ANY($1) AND p.seq = g.seq AND (p.op = g.op OR p.step = '')";
 /// What stands first in these queues now is due since 1970, so that it is due by any clock; what was due stays so.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ANY(ARRAY( \
     SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id OFFSET 0) q) \

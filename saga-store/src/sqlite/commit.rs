@@ -28,9 +28,10 @@ const KNOWN: &str = "SELECT seq, topic = ?3 AND topic_partition = ?4 AND topic_o
 const PUT: &str = "INSERT OR REPLACE INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, \
     topic_offset, key, value, headers, attempts, failed_at, held, reason, due) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
-const RETRY: &str = "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND op = ?6 AND NOT held";
-const HOLD: &str = "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1 AND op = ?3";
-const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 AND op = ?2 RETURNING saga_id";
+const RETRY: &str = "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at = ?4, reason = ?5 WHERE seq = ?1 AND (op = ?6 OR step = '') AND NOT held";
+const HOLD: &str =
+    "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1 AND (op = ?3 OR step = '')";
+const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 AND (op = ?2 OR step = '') RETURNING saga_id";
 /// Due since 1970, so that it is due by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 0 WHERE NOT held AND due IS NULL \
     AND seq = (SELECT min(seq) FROM saga_parked WHERE saga_id = ?1)";

@@ -185,6 +185,17 @@ on_both! {
         }
     }
 
+    async fn a_compensation_that_has_overtaken_and_comes_again_does_not_fall_back_behind_a_blocked_head(f: &Fixture) {
+        let saga = SagaId::random();
+        park(&f.db, ParkChange::Append(Parking { held: true, step: "pack", ..parking(saga, "dead", 0) })).await;
+        park(&f.db, append(saga, "action", 1)).await;
+        let seq = f.db.query_opt("SELECT max(seq) FROM saga_parked", []).await.unwrap().unwrap().get(0).unwrap();
+        let undo = |offset| Parking { op: Op::Compensate, ..parking(saga, "undo", offset) };
+        park(&f.db, ParkChange::Overtake { seq, by: Parking { pause: HOUR, ..undo(5) } }).await;
+        park(&f.db, ParkChange::Append(undo(6))).await;
+        assert_eq!(claim(&f.db).await, [(seq, 6)]);
+    }
+
     async fn a_place_that_somebody_removed_is_made_again_by_who_takes_it_over(f: &Fixture) {
         let saga = SagaId::random();
         park(&f.db, append(saga, "action", 0)).await;
