@@ -9,8 +9,15 @@ use crate::error::ConnectError;
 pub struct Migration {
     /// Unique within the participant. `saga/` is where the framework's own begin.
     pub name: &'static str,
-    /// One or more statements.
+    /// One or more statements. A text whose first line is `-- only PostgreSQL` is for what SQLite neither knows nor needs,
+    /// such as `COLLATE "C"`: there it is recorded and not run.
     pub sql: &'static str,
+}
+
+impl Migration {
+    pub(crate) fn only_postgres(&self) -> bool {
+        self.sql.lines().next() == Some("-- only PostgreSQL")
+    }
 }
 
 /// The table that says which migrations were applied, and with which text.

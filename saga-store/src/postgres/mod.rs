@@ -1,6 +1,7 @@
 //! PostgreSQL: pooled connections, and what the runtime asks of the database in as few round trips as it can be asked.
 
 mod admit;
+mod collation;
 mod commit;
 mod connect;
 mod due;
@@ -52,6 +53,7 @@ impl Postgres {
     pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
         pooler::refuse(&self.target).await?;
         schema::migrate(&self.target, migrations).await?;
+        collation::warn(&self.target).await?;
         self.pool.open().await
     }
 

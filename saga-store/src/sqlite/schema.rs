@@ -169,7 +169,9 @@ fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectErro
     if !migrate::pending(migration, applied.as_deref())? {
         return Ok(());
     }
-    tx.execute_batch(migration.sql).map_err(failed)?;
+    if !migration.only_postgres() {
+        tx.execute_batch(migration.sql).map_err(failed)?;
+    }
     tx.execute(migrate::INSERT, params![migration.name, migration.sql, Timestamp::now().to_string()])
         .map_err(failed)?;
     tx.commit().map_err(failed)

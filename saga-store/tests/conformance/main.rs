@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod beginning;
+mod collation;
 mod connecting;
 mod failing;
 mod faulty;

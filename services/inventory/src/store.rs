@@ -3,8 +3,10 @@
 use saga_store::Migration;
 
 /// The inventory's own tables.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_stock", sql: include_str!("../migrations/0001_stock.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_stock", sql: include_str!("../migrations/0001_stock.sql") },
+    Migration { name: "0002_collation", sql: include_str!("../migrations/0002_collation.sql") },
+];
 
 /// Two batches that want the same SKUs take their locks in the same order, so they wait for each other instead of dying.
 pub(crate) const LOCK_STOCK: &str = "

@@ -4,8 +4,10 @@
 use saga_store::Migration;
 
 /// The order service's own tables.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_orders", sql: include_str!("../migrations/0001_orders.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_orders", sql: include_str!("../migrations/0001_orders.sql") },
+    Migration { name: "0002_collation", sql: include_str!("../migrations/0002_collation.sql") },
+];
 
 /// A new order, from a request.
 pub(crate) const CREATE: &str = "

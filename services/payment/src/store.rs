@@ -3,8 +3,10 @@
 use saga_store::Migration;
 
 /// The payment's own tables.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_payments", sql: include_str!("../migrations/0001_payments.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_payments", sql: include_str!("../migrations/0001_payments.sql") },
+    Migration { name: "0002_collation", sql: include_str!("../migrations/0002_collation.sql") },
+];
 
 pub(crate) const INSERT: &str = "
     INSERT INTO payments (order_id, status, amount_cents)

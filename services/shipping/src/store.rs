@@ -3,8 +3,10 @@
 use saga_store::Migration;
 
 /// Shipping's own tables.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_shipments", sql: include_str!("../migrations/0001_shipments.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_shipments", sql: include_str!("../migrations/0001_shipments.sql") },
+    Migration { name: "0002_collation", sql: include_str!("../migrations/0002_collation.sql") },
+];
 
 pub(crate) const INSERT: &str = "
     INSERT INTO shipments (order_id, status, tracking_number)

@@ -2,8 +2,10 @@
 
 use saga_store::Migration;
 
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_charges", sql: include_str!("../../migrations/sandbox_0001_charges.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_charges", sql: include_str!("../../migrations/sandbox_0001_charges.sql") },
+    Migration { name: "0002_collation", sql: include_str!("../../migrations/sandbox_0002_collation.sql") },
+];
 
 /// Makes sure that there is an entry to lock.
 pub(super) const OPEN: &str = "

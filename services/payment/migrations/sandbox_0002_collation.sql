@@ -1,0 +1,5 @@
+-- only PostgreSQL
+-- Keys sort by their bytes, whatever the language of the database and the version of its C library.
+ALTER TABLE charges
+    ALTER COLUMN idempotency_key TYPE text COLLATE "C",
+    ALTER COLUMN order_id TYPE text COLLATE "C";
