@@ -387,14 +387,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
     }
 
-    async fn hand_over_all(&self, chosen: &[Uuid], walk: &mut Walk) -> Result<(), StoreError> {
-        if chosen.is_empty() {
-            return Ok(());
-        }
-        let (began, handed) = (self.0.clock.now(), walk.handed);
-        let rows = self.0.store.outbox(chosen).await?;
-        walk.read_since(began, self.0.clock.now());
-        tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
+    fn hand_over_rows(&self, rows: Vec<OutboxRow>, walk: &mut Walk) {
         let mut state = self.state();
         for row in rows {
             let saga_id = row.saga_id;
@@ -405,7 +398,17 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 walk.waiting.add(saga_id);
             }
         }
-        drop(state);
+    }
+
+    async fn hand_over_all(&self, chosen: &[Uuid], walk: &mut Walk) -> Result<(), StoreError> {
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let (began, handed) = (self.0.clock.now(), walk.handed);
+        let rows = self.0.store.outbox(chosen).await?;
+        walk.read_since(began, self.0.clock.now());
+        tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
+        self.hand_over_rows(rows, walk);
         if walk.handed == handed {
             // The producer takes none of them, as with the broker away: what is behind is looked at nevertheless, without haste.
             let took = Duration::try_from(self.0.clock.now().duration_since(began)).unwrap_or_default();
