@@ -27,8 +27,10 @@ pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM (
 ///
 /// Nothing is asked where the mark of the transaction is missing: see [`Opening`].
 ///
-/// Keys are taken in a fixed order, and rows before locks, so that batches wait for each other but never in a circle. A
-/// conflicting insert waits until the other transaction has ended.
+/// Queues before rows, rows before locks, each in a fixed order, so that batches wait for each other and not in a circle. A
+/// conflicting insert waits until the other transaction has ended. One circle is left: an event that is queued behind a parked
+/// one takes its queue's lock at the commit, with other sagas' rows in hand. It ends with the patience of one of the two, which
+/// halves its batch.
 ///
 /// `OFFSET 0` and LATERAL keep the planner from reading a whole table once for all events: it plans when tables are small,
 /// and keeps the plan while they grow.
