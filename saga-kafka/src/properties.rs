@@ -94,7 +94,7 @@ const OURS: &[(&str, &str)] = &[
     ("enable.idempotence", "retries would reorder a saga's events without it"),
     ("partitioner", "all producers of a saga must agree on its partition: murmur2_random"),
     ("queuing.strategy", "a saga's events leave in their order"),
-    ("transactional.id", "the inbox and the outbox do without Kafka's transactions"),
+    ("transactional.id", "the barrier and the outbox do without Kafka's transactions"),
     ("delivery.report.only.error", "an event is marked as sent by its acknowledgement"),
     ("statistics.interval.ms", "readiness and lag are read from the statistics"),
     ("log.queue", "logs go where RUST_LOG says"),

@@ -139,7 +139,7 @@ impl ConsumerContext for Context {
         match result {
             Ok(()) => {}
             Err(error) if commit::nothing_to_do(&error) => {}
-            // Events since the last commit may come again, which the inbox makes harmless.
+            // Events since the last commit may come again, which the barrier makes harmless.
             Err(error) => tracing::debug!("Kafka: offsets were not committed: {error}"),
         }
     }

@@ -13,7 +13,7 @@ use crate::error::ConnectError;
 
 /// How long a statement blocks its thread while another process has the file. A transaction waits longer, but gives the
 /// thread away meanwhile.
-const BUSY: Duration = Duration::from_millis(20);
+pub(super) const BUSY: Duration = Duration::from_millis(20);
 
 pub(crate) enum Files {
     Kept(PathBuf),

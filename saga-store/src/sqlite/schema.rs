@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use saga_core::{clock::after, store::StoreError};
 
-use super::error::classify;
+use super::{error::classify, files};
 use crate::{
     error::ConnectError,
     marks,
@@ -141,15 +141,24 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 ",
 };
 
+/// How long a migration waits for another process that is just making one.
+const MIGRATION: Duration = Duration::from_secs(10);
+
 /// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
+    let failed = |error: rusqlite::Error| ConnectError::migration("saga_migration", classify(&error));
+    conn.busy_timeout(MIGRATION).map_err(failed)?;
+    let result = apply_all(conn, business);
+    conn.busy_timeout(files::BUSY).map_err(failed)?;
+    result
+}
+
+fn apply_all(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
+    let failed = |error: rusqlite::Error| ConnectError::migration("saga_migration", classify(&error));
     let all = || FRAMEWORK.iter().chain(business);
-    let applied = applied(conn).map_err(|error| ConnectError::migration("saga_migration", classify(&error)))?;
+    let applied = applied(conn).map_err(failed)?;
     migrate::known(applied.iter().map(String::as_str), all().map(|migration| migration.name))?;
-    for migration in all() {
-        apply(conn, migration)?;
-    }
-    Ok(())
+    all().try_for_each(|migration| apply(conn, migration))
 }
 
 /// The names of the migrations that were applied.
