@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -135,7 +138,12 @@ impl Producer for Kafka {
             let answer = (inner.judge)(&record);
             let lost = Err(PublishError::Unacknowledged("a test".to_owned()));
             answers.push(match answer {
-                Answer::Full => ready(Err(PublishError::Full)).boxed(),
+                // By a channel, as a producer with a thread of its own answers.
+                Answer::Full => {
+                    let (decide, decided) = oneshot::channel();
+                    let _ = decide.send(Err(PublishError::Full));
+                    decided.map(Result::unwrap).boxed()
+                }
                 Answer::Lost => ready(lost).boxed(),
                 Answer::Refused => ready(Err(PublishError::Refused("too large".to_owned()))).boxed(),
                 Answer::Written | Answer::Forgotten => {
@@ -324,6 +332,16 @@ async fn a_partition_whose_queue_is_full_holds_nothing_but_its_own_events() {
         process.outbox.committed(world.commit_all(&process, &trips).await);
         let stuck = trips.iter().filter(|id| is_in_trouble(id)).count() as u64;
         world.eventually("the others are out", async || world.pending().await == stuck).await;
+        // What waits is tried again, but not all the time.
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = tries.clone();
+        world.kafka.now(move |record| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if in_trouble(record) { Answer::Full } else { Answer::Written }
+        });
+        world.clock.sleep(Duration::from_secs(30)).await;
+        let tries = tries.load(Ordering::Relaxed);
+        assert!((1..40 * usize::try_from(stuck).unwrap()).contains(&tries), "{tries}");
         // A row that a crash left behind all of these is found nevertheless.
         let lost = world.commit(&process, ids(50).into_iter().find(|id| !is_in_trouble(id)).unwrap()).await;
         world.eventually("it is published", async || world.kafka.has(&lost)).await;

@@ -19,7 +19,10 @@ use futures::{
     future::{BoxFuture, join, ready, select},
     stream::FuturesUnordered,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::unconstrained,
+};
 use uuid::Uuid;
 
 use super::{Health, Metrics, spans::Spans};
@@ -194,8 +197,8 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         state.handed(&row, self.0.clock.now());
         let (id, saga_id) = (row.id, row.saga_id);
         let mut acknowledged = self.0.producer.publish(vec![row.record]);
-        // A full queue answers at once.
-        let acknowledged = match (&mut acknowledged).now_or_never() {
+        // A full queue answers at once, whatever this task has done since it yielded.
+        let acknowledged = match unconstrained(&mut acknowledged).now_or_never() {
             Some(results) if results.contains(&Err(PublishError::Full)) => {
                 return self.settle(state, id, saga_id, results);
             }

@@ -56,7 +56,7 @@ impl State {
     /// Nobody knows yet what an earlier process left in the table.
     pub(super) fn new() -> Self {
         let left = Sagas::all();
-        let walking = Sagas::like(&left);
+        let walking = Sagas::none();
         let (with_producer, acknowledged, refused) = <_>::default();
         Self { with_producer, bytes: 0, acknowledged, refused, left, walking, trouble: None, refusal: None }
     }
@@ -163,16 +163,16 @@ impl State {
     /// A walk through the table begins: it finds all that was left before.
     pub(super) fn begin_walk(&mut self, now: Timestamp) -> Walk {
         self.refused.retain(|_, until| *until > now);
-        self.walking.add_all(&self.left);
-        self.left.clear();
+        // Of another kind each time: whoever shares a bit with a saga that has to wait for long does so once.
+        self.walking = std::mem::replace(&mut self.left, Sagas::none());
         Walk { waiting: Sagas::like(&self.left), handed: 0, reading: Duration::ZERO }
     }
 
-    /// It ends. When it has not come to the end of the table, all that it was for is left again.
+    /// It ends. When it has not come to the end of the table, what it was for is left again, and all others are.
     pub(super) fn end_walk(&mut self, walk: &Walk, whole: bool) {
         self.left.add_all(&walk.waiting);
-        if !whole {
-            self.left.add_all(&self.walking);
+        if !whole && !self.walking.is_empty() {
+            self.left.add_everyone();
         }
         self.walking.clear();
     }
