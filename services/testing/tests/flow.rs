@@ -211,14 +211,15 @@ async fn a_customers_cancellation_undoes_the_order_and_keeps_its_reason() {
         let path = format!("POST /orders/{order_id}/cancel");
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);
-        let expected = cancelled("cancelled_by_customer", json!("declined"), Value::Null, 0);
+        // What undoes the charge does not wait until its attempts are used up: there is no payment.
+        let expected = cancelled("cancelled_by_customer", Value::Null, Value::Null, 0);
         assert_eq!(flow.end(order_id).await, expected);
         assert_eq!(flow.stock().await, (STOCK, 0));
         assert_eq!(flow.call(&path, Value::Null).await.status, 200);
         let events = flow.events(order_id);
         let count = |name: &str| events.iter().filter(|event| *event == name).count();
         assert_eq!((count("order.cancellation_requested"), count("order.cancelled")), (1, 1));
-        assert_eq!(count("inventory.released"), 1, "two chains met, and the units went back once");
+        assert_eq!(count("inventory.released"), 1, "the units went back once");
     })
     .await;
 }
@@ -242,7 +243,7 @@ async fn an_order_that_is_cancelled_at_once_ends_with_nothing_held() {
 async fn an_order_that_takes_too_long_is_undone_by_its_deadline() {
     Flow::run(Duration::from_secs(2), async |flow| {
         let order_id = flow.order("tok_timeout", "DE", "SKU-1").await;
-        assert_eq!(flow.end(order_id).await, cancelled("deadline", json!("declined"), Value::Null, 0));
+        assert_eq!(flow.end(order_id).await, cancelled("deadline", Value::Null, Value::Null, 0));
         assert_eq!(flow.stock().await, (STOCK, 0));
     })
     .await;
