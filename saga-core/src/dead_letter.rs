@@ -13,7 +13,7 @@ pub enum Reason {
     MissingType,
     /// No key.
     MissingKey,
-    /// The key is not the saga of the data.
+    /// The key is no saga id, or is not the saga of the data, or one of the two is not in canonical spelling.
     KeyMismatch,
     /// Headers or data that cannot be read.
     Undecodable,

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::{net::caught, store::StoreError};
+use crate::{panics::caught, store::StoreError};
 
 /// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

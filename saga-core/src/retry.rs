@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::net::caught;
+use crate::panics::caught;
 
 /// Decides the delay before the next attempt. Pure: time and randomness come in as arguments.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use crate::{
     event::{DecodeError, Event, EventType, SagaId, Trigger},
     graph::{DeadlineSpec, StepSpec, UndoSpec},
     handler::{Action, ActionAfter, Call, Cx, Emit, Undo},
-    net::caught,
     outcome::{Outcome, StepError},
+    panics::caught,
     retry::RetryPolicy,
     store::Store,
 };

@@ -13,7 +13,7 @@ use std::{
 };
 
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
     envelope::header,
     handler::{Call, Cx},
@@ -22,41 +22,11 @@ use saga_core::{
     store::Store,
     testing::MemoryStore,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use self::common::World;
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
-struct Cancelled {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
-struct Freed {
-    id: Uuid,
-}
-
-impl From<Cancelled> for Freed {
-    fn from(why: Cancelled) -> Self {
-        Self { id: why.id }
-    }
-}
+use self::common::{
+    World,
+    trip::{Booked, Cancelled, Freed, Taken},
+};
 
 /// An outside system.
 #[derive(Clone, Default)]
@@ -95,7 +65,7 @@ impl Airline {
 
 /// Until the breaker is open: two sagas have called in vain.
 async fn opened(world: &World) {
-    (0..2).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
+    (0..2).for_each(|_| world.publish(&Booked::anew()));
     let open = || world.metrics.breaker_open.get_or_create(&StepOnly { step: "take" }).get() == 1;
     world.eventually("it is open", async || open()).await;
 }
@@ -107,7 +77,7 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
     let three = RetryPolicy::fixed(Duration::from_millis(100), 3);
     World::with(airline.participant(three), async |world| {
         opened(world).await;
-        (0..10).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
+        (0..10).for_each(|_| world.publish(&Booked::anew()));
         world.clock.sleep(Duration::from_secs(9)).await;
         let called = airline.calls.load(Ordering::SeqCst);
         assert!(called < 15, "one trial a second, and not {called} calls");
@@ -128,7 +98,7 @@ async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::default()), async |world| {
         opened(world).await;
-        let trip = Booked { id: Uuid::now_v7() };
+        let trip = Booked::anew();
         world.publish(&trip);
         let three = async || world.store.summary().await.unwrap().parked_sagas == 3;
         world.eventually("it waits", three).await;
@@ -152,7 +122,7 @@ async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_whe
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::custom(|_| Some(Duration::from_secs(1)))), async |world| {
         opened(world).await;
-        (0..300).for_each(|_| world.publish(&Booked { id: Uuid::now_v7() }));
+        (0..300).for_each(|_| world.publish(&Booked::anew()));
         let all = async || world.store.summary().await.unwrap().parked_sagas == 302;
         world.eventually("all wait", all).await;
         let rejected =

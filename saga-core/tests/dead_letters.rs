@@ -6,30 +6,18 @@ mod common;
 
 use futures::{FutureExt, future::BoxFuture};
 use saga_core::{
-    Event, Outcome, Participant, Step, StepResult,
+    Outcome, Participant, Step, StepResult,
     dead_letter::header::{OMITTED, REASON, TOPIC},
     handler::Cx,
     record::{Header, OutRecord, Record},
     testing::{MemoryBroker, MemoryProducer, MemoryStore},
     transport::{Producer, PublishError},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use self::common::World;
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
+use self::common::{
+    World,
+    trip::{Booked, Taken},
+};
 
 async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken> {
     Ok(Outcome::Success(Taken { id: trip.id }))
@@ -64,10 +52,10 @@ async fn buried(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) 
     let producer = |broker: &MemoryBroker| Picky { inner: broker.producer(), takes };
     let mut result = None;
     World::publishing(Participant::named("seat").step(Step::on(take)), producer, async |world| {
-        let mut original = world.record(&Booked { id: Uuid::now_v7() });
+        let mut original = world.record(&Booked::anew());
         spoil(&mut original);
         world.broker.append(original.clone());
-        world.publish(&Booked { id: Uuid::now_v7() });
+        world.publish(&Booked::anew());
         world.eventually("its partition moves on", async || world.broker.is_caught_up("seat")).await;
         let letters = world.broker.records("seat.dlq");
         assert_eq!(letters.len(), 1);

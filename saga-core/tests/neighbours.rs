@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use common::World;
+use common::{
+    World,
+    trip::{Booked, Cancelled, Freed, Taken},
+};
 use saga_core::{
-    Event, Never, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    Never, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
     envelope::header,
     handler::{Call, Cx},
@@ -23,39 +26,6 @@ use saga_core::{
     store::{Store, StoreError},
     testing::{Fault, MemoryStore},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
-struct Cancelled {
-    id: Uuid,
-}
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
-struct Freed {
-    id: Uuid,
-}
-impl From<Cancelled> for Freed {
-    fn from(why: Cancelled) -> Self {
-        Self { id: why.id }
-    }
-}
-
-fn booked() -> Booked {
-    Booked { id: Uuid::now_v7() }
-}
 
 async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken, Never> {
     Ok(Outcome::Success(Taken { id: trip.id }))
@@ -74,7 +44,7 @@ const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
 #[tokio::test(start_paused = true)]
 async fn copies_of_one_event_are_settled_together() {
     World::with(seats(), async |world| {
-        let (hot, others) = (world.record(&booked()), (0..50).map(|_| booked()).collect::<Vec<_>>());
+        let (hot, others) = (world.record(&Booked::anew()), (0..50).map(|_| Booked::anew()).collect::<Vec<_>>());
         for _ in 0..20 {
             (0..1000).for_each(|_| world.broker.append(hot.clone()));
             others.iter().for_each(|other| world.publish(other));
@@ -97,10 +67,10 @@ async fn copies_of_one_event_are_settled_together() {
 #[tokio::test(start_paused = true)]
 async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
     World::with(seats(), async |world| {
-        let hot = booked();
+        let hot = Booked::anew();
         // Each under an id of its own.
         (0..1000).for_each(|_| world.publish(&hot));
-        let other = booked();
+        let other = Booked::anew();
         world.publish(&other);
         world.eventually("all is read", async || world.broker.is_caught_up("seat")).await;
         assert_eq!(world.types("seat.events").len(), 2);
@@ -115,7 +85,7 @@ async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing(
         world.clock.sleep(Duration::from_secs(1)).await;
         // More often than there are attempts.
         world.store.inject([Fault::Lock; 60]);
-        (0..4).for_each(|_| world.publish(&booked()));
+        (0..4).for_each(|_| world.publish(&Booked::anew()));
         world.eventually("all are handled", async || world.types("seat.events").len() == 4).await;
         assert_eq!(world.broker.records("seat.dlq").len(), 0);
         assert_eq!(world.metrics.retries.get_or_create(&TAKE).get(), 0);
@@ -137,7 +107,7 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
     .named("take");
     World::with(Participant::named("seat").step(step), async |world| {
         for _ in 0..10 {
-            world.publish(&booked());
+            world.publish(&Booked::anew());
             world.clock.sleep(Duration::from_secs(1)).await;
         }
         world.clock.sleep(Duration::from_secs(30)).await;
@@ -163,16 +133,16 @@ async fn many_events_that_one_constraint_refuses_stop_nobody() {
     .undone_by(free);
     World::with(Participant::named("seat").step(step), async |world| {
         for _ in 0..20 {
-            let trip = booked();
+            let trip = Booked::anew();
             bad.lock().unwrap().insert(trip.id);
             world.publish(&trip);
         }
         world.clock.sleep(Duration::from_secs(1)).await;
-        let other = booked();
+        let other = Booked::anew();
         world.publish(&Cancelled { id: other.id });
         world.clock.sleep(Duration::from_millis(500)).await;
         assert_eq!(world.types("seat.events"), ["seat.freed"], "what else the participant does goes on");
-        (0..20).for_each(|_| world.publish(&booked()));
+        (0..20).for_each(|_| world.publish(&Booked::anew()));
         world.eventually("the good ones are handled", async || world.types("seat.events").len() == 21).await;
     })
     .await;
@@ -212,10 +182,10 @@ async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gatewa
     let gateway = Arc::new(Gateway::default());
     gateway.down.store(true, SeqCst);
     World::with(gated(&gateway), async |world| {
-        (0..4).for_each(|_| world.publish(&booked()));
+        (0..4).for_each(|_| world.publish(&Booked::anew()));
         world.eventually("the breaker is open", async || gateway.charges.load(SeqCst) == 4).await;
         world.clock.sleep(Duration::from_secs(1)).await;
-        let (trip, calls) = (booked(), gateway.charges.load(SeqCst));
+        let (trip, calls) = (Booked::anew(), gateway.charges.load(SeqCst));
         world.publish(&trip);
         world.clock.sleep(Duration::from_secs(1)).await;
         world.publish(&Cancelled { id: trip.id });
@@ -233,7 +203,7 @@ async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);
-        let trip = booked();
+        let trip = Booked::anew();
         world.publish(&trip);
         world.eventually("the charge is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
         gateway.down.store(false, SeqCst);
@@ -254,7 +224,7 @@ async fn a_refund_that_fails_keeps_the_place_of_what_it_undoes() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);
-        let trip = booked();
+        let trip = Booked::anew();
         world.publish(&trip);
         world.eventually("the charge is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
         world.publish(&Cancelled { id: trip.id });

@@ -22,19 +22,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::common::World;
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
+use self::common::{
+    World,
+    trip::{Booked, Taken},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "seat.refused", topic = "seat.events", saga = "id")]
@@ -70,7 +61,7 @@ async fn a_void_that_fails_is_tried_again_after_pauses_that_grow() {
     let voids = Voids::default();
     let tenth = |count| if count < 10 { Err(StepError::transient("not now")) } else { Ok(()) };
     World::with(seats(&voids, tenth), async |world| {
-        world.publish(&Booked { id: Uuid::now_v7() });
+        world.publish(&Booked::anew());
         let refused = async || world.types("seat.events") == ["seat.refused"];
         world.eventually("it is refused once it is voided", refused).await;
         let at = voids.lock().unwrap().clone();
@@ -88,7 +79,7 @@ async fn a_void_that_fails_is_tried_again_after_pauses_that_grow() {
 async fn what_can_never_be_voided_is_a_dead_letter_and_nobody_is_refused() {
     let voids = Voids::default();
     World::with(seats(&voids, |_| Err(StepError::permanent("unknown booking"))), async |world| {
-        world.publish(&Booked { id: Uuid::now_v7() });
+        world.publish(&Booked::anew());
         let held = async || world.store.summary().await.unwrap().held_sagas == 1;
         world.eventually("its saga waits for an operator", held).await;
         world.clock.sleep(Duration::from_secs(120)).await;

@@ -1,4 +1,4 @@
-//! The service that `tests/process.rs` starts, stops and misconfigures.
+//! The service that `tests/process/` starts, stops and misconfigures.
 
 #[path = "../tests/common/probe.rs"]
 mod probe;

@@ -1,12 +1,13 @@
 //! The worker: one loop that takes events, keeps their order within a saga, and has at most one transaction under way.
 
+mod arrivals;
 mod failures;
+mod labels;
+mod slot;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
-    sync::Arc,
-    time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -16,42 +17,27 @@ use uuid::Uuid;
 use super::{
     RunError, Shared,
     attempt::Done,
-    batch,
-    batch::Batch,
-    burial::{Burial, Buried},
+    burial::Buried,
     effects::{CallError, Effects},
-    lanes::{Entered, Lanes, Lined},
+    lanes::{Lanes, Lined},
     metrics::StepLabel,
     offsets::Offsets,
     plan,
     spans::Ending,
     stage::{self, Happened, Stage},
-    timers,
-    work::{Origin, Reading, Work, read},
+    work::{Origin, Work},
 };
 use crate::{
-    barrier::Op,
     clock::{Clock, after},
-    dead_letter::letter,
-    envelope::{open, trace_of},
     event::SagaId,
-    handler::Seen,
-    identity,
     outcome::StepError,
-    participant::Participant,
-    record::{Record, TopicPartition},
+    record::TopicPartition,
     step::Erased,
-    store::{ParkedEvent, ParkedLabel, Store, StoreError},
+    store::Store,
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
-
-/// What the transaction slot was used for.
-enum Slot {
-    Batch(Batch),
-    Parked(Result<Vec<ParkedEvent>, StoreError>),
-    Timers(Result<usize, StepError>),
-    Labelled(Result<(), StoreError>),
-}
+use arrivals::size;
+use slot::Slot;
 
 /// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
 const FULL_LANE: usize = 64;
@@ -230,169 +216,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         options.max_in_hand.saturating_sub(self.in_hand)
     }
 
-    fn wake_in(&self, drain_until: Option<Timestamp>) -> Duration {
-        let now = self.shared.clock.now();
-        let longest = self.shared.options.look_every;
-        if self.slot.is_some() {
-            // The slot's end wakes the loop before anything that waits for the slot.
-            return longest;
-        }
-        let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
-        let claim_at = (self.claimed.len() < self.shared.options.max_batch).then_some(self.claim_at);
-        let next = match drain_until {
-            Some(until) => until,
-            None => fire_at.into_iter().chain(claim_at).min().unwrap_or_else(|| after(now, longest)),
-        };
-        let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-        wait.clamp(Duration::from_millis(1), longest)
-    }
-
-    /// Starts the next use of the transaction slot, when it is free.
-    fn fill_slot(&mut self, draining: bool) {
-        if self.slot.is_some() {
-            return;
-        }
-        let shared = self.shared.clone();
-        let now = shared.clock.now();
-        // The clock may have been set back.
-        let soon = after(now, shared.options.look_every);
-        self.claim_at = self.claim_at.min(soon);
-        self.fire_at = self.fire_at.min(soon);
-        if !self.labelled {
-            // Nothing is admitted before: what an earlier version parked would not be known again.
-            if draining || now < self.claim_at {
-                return;
-            }
-            self.claim_at = after(now, shared.options.look_every);
-            self.slot = Some(async move { Slot::Labelled(label_parked(&shared).await) }.boxed_local());
-        } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
-            self.claim_at = after(now, shared.options.look_every);
-            let lease = shared.options.lease;
-            // No more than can be handled within the lease; the others stay where they are safe.
-            let (limit, resting) = self.effects.claimable(&shared, shared.options.max_batch - self.claimed.len());
-            let claim = async move { Slot::Parked(shared.store.claim_parked(lease, limit, &resting).await) };
-            self.slot = Some(claim.boxed_local());
-        } else if !draining && shared.has_deadlines && now >= self.fire_at {
-            self.fire_at = after(now, shared.options.look_every);
-            let limit = shared.options.max_batch;
-            self.slot = Some(async move { Slot::Timers(timers::fire(shared, limit).await) }.boxed_local());
-        } else if !self.ready.is_empty() {
-            let works = self.next_batch(now);
-            self.slot = Some(async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local());
-        }
-    }
-
-    /// What shares the next transaction: fresh events, or those that were parked, whichever waits longer. The ones may wait for a
-    /// lock that somebody holds, and the others not for them.
-    fn next_batch(&mut self, now: Timestamp) -> Vec<Work> {
-        let is_parked = |work: &Work| matches!(work.origin, Origin::Parked { .. });
-        let parked = self.ready.front().is_some_and(is_parked);
-        if parked && !self.shared.blame.borrow().is_clear() {
-            // Some are tried and the others wait: each time others are first. Those of one saga keep their order in its lane.
-            self.ready.make_contiguous().sort_by(|a, b| a.turn(now).total_cmp(&b.turn(now)));
-        }
-        let (mut works, mut others) = (Vec::new(), VecDeque::new());
-        for mut work in self.ready.drain(..) {
-            if works.len() == self.shared.options.max_batch || is_parked(&work) != parked {
-                others.push_back(work);
-                continue;
-            }
-            // Asked before the start is recorded: what was never started needs no call to be undone. Whether a compensation calls
-            // anything is not known before its transaction.
-            if work.stage == Stage::Start && work.op == Op::Action && work.pass.is_none() {
-                match self.effects.ask(&self.shared, &work) {
-                    Ok(pass) => work.pass = Some(pass),
-                    Err(until) => {
-                        work.not_called(until, now);
-                        work.stage = Stage::Park;
-                    }
-                }
-            }
-            if matches!(work.stage, Stage::Whole | Stage::Start)
-                && let Some(why) = self.shared.blame.borrow_mut().holds((work.step, work.op), parked, now)
-            {
-                work.refused_for_all(why, now, self.shared.options.longest_pause);
-                work.stage = Stage::Park;
-            }
-            works.push(work);
-        }
-        self.ready = others;
-        works
-    }
-
-    /// A record was read.
-    fn take(&mut self, record: Record) {
-        let partition = record.topic_partition();
-        let offset = record.offset;
-        let Some(epoch) = self.offsets.take(&partition, offset) else { return };
-        let record = Arc::new(record);
-        match read(&self.shared.participant, record.clone(), Origin::Partition { epoch }) {
-            Reading::PassOver => {
-                self.shared.metrics.passed_over.inc();
-                self.warn_of_unknown_type(&record);
-                self.offsets.done(&partition, epoch, offset);
-            }
-            Reading::Poison(poison) => {
-                let bytes = size(&record);
-                self.in_hand += 1;
-                self.bytes += bytes;
-                let now = self.shared.clock.now();
-                let saga_id = record.saga_id();
-                let place = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
-                let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
-                let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
-                tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
-                let buried = Buried::Poison { partition, epoch, offset, bytes };
-                let burial =
-                    Burial { dead, reason: poison.reason, buried, place, record, began: now, why: poison.message };
-                self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
-            }
-            Reading::Event(mut work) => {
-                self.in_hand += 1;
-                self.bytes += size(&record);
-                self.take_in_hand(&mut work);
-                if let Some(published) = work.envelope.time {
-                    self.shared.metrics.waited(published, work.taken);
-                }
-                self.enter(*work);
-            }
-        }
-    }
-
-    /// From here on it is being handled.
-    fn take_in_hand(&self, work: &mut Work) {
-        work.taken = self.shared.clock.now();
-        work.place = self.shared.spans.arrived(&work.envelope.trace, work.saga_id());
-    }
-
-    fn warn_of_unknown_type(&mut self, record: &Record) {
-        let known = &self.shared.options.known_events;
-        if known.is_empty() || self.unknown_types.len() >= 100 {
-            return;
-        }
-        if let Ok(opened) = open(record)
-            && !known.contains(&opened.event_type())
-            && self.unknown_types.insert(opened.event_type().to_owned())
-        {
-            let event_type: String = opened.event_type().chars().take(100).collect();
-            tracing::warn!(event_type, topic = %record.topic, "passing over events of a type that no participant declares");
-        }
-    }
-
-    fn enter(&mut self, work: Work) {
-        let (saga, partition) = (work.saga_id(), work.record.topic_partition());
-        let fresh = matches!(work.origin, Origin::Partition { .. });
-        match self.lanes.enter(saga, work, Repeat::of) {
-            Entered::Starts(work) => self.ready.push_back(work),
-            Entered::Waits(count) if fresh && count >= FULL_LANE && !self.full.contains_key(&partition) => {
-                tracing::debug!(saga_id = %saga, %partition, "one saga brings too much at once: its partition pauses");
-                self.pauses.push((partition.clone(), true));
-                self.full.insert(partition, saga);
-            }
-            Entered::Waits(_) | Entered::Repeats => {}
-        }
-    }
-
     /// The saga's event is done with: so is what repeated it, and its next event may start.
     fn leave(&mut self, saga: SagaId, handled: Option<StepLabel>) {
         let (repeats, next) = self.lanes.leave(saga);
@@ -429,51 +252,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             }
             Origin::Parked { seq } => {
                 self.claimed.remove(&seq);
-            }
-        }
-    }
-
-    fn slot_done(&mut self, slot: Slot) {
-        let now = self.shared.clock.now();
-        let later = after(now, self.shared.options.look_every);
-        match slot {
-            Slot::Batch(batch) => {
-                if let Some(due) = batch.due {
-                    self.claim_at = self.claim_at.min(due);
-                    self.fire_at = self.fire_at.min(due);
-                }
-                for (work, done) in batch.works {
-                    match done {
-                        Ok(done) => self.advanced(work, done),
-                        Err(failure) if self.is_ours(&work) => self.failed(work, failure),
-                        Err(_) => self.handed_over(&work),
-                    }
-                }
-            }
-            Slot::Parked(Ok(events)) => {
-                // There may be more than one claim takes. Those of a step that is on trial are not all wanted.
-                if !events.is_empty() && !self.effects.is_trying(now) {
-                    self.claim_at = now;
-                }
-                events.into_iter().for_each(|event| self.unpark(event));
-            }
-            Slot::Timers(Ok(fired)) => {
-                if fired > 0 {
-                    self.fire_at = now;
-                }
-            }
-            Slot::Parked(Err(error)) => {
-                tracing::warn!(%error, "parked sagas cannot be looked for now");
-                self.claim_at = later;
-            }
-            Slot::Labelled(Ok(())) => {
-                self.labelled = true;
-                self.claim_at = now;
-            }
-            Slot::Labelled(Err(error)) => tracing::warn!(%error, "what an earlier version parked cannot be read now"),
-            Slot::Timers(Err(error)) => {
-                tracing::warn!(%error, "deadlines cannot be fired now");
-                self.fire_at = later;
             }
         }
     }
@@ -532,27 +310,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.dead_letter(work);
     }
 
-    /// The head of a parked saga is due.
-    fn unpark(&mut self, event: ParkedEvent) {
-        if !self.claimed.insert(event.seq) {
-            return;
-        }
-        let origin = Origin::Parked { seq: event.seq };
-        match read(&self.shared.participant, Arc::new(event.record), origin) {
-            Reading::Event(mut work) => {
-                work.attempts = event.attempts;
-                work.failed_at = event.failed_at;
-                self.take_in_hand(&mut work);
-                self.enter(*work);
-            }
-            Reading::PassOver | Reading::Poison(_) => {
-                // It could be read when it was parked: this is another version of the program. It waits for the right one.
-                tracing::error!(saga_id = %event.saga_id, "a parked event cannot be read by this version");
-                self.claimed.remove(&event.seq);
-            }
-        }
-    }
-
     /// Another process owns its partition by now, and does it again.
     fn handed_over(&mut self, work: &Work) {
         self.tell_handed_over(work);
@@ -606,33 +363,4 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             drop(guard);
         }
     }
-}
-
-/// Says of what an earlier version has parked which step it concerns, so that its compensation may overtake it.
-async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Result<(), StoreError> {
-    loop {
-        let events = shared.store.unlabelled_parked(shared.options.max_batch).await?;
-        if events.is_empty() {
-            return Ok(());
-        }
-        let labels: Vec<ParkedLabel> = events.into_iter().map(|event| label(&shared.participant, event)).collect();
-        tracing::info!(events = labels.len(), "events that an earlier version parked are labelled with their steps");
-        shared.store.label_parked(&labels).await?;
-    }
-}
-
-fn label<S: Store>(participant: &Participant<S>, event: ParkedEvent) -> ParkedLabel {
-    let ParkedEvent { seq, record, .. } = event;
-    let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
-    match read(participant, Arc::new(record), Origin::Parked { seq }) {
-        Reading::Event(work) => ParkedLabel { seq, cause: work.envelope.identity(), step: work.name, op: work.op },
-        Reading::PassOver | Reading::Poison(_) => {
-            ParkedLabel { seq, cause: identity::cause("", &place), step: "", op: Op::Action }
-        }
-    }
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len));
-    record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
 }

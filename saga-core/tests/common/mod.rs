@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part of it; what cannot go on says where")]
 
+pub(crate) mod trip;
+
 use std::time::Duration;
 
 use saga_core::{
@@ -54,16 +56,7 @@ impl World {
 
     /// What publishing it writes.
     pub(crate) fn record<E: Event>(&self, event: &E) -> OutRecord {
-        let outgoing = Outgoing {
-            id: Uuid::now_v7(),
-            source: "test",
-            saga_id: Event::saga_id(event),
-            causation_id: None,
-            time: self.clock.now(),
-            trace: &TraceContext::default(),
-            null_compensation: false,
-        };
-        seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing)
+        record(event, self.clock)
     }
 
     /// The header of each record of a topic; empty where it is missing.
@@ -79,13 +72,31 @@ impl World {
         self.headers(topic, header::TYPE)
     }
 
-    pub(crate) async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        for _ in 0..20_000 {
-            if holds().await {
-                return;
-            }
-            self.clock.sleep(Duration::from_millis(10)).await;
-        }
-        panic!("not within 200 s of virtual time: {what}");
+    pub(crate) async fn eventually(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        eventually(self.clock, what, holds).await;
     }
+}
+
+/// An event as a program publishes it that is no participant.
+pub(crate) fn record<E: Event>(event: &E, clock: VirtualClock) -> OutRecord {
+    let outgoing = Outgoing {
+        id: Uuid::now_v7(),
+        source: "test",
+        saga_id: Event::saga_id(event),
+        causation_id: None,
+        time: clock.now(),
+        trace: &TraceContext::default(),
+        null_compensation: false,
+    };
+    seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing)
+}
+
+pub(crate) async fn eventually(clock: VirtualClock, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..20_000 {
+        if holds().await {
+            return;
+        }
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within 200 s of virtual time: {what}");
 }

@@ -1,4 +1,4 @@
-//! The net under code of a participant's own that no handler's future is around: a panic there fails one event, not the process.
+//! Panics of a participant's own code outside a handler: one fails its event, not the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

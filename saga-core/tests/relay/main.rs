@@ -3,45 +3,38 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "../common/mod.rs"]
+mod common;
+mod kafka;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt, ready};
 use saga_core::{
     Event, Outcome, Participant, SagaId, Step, StepResult,
     clock::Clock,
-    envelope::{Outgoing, header, seal},
-    event::EventType,
     handler::Cx,
     record::OutRecord,
     runtime::{Handle, Health, Options, Outbox, Runtime},
     store::{Changes, OutboxRow, Store},
     testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
-    transport::{Producer, PublishError},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
+use self::{
+    common::trip::{Booked, Taken},
+    kafka::{Answer, Kafka},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "seat.expired", topic = "seat.events", saga = "id")]
@@ -60,105 +53,6 @@ fn seats() -> Participant<MemoryStore> {
         Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
     };
     Participant::named("seat").step(Step::on(take).deadline(Duration::from_secs(60), expired))
-}
-
-/// What the broker makes of a record.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Answer {
-    Written,
-    /// It is neither written nor answered before [`Kafka::release`].
-    Later,
-    Full,
-    /// Not written, and not acknowledged.
-    Lost,
-    /// Written, and not acknowledged.
-    Forgotten,
-    /// Too large, for one.
-    Refused,
-}
-
-type Judge = Box<dyn FnMut(&OutRecord) -> Answer + Send>;
-
-/// A broker that does with each record what the test says.
-#[derive(Clone)]
-struct Kafka(Arc<Mutex<Inner>>);
-
-struct Inner {
-    judge: Judge,
-    log: Vec<OutRecord>,
-    later: VecDeque<(OutRecord, oneshot::Sender<()>)>,
-}
-
-impl Kafka {
-    fn that(judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Inner { judge: Box::new(judge), log: Vec::new(), later: VecDeque::new() })))
-    }
-
-    /// From now on.
-    fn now(&self, judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) {
-        self.0.lock().unwrap().judge = Box::new(judge);
-    }
-
-    fn waiting(&self) -> usize {
-        self.0.lock().unwrap().later.len()
-    }
-
-    /// Writes and acknowledges what it was to do later.
-    fn release(&self) {
-        let mut inner = self.0.lock().unwrap();
-        while let Some((record, acknowledge)) = inner.later.pop_front() {
-            inner.log.push(record);
-            let _ = acknowledge.send(());
-        }
-    }
-
-    fn has(&self, row: &OutboxRow) -> bool {
-        self.0.lock().unwrap().log.contains(&row.record)
-    }
-
-    /// The events of each saga, in the order in which a consumer that knows copies by their ids sees them.
-    fn seen(&self) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
-        let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for record in &self.0.lock().unwrap().log {
-            let id = record.headers.iter().find(|h| h.is(header::ID)).unwrap().value.clone().unwrap();
-            let events = seen.entry(record.key.clone().unwrap()).or_default();
-            if !events.contains(&id) {
-                events.push(id);
-            }
-        }
-        seen
-    }
-}
-
-impl Producer for Kafka {
-    fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
-        let mut inner = self.0.lock().unwrap();
-        let mut answers: Vec<BoxFuture<'static, Result<(), PublishError>>> = Vec::new();
-        for record in records {
-            let answer = (inner.judge)(&record);
-            let lost = Err(PublishError::Unacknowledged("a test".to_owned()));
-            answers.push(match answer {
-                // By a channel, as a producer with a thread of its own answers.
-                Answer::Full => {
-                    let (decide, decided) = oneshot::channel();
-                    let _ = decide.send(Err(PublishError::Full));
-                    decided.map(Result::unwrap).boxed()
-                }
-                Answer::Lost => ready(lost).boxed(),
-                Answer::Refused => ready(Err(PublishError::Refused("too large".to_owned()))).boxed(),
-                Answer::Written | Answer::Forgotten => {
-                    inner.log.push(record);
-                    ready(if answer == Answer::Written { Ok(()) } else { lost }).boxed()
-                }
-                Answer::Later => {
-                    let (acknowledge, acknowledged) = oneshot::channel();
-                    inner.later.push_back((record, acknowledge));
-                    acknowledged.map(|it| it.map_err(|_| PublishError::Unacknowledged("gone".to_owned()))).boxed()
-                }
-            });
-        }
-        futures::future::join_all(answers).boxed()
-    }
 }
 
 type Relay = Outbox<MemoryStore, Kafka, VirtualClock>;
@@ -201,18 +95,7 @@ impl World {
     }
 
     fn book(&self, id: Uuid) {
-        let trip = Booked { id };
-        let trace = TraceContext::default();
-        let outgoing = Outgoing {
-            id: Uuid::now_v7(),
-            source: "test",
-            saga_id: Event::saga_id(&trip),
-            causation_id: None,
-            time: self.clock.now(),
-            trace: &trace,
-            null_compensation: false,
-        };
-        self.incoming.append(seal(EventType::of::<Booked>(), serde_json::to_vec(&trip).unwrap(), &outgoing));
+        self.incoming.append(common::record(&Booked { id }, self.clock));
     }
 
     /// Events that a process commits and does not publish yet.
@@ -235,14 +118,8 @@ impl World {
         row
     }
 
-    async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        for _ in 0..20_000 {
-            if holds().await {
-                return;
-            }
-            self.clock.sleep(Duration::from_millis(10)).await;
-        }
-        panic!("not within 200 s of virtual time: {what}");
+    async fn eventually(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        common::eventually(self.clock, what, holds).await;
     }
 
     async fn pending(&self) -> u64 {
