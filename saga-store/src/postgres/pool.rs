@@ -142,16 +142,17 @@ impl Pool {
             }
             match self.target.connect().await {
                 Ok(link) => return Ok(Session::new(link.into(), self.clone(), user, permit)),
-                // What a request has is the worker's for the taking.
-                Err(ConnectError::Full(_)) if user == User::Worker => {
-                    if let Some(conn) = self.requests.take() {
+                Err(ConnectError::Full(why)) => {
+                    // What a request has is the worker's for the taking.
+                    if user == User::Worker
+                        && let Some(conn) = self.requests.take()
+                    {
                         return Ok(Session::new(conn, self.clone(), user, permit));
                     }
+                    if Instant::now() >= until {
+                        return Err(StoreError::Unavailable(format!("it takes no more connections: {why}")));
+                    }
                 }
-                Err(ConnectError::Full(why)) if Instant::now() >= until => {
-                    return Err(StoreError::Unavailable(format!("it takes no more connections: {why}")));
-                }
-                Err(ConnectError::Full(_)) => {}
                 Err(ConnectError::Unavailable(message)) => return Err(StoreError::Unavailable(message)),
                 Err(other) => return Err(StoreError::Unavailable(other.to_string())),
             }

@@ -168,3 +168,28 @@ async fn a_worker_that_is_refused_a_connection_takes_one_of_its_own_process() {
     drop(first);
     user.remove(services).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_gets_no_connection_says_so_and_why() {
+    let Some(user) = Limited::to(1).await else { return };
+    let services = vec![user.service(0).await];
+    let db = &services[0];
+    // Somebody else gets the only place there is.
+    let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1";
+    user.admin.query(end, &[&user.name]).await.unwrap();
+    let other = raw(&user.url).await;
+    let error = loop {
+        let began = Instant::now();
+        let error = db.unsent(0, Duration::ZERO, 10).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        // That its own connection has ended, it may have to find out first.
+        if error.to_string().contains("no more connections") {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("SQLSTATE 53300"), "{error}");
+    drop(other);
+    while db.unsent(0, Duration::ZERO, 10).await.is_err() {}
+    user.remove(services).await;
+}
