@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::{panics::caught, store::StoreError};
+use crate::{
+    panics::caught,
+    store::{Refusal, StoreError},
+};
 
 /// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +44,28 @@ pub struct StepError {
     class: ErrorClass,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// It says nothing against the event, which is only tried later.
+    set_aside: bool,
 }
 
 impl StepError {
+    fn new(class: ErrorClass, message: String) -> Self {
+        Self { class, message, source: None, set_aside: false }
+    }
+
     /// A failure of this saga that may pass.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Transient, message: message.into(), source: None }
+        Self::new(ErrorClass::Transient, message.into())
     }
 
     /// A failure that no retry mends.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Permanent, message: message.into(), source: None }
+        Self::new(ErrorClass::Permanent, message.into())
     }
 
     /// A failure of what everybody needs.
     pub fn infrastructure(message: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Infrastructure, message: message.into(), source: None }
+        Self::new(ErrorClass::Infrastructure, message.into())
     }
 
     /// Keeps the cause, for the log.
@@ -68,32 +77,51 @@ impl StepError {
 
     /// The same failure, and what it means.
     pub(crate) fn meaning(self, what: &str) -> Self {
-        Self { class: self.class, message: format!("{what}: {self}"), source: None }
+        Self::new(self.class, format!("{what}: {self}"))
+    }
+
+    /// The same failure of an event that others do not wait for: it is parked, and uses up no attempt.
+    pub(crate) fn set_aside(self, why: &str) -> Self {
+        Self { set_aside: true, ..Self::new(ErrorClass::Transient, format!("set aside, {why}: {self}")) }
+    }
+
+    fn of_store(&self) -> Option<&StoreError> {
+        self.source.as_deref().and_then(|e| e.downcast_ref())
     }
 
     /// Whether it is a deadlock or the like, which is over as soon as the other transaction is.
     pub(crate) fn is_conflict(&self) -> bool {
-        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
-        matches!(source, Some(StoreError::Conflict(_)))
+        matches!(self.of_store(), Some(StoreError::Conflict(_)))
+    }
+
+    /// Whether the database was away, or broke off.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self.of_store(), Some(StoreError::Unavailable(_)))
     }
 
     /// Whether somebody holds a lock on a row that the transaction needs: it uses up no attempt.
     pub(crate) fn is_locked(&self) -> bool {
-        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
-        matches!(source, Some(StoreError::Locked(_)))
+        matches!(self.of_store(), Some(StoreError::Locked(_)))
     }
 
     /// Whether the database could not do it whatever the event says: somebody holds a lock, or a table is not what it should
     /// be. It uses up no attempt.
     pub(crate) fn is_nobodys_fault(&self) -> bool {
-        let source = self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>());
-        matches!(source, Some(StoreError::Locked(_) | StoreError::Broken(_)))
+        self.set_aside || matches!(self.of_store(), Some(StoreError::Locked(_) | StoreError::Broken(_)))
+    }
+
+    /// What is wrong with a statement or its table, when that is the failure.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        match self.of_store() {
+            Some(StoreError::Broken(why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// What the database refused to write, when that is the failure.
-    pub(crate) fn rejected(&self) -> Option<&str> {
-        match self.source.as_deref().and_then(|e| e.downcast_ref::<StoreError>()) {
-            Some(StoreError::Rejected(why)) => Some(why),
+    pub(crate) fn rejected(&self) -> Option<&Refusal> {
+        match self.of_store() {
+            Some(StoreError::Rejected(refusal)) => Some(refusal),
             _ => None,
         }
     }
@@ -138,6 +166,6 @@ impl From<StoreError> for StepError {
             StoreError::Locked(_) => ErrorClass::Transient,
             StoreError::Rejected(_) => ErrorClass::Permanent,
         };
-        Self { class, message: "the local transaction failed".to_owned(), source: Some(Box::new(error)) }
+        Self::new(class, "the local transaction failed".to_owned()).caused_by(error)
     }
 }

@@ -2,6 +2,7 @@
 //! outbox, parked sagas and timers.
 
 mod parked;
+mod refusal;
 
 use std::{future::Future, time::Duration};
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub use parked::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking};
+pub use refusal::Refusal;
 
 /// A participant's database. A clone is another handle on the same one.
 ///
@@ -297,13 +299,14 @@ pub enum StoreError {
     /// events that need that row, and is nobody's fault. Handling: try again later; no attempt is used up.
     #[error("a row is locked: {0}")]
     Locked(String),
-    /// The statement itself is wrong, or its table is: a defect or a missed migration that concerns every event alike.
-    /// Handling: wait for somebody to mend it; nothing is dead-lettered.
+    /// The statement itself is wrong, or its table is: a defect or a missed migration, whatever an event says. Handling: when
+    /// a handler's statement is wrong, its events are parked, use up no attempt and are tried again; when one of the
+    /// framework's is, everything waits for somebody to mend it. Nothing is dead-lettered.
     #[error("the database refused the statement: {0}")]
     Broken(String),
-    /// The data broke a constraint or a type of the participant's own tables: a defect that concerns this event. Handling:
-    /// dead letter. Only what a handler's own statement wrote can be rejected: what goes wrong with the framework's tables
+    /// The data broke a constraint or a type of the participant's own tables, or what stands there cannot be read as what the
+    /// handler takes it for: a defect that concerns this event. Handling: dead letter. Only what a handler's own statement wrote can be rejected: what goes wrong with the framework's tables
     /// is [`StoreError::Broken`].
     #[error("the database refused the data: {0}")]
-    Rejected(String),
+    Rejected(Refusal),
 }

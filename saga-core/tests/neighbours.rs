@@ -100,7 +100,7 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
     let seen = broken.clone();
     let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
         if seen.load(SeqCst) {
-            return Err(StoreError::Rejected("null in column \"row\" (SQLSTATE 23502)".to_owned()).into());
+            return Err(StoreError::Rejected("null in column \"row\" (SQLSTATE 23502)".into()).into());
         }
         Ok(Outcome::Success(Taken { id: trip.id }))
     })
@@ -125,7 +125,7 @@ async fn many_events_that_one_constraint_refuses_stop_nobody() {
     let refused = bad.clone();
     let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
         if refused.lock().unwrap().contains(&trip.id) {
-            return Err(StoreError::Rejected("check \"seats\" (SQLSTATE 23514)".to_owned()).into());
+            return Err(StoreError::Rejected("check \"seats\" (SQLSTATE 23514)".into()).into());
         }
         Ok(Outcome::Success(Taken { id: trip.id }))
     })

@@ -222,7 +222,7 @@ impl Store for Db {
     }
 
     async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
-        tx.failure.check()?;
+        tx.failure.check_at_commit()?;
         match tx.session {
             Session::Postgres(session) => session.commit(&self.0.schema, &changes).await,
             Session::Sqlite(session) => session.commit(&self.0.schema, &changes),

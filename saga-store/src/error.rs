@@ -42,9 +42,8 @@ impl ConnectError {
             StoreError::Unavailable(message) | StoreError::Conflict(message) | StoreError::Locked(message) => {
                 Self::Unavailable(message)
             }
-            StoreError::Broken(message) | StoreError::Rejected(message) => {
-                Self::Migration { name: name.to_owned(), message }
-            }
+            StoreError::Broken(message) => Self::Migration { name: name.to_owned(), message },
+            StoreError::Rejected(refusal) => Self::Migration { name: name.to_owned(), message: refusal.to_string() },
         }
     }
 }
@@ -58,6 +57,15 @@ impl Failure {
     /// Fails with the first failure, if there was one.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.0.get().map_or(Ok(()), |first| Err(copy(first)))
+    }
+
+    /// Why nothing is committed after it. Whoever commits all the same has thrown the failure away, and what is wrong there
+    /// is wrong with that handler.
+    pub(crate) fn check_at_commit(&self) -> Result<(), StoreError> {
+        self.check().map_err(|first| match first {
+            StoreError::Broken(text) => StoreError::Rejected(format!("a failure was thrown away: {text}").into()),
+            other => other,
+        })
     }
 
     /// Remembers a result's error.
@@ -81,6 +89,6 @@ fn copy(error: &StoreError) -> StoreError {
         StoreError::Conflict(message) => StoreError::Conflict(message.clone()),
         StoreError::Locked(message) => StoreError::Locked(message.clone()),
         StoreError::Broken(message) => StoreError::Broken(message.clone()),
-        StoreError::Rejected(message) => StoreError::Rejected(message.clone()),
+        StoreError::Rejected(refusal) => StoreError::Rejected(refusal.clone()),
     }
 }

@@ -21,20 +21,18 @@ impl Row {
     /// Reads a column by its name or its place, from 0.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] when there is no such column, or when it is of another type: the statement and the code
-    /// that reads it do not fit together.
+    /// [`StoreError::Broken`] when there is no such column: the statement and the code that reads it do not fit together.
+    /// [`StoreError::Rejected`] when what stands there cannot be read as `T`: NULL, out of range, not a UUID, of another
+    /// type. The next row may be another.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, StoreError> {
         let index = column
             .index(&self.columns)
             .filter(|index| *index < self.values.len())
             .ok_or_else(|| StoreError::Broken(format!("the result has no column {}", column.describe())))?;
         T::from_value(&self.values[index]).ok_or_else(|| {
-            StoreError::Broken(format!(
-                "column {} holds {}, which cannot be read as {}",
-                column.describe(),
-                self.values[index].kind(),
-                std::any::type_name::<T>()
-            ))
+            let (column, kind) = (column.describe(), self.values[index].kind());
+            let wanted = std::any::type_name::<T>();
+            StoreError::Rejected(format!("column {column} holds {kind}, which cannot be read as {wanted}").into())
         })
     }
 }

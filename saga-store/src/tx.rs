@@ -1,6 +1,6 @@
 //! An open transaction as handlers see it: one API over both databases.
 
-use saga_core::store::StoreError;
+use saga_core::store::{Refusal, StoreError};
 
 use crate::{
     error::Failure,
@@ -53,7 +53,7 @@ impl Tx {
     /// Runs a statement that returns at most one row.
     ///
     /// # Errors
-    /// As [`Tx::execute`]; [`StoreError::Broken`] when there is more than one row.
+    /// As [`Tx::execute`]; [`StoreError::Rejected`] when there is more than one row.
     pub async fn query_opt(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Option<Row>, StoreError> {
         let rows = self.run_query(sql, None, params.as_ref()).await?;
         self.failure.note(at_most_one(rows))
@@ -144,6 +144,9 @@ impl Tx {
 pub(crate) fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, StoreError> {
     match rows.len() {
         0 | 1 => Ok(rows.pop()),
-        n => Err(StoreError::Broken(format!("{n} rows where at most one was asked for"))),
+        n => {
+            let text = format!("{n} rows where at most one was asked for");
+            Err(StoreError::Rejected(Refusal::new("more than one row", text)))
+        }
     }
 }

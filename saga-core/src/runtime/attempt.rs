@@ -34,17 +34,32 @@ pub(super) struct Done {
     pub(super) origin: Origin,
 }
 
-/// Why a transaction did not commit.
-pub(super) enum Trouble {
-    /// The database, not an event: the same batch is tried again later.
-    Store(StoreError),
-    /// A handler: the batch is taken apart.
-    Handler(StepError),
+/// Why a transaction did not commit, and how far it had come.
+pub(super) struct Trouble {
+    pub(super) error: StepError,
+    pub(super) at: At,
+}
+
+/// Where a transaction failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// In what the framework alone does.
+    Framework,
+    /// While a handler ran.
+    Handler,
+    /// At the commit of what handlers have written.
+    Commit,
 }
 
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        Self { error: error.into(), at: At::Framework }
+    }
+}
+
+impl From<StepError> for Trouble {
+    fn from(error: StepError) -> Self {
+        Self { error, at: At::Handler }
     }
 }
 
@@ -52,6 +67,8 @@ impl From<StoreError> for Trouble {
 pub(super) struct Transaction {
     /// One for each event, in their order.
     pub(super) done: Vec<Done>,
+    /// For each, whether its handler ran: what was skipped, queued or null says nothing for its handler.
+    pub(super) ran: Vec<bool>,
     /// The earliest time at which a parked saga or a timer written here is due.
     pub(super) due: Option<Timestamp>,
 }
@@ -67,10 +84,10 @@ pub(super) async fn attempt<S: Store, P: Producer, C: Clock>(
     let (mut tx, before) = shared.store.begin(&admissions, patience).await?;
     let mut attempt = Attempt::new(shared, works, now);
     for (i, (admission, before)) in admissions.iter().zip(&before).enumerate() {
-        attempt.decide(i, admission, before).map_err(Trouble::Handler)?;
+        attempt.decide(i, admission, before)?;
     }
-    attempt.run_handlers(&mut tx).await.map_err(Trouble::Handler)?;
-    attempt.run_refusals(&mut tx).await.map_err(Trouble::Handler)?;
+    attempt.run_handlers(&mut tx).await?;
+    attempt.run_refusals(&mut tx).await?;
     attempt.commit(tx).await
 }
 
@@ -88,6 +105,8 @@ struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     overtakes: Vec<Option<i64>>,
     /// Whether there was a row before, which says something else than the end.
     found: Vec<bool>,
+    /// Whether its handler has run.
+    ran: Vec<bool>,
 }
 
 impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
@@ -101,6 +120,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             refusals: Vec::new(),
             overtakes: vec![None; works.len()],
             found: vec![false; works.len()],
+            ran: vec![false; works.len()],
         }
     }
 
@@ -163,6 +183,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
 
     fn ran(&mut self, i: usize, end: crate::step::End) -> Result<(), StepError> {
         self.plan.ran(self.shared, (i, &self.works[i]), end, self.found[i])?;
+        self.ran[i] = true;
         self.ended(i);
         Ok(())
     }
@@ -203,10 +224,10 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     }
 
     async fn commit(self, tx: S::Tx) -> Result<Transaction, Trouble> {
-        let Self { shared, works, plan, done, .. } = self;
+        let Self { shared, works, plan, done, ran, .. } = self;
         // What nobody has decided must not count as done with.
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
-            return Err(Trouble::Handler(StepError::permanent("a defect of the framework: an event was not decided")));
+            return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
         };
         let Plan { now, mut changes, counts, due, outcomes } = plan;
         let rows = changes.outbox.clone();
@@ -220,7 +241,8 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
                 if matches!(error, StoreError::Unavailable(_)) {
                     shared.outbox.perhaps_committed(&rows);
                 }
-                return Err(error.into());
+                let at = if ran.contains(&true) { At::Commit } else { At::Framework };
+                return Err(Trouble { error: error.into(), at });
             }
         };
         let end = shared.clock.now();
@@ -238,7 +260,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             trace(shared, work, done, outcome, ((now, end), works.len()));
         }
         // The database counts from the transaction on: by now it is no earlier.
-        Ok(Transaction { done, due: due.map(|pause| after(end, pause)) })
+        Ok(Transaction { done, ran, due: due.map(|pause| after(end, pause)) })
     }
 }
 

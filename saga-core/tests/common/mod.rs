@@ -12,7 +12,7 @@ use saga_core::{
     envelope::{Outgoing, header, seal},
     event::EventType,
     record::{OutRecord, Record},
-    runtime::{Handle, Metrics, Options, Runtime},
+    runtime::{Handle, Health, Metrics, Options, Runtime},
     testing::{MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
     transport::Producer,
@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) clock: VirtualClock,
     pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
 }
 
 impl World {
@@ -42,7 +43,8 @@ impl World {
         let name = participant.name();
         let handle = Handle::new(name, store.clone(), producer(&broker), clock);
         let consumer = broker.subscribe(name, &participant.declaration().consumed_topics());
-        let world = Self { broker, store, clock, metrics: handle.metrics().clone() };
+        let (metrics, health) = (handle.metrics().clone(), handle.health().clone());
+        let world = Self { broker, store, clock, metrics, health };
         let run = Runtime::new(participant, handle, Options::default()).run(consumer, std::future::pending());
         tokio::select! {
             result = run => panic!("{result:?}"),

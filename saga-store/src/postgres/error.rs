@@ -2,8 +2,11 @@
 
 use std::error::Error as StdError;
 
-use saga_core::store::StoreError;
-use tokio_postgres::{Error, error::SqlState};
+use saga_core::store::{Refusal, StoreError};
+use tokio_postgres::{
+    Error,
+    error::{DbError, SqlState},
+};
 
 use super::statement::Mismatch;
 use crate::error::ConnectError;
@@ -40,23 +43,42 @@ pub(super) fn classify(error: &Error) -> StoreError {
 /// Only the participant's own data, in the participant's own tables, may be refused for what it is.
 pub(super) fn classify_at(error: &Error, at: At) -> StoreError {
     match by_code(error) {
-        StoreError::Rejected(text) if at == At::Framework || !concerns_business(error, at) => StoreError::Broken(text),
+        StoreError::Rejected(refusal) if !concerns_business(error, at) => StoreError::Broken(refusal.to_string()),
         other => other,
     }
 }
 
+/// What it means that a column cannot be read: what stands in this row does not fit, or no row's ever will.
+pub(super) fn classify_unreadable(error: &Error) -> StoreError {
+    match mismatch(error) {
+        Some(Mismatch::Type(text)) => StoreError::Broken(text.clone()),
+        _ => StoreError::Rejected(Refusal::new("a column cannot be read", describe(error))),
+    }
+}
+
+fn mismatch(error: &Error) -> Option<&Mismatch> {
+    error.source().and_then(|source| source.downcast_ref())
+}
+
+/// What a handler wrote into tables of its own. What the database looks at when a transaction ends, and says of no table, is
+/// what the handler made it look at: the framework's tables have nothing of that kind.
 fn concerns_business(error: &Error, at: At) -> bool {
+    if error.code().is_some_and(|code| *code == SqlState::IN_FAILED_SQL_TRANSACTION) {
+        // Wherever it is noticed: a handler has thrown the error of an earlier statement away.
+        return true;
+    }
     match error.as_db_error().and_then(|db| db.table()) {
-        Some(table) => !table.starts_with("saga_"),
-        None => at == At::Handler,
+        Some(table) => at != At::Framework && !table.starts_with("saga_"),
+        None => at != At::Framework,
     }
 }
 
 /// By SQLSTATE, since its classes say who is to blame. Details are left out, which may quote other rows' data.
 fn by_code(error: &Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
-        return match error.source().and_then(|source| source.downcast_ref::<Mismatch>()) {
-            Some(mismatch) => StoreError::Broken(mismatch.to_string()),
+        return match mismatch(error) {
+            Some(Mismatch::Type(text)) => StoreError::Broken(text.clone()),
+            Some(Mismatch::Value(text)) => StoreError::Rejected(text.as_str().into()),
             None => StoreError::Unavailable(describe(error)),
         };
     };
@@ -66,27 +88,37 @@ fn by_code(error: &Error) -> StoreError {
         "40001" | "40P01" => StoreError::Conflict(text),
         // Somebody else holds a lock for longer than the transaction was willing to wait.
         "55P03" => StoreError::Locked(text),
-        // A statement after one that failed, whose error somebody has thrown away; a statement that the server does not
-        // support, or whose prepared form no longer fits its tables.
-        "25P02" | "0A000" | "26000" => StoreError::Broken(text),
-        // Data that a row or an index cannot hold, a subquery with more rows than one, RAISE in a trigger.
-        "54000" | "21000" | "P0001" => StoreError::Rejected(text),
+        // A statement that the server does not support, or whose prepared form no longer fits its tables.
+        "0A000" | "26000" => StoreError::Broken(text),
+        // A statement after one that failed.
+        "25P02" => StoreError::Rejected(Refusal::new(kind(db), text)),
         code => match code.get(..2) {
-            Some("22" | "23" | "44") => StoreError::Rejected(text),
-            Some("42" | "54") => StoreError::Broken(text),
-            _ => StoreError::Unavailable(text),
+            // A statement that is wrong, or what it names is not there, or is not for this user.
+            Some("28" | "3D" | "3F" | "42") => StoreError::Broken(text),
+            // The connection, the transaction, the server's means, an operator, the system, a foreign server.
+            Some("08" | "25" | "40" | "53" | "55" | "57" | "58" | "72" | "F0" | "HV" | "XX") => {
+                StoreError::Unavailable(text)
+            }
+            // A constraint, a value, RAISE with a code of anybody's choice: what was done with this data.
+            _ => StoreError::Rejected(Refusal::new(kind(db), text)),
         },
     }
 }
 
+/// What refusals of one cause have in common: a message may quote the row.
+fn kind(db: &DbError) -> String {
+    let parts = [Some(db.code().code()), db.table(), db.column(), db.datatype(), db.constraint()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 /// Whether the connection is worth keeping after the error. One that broke is not, nor one whose prepared statements
 /// the server no longer has or no longer agrees with.
-pub(super) fn spoils_connection(error: &Error) -> bool {
+pub(super) fn spoils_connection(error: &Error, at: At) -> bool {
     match error.code().map(SqlState::code) {
         Some("0A000" | "26000") => true,
         // The statement was ended, by its time limit or by an operator: the connection is as good as before.
         Some("57014") => false,
-        _ => matches!(classify(error), StoreError::Unavailable(_)),
+        _ => matches!(classify_at(error, at), StoreError::Unavailable(_)),
     }
 }
 

@@ -120,7 +120,7 @@ impl Session {
         self.busy.fetch_sub(1, Ordering::Relaxed);
         result.map_err(|failed| {
             let Failed { error, at } = failed.into();
-            if spoils_connection(&error) {
+            if spoils_connection(&error, at) {
                 self.spoiled.store(true, Ordering::Relaxed);
             }
             classify_at(&error, at)

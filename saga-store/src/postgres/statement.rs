@@ -36,8 +36,14 @@ impl Prepared {
 
 /// A value and the statement do not fit together.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Mismatch(String);
+pub(super) enum Mismatch {
+    /// By their types: a statement that is wrong for every value.
+    #[error("{0}")]
+    Type(String),
+    /// By this value, where another one would fit.
+    #[error("{0}")]
+    Value(String),
+}
 
 /// The parameters of a handler's statement: the scalars, then one array per column of the rows.
 pub(super) fn bind<'a>(
@@ -90,7 +96,7 @@ impl ToSql for Value {
             (Self::Bytes(bytes), &Type::BYTEA) => bytes.to_sql(ty, out),
             (value, ty) => {
                 let kind = value.kind();
-                Err(Box::new(Mismatch(format!(
+                Err(Box::new(Mismatch::Type(format!(
                     "a {kind} stands where the statement takes {ty}; write CAST($n AS {kind}) if it is meant"
                 ))))
             }
@@ -105,7 +111,7 @@ impl ToSql for Value {
 }
 
 fn not(what: &str) -> Failed {
-    Box::new(Mismatch(format!("a parameter is not {what}")))
+    Box::new(Mismatch::Value(format!("a parameter is not {what}")))
 }
 
 impl<'a> FromSql<'a> for Value {
@@ -119,7 +125,7 @@ impl<'a> FromSql<'a> for Value {
             Type::UUID => Self::Text(Uuid::from_sql(ty, raw)?.to_string()),
             ref text if <&str as FromSql>::accepts(text) => Self::Text(String::from_sql(ty, raw)?),
             ref other => {
-                return Err(Box::new(Mismatch(format!(
+                return Err(Box::new(Mismatch::Type(format!(
                     "a column is {other}; CAST it AS text, bigint, boolean or bytea"
                 ))));
             }
@@ -137,5 +143,5 @@ impl<'a> FromSql<'a> for Value {
 
 pub(super) fn read(prepared: &Prepared, row: &tokio_postgres::Row) -> Result<Row, StoreError> {
     let values = (0..row.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>();
-    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| super::error::classify(&error))?))
+    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| super::error::classify_unreadable(&error))?))
 }

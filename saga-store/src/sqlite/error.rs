@@ -8,7 +8,7 @@ use crate::error::ConnectError;
 /// What the error of a statement of the framework's own means: it concerns every event alike.
 pub(super) fn classify(error: &Error) -> StoreError {
     match classify_handlers(error) {
-        StoreError::Rejected(text) => StoreError::Broken(text),
+        StoreError::Rejected(refusal) => StoreError::Broken(refusal.to_string()),
         other => other,
     }
 }
@@ -20,13 +20,29 @@ pub(super) fn classify_handlers(error: &Error) -> StoreError {
     match error {
         Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => match failure.code {
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Conflict(text),
-            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => StoreError::Rejected(text),
-            // SQLITE_ERROR: a syntax error, a missing table or column, but also an overflow of integers.
-            ErrorCode::Unknown if text.contains("integer overflow") => StoreError::Rejected(text),
+            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => {
+                StoreError::Rejected(text.into())
+            }
+            // SQLITE_ERROR: a syntax error, a missing table or column.
             ErrorCode::Unknown | ErrorCode::ApiMisuse | ErrorCode::ParameterOutOfRange => StoreError::Broken(text),
             _ => StoreError::Unavailable(text),
         },
+        // A real number, which is read nowhere: on SQLite any column may hold one.
+        Error::InvalidColumnType(..) => StoreError::Rejected(text.into()),
         _ => StoreError::Broken(text),
+    }
+}
+
+/// What it means that a handler's statement fails that was understood when it was prepared: its data did (a sum that
+/// overflows, JSON that is none), unless the tables have changed since.
+pub(super) fn classify_running(error: &Error) -> StoreError {
+    match classify_handlers(error) {
+        StoreError::Broken(text)
+            if error.sqlite_error_code() == Some(ErrorCode::Unknown) && !text.contains("no such ") =>
+        {
+            StoreError::Rejected(text.into())
+        }
+        other => other,
     }
 }
 

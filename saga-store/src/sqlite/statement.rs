@@ -9,7 +9,7 @@ use rusqlite::{
 use saga_core::store::StoreError;
 use serde::{Serialize, Serializer};
 
-use super::error::classify_handlers;
+use super::error::{classify_handlers, classify_running};
 use crate::{
     row::Row,
     sql::{Cache, Dialect},
@@ -106,7 +106,7 @@ fn run<T>(
     let mut all: Vec<&dyn ToSql> = params.iter().map(|p| p as &dyn ToSql).collect();
     all.extend(json.as_ref().map(|json| json as &dyn ToSql));
     let mut statement = conn.prepare_cached(&rendered.sql).map_err(|error| classify_handlers(&error))?;
-    work(&mut statement, all).map_err(|error| classify_handlers(&error))
+    work(&mut statement, all).map_err(|error| classify_running(&error))
 }
 
 fn to_json(rows: &[Vec<Value>]) -> Result<String, StoreError> {

@@ -94,22 +94,29 @@ on_both! {
         }
     }
 
-    async fn reading_a_column_wrongly_is_an_error_and_no_panic(f: &Fixture) {
-        let row = f.db.query_opt("SELECT sku, available FROM stock", []).await.unwrap().unwrap();
+    async fn a_column_that_is_not_there_is_broken_and_a_value_that_cannot_be_read_is_rejected(f: &Fixture) {
+        let sql = "SELECT sku, available, CAST(NULL AS text) AS missing, CAST(3000000000 AS bigint) AS large FROM stock";
+        let row = f.db.query_opt(sql, []).await.unwrap().unwrap();
+        for error in [row.get::<String>("nobody").unwrap_err(), row.get::<String>(4).unwrap_err()] {
+            assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
+        }
         for error in [
             row.get::<i64>("sku").unwrap_err(),
-            row.get::<String>("nothing").unwrap_err(),
-            row.get::<String>(2).unwrap_err(),
             row.get::<SagaId>("sku").unwrap_err(),
             row.get::<bool>("available").unwrap_err(),
+            row.get::<String>("missing").unwrap_err(),
+            row.get::<i32>("large").unwrap_err(),
         ] {
-            assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
+            assert!(matches!(error, StoreError::Rejected(_)), "{error:?}");
         }
     }
 
     async fn more_than_one_row_is_not_an_option(f: &Fixture) {
         let error = f.db.query_opt("SELECT 1 AS a UNION ALL SELECT 2", []).await.unwrap_err();
-        assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Rejected(_)), "{error:?}");
+        let tx = f.db.begin_plain().await.unwrap();
+        let error = tx.query_opt("SELECT 1 AS a UNION ALL SELECT 2 UNION ALL SELECT 3", []).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Rejected(why) if why.kind() == "more than one row"), "{error:?}");
     }
 
     async fn statements_of_one_transaction_can_be_joined(f: &Fixture) {

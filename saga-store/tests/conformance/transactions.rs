@@ -137,7 +137,7 @@ async fn an_error_that_a_handler_has_swallowed_is_not_committed() {
         tx.execute(NOTE, params!["a"]).await.unwrap();
         tx.postgres().unwrap().batch_execute("SELECT 1 / 0").await.unwrap_err();
         let error = f.db.commit(tx, changes).await.unwrap_err();
-        assert!(matches!(error, StoreError::Broken(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Rejected(_)), "it is its handler's fault: {error:?}");
         assert_eq!(f.count(NOTES).await, 0);
     }
 }

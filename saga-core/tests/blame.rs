@@ -1,0 +1,197 @@
+//! Whose fault a failure of the database is: one event's, one step's or everybody's, and who waits for it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use common::{
+    World,
+    trip::{Booked, Cancelled, Freed, Taken},
+};
+use saga_core::{
+    Never, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    clock::Clock,
+    handler::Cx,
+    runtime::StepLabel,
+    store::{Refusal, Store, StoreError},
+    testing::{MemoryStore, VirtualClock},
+};
+use uuid::Uuid;
+
+const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
+
+/// What the database makes of an event's statement, and how long that takes.
+type Failure = fn(Uuid) -> (Duration, StoreError);
+
+/// The events whose statements fail.
+#[derive(Clone, Default)]
+struct Bad(Arc<Mutex<BTreeMap<Uuid, Failure>>>);
+
+impl Bad {
+    fn booked(&self, failure: Failure) -> Booked {
+        let trip = Booked::anew();
+        self.0.lock().unwrap().insert(trip.id, failure);
+        trip
+    }
+
+    fn mended(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    async fn meets(&self, id: Uuid) -> Result<(), StoreError> {
+        let failure = self.0.lock().unwrap().get(&id).copied();
+        let Some((took, error)) = failure.map(|failure| failure(id)) else { return Ok(()) };
+        VirtualClock::start().sleep(took).await;
+        Err(error)
+    }
+}
+
+async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
+    Ok(why.into())
+}
+
+fn seats(bad: &Bad) -> Participant<MemoryStore> {
+    let bad = bad.clone();
+    let take = async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
+        bad.meets(trip.id).await?;
+        Ok(Outcome::Success(Taken { id: trip.id }))
+    };
+    // Whoever is set aside uses up no attempt: with one alone it would be dead-lettered.
+    Participant::named("seat").step(Step::on(take).named("take").undone_by(free).retry(RetryPolicy::NONE))
+}
+
+fn refused(id: Uuid) -> (Duration, StoreError) {
+    let text = format!("Key (id)=({id}) already exists (SQLSTATE 23505)");
+    (Duration::ZERO, StoreError::Rejected(Refusal::new("23505 seats seats_pkey", text)))
+}
+
+fn refused_otherwise(_: Uuid) -> (Duration, StoreError) {
+    (Duration::ZERO, StoreError::Rejected("null in column \"row\" (SQLSTATE 23502)".into()))
+}
+
+fn wrong(_: Uuid) -> (Duration, StoreError) {
+    (Duration::ZERO, StoreError::Broken("column \"row\" does not exist (SQLSTATE 42703)".to_owned()))
+}
+
+fn slow(_: Uuid) -> (Duration, StoreError) {
+    (Duration::from_secs(9), StoreError::Unavailable("statement timeout (SQLSTATE 57014)".to_owned()))
+}
+
+fn corrupt(_: Uuid) -> (Duration, StoreError) {
+    (Duration::ZERO, StoreError::Unavailable("invalid page (SQLSTATE XX001)".to_owned()))
+}
+
+fn conflicting(_: Uuid) -> (Duration, StoreError) {
+    (Duration::ZERO, StoreError::Conflict("as if (SQLSTATE 40001)".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_twenty_events_one_whose_data_is_refused_is_dead_lettered_and_the_others_are_handled() {
+    let bad = Bad::default();
+    World::with(seats(&bad), async |world| {
+        for i in 0..20 {
+            world.publish(&if i == 7 { bad.booked(refused) } else { Booked::anew() });
+        }
+        world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
+        world.eventually("it is given up on", async || world.broker.records("seat.dlq").len() == 1).await;
+        assert!(world.health.waiting_for().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others_go_on() {
+    for failure in [wrong, slow, corrupt, conflicting] as [Failure; 4] {
+        let bad = Bad::default();
+        World::with(seats(&bad), async |world| {
+            // Alone, and among others.
+            world.publish(&bad.booked(failure));
+            world.eventually("it is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
+            for i in 0..20 {
+                world.publish(&if i == 7 { bad.booked(failure) } else { Booked::anew() });
+            }
+            world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
+            world.publish(&Cancelled { id: Uuid::now_v7() });
+            world.eventually("another step", async || world.types("seat.events").len() == 20).await;
+            bad.mended();
+            world.eventually("all are handled", async || world.types("seat.events").len() == 22).await;
+            assert_eq!(world.broker.records("seat.dlq").len(), 0);
+            assert_eq!(world.metrics.retries.get_or_create(&TAKE).get(), 0);
+            world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_whose_statement_is_wrong_says_so_and_stops_no_other_step_until_it_is_mended() {
+    let bad = Bad::default();
+    World::with(seats(&bad), async |world| {
+        world.publish(&bad.booked(wrong));
+        let told = async || {
+            world.health.waiting_for().iter().any(|why| why.starts_with("handlers: ") && why.contains("42703"))
+        };
+        world.eventually("readiness says why", told).await;
+        (0..40).for_each(|_| world.publish(&bad.booked(wrong)));
+        (0..5).for_each(|_| world.publish(&Cancelled { id: Uuid::now_v7() }));
+        world.eventually("the other step goes on", async || world.types("seat.events") == ["seat.freed"; 5]).await;
+        assert!(told().await);
+        bad.mended();
+        world.eventually("all are handled", async || world.types("seat.events").len() == 46).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 0);
+        world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_clears_no_handler_of_what_it_is_suspected_of() {
+    let bad = Bad::default();
+    World::with(seats(&bad), async |world| {
+        let good = world.record(&Booked::anew());
+        world.broker.append(good.clone());
+        world.eventually("it is handled", async || world.types("seat.events").len() == 1).await;
+        for _ in 0..10 {
+            world.publish(&bad.booked(refused));
+            world.clock.sleep(Duration::from_secs(1)).await;
+            world.broker.append(good.clone());
+            // The compensation of what never ran calls no handler, and is another half all the same.
+            world.publish(&Cancelled { id: Uuid::now_v7() });
+            world.clock.sleep(Duration::from_secs(1)).await;
+        }
+        world.clock.sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 3, "then it is no longer taken for the event's fault");
+        assert!(world.metrics.duplicates.get_or_create(&TAKE).get() >= 10);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_one_leaves_no_trace_once_all_works() {
+    let bad = Bad::default();
+    World::with(seats(&bad), async |world| {
+        for _ in 0..8 {
+            world.publish(&bad.booked(refused));
+            world.clock.sleep(Duration::from_secs(1)).await;
+        }
+        world.clock.sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 3);
+        assert!(world.health.waiting_for().iter().any(|why| why.starts_with("handlers: ")));
+        for _ in 0..8 {
+            world.publish(&bad.booked(refused_otherwise));
+            world.clock.sleep(Duration::from_secs(3)).await;
+        }
+        world.clock.sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.broker.records("seat.dlq").len(), 3, "nothing has worked in between");
+        bad.mended();
+        world.eventually("the others are handled", async || world.types("seat.events").len() == 13).await;
+        world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
+    })
+    .await;
+}
