@@ -220,14 +220,15 @@ impl Plan {
         if !held {
             self.wake(pause);
         }
-        if overtakes.is_some() {
-            self.counts.push(Count::Overtaken(at));
-        }
         self.outcomes[at] = Some(if held { "held" } else { "parked" });
         self.changes.park.push(match (work.parked_at(), overtakes) {
+            // A parked action of its step stays where it is, until the compensation ends.
             (Some(place), _) if held => ParkChange::Hold { at: place, reason },
             (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
-            (None, Some(seq)) => ParkChange::Overtake { seq, by: parking(work, reason, held) },
+            (None, Some(seq)) => {
+                self.counts.push(Count::Overtaken(at));
+                ParkChange::Overtake { seq, by: parking(work, reason, held) }
+            }
             (None, None) => ParkChange::Append(parking(work, reason, held)),
         });
     }

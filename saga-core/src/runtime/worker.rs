@@ -310,10 +310,18 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.dead_letter(work);
     }
 
-    /// Another process owns its partition by now, and does it again.
+    /// Another process owns its partition by now, or soon, and does it again.
     fn handed_over(&mut self, work: &Work) {
         self.tell_handed_over(work);
-        self.settle(work);
+        self.let_go(work);
+    }
+
+    /// Out of hand without being done with: its offset stays where it is.
+    fn let_go(&mut self, work: &Work) {
+        self.in_hand -= 1;
+        self.bytes = self.bytes.saturating_sub(size(&work.record));
+        self.effects.unused(work, self.shared.clock.now());
+        self.leave(work.saga_id(), None);
     }
 
     fn tell_handed_over(&self, work: &Work) {
@@ -321,10 +329,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.shared.spans.process(work, self.shared.clock.now(), &ending);
     }
 
-    /// Whether nobody else owns the work's partition by now. A redelivery resumes what was started, under the same key.
+    /// Whether nobody else owns the work's partition by now, or waits for us to let it go. A redelivery resumes what was
+    /// started, under the same key.
     fn is_ours(&self, work: &Work) -> bool {
         match work.origin {
-            Origin::Partition { epoch } => self.offsets.is_current(&work.record.topic_partition(), epoch),
+            Origin::Partition { epoch } => {
+                let partition = work.record.topic_partition();
+                let is_going = self.revoking.iter().any(|(partitions, _)| partitions.contains(&partition));
+                !is_going && self.offsets.is_current(&partition, epoch)
+            }
             Origin::Parked { .. } => true,
         }
     }
@@ -345,10 +358,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             if !matches!(work.stage, Stage::Whole | Stage::Start) {
                 self.tell_handed_over(&work);
             }
-            self.in_hand -= 1;
-            self.bytes = self.bytes.saturating_sub(size(&work.record));
-            self.effects.unused(&work, self.shared.clock.now());
-            self.leave(work.saga_id(), None);
+            self.let_go(&work);
         }
     }
 
