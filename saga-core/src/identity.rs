@@ -64,7 +64,7 @@ fn derive(parts: &[&str]) -> Uuid {
 }
 
 /// These parts as one value.
-pub(crate) fn of_bytes(parts: &[&[u8]]) -> Uuid {
+fn of_bytes(parts: &[&[u8]]) -> Uuid {
     let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
         name.extend_from_slice(&(part.len() as u64).to_be_bytes());

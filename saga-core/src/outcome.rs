@@ -85,6 +85,11 @@ impl StepError {
         Self { set_aside: true, ..Self::new(ErrorClass::Transient, format!("set aside, {why}: {self}")) }
     }
 
+    /// Whether it was set aside, see [`Self::set_aside`].
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.set_aside
+    }
+
     fn of_store(&self) -> Option<&StoreError> {
         self.source.as_deref().and_then(|e| e.downcast_ref())
     }
@@ -92,11 +97,6 @@ impl StepError {
     /// Whether it is a deadlock or the like, which is over as soon as the other transaction is.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Conflict(_)))
-    }
-
-    /// Whether the database was away, or broke off.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        matches!(self.of_store(), Some(StoreError::Unavailable(_)))
     }
 
     /// Whether somebody holds a lock on a row that the transaction needs: it uses up no attempt.

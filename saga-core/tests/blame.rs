@@ -6,7 +6,10 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use common::{
 use saga_core::{
     Never, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
-    handler::Cx,
+    handler::{Call, Cx},
     runtime::StepLabel,
     store::{Refusal, Store, StoreError},
     testing::{MemoryStore, VirtualClock},
@@ -192,6 +195,61 @@ async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_o
         bad.mended();
         world.eventually("the others are handled", async || world.types("seat.events").len() == 13).await;
         world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_step() {
+    for failure in [wrong, slow, corrupt] as [Failure; 3] {
+        let bad = Bad::default();
+        World::with(seats(&bad), async |world| {
+            for _ in 0..200 {
+                world.publish(&bad.booked(failure));
+                world.publish(&Cancelled { id: Uuid::now_v7() });
+            }
+            let began = world.clock.now();
+            world.eventually("the other step goes on", async || world.types("seat.events").len() == 200).await;
+            let took = world.clock.now().duration_since(began).as_secs_f64();
+            assert!(took < 120.0, "{:?}: it took {took} s", failure(Uuid::nil()).1);
+            let told = || world.health.waiting_for().iter().any(|why| why.starts_with("handlers: take"));
+            let told = || told() || world.health.waiting_for().iter().any(|why| why.contains("a statement of take"));
+            world.eventually("readiness says why", async || told()).await;
+            // From now on, ten are tried in five seconds.
+            let before = world.clock.now();
+            world.publish(&Cancelled { id: Uuid::now_v7() });
+            world.eventually("and stays", async || world.types("seat.events").len() == 201).await;
+            let took = world.clock.now().duration_since(before).as_secs_f64();
+            assert!(took < 60.0, "{:?}: one more took {took} s", failure(Uuid::nil()).1);
+            bad.mended();
+            world.eventually("all are handled", async || world.types("seat.events").len() == 401).await;
+            world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
+            assert_eq!(world.broker.records("seat.dlq").len(), 0);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_whose_answer_cannot_be_written_down_is_called_again_seldom() {
+    let (bad, calls) = (Bad::default(), Arc::new(AtomicUsize::new(0)));
+    let (statement, counted) = (bad.clone(), calls.clone());
+    let ask = async move |_: &Call, _: &Booked| -> Result<(), StepError> {
+        counted.fetch_add(1, SeqCst);
+        Ok(())
+    };
+    let take = async move |_: &mut Cx<'_, MemoryStore>, trip: Booked, (): ()| -> StepResult<Taken, Never> {
+        statement.meets(trip.id).await?;
+        Ok(Outcome::Success(Taken { id: trip.id }))
+    };
+    let step = Step::with_effect(ask, take).named("take").undone_by(free);
+    World::with(Participant::named("seat").step(step), async |world| {
+        world.publish(&bad.booked(wrong));
+        world.clock.sleep(Duration::from_secs(100)).await;
+        let called = calls.load(SeqCst);
+        assert!((2..=4).contains(&called), "{called} calls in 100 s");
+        bad.mended();
+        world.eventually("it is handled", async || world.types("seat.events") == ["seat.taken"]).await;
     })
     .await;
 }

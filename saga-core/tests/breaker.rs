@@ -13,15 +13,19 @@ use std::{
 };
 
 use saga_core::{
-    Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
     envelope::header,
     handler::{Call, Cx},
     runtime::{CallLabel, StepOnly},
     step::{BreakerPolicy, EffectLimits},
     store::Store,
-    testing::MemoryStore,
+    testing::{MemoryStore, VirtualClock},
 };
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use self::common::{
     World,
@@ -138,6 +142,70 @@ async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_whe
         world.eventually("all are done", settled).await;
         assert!(world.clock.now().duration_since(again).as_secs_f64() < 5.0);
         assert_eq!(world.types("seat.events").len(), 302);
+    })
+    .await;
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "trip.lodging_wanted", topic = "trip.events", saga = "id")]
+struct LodgingWanted {
+    id: Uuid,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+#[event(name = "room.found", topic = "room.events", saga = "id")]
+struct Found {
+    id: Uuid,
+}
+
+/// Another outside system, which takes two seconds for a call, and is full until it is not.
+fn lodging(full: &Arc<AtomicBool>) -> Step<MemoryStore, LodgingWanted, Found, saga_core::Never> {
+    let full = full.clone();
+    let ask = async move |_: &Call, _: &LodgingWanted| {
+        VirtualClock::start().sleep(Duration::from_secs(2)).await;
+        if full.load(Ordering::SeqCst) { Err(StepError::transient("full")) } else { Ok(()) }
+    };
+    async fn find(_: &mut Cx<'_, MemoryStore>, trip: LodgingWanted, (): ()) -> StepResult<Found> {
+        Ok(Outcome::Success(Found { id: trip.id }))
+    }
+    Step::with_effect(ask, find).retry(RetryPolicy::custom(|_| Some(Duration::from_millis(100))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_another_step_does_not_keep_a_breaker_from_its_trial() {
+    let (airline, full) = (Airline::default(), Arc::new(AtomicBool::new(true)));
+    airline.is_down.store(true, Ordering::SeqCst);
+    let forever = RetryPolicy::custom(|_| Some(Duration::from_secs(1)));
+    World::with(airline.participant(forever).step(lodging(&full)), async |world| {
+        (0..700).for_each(|_| world.publish(&LodgingWanted { id: Uuid::now_v7() }));
+        opened(world).await;
+        let all = async || world.store.summary().await.unwrap().parked_sagas == 702;
+        world.eventually("all wait", all).await;
+        airline.is_down.store(false, Ordering::SeqCst);
+        let again = world.clock.now();
+        world.eventually("the trips are booked", async || world.types("seat.events").len() == 2).await;
+        let took = world.clock.now().duration_since(again).as_secs_f64();
+        assert!(took < 20.0, "it took {took} s");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_nobody_tries_does_not_slow_the_backlog_of_another_step() {
+    let (airline, full) = (Airline::default(), Arc::new(AtomicBool::new(true)));
+    airline.is_down.store(true, Ordering::SeqCst);
+    // Whoever has called it does so no more: the breaker stays open for want of a trial.
+    let once = RetryPolicy::NONE;
+    World::with(airline.participant(once).step(lodging(&full)), async |world| {
+        (0..700).for_each(|_| world.publish(&LodgingWanted { id: Uuid::now_v7() }));
+        opened(world).await;
+        let all = async || world.store.summary().await.unwrap().parked_sagas == 700;
+        world.eventually("all wait", all).await;
+        full.store(false, Ordering::SeqCst);
+        let again = world.clock.now();
+        world.eventually("the rooms are found", async || world.types("room.events").len() == 700).await;
+        let took = world.clock.now().duration_since(again).as_secs_f64();
+        assert!(took < 20.0, "it took {took} s");
     })
     .await;
 }

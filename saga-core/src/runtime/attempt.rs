@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::{
     Shared,
-    plan::{Count, Plan, label},
+    plan::{Count, Due, Plan, label},
     spans::Ending,
     stage::{Happened, Stage},
     work::{Keys, Origin, Work},
@@ -69,8 +69,8 @@ pub(super) struct Transaction {
     pub(super) done: Vec<Done>,
     /// For each, whether its handler ran: what was skipped, queued or null says nothing for its handler.
     pub(super) ran: Vec<bool>,
-    /// The earliest time at which a parked saga or a timer written here is due.
-    pub(super) due: Option<Timestamp>,
+    /// When the first of what is written here is due.
+    pub(super) due: Due<Timestamp>,
 }
 
 /// Runs one transaction, which waits for another one's lock no longer than `patience`.

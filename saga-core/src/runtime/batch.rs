@@ -9,13 +9,15 @@ use jiff::Timestamp;
 use super::{
     Shared,
     attempt::{At, Done, Transaction, Trouble, attempt},
+    blame::Handler,
+    plan::Due,
     stage::Stage,
     work::{Origin, Work},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, after},
     outcome::{ErrorClass, StepError},
-    store::{Store, StoreError},
+    store::{Refusal, Store, StoreError},
     transport::Producer,
 };
 
@@ -23,35 +25,98 @@ use crate::{
 pub(super) struct Batch {
     /// What became of each event, or why it failed; nothing was written of one that failed.
     pub(super) works: Vec<(Work, Result<Done, StepError>)>,
-    /// The earliest time at which a parked saga or a timer written here is due.
-    pub(super) due: Option<Timestamp>,
+    /// Those that have to wait for the next turn.
+    pub(super) left: Vec<Work>,
+    /// When the first of what is written here is due.
+    pub(super) due: Due<Timestamp>,
 }
+
+/// A batch in trouble leaves the slot to others after this, as soon as some of it is done with.
+const TURN: Duration = Duration::from_secs(5);
+/// What fails after this is not tried ten times in a row.
+const LONG: Duration = Duration::from_millis(500);
 
 /// Runs these events to the end of their transactions, however long the database makes us wait.
 pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, works: Vec<Work>) -> Batch {
-    let mut batch = Batch { works: Vec::with_capacity(works.len()), due: None };
+    let mut batch = Batch { works: Vec::with_capacity(works.len()), left: Vec::new(), due: Due::default() };
     let mut patience = Patience::new(&shared.options.patience, &works);
+    let until = after(shared.clock.now(), TURN);
+    // Those that met everybody before are tried all the same, to see whether they still do.
+    let mut tried: Vec<Handler> =
+        works.iter().map(Handler::of).filter(|handler| is_everybodys(&shared, *handler)).collect();
     let mut parts = vec![works];
-    while let Some(mut part) = parts.pop() {
+    while let Some(part) = parts.pop() {
+        let (mut part, held) = without_what_meets_everybody(&shared, part, &tried);
+        batch.works.extend(held);
+        if part.is_empty() {
+            continue;
+        }
+        if !batch.works.is_empty() && shared.clock.now() >= until {
+            batch.left.append(&mut part);
+            continue;
+        }
         match transact(&shared, &part, &mut patience).await {
             Ok(Transaction { done, ran, due }) => {
-                batch.due = [batch.due, due].into_iter().flatten().min();
+                batch.due = batch.due.or(due);
                 worked(&shared, &part, &ran);
                 batch.works.extend(part.into_iter().zip(done.into_iter().map(Ok)));
             }
-            Err(error) if part.len() == 1 => {
-                let Some(work) = part.pop() else { continue };
+            Err((error, took)) if part.len() == 1 => {
+                let Some(mut work) = part.pop() else { continue };
+                work.took = took;
                 let error = judge(&shared, &work, error);
+                if took >= LONG {
+                    let handler = Handler::of(&work);
+                    shared.blame.borrow_mut().took_long(handler, took, shared.clock.now());
+                    tried.retain(|tried| *tried != handler);
+                }
                 batch.works.push((work, Err(error)));
             }
-            Err(error) => {
-                tracing::debug!(%error, events = part.len(), "a batch failed and is halved");
-                let second = part.split_off(part.len() / 2);
-                parts.extend([second, part]);
+            Err((error, took)) => {
+                tracing::debug!(%error, events = part.len(), "a batch failed and is divided");
+                // What takes long is looked for in fewer tries.
+                let pieces = if took >= SLOW { 16 } else { 2 };
+                let size = part.len().div_ceil(pieces);
+                while part.len() > size {
+                    parts.push(part.split_off(part.len() - size));
+                }
+                parts.push(part);
             }
         }
     }
     batch
+}
+
+fn is_everybodys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, handler: Handler) -> bool {
+    shared.blame.borrow().everybodys(handler).is_some()
+}
+
+/// Events that did not run, and why.
+type NotRun = Vec<(Work, Result<Done, StepError>)>;
+
+/// What an earlier part of the batch has shown to meet everybody is not tried with each of the others.
+fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    part: Vec<Work>,
+    tried: &[Handler],
+) -> (Vec<Work>, NotRun) {
+    let blame = shared.blame.borrow();
+    if blame.is_clear() {
+        return (part, Vec::new());
+    }
+    let (mut kept, mut held) = (Vec::with_capacity(part.len()), Vec::new());
+    for work in part {
+        let handler = Handler::of(&work);
+        let runs = matches!(work.stage, Stage::Whole | Stage::Start | Stage::Finish | Stage::Exhaust);
+        match blame.everybodys(handler).filter(|_| runs && !tried.contains(&handler)) {
+            Some(why) => {
+                let error = StoreError::Broken(why.to_owned()).into();
+                held.push((work, Err(error)));
+            }
+            None => kept.push(work),
+        }
+    }
+    (kept, held)
 }
 
 /// How long the transactions of a batch wait for locks: the first for some time, those that look for what is locked for a
@@ -89,6 +154,8 @@ const SLOW: Duration = Duration::from_secs(8);
 /// So often in a row a handler finds the database unavailable in a transaction that it has opened, before that is taken for
 /// the doing of what the handler asks of it.
 const SOME_FAILURES: u32 = 5;
+/// So often, before a batch is halved.
+const FEW_FAILURES: u32 = 2;
 
 /// What the tries of one batch have met.
 #[derive(Default)]
@@ -101,20 +168,22 @@ struct Tries {
 
 impl Tries {
     /// Counts a failure that may pass, and says why the batch is not tried again as it is; none when it is.
-    fn enough(&mut self, Trouble { error, at }: &Trouble, took: Duration, events: usize) -> Option<&'static str> {
-        let handlers = *at != At::Framework;
+    fn enough(&mut self, error: &StepError, at: At, took: Duration, events: usize) -> Option<&'static str> {
+        let handlers = at != At::Framework;
         self.conflicts += u32::from(error.is_conflict());
-        self.unavailable += u32::from(handlers && error.is_unavailable());
-        self.broken += u32::from(*at == At::Handler && error.broken().is_some());
+        let broken = error.broken().is_some();
+        let unavailable = handlers && !broken && !error.is_conflict();
+        self.unavailable += u32::from(unavailable);
+        self.broken += u32::from(at == At::Handler && broken);
         let together = events > 1;
-        let of_database = error.is_unavailable() || error.is_conflict();
+        let of_database = unavailable || error.is_conflict();
         if took >= SLOW && (together || handlers && of_database) {
             return Some("it takes too long");
         }
         if self.conflicts >= SOME_CONFLICTS && together || self.conflicts >= MANY_CONFLICTS && handlers {
             return Some("it conflicts with others again and again");
         }
-        if self.unavailable >= SOME_FAILURES {
+        if self.unavailable >= if together { FEW_FAILURES } else { SOME_FAILURES } {
             return Some("the database fails in it again and again");
         }
         // Tried twice: what was prepared before its table was changed is prepared anew.
@@ -122,61 +191,77 @@ impl Tries {
     }
 }
 
-/// Tries until the transaction commits, until the batch is to be halved, or until the one event is to be set aside.
+/// Tries until the transaction commits, until the batch is to be divided, or until the one event is to be set aside: then with
+/// how long the tries took in which the database was there.
 async fn transact<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     works: &[Work],
     patience: &mut Patience,
-) -> Result<Transaction, StepError> {
+) -> Result<Transaction, (StepError, Duration)> {
     let mut pause = shared.options.first_pause;
-    let mut tries = Tries::default();
+    let (mut tries, mut took) = (Tries::default(), Duration::ZERO);
     loop {
         let began = shared.clock.now();
-        let trouble = match attempt(shared, works, patience.now()).await {
+        let Trouble { error, at } = match attempt(shared, works, patience.now()).await {
             Ok(done) => {
                 shared.health.set_waiting("database", None);
                 return Ok(done);
             }
             Err(trouble) => trouble,
         };
-        if trouble.error.is_locked() {
+        let tried = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
+        if at != At::Framework {
+            took += tried;
+            // It had opened a transaction for us.
+            shared.health.set_waiting("database", None);
+        }
+        if error.is_locked() {
             patience.waited();
-            return Err(trouble.error);
+            return Err((error, tried));
         }
-        if trouble.error.class() != ErrorClass::Infrastructure {
-            return Err(trouble.error);
+        if error.class() != ErrorClass::Infrastructure {
+            return Err((error, tried));
         }
-        let took = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
-        if let Some(why) = tries.enough(&trouble, took, works.len()) {
-            let Trouble { error, .. } = trouble;
+        let is_quick = error.is_conflict() && tries.conflicts < MANY_CONFLICTS;
+        if at == At::Framework && !is_quick {
+            shared.health.set_waiting("database", Some(error.to_string()));
+        }
+        if let Some(why) = tries.enough(&error, at, tried, works.len()) {
             // That a statement is wrong is told by whoever judges it.
-            return Err(if error.broken().is_some() { error } else { error.set_aside(why) });
+            return Err((if error.broken().is_some() { error } else { error.set_aside(why) }, took.max(tried)));
         }
-        let Trouble { error, .. } = trouble;
         // Deadlocks and serialisation failures are over as soon as the other transaction is.
-        if error.is_conflict() && tries.conflicts < MANY_CONFLICTS {
-            tracing::debug!(%error, "a transaction conflicted and is run again");
-            shared.clock.sleep(shared.options.first_pause / 10).await;
-            continue;
+        let wait = if is_quick { shared.options.first_pause / 10 } else { pause };
+        if !is_quick {
+            pause = (pause * 2).min(shared.options.longest_pause);
         }
-        shared.health.set_waiting("database", Some(error.to_string()));
-        shared.clock.sleep(pause).await;
-        pause = (pause * 2).min(shared.options.longest_pause);
+        if at != At::Framework {
+            took += wait;
+        }
+        shared.clock.sleep(wait).await;
     }
 }
 
 /// A refusal of the database that meets one saga after another is no event's fault, and a statement that is wrong never is:
-/// nothing is dead-lettered for it, and readiness says why.
+/// nothing is dead-lettered for it, and readiness says why. What is set aside for one saga after another is treated alike.
 fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, error: StepError) -> StepError {
-    let (half, saga, now) = ((work.step, work.op), work.saga_id(), shared.clock.now());
+    let (handler, saga, now) = (Handler::of(work), work.saga_id(), shared.clock.now());
     let mut blame = shared.blame.borrow_mut();
     if let Some(why) = error.broken() {
-        blame.broken(half, why, saga, now);
+        blame.broken(handler, why, saga, now);
         shared.health.set_waiting("handlers", Some(format!("a statement of {} is wrong: {why}", work.half)));
         return error;
     }
+    if error.is_set_aside() {
+        let why = Refusal::new("set aside", error.to_string());
+        if blame.refused(handler, &why, saga, now) {
+            let why = format!("{} fails for one saga after another: {error}", work.half);
+            shared.health.set_waiting("handlers", Some(why));
+        }
+        return error;
+    }
     let Some(why) = error.rejected() else { return error };
-    if !blame.refused(half, why, saga, now) {
+    if !blame.refused(handler, why, saga, now) {
         return error;
     }
     let why = format!("{} is refused for one saga after another: {why}", work.half);
@@ -188,8 +273,8 @@ fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work,
 fn worked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, works: &[Work], ran: &[bool]) {
     let mut blame = shared.blame.borrow_mut();
     for (work, ran) in works.iter().zip(ran) {
-        let own = *ran && matches!(work.stage, Stage::Whole | Stage::Finish);
-        if own && blame.worked((work.step, work.op)) && blame.is_clear() {
+        let own = *ran && matches!(work.stage, Stage::Whole | Stage::Finish | Stage::Exhaust);
+        if own && blame.worked(Handler::of(work)) && blame.is_clear() {
             shared.health.set_waiting("handlers", None);
         }
     }

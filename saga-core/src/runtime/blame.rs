@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
+use super::{stage::Stage, work::Work};
 use crate::{barrier::Op, clock::after, event::SagaId, store::Refusal};
 
 /// So many sagas in a row are met by the same refusal before it is taken for everybody's.
@@ -13,13 +14,34 @@ const MANY: u32 = 3;
 /// others wait. Several, so that some bad ones do not stand before all good ones for long.
 const PROBES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(5);
+/// What is stopped for an hour, or waits for a lost line, does not take that long by itself.
+const LONGEST_PAUSE: Duration = Duration::from_secs(90);
+/// An event that fails is tried more often than this. What has not been met for so long is gone, with the event that met it.
+const LINGERS: Duration = Duration::from_secs(300);
 
-/// A half of a step.
-type Half = (usize, Op);
+/// What has failed after so long is left alone for ten times as long, so that most of the time is that of the others.
+pub(super) fn pause_after(took: Duration) -> Duration {
+    (took * 10).min(LONGEST_PAUSE)
+}
 
-/// The halves of steps that are refused, since they last worked. Pure.
+/// A handler: that of a half of a step, or the one that refuses when the retries of its action are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Handler {
+    pub(super) step: usize,
+    pub(super) op: Op,
+    pub(super) exhausted: bool,
+}
+
+impl Handler {
+    /// The one that runs in the event's transaction.
+    pub(super) fn of(work: &Work) -> Self {
+        Self { step: work.step, op: work.op, exhausted: work.stage == Stage::Exhaust }
+    }
+}
+
+/// The handlers that are refused, since they last worked. Pure.
 #[derive(Debug, Default)]
-pub(super) struct Blame(HashMap<Half, Suspicion>);
+pub(super) struct Blame(HashMap<Handler, Suspicion>);
 
 #[derive(Debug)]
 struct Suspicion {
@@ -28,6 +50,8 @@ struct Suspicion {
     why: String,
     last: SagaId,
     sagas: u32,
+    /// When it was met last.
+    met: Timestamp,
     /// Until when no more fresh ones and no more parked ones than these are tried: many bad ones that are parked must not take
     /// the turns of good ones.
     windows: [(Timestamp, u32); 2],
@@ -40,23 +64,24 @@ const BROKEN: &str = "";
 
 impl Blame {
     /// The database refused an event. Returns whether that is no longer taken for the event's fault.
-    pub(super) fn refused(&mut self, half: Half, why: &Refusal, saga: SagaId, now: Timestamp) -> bool {
-        let known = self.suspect(half, (why.kind(), &why.to_string()), saga, now);
+    pub(super) fn refused(&mut self, handler: Handler, why: &Refusal, saga: SagaId, now: Timestamp) -> bool {
+        let known = self.suspect(handler, (why.kind(), &why.to_string()), saga, now);
         let everybodys = known.sagas > MANY;
         known.told |= everybodys;
         everybodys
     }
 
     /// A statement of the handler's is wrong, which is no event's fault from the first one on.
-    pub(super) fn broken(&mut self, half: Half, why: &str, saga: SagaId, now: Timestamp) {
-        self.suspect(half, (BROKEN, why), saga, now).told = true;
+    pub(super) fn broken(&mut self, handler: Handler, why: &str, saga: SagaId, now: Timestamp) {
+        self.suspect(handler, (BROKEN, why), saga, now).told = true;
     }
 
-    fn suspect(&mut self, half: Half, (kind, why): (&str, &str), saga: SagaId, now: Timestamp) -> &mut Suspicion {
-        let known = self.0.entry(half).or_insert_with(|| Suspicion::new(kind, why, saga, now));
+    fn suspect(&mut self, handler: Handler, (kind, why): (&str, &str), saga: SagaId, now: Timestamp) -> &mut Suspicion {
+        let known = self.0.entry(handler).or_insert_with(|| Suspicion::new(kind, why, saga, now));
+        known.met = now;
         if known.kind != kind {
             (known.kind, known.why) = (kind.to_owned(), why.to_owned());
-            // Nothing of the half has worked meanwhile: what is everybody's fault stays so.
+            // It has not worked meanwhile: what is everybody's fault stays so.
             if known.sagas <= MANY {
                 *known = Suspicion { told: known.told, ..Suspicion::new(kind, why, saga, now) };
             }
@@ -68,11 +93,12 @@ impl Blame {
         known
     }
 
-    /// Why an event of this half waits; none when it may be tried now.
-    pub(super) fn holds(&mut self, half: Half, parked: bool, now: Timestamp) -> Option<&str> {
-        let known = self.0.get_mut(&half).filter(|known| known.sagas > MANY)?;
+    /// Why an event of this handler waits; none when it may be tried now.
+    pub(super) fn holds(&mut self, handler: Handler, parked: bool, now: Timestamp) -> Option<String> {
+        let known = self.0.get_mut(&handler).filter(|known| known.sagas > MANY)?;
         let (end, left) = &mut known.windows[usize::from(parked)];
-        if now >= *end {
+        // The clock may have been set back.
+        if now >= *end || *end > after(now, LONGEST_PAUSE) {
             (*end, *left) = (after(now, WINDOW), PROBES);
         }
         match left.checked_sub(1) {
@@ -80,13 +106,35 @@ impl Blame {
                 *left = fewer;
                 None
             }
-            None => Some(&known.why),
+            None if known.kind == BROKEN => Some(format!("its statement is wrong: {}", known.why)),
+            None => Some(format!("refused for one saga after another: {}", known.why)),
         }
     }
 
     /// A handler worked. Says whether readiness had been told of it.
-    pub(super) fn worked(&mut self, half: Half) -> bool {
-        self.0.remove(&half).is_some_and(|known| known.told)
+    pub(super) fn worked(&mut self, handler: Handler) -> bool {
+        self.0.remove(&handler).is_some_and(|known| known.told)
+    }
+
+    /// Forgets what readiness has been told of and nothing has met for long: whatever failed is gone. Returns whether there
+    /// was any. What is still counted stays, however rare the events are.
+    pub(super) fn forget(&mut self, now: Timestamp) -> bool {
+        // The clock may have been set back.
+        self.0.values_mut().for_each(|known| known.met = known.met.min(now));
+        self.0.extract_if(|_, known| known.told && now >= after(known.met, LINGERS)).count() > 0
+    }
+
+    /// A try of what meets everybody took long: the next ones wait so many times as long, so that most of the time is that of
+    /// the other handlers.
+    pub(super) fn took_long(&mut self, handler: Handler, took: Duration, now: Timestamp) {
+        let Some(known) = self.0.get_mut(&handler).filter(|known| known.sagas > MANY) else { return };
+        let end = after(now, pause_after(took).max(WINDOW));
+        known.windows = [(end, 0); 2];
+    }
+
+    /// Whether it meets everybody, and why.
+    pub(super) fn everybodys(&self, handler: Handler) -> Option<&str> {
+        self.0.get(&handler).filter(|known| known.sagas > MANY).map(|known| known.why.as_str())
     }
 
     /// Whether readiness has been told of none.
@@ -98,7 +146,7 @@ impl Blame {
 impl Suspicion {
     fn new(kind: &str, why: &str, last: SagaId, now: Timestamp) -> Self {
         let windows = [(after(now, WINDOW), 0); 2];
-        Self { kind: kind.to_owned(), why: why.to_owned(), last, sagas: 0, windows, told: false }
+        Self { kind: kind.to_owned(), why: why.to_owned(), last, sagas: 0, met: now, windows, told: false }
     }
 }
 
@@ -106,14 +154,15 @@ impl Suspicion {
 mod tests {
     use super::*;
 
-    const TAKE: Half = (0, Op::Action);
+    const TAKE: Handler = Handler { step: 0, op: Op::Action, exhausted: false };
+    const OTHER: Handler = Handler { step: 1, ..TAKE };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn refused(blame: &mut Blame, half: Half, kind: &str, saga: SagaId) -> bool {
-        blame.refused(half, &Refusal::new(kind, format!("{kind}: key (id)=({saga})")), saga, at(0))
+    fn refused(blame: &mut Blame, handler: Handler, kind: &str, saga: SagaId) -> bool {
+        blame.refused(handler, &Refusal::new(kind, format!("{kind}: key (id)=({saga})")), saga, at(0))
     }
 
     fn suspected() -> Blame {
@@ -127,7 +176,7 @@ mod tests {
     fn a_refusal_that_meets_many_sagas_in_a_row_is_everybodys_whatever_values_it_quotes() {
         let mut blame = suspected();
         assert!(!blame.is_clear());
-        assert!(!refused(&mut blame, (1, Op::Action), "23502", SagaId::random()), "another step begins anew");
+        assert!(!refused(&mut blame, OTHER, "23502", SagaId::random()), "another step begins anew");
     }
 
     #[test]
@@ -153,8 +202,37 @@ mod tests {
         for _ in 0..4 {
             blame.broken(TAKE, "no such column", SagaId::random(), at(0));
         }
-        assert_eq!(blame.holds(TAKE, false, at(0)), Some("no such column"));
+        assert_eq!(blame.holds(TAKE, false, at(0)), Some("its statement is wrong: no such column".to_owned()));
         assert!(blame.worked(TAKE) && blame.is_clear());
+    }
+
+    #[test]
+    fn what_has_not_been_met_for_long_is_forgotten() {
+        let mut blame = Blame::default();
+        blame.broken(TAKE, "no such column", SagaId::random(), at(0));
+        assert!(!blame.forget(at(299)) && !blame.is_clear());
+        assert!(blame.forget(at(300)) && blame.is_clear());
+        let mut blame = Blame::default();
+        assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
+        assert!(!blame.forget(at(300)), "nobody was told of it");
+    }
+
+    #[test]
+    fn refusals_are_counted_however_rare_the_events_are() {
+        let mut blame = Blame::default();
+        let everybodys = [0, 301, 602, 903].map(|second| {
+            blame.forget(at(second));
+            refused(&mut blame, TAKE, "23502", SagaId::random())
+        });
+        assert_eq!(everybodys, [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_for_longer() {
+        let mut blame = suspected();
+        (0..=PROBES).for_each(|_| drop(blame.holds(TAKE, false, at(10_000))));
+        assert!(blame.holds(TAKE, false, at(10_000)).is_some());
+        assert_eq!(blame.holds(TAKE, false, at(100)), None);
     }
 
     #[test]
@@ -167,7 +245,7 @@ mod tests {
     #[test]
     fn a_suspected_step_is_tried_with_some_events_at_a_time_and_others_as_usual() {
         let mut blame = suspected();
-        assert!(blame.holds(TAKE, false, at(4)).unwrap().starts_with("23502"));
+        assert!(blame.holds(TAKE, false, at(4)).unwrap().contains("23502"));
         for _ in 0..PROBES {
             assert_eq!(blame.holds(TAKE, true, at(5)), None);
         }
@@ -175,13 +253,13 @@ mod tests {
         assert_eq!(blame.holds(TAKE, false, at(9)), None, "the turns of fresh ones are their own");
         assert!(blame.holds(TAKE, true, at(9)).is_some());
         assert_eq!(blame.holds(TAKE, true, at(10)), None);
-        assert_eq!(blame.holds((0, Op::Compensate), false, at(4)), None);
+        assert_eq!(blame.holds(Handler { op: Op::Compensate, ..TAKE }, false, at(4)), None);
     }
 
     #[test]
     fn a_handler_that_works_for_others_clears_what_it_is_suspected_of() {
         let mut blame = suspected();
-        assert!(!blame.worked((1, Op::Action)), "another step's success says nothing");
+        assert!(!blame.worked(OTHER), "another step's success says nothing");
         assert!(blame.worked(TAKE) && blame.is_clear());
         assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
     }

@@ -55,10 +55,13 @@ impl Breaker {
     /// When to ask again; none when a call would be let through now.
     pub(crate) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
         let pause = after(now, self.policy.open_for);
-        match self.state {
-            State::Open { until } | State::Trial { until } if now < until => Some(until.min(pause)),
-            _ => None,
-        }
+        // Beyond its longest it is only when the clock was set back.
+        let (until, longest) = match self.state {
+            State::Closed => return None,
+            State::Open { until } => (until, pause),
+            State::Trial { until } => (until, after(now, self.policy.open_for * 10)),
+        };
+        (now < until && until <= longest).then_some(until.min(pause))
     }
 
     /// Whether a call that was let through earlier may still be made.
@@ -209,6 +212,17 @@ mod tests {
         breaker.unused(trial, at(106));
         assert!(!breaker.still_admits(trial) && breaker.still_admits(next), "and is given back once");
         breaker.record(next, true, at(110));
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_breaker_open() {
+        let mut breaker = breaker();
+        (0..4).for_each(|_| call(&mut breaker, false, 3_600_000));
+        assert!(breaker.admits(at(3_600_050)).is_err());
+        let trial = breaker.admits(at(0)).unwrap();
+        assert!(breaker.admits(at(50)).is_err(), "only one trial");
+        breaker.record(trial, true, at(60));
         assert!(!breaker.is_open());
     }
 

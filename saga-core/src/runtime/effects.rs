@@ -15,7 +15,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, step::Erased, store::Store, transport::Producer,
+    ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, participant::Participant, step::Erased,
+    store::Store, transport::Producer,
 };
 
 /// Why an effect gave no answer.
@@ -32,8 +33,14 @@ pub(super) struct Effects {
     guards: Vec<Rc<Guard>>,
 }
 
-/// Of a step on trial so many parked events are claimed: one of them is the trial, and the others only wait.
-const CANDIDATES: usize = 8;
+/// The steps whose breaker is open.
+#[derive(Default)]
+pub(super) struct Open {
+    /// Nothing is called: their parked events are better left where they are.
+    pub(super) resting: Vec<&'static str>,
+    /// The next call is the trial.
+    pub(super) on_trial: Vec<&'static str>,
+}
 
 struct Guard {
     permits: Semaphore,
@@ -74,29 +81,18 @@ impl Effects {
         }
     }
 
-    /// How many parked events may be claimed, up to `limit`, and the steps whose events are better left where they are.
-    pub(super) fn claimable<S: Store, P: Producer, C: Clock>(
-        &self,
-        shared: &Shared<S, P, C>,
-        limit: usize,
-    ) -> (usize, Vec<&'static str>) {
-        let now = shared.clock.now();
-        let (mut limit, mut resting) = (limit, Vec::new());
-        for (guard, step) in self.guards.iter().zip(&shared.participant.steps) {
+    /// The steps whose breaker is open.
+    pub(super) fn open<S: Store>(&self, participant: &Participant<S>, now: Timestamp) -> Open {
+        let mut open = Open::default();
+        for (guard, step) in self.guards.iter().zip(&participant.steps) {
             let breaker = guard.breaker.borrow();
             if breaker.closed_until(now).is_some() {
-                resting.push(step.spec.name);
+                open.resting.push(step.spec.name);
             } else if breaker.is_open() {
-                limit = limit.min(CANDIDATES);
+                open.on_trial.push(step.spec.name);
             }
         }
-        (limit, resting)
-    }
-
-    /// Whether some breaker waits for its next trial.
-    pub(super) fn is_trying(&self, now: Timestamp) -> bool {
-        let tries = |breaker: &Breaker| breaker.is_open() && breaker.closed_until(now).is_none();
-        self.guards.iter().any(|guard| tries(&guard.breaker.borrow()))
+        open
     }
 
     /// Calls the work's effect. The future owns all it needs.

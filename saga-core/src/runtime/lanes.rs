@@ -3,27 +3,37 @@
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
-use uuid::Uuid;
-
 use crate::event::SagaId;
 
 /// What can wait in a lane.
 pub(crate) trait Lined {
-    /// What says the same: records of one identity need one handling.
-    fn identity(&self) -> Uuid;
+    /// What records have in common that need one handling.
+    type Likeness: PartialEq;
+
+    fn likeness(&self) -> Self::Likeness;
 }
 
 /// One lane per saga that has events in flight.
-#[derive(Debug)]
-pub(crate) struct Lanes<W, R> {
+pub(crate) struct Lanes<W: Lined, R> {
     busy: HashMap<SagaId, Lane<W, R>>,
 }
 
-#[derive(Debug)]
-struct Lane<W, R> {
-    /// The one that is being handled, and those that repeat it.
-    current: (Uuid, Vec<R>),
-    waiting: VecDeque<(W, Vec<R>)>,
+struct Lane<W: Lined, R> {
+    /// The one that is being handled.
+    current: Place<W::Likeness, R>,
+    waiting: VecDeque<(W, Place<W::Likeness, R>)>,
+}
+
+/// An event's place in its lane, and what repeats it.
+struct Place<L, R> {
+    likeness: L,
+    repeats: Vec<R>,
+}
+
+impl<L, R> Place<L, R> {
+    fn of(likeness: L) -> Self {
+        Self { likeness, repeats: Vec::new() }
+    }
 }
 
 /// What became of an event that came.
@@ -37,7 +47,7 @@ pub(crate) enum Entered<W> {
     Repeats,
 }
 
-impl<W, R> Default for Lanes<W, R> {
+impl<W: Lined, R> Default for Lanes<W, R> {
     fn default() -> Self {
         Self { busy: HashMap::new() }
     }
@@ -46,24 +56,23 @@ impl<W, R> Default for Lanes<W, R> {
 impl<W: Lined, R> Lanes<W, R> {
     /// An event comes; `repeat` is what is kept of it when it repeats another.
     pub(crate) fn enter(&mut self, saga: SagaId, work: W, repeat: impl FnOnce(&W) -> Option<R>) -> Entered<W> {
-        let identity = work.identity();
+        let likeness = work.likeness();
         match self.busy.entry(saga) {
             Entry::Vacant(lane) => {
-                lane.insert(Lane { current: (identity, Vec::new()), waiting: VecDeque::new() });
+                lane.insert(Lane { current: Place::of(likeness), waiting: VecDeque::new() });
                 Entered::Starts(work)
             }
             Entry::Occupied(mut lane) => {
                 let lane = lane.get_mut();
-                let waiting = lane.waiting.iter_mut().map(|(work, repeats)| (work.identity(), repeats));
-                let current = std::iter::once((lane.current.0, &mut lane.current.1));
-                let same = current.chain(waiting).find(|(known, _)| *known == identity);
-                if let Some((_, repeats)) = same
+                let waiting = lane.waiting.iter_mut().map(|(_, place)| place);
+                let same = std::iter::once(&mut lane.current).chain(waiting).find(|place| place.likeness == likeness);
+                if let Some(same) = same
                     && let Some(repeat) = repeat(&work)
                 {
-                    repeats.push(repeat);
+                    same.repeats.push(repeat);
                     return Entered::Repeats;
                 }
-                lane.waiting.push_back((work, Vec::new()));
+                lane.waiting.push_back((work, Place::of(likeness)));
                 Entered::Waits(lane.waiting.len())
             }
         }
@@ -72,10 +81,10 @@ impl<W: Lined, R> Lanes<W, R> {
     /// The saga's event is done with. Returns those that repeated it, and the next one, which may start now.
     pub(crate) fn leave(&mut self, saga: SagaId) -> (Vec<R>, Option<W>) {
         let Entry::Occupied(mut lane) = self.busy.entry(saga) else { return (Vec::new(), None) };
-        let done = std::mem::take(&mut lane.get_mut().current.1);
+        let done = std::mem::take(&mut lane.get_mut().current.repeats);
         match lane.get_mut().waiting.pop_front() {
-            Some((next, repeats)) => {
-                lane.get_mut().current = (next.identity(), repeats);
+            Some((next, place)) => {
+                lane.get_mut().current = place;
                 (done, Some(next))
             }
             None => {
@@ -96,7 +105,7 @@ impl<W: Lined, R> Lanes<W, R> {
         for lane in self.busy.values_mut() {
             let (gone, kept): (Vec<_>, Vec<_>) = lane.waiting.drain(..).partition(|(work, _)| unwanted(work));
             lane.waiting.extend(kept);
-            dropped.extend(gone);
+            dropped.extend(gone.into_iter().map(|(work, place)| (work, place.repeats)));
         }
         dropped
     }
@@ -107,8 +116,10 @@ mod tests {
     use super::{Entered::*, *};
 
     impl Lined for u128 {
-        fn identity(&self) -> Uuid {
-            Uuid::from_u128(*self)
+        type Likeness = Self;
+
+        fn likeness(&self) -> Self {
+            *self
         }
     }
 

@@ -36,6 +36,7 @@ use jiff::Timestamp;
 pub use metrics::{CallLabel, HandledLabel, Metrics, OutcomeLabel, ReasonLabel, StepLabel, StepOnly};
 pub use relay::Outbox;
 use spans::Spans;
+use timers::Failing;
 
 use crate::{
     clock::Clock,
@@ -168,6 +169,7 @@ struct Shared<S: Store, P: Producer, C: Clock> {
     options: Options,
     has_deadlines: bool,
     blame: RefCell<Blame>,
+    failing: RefCell<Failing>,
 }
 
 impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
@@ -205,10 +207,21 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
         let has_deadlines = participant.steps.iter().any(|step| step.expire.is_some());
         let Handle { store, clock, outbox, health, metrics } = handle;
         let spans = outbox.spans().clone();
-        let blame = RefCell::default();
+        let (blame, failing) = (RefCell::default(), RefCell::default());
         zeroes::appear(&metrics, &participant);
-        let shared =
-            Shared { participant, store, clock, outbox, health, metrics, spans, options, has_deadlines, blame };
+        let shared = Shared {
+            participant,
+            store,
+            clock,
+            outbox,
+            health,
+            metrics,
+            spans,
+            options,
+            has_deadlines,
+            blame,
+            failing,
+        };
         Self { shared: Rc::new(shared) }
     }
 

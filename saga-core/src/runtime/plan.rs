@@ -28,10 +28,35 @@ pub(super) struct Plan {
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
     pub(super) counts: Vec<Count>,
-    /// The shortest time after which something that is written here is due.
-    pub(super) due: Option<Duration>,
+    /// The shortest times after which something that is written here is due.
+    pub(super) due: Due<Duration>,
     /// How each event's handling ended, if it ended here.
     pub(super) outcomes: Vec<Option<&'static str>>,
+}
+
+/// When the next parked event and the next deadline are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due<T> {
+    pub(super) parked: Option<T>,
+    pub(super) deadline: Option<T>,
+}
+
+impl<T> Default for Due<T> {
+    fn default() -> Self {
+        Self { parked: None, deadline: None }
+    }
+}
+
+impl<T: Ord> Due<T> {
+    /// The earlier of each.
+    pub(super) fn or(self, other: Self) -> Self {
+        let earlier = |a: Option<T>, b: Option<T>| a.into_iter().chain(b).min();
+        Self { parked: earlier(self.parked, other.parked), deadline: earlier(self.deadline, other.deadline) }
+    }
+
+    pub(super) fn map<U>(self, to: impl Fn(T) -> U) -> Due<U> {
+        Due { parked: self.parked.map(&to), deadline: self.deadline.map(&to) }
+    }
 }
 
 /// What to count once the transaction has committed.
@@ -92,7 +117,7 @@ pub(super) fn op_name(op: Op) -> &'static str {
 impl Plan {
     pub(super) fn new(now: Timestamp, works: usize) -> Self {
         let outcomes = vec![None; works];
-        Self { now, changes: Changes::default(), counts: Vec::new(), due: None, outcomes }
+        Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
     }
 
     /// A handler has run: its event, its mark, its timers. `found` says that its row was there before.
@@ -126,7 +151,7 @@ impl Plan {
         self.changes.disarm.push(work.saga_id());
         let deadline = shared.participant.steps[work.step].spec.deadline.as_ref().filter(|_| !refused);
         if let Some(deadline) = deadline {
-            self.wake(deadline.after);
+            self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
             let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
             self.changes.arm.push(Timer { saga_id, step: work.name, after: deadline.after, trace });
         }
@@ -234,14 +259,14 @@ impl Plan {
     }
 
     fn wake(&mut self, pause: Duration) {
-        self.due = Some(self.due.map_or(pause, |shorter| shorter.min(pause)));
+        self.due = self.due.or(Due { parked: Some(pause), ..Due::default() });
     }
 }
 
 fn parking(work: &Work, reason: String, held: bool) -> Parking {
     Parking {
         saga_id: work.saga_id(),
-        cause: work.envelope.identity(),
+        cause: work.cause_id,
         event_id: work.envelope.event_id.clone(),
         step: work.name,
         op: work.op,

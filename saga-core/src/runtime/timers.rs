@@ -1,18 +1,26 @@
 //! Deadlines: timers that are due call the handler of the step that armed them, in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use tracing::Instrument;
 
 use super::{
     Shared,
     attempt::panicked,
+    blame::pause_after,
     plan::{Cause, outbox_row},
 };
 use crate::{
     barrier::Op,
-    clock::Clock,
+    clock::{Clock, after},
+    event::SagaId,
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::End,
@@ -22,59 +30,91 @@ use crate::{
 
 /// A deadline whose handler fails is tried again after this; the others do not wait for it.
 const POSTPONE: Duration = Duration::from_secs(30);
-/// One that waits for somebody's lock, after this.
+/// One that waits for somebody's transaction, after this.
 const LOCKED: Duration = Duration::from_secs(1);
 
-/// Fires up to `limit` timers. When a handler fails they are fired one by one, so that one bad saga does not hold the
-/// others. Returns how many were due.
-///
-/// # Errors
-/// When the database is away; the timers stay armed.
-pub(super) async fn fire<S: Store, P: Producer, C: Clock>(
-    shared: Rc<Shared<S, P, C>>,
-    limit: usize,
-) -> Result<usize, StepError> {
-    let patience = shared.options.patience;
-    match attempt(&shared, limit, patience).await {
-        Err(failed) if failed.error.class() != ErrorClass::Infrastructure => {}
-        other => return other.map_err(|failed| failed.error),
-    }
-    let mut locked = 0;
-    for fired in 0..limit {
-        match attempt(&shared, 1, patience / 10).await {
-            Err(failed) if failed.error.is_locked() => {
-                tracing::debug!(error = %failed.error, "a deadline waits for a lock");
-                shared.store.postpone(&failed.due, LOCKED).await?;
-                // Four times what one transaction waits: then the others of the participant go on.
-                locked += 1;
-                if locked == 40 {
-                    return Ok(fired);
-                }
-            }
-            Ok(0) => return Ok(fired),
-            Ok(_) => {}
-            Err(failed) if failed.error.class() == ErrorClass::Infrastructure => return Err(failed.error),
-            Err(failed) => postpone(&shared, &failed).await?,
-        }
-    }
-    Ok(limit)
+/// What a turn of the deadlines came to.
+pub(super) enum Fired {
+    /// All that were due, up to the limit: so many.
+    All { timers: usize },
+    /// The database was away, or some were in trouble, for so long.
+    Some { took: Duration },
 }
 
-/// A transaction that did not commit, and the timers that it was for.
+/// The deadlines leave the slot to others for no longer than this.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Fires up to `limit` timers. When their transaction fails they are fired one by one, for four times as long as a transaction
+/// waits for a lock, so that one that cannot be fired holds neither the others nor the events. Timers that were not fired stay
+/// armed.
+pub(super) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, limit: usize) -> Fired {
+    let (patience, began) = (shared.options.patience, shared.clock.now());
+    let failed = match attempt(&shared, limit, patience).await {
+        Ok(timers) => return Fired::All { timers },
+        Err(failed) => failed,
+    };
+    if let Err(error) = one_by_one(&shared, limit, failed).await {
+        tracing::warn!(%error, "deadlines cannot be fired now");
+    }
+    let took = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
+    Fired::Some { took: took.min(LONGEST_PAUSE / 3) }
+}
+
+/// Fires each by itself, after all failed together, and postpones those that cannot be fired.
+async fn one_by_one<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    limit: usize,
+    together: Failed,
+) -> Result<(), StepError> {
+    let patience = shared.options.patience;
+    let until = after(shared.clock.now(), patience * 4);
+    match together.due.len() {
+        0 => return Err(together.error),
+        1 => return Ok(postpone(shared, together).await?),
+        _ => {}
+    }
+    for _ in 0..limit {
+        match attempt(shared, 1, patience / 10).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Failed { error, due, .. }) if due.is_empty() => return Err(error),
+            Err(failed) => postpone(shared, failed).await?,
+        }
+        if shared.clock.now() >= until {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A transaction that did not commit.
 struct Failed {
     error: StepError,
+    /// The timers that it was for: none when it did not begin.
     due: Vec<DueTimer>,
+    took: Duration,
 }
 
 /// They are due again later, these and no others: the next due one may be another's by now.
 async fn postpone<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    Failed { error, due }: &Failed,
-) -> Result<(), StepError> {
-    for timer in due {
-        tracing::error!(saga_id = %timer.saga_id, step = timer.step, %error, "a deadline's handler fails; it is tried again");
+    Failed { error, due, took }: Failed,
+) -> Result<(), StoreError> {
+    if error.is_locked() || error.is_conflict() {
+        tracing::debug!(%error, "a deadline waits for somebody's transaction");
+        return shared.store.postpone(&due, LOCKED).await;
     }
-    Ok(shared.store.postpone(due, POSTPONE).await?)
+    let pause = if error.class() == ErrorClass::Infrastructure { shared.options.longest_pause } else { POSTPONE };
+    let pause = pause.max(pause_after(took));
+    for timer in &due {
+        let DueTimer { saga_id, step, .. } = timer;
+        tracing::error!(%saga_id, step, %error, "a deadline cannot be fired; it is tried again");
+        if error.class() == ErrorClass::Infrastructure {
+            shared.failing.borrow_mut().failed(timer, after(shared.clock.now(), pause * 2));
+            shared.health.set_waiting("deadlines", Some(format!("the deadline of {step} cannot be fired: {error}")));
+        }
+    }
+    shared.store.postpone(&due, pause).await
 }
 
 /// One transaction.
@@ -83,12 +123,35 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     limit: usize,
     patience: Duration,
 ) -> Result<usize, Failed> {
+    let began = shared.clock.now();
+    let took = || Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
     let begun = shared.store.begin_due(limit, patience).await;
-    let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new() })?;
-    let count = due.len();
-    match count {
-        0 => Ok(0),
-        _ => expire(shared, tx, &due).await.map(|()| count).map_err(|error| Failed { error, due }),
+    let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new(), took: took() })?;
+    if !due.is_empty()
+        && let Err(error) = expire(shared, tx, &due).await
+    {
+        return Err(Failed { error, due, took: took() });
+    }
+    if shared.failing.borrow_mut().is_over(&due, shared.clock.now()) {
+        shared.health.set_waiting("deadlines", None);
+    }
+    Ok(due.len())
+}
+
+/// Deadlines that cannot be fired although the database answers, and until when the next attempt of each is to be expected.
+#[derive(Default)]
+pub(super) struct Failing(HashMap<SagaId, Timestamp>);
+
+impl Failing {
+    fn failed(&mut self, timer: &DueTimer, until: Timestamp) {
+        self.0.insert(timer.saga_id, until);
+    }
+
+    /// These have been fired; others are disarmed, or another process's by now. Says whether the last one is gone with that.
+    fn is_over(&mut self, fired: &[DueTimer], now: Timestamp) -> bool {
+        let was_empty = self.0.is_empty();
+        self.0.retain(|saga, until| *until > now && fired.iter().all(|timer| timer.saga_id != *saga));
+        !was_empty && self.0.is_empty()
     }
 }
 

@@ -61,8 +61,10 @@ pub(super) struct Work {
     pub(super) gives_up: Reason,
     /// After which time it is tried again, once it is parked.
     pub(super) pause: Duration,
-    /// The same of every record that brings this event, with these bytes, from this partition, in one assignment of it.
-    pub(super) repeatable: Uuid,
+    /// How long the transaction took that failed with it alone.
+    pub(super) took: Duration,
+    /// Its event as one value: see [`identity::cause`].
+    pub(super) cause_id: Uuid,
     /// What its effect is called with, known from its start on.
     pub(super) keys: Keys,
     /// The breaker's permission to call its effect, asked for before the start is recorded.
@@ -96,7 +98,7 @@ impl Work {
 
     /// Its event, as barrier rows keep it.
     pub(super) fn cause(&self) -> Cause {
-        Cause { id: self.envelope.identity(), event_type: self.envelope.event_type.clone() }
+        Cause { id: self.cause_id, event_type: self.envelope.event_type.clone() }
     }
 
     /// Its place among the parked events, when it came from there.
@@ -116,12 +118,12 @@ impl Work {
         self.failure = Some(StepError::transient(why));
     }
 
-    /// The database refuses its step for one saga after another: it waits, and has used up no attempt. Not all for as long, so
+    /// The database cannot do its step, whoever's it is: it waits, and has used up no attempt. Not all for as long, so
     /// that each time others are the first to be tried again.
-    pub(super) fn refused_for_all(&mut self, why: &str, now: Timestamp, pause: Duration) {
+    pub(super) fn held(&mut self, why: &str, now: Timestamp, pause: Duration) {
         self.failed_at.get_or_insert(now);
         self.pause = pause.mul_f64(0.5 + self.turn(now));
-        self.failure = Some(StepError::transient(format!("refused for one saga after another: {why}")));
+        self.failure = Some(StepError::transient(why));
     }
 
     /// A number in `0.0..1.0` of its saga's own, another one each second.
@@ -179,7 +181,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
         Ok(Some((envelope, step, (name, half), op, input, stage))) => Reading::Event(Box::new(Work {
-            repeatable: repeatable(&record, &envelope, origin),
+            cause_id: envelope.identity(),
             origin,
             record,
             envelope,
@@ -194,23 +196,13 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             failure: None,
             gives_up: Reason::Permanent,
             pause: Duration::ZERO,
+            took: Duration::ZERO,
             keys: Keys::default(),
             pass: None,
             place: Place::default(),
             taken: Timestamp::UNIX_EPOCH,
         })),
     }
-}
-
-fn repeatable(record: &Record, envelope: &Envelope, origin: Origin) -> Uuid {
-    let assignment = match origin {
-        Origin::Partition { epoch } => epoch.to_be_bytes(),
-        Origin::Parked { .. } => [0xff; 8],
-    };
-    let (identity, partition) = (envelope.identity(), record.partition.to_be_bytes());
-    let value = record.value.as_deref().unwrap_or_default();
-    let parts: [&[u8]; 5] = [&assignment, identity.as_bytes(), record.topic.as_bytes(), &partition, value];
-    identity::of_bytes(&parts)
 }
 
 /// What follows a failed attempt. Pure.

@@ -8,6 +8,7 @@ mod slot;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
+    sync::Arc,
 };
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -28,16 +29,17 @@ use super::{
     work::{Origin, Work},
 };
 use crate::{
+    barrier::Op,
     clock::{Clock, after},
     event::SagaId,
     outcome::StepError,
-    record::TopicPartition,
+    record::{Record, TopicPartition},
     step::Erased,
     store::Store,
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
 use arrivals::size;
-use slot::Slot;
+use slot::{Slot, Turn};
 
 /// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
 const FULL_LANE: usize = 64;
@@ -60,11 +62,35 @@ impl Repeat {
     }
 }
 
+/// What a record that only repeats an event has in common with it.
+#[derive(Debug)]
+pub(super) struct Likeness {
+    cause: Uuid,
+    half: (usize, Op),
+    origin: Origin,
+    record: Arc<Record>,
+}
+
+impl PartialEq for Likeness {
+    /// The event, what it starts, the assignment in which it was read, and its bytes: a producer may give one id to events of
+    /// several types, an event that was mended and published once more under its old id is another, and one that is
+    /// redelivered must be handled should the earlier assignment's work be handed over.
+    /// A record without an id is named after its place: there the headers say which event it is.
+    fn eq(&self, other: &Self) -> bool {
+        let is_partition = matches!(self.origin, Origin::Partition { .. });
+        let (one, two) = (&self.record, &other.record);
+        is_partition
+            && (self.half, self.origin) == (other.half, other.origin)
+            && (one.partition, &one.topic, &one.value) == (two.partition, &two.topic, &two.value)
+            && (self.cause == other.cause || one.headers == two.headers)
+    }
+}
+
 impl Lined for Work {
-    /// The event, the assignment in which it was read, and its bytes: one that was mended and published once more under its
-    /// old id is another, and one that is redelivered must be handled should the earlier assignment's work be handed over.
-    fn identity(&self) -> Uuid {
-        self.repeatable
+    type Likeness = Likeness;
+
+    fn likeness(&self) -> Likeness {
+        Likeness { cause: self.cause_id, half: (self.step, self.op), origin: self.origin, record: self.record.clone() }
     }
 }
 
@@ -91,7 +117,13 @@ pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     labelled: bool,
     /// What the slot is wanted for besides batches.
     claim_at: Timestamp,
+    try_at: Timestamp,
     fire_at: Timestamp,
+    /// So many events, and so many deadlines, may share the next transaction: fewer, when many together were in trouble.
+    batch_most: usize,
+    fire_most: usize,
+    /// What the slot was used for last.
+    turn: Turn,
     unknown_types: HashSet<String>,
 }
 
@@ -100,7 +132,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let now = shared.clock.now();
         Self {
             effects: Effects::new(&shared),
-            shared,
             offsets: Offsets::default(),
             lanes: Lanes::default(),
             full: HashMap::new(),
@@ -115,8 +146,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             claimed: HashSet::new(),
             labelled: false,
             claim_at: now,
+            try_at: now,
             fire_at: now,
+            batch_most: shared.options.max_batch,
+            fire_most: shared.options.max_batch,
+            turn: Turn::Batch,
             unknown_types: HashSet::new(),
+            shared,
         }
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     super::{
+        blame::pause_after,
         burial::{Burial, Buried},
         effects::CallError,
         metrics::StepOnly,
@@ -25,6 +26,9 @@ use crate::{
     store::Store,
     transport::Producer,
 };
+
+/// Between the calls of an effect whose answer cannot be written down: its key is known to the outside system for a limited time.
+const UNRECORDED: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(600);
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// The effect was called.
@@ -65,7 +69,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             // Nobody's fault: it uses up no attempt.
             work.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
             let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
-            work.pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
+            let pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
+            work.pause = pause.max(pause_after(work.took));
+            if work.input.answer.is_some() && !failure.is_locked() {
+                work.pause = work.pause.max(waited.clamp(*UNRECORDED.start(), *UNRECORDED.end()));
+            }
             work.failure = Some(failure);
             return self.goes_on(work, Happened::Retry);
         }

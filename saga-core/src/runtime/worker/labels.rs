@@ -32,7 +32,7 @@ fn label<S: Store>(participant: &Participant<S>, event: ParkedEvent) -> ParkedLa
     let ParkedEvent { seq, record, .. } = event;
     let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
     match read(participant, Arc::new(record), Origin::Parked { seq }) {
-        Reading::Event(work) => ParkedLabel { seq, cause: work.envelope.identity(), step: work.name, op: work.op },
+        Reading::Event(work) => ParkedLabel { seq, cause: work.cause_id, step: work.name, op: work.op },
         Reading::PassOver | Reading::Poison(_) => {
             ParkedLabel { seq, cause: identity::cause("", &place), step: "", op: Op::Action }
         }

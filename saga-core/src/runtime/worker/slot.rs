@@ -2,15 +2,16 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::LocalBoxFuture};
 use jiff::Timestamp;
 
 use super::{
     super::{
-        batch,
+        Shared, batch,
         batch::Batch,
+        blame::Handler,
         stage::Stage,
-        timers,
+        timers::{self, Fired},
         work::{Origin, Work},
     },
     Worker,
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     barrier::Op,
     clock::{Clock, after},
-    outcome::StepError,
     store::{ParkedEvent, Store, StoreError},
     transport::Producer,
 };
@@ -28,8 +28,34 @@ use crate::{
 pub(super) enum Slot {
     Batch(Batch),
     Parked(Result<Vec<ParkedEvent>, StoreError>),
-    Timers(Result<usize, StepError>),
+    Candidates(Result<Vec<ParkedEvent>, StoreError>),
+    Timers(Fired),
     Labelled(Result<(), StoreError>),
+}
+
+/// What the slot is used for in turns, so that none of it keeps another from its turn, however much of it there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Parked events that are due are claimed.
+    Claim,
+    /// So are some of the steps whose breaker waits for its trial.
+    Try,
+    /// Deadlines that are due are fired.
+    Fire,
+    /// Events that are ready are handled.
+    Batch,
+}
+
+impl Turn {
+    /// All, each once, in the order in which they follow this one.
+    fn following(self) -> [Self; 4] {
+        match self {
+            Self::Claim => [Self::Try, Self::Fire, Self::Batch, Self::Claim],
+            Self::Try => [Self::Fire, Self::Batch, Self::Claim, Self::Try],
+            Self::Fire => [Self::Batch, Self::Claim, Self::Try, Self::Fire],
+            Self::Batch => [Self::Claim, Self::Try, Self::Fire, Self::Batch],
+        }
+    }
 }
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
@@ -42,9 +68,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
         let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
         let claim_at = (self.claimed.len() < self.shared.options.max_batch).then_some(self.claim_at);
+        let try_at = (!self.effects.open(&self.shared.participant, now).on_trial.is_empty()).then_some(self.try_at);
         let next = match drain_until {
             Some(until) => until,
-            None => fire_at.into_iter().chain(claim_at).min().unwrap_or_else(|| after(now, longest)),
+            None if !self.labelled => self.claim_at,
+            None => [fire_at, claim_at, try_at].into_iter().flatten().min().unwrap_or_else(|| after(now, longest)),
         };
         let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
         wait.clamp(Duration::from_millis(1), longest)
@@ -59,29 +87,62 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let now = shared.clock.now();
         // The clock may have been set back.
         let soon = after(now, shared.options.look_every);
-        self.claim_at = self.claim_at.min(soon);
-        self.fire_at = self.fire_at.min(soon);
+        for at in [&mut self.claim_at, &mut self.try_at] {
+            *at = soon.min(*at);
+        }
+        self.fire_at = self.fire_at.min(after(now, timers::LONGEST_PAUSE));
         if !self.labelled {
             // Nothing is admitted before: what an earlier version parked would not be known again.
             if draining || now < self.claim_at {
                 return;
             }
-            self.claim_at = after(now, shared.options.look_every);
+            self.claim_at = soon;
             self.slot = Some(async move { Slot::Labelled(label_parked(&shared).await) }.boxed_local());
-        } else if !draining && now >= self.claim_at && self.claimed.len() < shared.options.max_batch {
-            self.claim_at = after(now, shared.options.look_every);
-            let lease = shared.options.lease;
-            // No more than can be handled within the lease; the others stay where they are safe.
-            let (limit, resting) = self.effects.claimable(&shared, shared.options.max_batch - self.claimed.len());
-            let claim = async move { Slot::Parked(shared.store.claim_parked(lease, limit, &resting).await) };
-            self.slot = Some(claim.boxed_local());
-        } else if !draining && shared.has_deadlines && now >= self.fire_at {
-            self.fire_at = after(now, shared.options.look_every);
-            let limit = shared.options.max_batch;
-            self.slot = Some(async move { Slot::Timers(timers::fire(shared, limit).await) }.boxed_local());
-        } else if !self.ready.is_empty() {
-            let works = self.next_batch(now);
-            self.slot = Some(async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local());
+            return;
+        }
+        if let Some(turn) = self.turn.following().into_iter().find(|turn| self.wants(*turn, draining, now)) {
+            self.turn = turn;
+            self.slot = Some(self.take_turn(turn, now, soon));
+        }
+    }
+
+    fn wants(&self, turn: Turn, draining: bool, now: Timestamp) -> bool {
+        let shared = &self.shared;
+        match turn {
+            Turn::Batch => !self.ready.is_empty(),
+            _ if draining => false,
+            Turn::Claim => now >= self.claim_at && self.claimed.len() < shared.options.max_batch,
+            Turn::Try => now >= self.try_at && !self.effects.open(&shared.participant, now).on_trial.is_empty(),
+            Turn::Fire => now >= self.fire_at && shared.has_deadlines,
+        }
+    }
+
+    fn take_turn(&mut self, turn: Turn, now: Timestamp, soon: Timestamp) -> LocalBoxFuture<'static, Slot> {
+        let shared = self.shared.clone();
+        let (lease, max_batch) = (shared.options.lease, shared.options.max_batch);
+        match turn {
+            Turn::Claim => {
+                self.claim_at = soon;
+                // No more than can be handled within the lease; the others stay where they are safe.
+                let limit = max_batch - self.claimed.len();
+                let open = self.effects.open(&shared.participant, now);
+                let others = [open.resting, open.on_trial].concat();
+                async move { Slot::Parked(shared.store.claim_parked(lease, limit, &others).await) }.boxed_local()
+            }
+            Turn::Try => {
+                self.try_at = soon;
+                let on_trial = self.effects.open(&shared.participant, now).on_trial;
+                async move { Slot::Candidates(candidates(&shared, &on_trial).await) }.boxed_local()
+            }
+            Turn::Fire => {
+                self.fire_at = soon;
+                let most = self.fire_most;
+                async move { Slot::Timers(timers::fire(shared, most).await) }.boxed_local()
+            }
+            Turn::Batch => {
+                let works = self.next_batch(now);
+                async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local()
+            }
         }
     }
 
@@ -96,7 +157,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
         let (mut works, mut others) = (Vec::new(), VecDeque::new());
         for mut work in self.ready.drain(..) {
-            if works.len() == self.shared.options.max_batch || is_parked(&work) != parked {
+            if works.len() == self.batch_most || is_parked(&work) != parked {
                 others.push_back(work);
                 continue;
             }
@@ -112,9 +173,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
             }
             if matches!(work.stage, Stage::Whole | Stage::Start)
-                && let Some(why) = self.shared.blame.borrow_mut().holds((work.step, work.op), parked, now)
+                && let Some(why) = self.shared.blame.borrow_mut().holds(Handler::of(&work), parked, now)
             {
-                work.refused_for_all(why, now, self.shared.options.longest_pause);
+                work.held(&why, now, self.shared.options.longest_pause);
                 work.stage = Stage::Park;
             }
             works.push(work);
@@ -123,14 +184,28 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         works
     }
 
+    /// The only event that failed may be gone by now.
+    fn forget_blame(&self, now: Timestamp) {
+        let mut blame = self.shared.blame.borrow_mut();
+        if blame.forget(now) && blame.is_clear() {
+            self.shared.health.set_waiting("handlers", None);
+        }
+    }
+
     pub(super) fn slot_done(&mut self, slot: Slot) {
         let now = self.shared.clock.now();
         let later = after(now, self.shared.options.look_every);
+        self.forget_blame(now);
         match slot {
             Slot::Batch(batch) => {
-                if let Some(due) = batch.due {
-                    self.claim_at = self.claim_at.min(due);
-                    self.fire_at = self.fire_at.min(due);
+                self.claim_at = batch.due.parked.map_or(self.claim_at, |due| self.claim_at.min(due));
+                self.fire_at = batch.due.deadline.map_or(self.fire_at, |due| self.fire_at.min(due));
+                self.batch_most = match batch.left.is_empty() {
+                    true => (self.batch_most * 2).min(self.shared.options.max_batch),
+                    false => (self.batch_most / 16).max(1),
+                };
+                for work in batch.left {
+                    if self.is_ours(&work) { self.ready.push_back(work) } else { self.handed_over(&work) }
                 }
                 for (work, done) in batch.works {
                     match done {
@@ -141,30 +216,50 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
             }
             Slot::Parked(Ok(events)) => {
-                // There may be more than one claim takes. Those of a step that is on trial are not all wanted.
-                if !events.is_empty() && !self.effects.is_trying(now) {
+                // There may be more than one claim takes.
+                if !events.is_empty() {
                     self.claim_at = now;
                 }
                 events.into_iter().for_each(|event| self.unpark(event));
             }
-            Slot::Timers(Ok(fired)) => {
-                if fired > 0 {
+            Slot::Candidates(Ok(events)) => events.into_iter().for_each(|event| self.unpark(event)),
+            Slot::Timers(Fired::All { timers }) => {
+                if timers > 0 {
                     self.fire_at = now;
                 }
+                self.fire_most = (self.fire_most * 2).min(self.shared.options.max_batch);
             }
-            Slot::Parked(Err(error)) => {
+            Slot::Timers(Fired::Some { took }) => {
+                // What is in trouble is tried in smaller transactions, and has less of the time than the events.
+                self.fire_at = later.max(after(now, took * 3));
+                self.fire_most = (self.fire_most / 8).max(1);
+            }
+            Slot::Parked(Err(error)) | Slot::Candidates(Err(error)) => {
                 tracing::warn!(%error, "parked sagas cannot be looked for now");
-                self.claim_at = later;
+                (self.claim_at, self.try_at) = (later, later);
             }
             Slot::Labelled(Ok(())) => {
                 self.labelled = true;
                 self.claim_at = now;
             }
             Slot::Labelled(Err(error)) => tracing::warn!(%error, "what an earlier version parked cannot be read now"),
-            Slot::Timers(Err(error)) => {
-                tracing::warn!(%error, "deadlines cannot be fired now");
-                self.fire_at = later;
-            }
         }
     }
+}
+
+/// Of a step on trial so many parked events are claimed: one of them is the trial, and the others only wait.
+const CANDIDATES: usize = 8;
+
+/// Claims some parked events of each of these steps, whatever else is parked.
+async fn candidates<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    on_trial: &[&'static str],
+) -> Result<Vec<ParkedEvent>, StoreError> {
+    let mut claimed = Vec::new();
+    for step in on_trial {
+        let names = shared.participant.steps.iter().map(|declared| declared.spec.name);
+        let others: Vec<&str> = names.filter(|name| name != step).collect();
+        claimed.extend(shared.store.claim_parked(shared.options.lease, CANDIDATES, &others).await?);
+    }
+    Ok(claimed)
 }
