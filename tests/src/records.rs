@@ -215,6 +215,12 @@ impl World {
         self.records.all(|record| header(record, "ce_type").as_deref() == Some(event_type)).len()
     }
 
+    /// The partition of each saga that has a record of this type so far.
+    pub fn partitions_by_saga(&self, event_type: &str) -> HashMap<Uuid, i32> {
+        let of_type = self.records.all(|record| header(record, "ce_type").as_deref() == Some(event_type));
+        of_type.iter().filter_map(|record| Some((record.saga_id()?.as_uuid(), record.partition))).collect()
+    }
+
     /// The types of the saga's events so far, sorted.
     pub fn types(&self, saga: Uuid) -> Vec<String> {
         let mut types: Vec<String> = self.history(saga).into_iter().map(|event| event.event_type).collect();
