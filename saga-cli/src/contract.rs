@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// The schema document of an event. Its `$id` is what `ce_dataschema` says.
 pub(crate) fn schema_of(event: EventType) -> Value {
-    let mut schema = (event.schema)().to_value();
+    let mut schema = event.schema();
     if let Value::Object(fields) = &mut schema {
         fields.insert("$id".to_owned(), json!(format!("/schemas/{}", EventKey::from(event))));
     }

@@ -100,14 +100,35 @@ pub struct EventType {
     pub version: u32,
     /// See [`Event::TOPIC`].
     pub topic: &'static str,
-    /// The JSON Schema of the data.
-    pub schema: fn() -> schemars::Schema,
+    schema: Schema,
+}
+
+/// Where the JSON Schema of an event's data comes from.
+#[derive(Clone, Copy)]
+enum Schema {
+    /// From the Rust type.
+    Type(fn() -> schemars::Schema),
+    /// From a declaration that was read.
+    Read(&'static serde_json::Value),
 }
 
 impl EventType {
     /// The declaration of `E`.
     pub fn of<E: Event>() -> Self {
-        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: json::schema::<E> }
+        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: Schema::Type(json::schema::<E>) }
+    }
+
+    /// A declaration that was read, or that a test has made.
+    pub(crate) fn read(name: &'static str, version: u32, topic: &'static str, schema: &'static serde_json::Value) -> Self {
+        Self { name, version, topic, schema: Schema::Read(schema) }
+    }
+
+    /// The JSON Schema of the data.
+    pub fn schema(&self) -> serde_json::Value {
+        match self.schema {
+            Schema::Type(schema) => schema().to_value(),
+            Schema::Read(schema) => schema.clone(),
+        }
     }
 }
 

@@ -164,6 +164,11 @@ impl Declaration {
         self.steps.iter().flat_map(|s| s.triggers.iter().chain(s.undo.iter().flat_map(|u| &u.triggers))).copied()
     }
 
+    /// Every event type that it knows; what it publishes comes first, since an event is best described by who makes it.
+    pub fn events(&self) -> impl Iterator<Item = EventType> {
+        self.published().chain(self.consumed()).chain(self.ends.iter().map(|end| end.event))
+    }
+
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
         let of_step = |s: &crate::graph::StepSpec| {

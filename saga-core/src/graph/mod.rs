@@ -12,11 +12,12 @@ pub(crate) mod fixture;
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::EventType;
 
 pub use check::{Finding, Rule};
+pub use json::DeclarationError;
 pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
 pub use state::{Expected, Progress, SagaState, Wait};
 
@@ -43,7 +44,7 @@ pub struct End {
 }
 
 /// How a saga ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Every step is done.

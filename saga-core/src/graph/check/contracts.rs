@@ -89,7 +89,7 @@ fn owner_of(flow: &Choreography, key: EventKey) -> &'static str {
 
 /// The schema without the words that only explain it.
 fn contract(event: EventType) -> Value {
-    let mut schema = (event.schema)().to_value();
+    let mut schema = event.schema();
     strip(&mut schema);
     schema
 }

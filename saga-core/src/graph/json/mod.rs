@@ -1,0 +1,157 @@
+//! The JSON form of declarations: what a service says of itself, and what tools in any language read.
+//!
+//! A participant is `{"format": "saga.participant/1", "name", "steps", "publishes", "ends", "events"}`, a choreography
+//! `{"format": "saga.choreography/1", "participants", "events", "edges"}`. Steps refer to events as `order.created/1`, the end
+//! of their schema's `$id`; `events` says the topic and the schema of each. Fields may be added within a format.
+
+mod read;
+mod write;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::graph::{Choreography, Declaration, Ending, EventKey, How, NodeKind};
+
+pub use read::DeclarationError;
+
+const PARTICIPANT: &str = "saga.participant/1";
+const CHOREOGRAPHY: &str = "saga.choreography/1";
+
+#[derive(Serialize, Deserialize)]
+struct ParticipantDoc {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
+    name: String,
+    steps: Vec<StepDoc>,
+    #[serde(default)]
+    publishes: Vec<EventKeyDoc>,
+    #[serde(default)]
+    ends: Vec<EndDoc>,
+    /// In a choreography only those that it declares otherwise than the choreography's list has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventDoc>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndDoc {
+    event: EventKeyDoc,
+    ending: Ending,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StepDoc {
+    name: String,
+    triggers: Vec<EventKeyDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    success: Option<EventKeyDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<EventKeyDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compensation: Option<CompensationDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<DeadlineDoc>,
+    #[serde(default)]
+    effect: bool,
+    #[serde(default)]
+    pivot: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CompensationDoc {
+    name: String,
+    triggers: Vec<EventKeyDoc>,
+    event: EventKeyDoc,
+    #[serde(default)]
+    effect: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeadlineDoc {
+    after_ms: u64,
+    event: EventKeyDoc,
+}
+
+/// `order.created/1`.
+type EventKeyDoc = String;
+
+#[derive(Serialize, Deserialize)]
+struct EventDoc {
+    name: String,
+    version: u32,
+    topic: String,
+    schema: Value,
+}
+
+#[derive(Serialize)]
+struct ChoreographyDoc<'a> {
+    format: &'static str,
+    participants: Vec<ParticipantDoc>,
+    events: Vec<EventNodeDoc<'a>>,
+    edges: Vec<EdgeDoc<'a>>,
+}
+
+/// What a choreography is read from: the edges follow from the rest.
+#[derive(Deserialize)]
+struct Read {
+    participants: Vec<ParticipantDoc>,
+    events: Vec<EventDoc>,
+}
+
+#[derive(Serialize)]
+struct EventNodeDoc<'a> {
+    id: EventKey,
+    #[serde(flatten)]
+    event: EventDoc,
+    published_by: Vec<PublisherDoc<'a>>,
+    consumed_by: Vec<NodeDoc<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<Ending>,
+}
+
+#[derive(Serialize)]
+struct PublisherDoc<'a> {
+    #[serde(flatten)]
+    node: NodeDoc<'a>,
+    how: How,
+}
+
+#[derive(Serialize)]
+struct NodeDoc<'a> {
+    participant: &'a str,
+    kind: NodeKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct EdgeDoc<'a> {
+    event: EventKey,
+    how: How,
+    from: NodeDoc<'a>,
+    to: TargetDoc<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum TargetDoc<'a> {
+    Node(NodeDoc<'a>),
+    End { end: Ending },
+}
+
+impl Choreography {
+    /// The choreography as JSON: `participants`, `events` with their schemas, and `edges`.
+    pub fn to_json(&self) -> Value {
+        // Only texts, numbers and lists: nothing in it can fail to be written.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl Declaration {
+    /// The declaration as JSON, with the schemas of its events.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

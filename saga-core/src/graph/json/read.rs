@@ -1,0 +1,156 @@
+//! Declarations from JSON. What is read lives as long as the process: declarations are few, and each text is kept once.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{CHOREOGRAPHY, CompensationDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc};
+use crate::{
+    event::EventType,
+    graph::{Choreography, DeadlineSpec, Declaration, End, StepSpec, UndoSpec},
+};
+
+/// A document that declares no participants.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclarationError {
+    /// Not JSON, or JSON of another shape.
+    #[error("it does not have the form of a declaration: {0}")]
+    Form(#[from] serde_json::Error),
+    /// A format of a newer program, or no declaration at all.
+    #[error(
+        "its \"format\" is {0}, and this program reads \"{PARTICIPANT}\" (as a service prints with --describe) and \"{CHOREOGRAPHY}\" (as `saga graph --json` prints)"
+    )]
+    Format(Value),
+    /// A step refers to an event whose topic and schema nobody gives.
+    #[error("{participant} refers to the event {event}, which is not in \"events\"")]
+    UnknownEvent {
+        /// Whose step it is.
+        participant: String,
+        /// The event, as it is referred to.
+        event: String,
+    },
+}
+
+type Events = BTreeMap<String, EventType>;
+
+impl Declaration {
+    /// Reads the declarations of a document: of one participant, or of a choreography's.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read_all(document: &[u8]) -> Result<Vec<Self>, DeclarationError> {
+        let document: Value = serde_json::from_slice(document)?;
+        match &document["format"] {
+            Value::String(format) if format == PARTICIPANT => {
+                let participant: ParticipantDoc = serde_json::from_value(document)?;
+                Ok(vec![participant.declaration(&Events::new())?])
+            }
+            Value::String(format) if format == CHOREOGRAPHY => {
+                let Read { participants, events } = serde_json::from_value(document)?;
+                let events = listed(&events);
+                participants.iter().map(|participant| participant.declaration(&events)).collect()
+            }
+            other => Err(DeclarationError::Format(other.clone())),
+        }
+    }
+}
+
+impl Choreography {
+    /// Reads what [`Choreography::to_json`] writes.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_json(document: &[u8]) -> Result<Self, DeclarationError> {
+        Ok(Self::of(Declaration::read_all(document)?))
+    }
+}
+
+fn listed(events: &[EventDoc]) -> Events {
+    events.iter().map(|event| (format!("{}/{}", event.name, event.version), event.event_type())).collect()
+}
+
+impl EventDoc {
+    fn event_type(&self) -> EventType {
+        EventType::read(lasting(&self.name), self.version, lasting(&self.topic), lasting_schema(&self.schema))
+    }
+}
+
+impl ParticipantDoc {
+    fn declaration(&self, shared: &Events) -> Result<Declaration, DeclarationError> {
+        let own = listed(&self.events);
+        let find = |key: &EventKeyDoc| {
+            let unknown = || DeclarationError::UnknownEvent { participant: self.name.clone(), event: key.clone() };
+            own.get(key).or_else(|| shared.get(key)).copied().ok_or_else(unknown)
+        };
+        Ok(Declaration {
+            participant: lasting(&self.name),
+            steps: self.steps.iter().map(|step| step.spec(find)).collect::<Result<_, _>>()?,
+            publishes: self.publishes.iter().map(find).collect::<Result<_, _>>()?,
+            ends: self
+                .ends
+                .iter()
+                .map(|end| Ok(End { event: find(&end.event)?, ending: end.ending }))
+                .collect::<Result<_, DeclarationError>>()?,
+        })
+    }
+}
+
+impl StepDoc {
+    fn spec(
+        &self,
+        find: impl Fn(&EventKeyDoc) -> Result<EventType, DeclarationError>,
+    ) -> Result<StepSpec, DeclarationError> {
+        let some = |key: &Option<EventKeyDoc>| key.as_ref().map(&find).transpose();
+        let undo = |undo: &CompensationDoc| {
+            Ok::<_, DeclarationError>(UndoSpec {
+                name: lasting(&undo.name),
+                triggers: undo.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+                event: find(&undo.event)?,
+                effect: undo.effect,
+            })
+        };
+        let deadline = self.deadline.as_ref().map(|deadline| {
+            let after = Duration::from_millis(deadline.after_ms);
+            Ok::<_, DeclarationError>(DeadlineSpec { after, event: find(&deadline.event)? })
+        });
+        Ok(StepSpec {
+            name: lasting(&self.name),
+            triggers: self.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+            success: some(&self.success)?,
+            refusal: some(&self.refusal)?,
+            undo: self.compensation.as_ref().map(undo).transpose()?,
+            deadline: deadline.transpose()?,
+            effect: self.effect,
+            pivot: self.pivot,
+        })
+    }
+}
+
+/// Each text once, however often it is read.
+fn lasting(text: &str) -> &'static str {
+    static TEXTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let texts = texts.get_or_insert_default();
+    if let Some(known) = texts.get(text) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    texts.insert(kept);
+    kept
+}
+
+/// Each schema once.
+fn lasting_schema(schema: &Value) -> &'static Value {
+    static SCHEMAS: Mutex<Vec<&'static Value>> = Mutex::new(Vec::new());
+    let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = schemas.iter().find(|known| **known == schema) {
+        return known;
+    }
+    let kept: &'static Value = Box::leak(Box::new(schema.clone()));
+    schemas.push(kept);
+    kept
+}

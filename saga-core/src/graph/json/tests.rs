@@ -1,0 +1,75 @@
+//! What is written is read again, and what is no declaration says why.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::graph::fixture::{inventory, order, order_flow, payment, shipping, with_schema};
+
+#[test]
+fn programs_read_steps_events_and_edges() {
+    let flow = order_flow().to_json();
+    let register = &flow["participants"][0]["steps"][0];
+    assert_eq!(register["deadline"], json!({"after_ms": 300_000, "event": "order.cancellation_requested/1"}));
+    let released = flow["events"].as_array().unwrap().iter().find(|e| e["name"] == "inventory.released").unwrap();
+    assert_eq!(
+        *released,
+        json!({
+            "id": "inventory.released/1", "name": "inventory.released", "version": 1,
+            "topic": "inventory.events", "schema": {"type": "object"},
+            "published_by": [{"participant": "inventory", "kind": "compensation", "step": "reserve", "how": "undone"}],
+            "consumed_by": [{"participant": "order", "kind": "action", "step": "cancel"}],
+        })
+    );
+    let last = flow["edges"].as_array().unwrap().iter().find(|e| e["event"] == "order.cancelled/1").unwrap();
+    assert_eq!(last["to"], json!({"end": "undone"}));
+}
+
+fn text(document: &Value) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap()
+}
+
+#[test]
+fn a_choreography_is_read_as_it_was_written() {
+    let written = order_flow().to_json();
+    let read = Choreography::from_json(&text(&written)).unwrap();
+    assert_eq!(read.to_json(), written);
+    assert_eq!(read.declarations(), order_flow().declarations());
+    assert_eq!(read.check(), []);
+}
+
+#[test]
+fn participants_that_speak_for_themselves_make_the_same_choreography() {
+    let documents = [order(), inventory(), payment(), shipping()].map(|declaration| text(&declaration.to_json()));
+    let read = documents.iter().flat_map(|document| Declaration::read_all(document).unwrap()).collect();
+    assert_eq!(Choreography::of(read).to_json(), order_flow().to_json());
+}
+
+#[test]
+fn what_participants_do_not_agree_on_is_kept() {
+    let mut flow = [order(), inventory(), payment(), shipping()];
+    flow[3].steps[0].triggers[0] = with_schema("payment.charged", "charges", json!({"type": "string"}));
+    let (before, written) = (Choreography::of(flow.to_vec()).check(), Choreography::of(flow.to_vec()).to_json());
+    assert!(!before.is_empty());
+    assert_eq!(Choreography::from_json(&text(&written)).unwrap().check(), before);
+}
+
+#[test]
+fn a_document_that_is_no_declaration_says_what_is_wrong() {
+    let wrong = |document: Value| Declaration::read_all(&text(&document)).unwrap_err().to_string();
+    assert!(wrong(json!({"$id": "/schemas/order.created/1"})).contains("\"format\" is null"));
+    assert!(wrong(json!({"format": "saga.participant/2"})).contains("saga.participant/1"));
+    let mut document = inventory().to_json();
+    document["events"] = json!([]);
+    assert_eq!(wrong(document), "inventory refers to the event order.created/1, which is not in \"events\"");
+    let mut document = inventory().to_json();
+    document["steps"] = json!(1);
+    assert!(wrong(document).contains("does not have the form"));
+}
+
+#[test]
+fn what_a_newer_program_adds_breaks_nothing() {
+    let mut document = inventory().to_json();
+    document["owner"] = json!("the stock team");
+    document["steps"][0]["retries"] = json!(3);
+    assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [inventory()]);
+}

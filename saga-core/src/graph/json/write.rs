@@ -1,0 +1,132 @@
+//! Declarations as JSON.
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    CHOREOGRAPHY, ChoreographyDoc, CompensationDoc, DeadlineDoc, EdgeDoc, EndDoc, EventDoc, EventKeyDoc, EventNodeDoc,
+    NodeDoc, PARTICIPANT, ParticipantDoc, PublisherDoc, StepDoc, TargetDoc,
+};
+use crate::{
+    event::EventType,
+    graph::{Choreography, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
+};
+
+impl Serialize for EventKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Declaration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut document = ParticipantDoc::of(self, |_| true);
+        document.format = Some(PARTICIPANT.to_owned());
+        document.serialize(serializer)
+    }
+}
+
+impl Serialize for Choreography {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ChoreographyDoc::of(self).serialize(serializer)
+    }
+}
+
+impl<'a> ChoreographyDoc<'a> {
+    fn of(flow: &'a Choreography) -> Self {
+        let event = |(id, node): (EventKey, &'a EventNode)| EventNodeDoc {
+            id,
+            event: EventDoc::of(node.event),
+            published_by: flow.producers(id).map(|(n, how)| PublisherDoc { node: NodeDoc::of(n), how }).collect(),
+            consumed_by: flow.consumers(id).map(NodeDoc::of).collect(),
+            end: node.end,
+        };
+        let differs = |event: EventType| {
+            let listed = flow.event(event.into()).map(|node| node.event);
+            listed.is_none_or(|listed| listed != event || listed.schema() != event.schema())
+        };
+        Self {
+            format: CHOREOGRAPHY,
+            participants: flow.declarations().iter().map(|d| ParticipantDoc::of(d, differs)).collect(),
+            events: flow.events().map(event).collect(),
+            edges: flow.edges().into_iter().map(EdgeDoc::of).collect(),
+        }
+    }
+}
+
+fn key(event: EventType) -> EventKeyDoc {
+    EventKey::from(event).to_string()
+}
+
+fn keys(events: &[EventType]) -> Vec<EventKeyDoc> {
+    events.iter().copied().map(key).collect()
+}
+
+impl ParticipantDoc {
+    fn of(declaration: &Declaration, with: impl Fn(EventType) -> bool) -> Self {
+        let mut events: Vec<EventType> = Vec::new();
+        for event in declaration.events() {
+            if with(event) && events.iter().all(|known| EventKey::from(*known) != EventKey::from(event)) {
+                events.push(event);
+            }
+        }
+        Self {
+            format: None,
+            name: declaration.participant.to_owned(),
+            steps: declaration.steps.iter().map(StepDoc::of).collect(),
+            publishes: keys(&declaration.publishes),
+            ends: declaration.ends.iter().map(|end| EndDoc { event: key(end.event), ending: end.ending }).collect(),
+            events: events.into_iter().map(EventDoc::of).collect(),
+        }
+    }
+}
+
+impl EventDoc {
+    fn of(event: EventType) -> Self {
+        let mut schema = event.schema();
+        // The order of keys must not depend on which features other crates ask of serde_json.
+        schema.sort_all_objects();
+        Self { name: event.name.to_owned(), version: event.version, topic: event.topic.to_owned(), schema }
+    }
+}
+
+impl StepDoc {
+    fn of(step: &StepSpec) -> Self {
+        let compensation = step.undo.as_ref().map(|undo| CompensationDoc {
+            name: undo.name.to_owned(),
+            triggers: keys(&undo.triggers),
+            event: key(undo.event),
+            effect: undo.effect,
+        });
+        let deadline = step.deadline.as_ref().map(|deadline| DeadlineDoc {
+            after_ms: u64::try_from(deadline.after.as_millis()).unwrap_or(u64::MAX),
+            event: key(deadline.event),
+        });
+        Self {
+            name: step.name.to_owned(),
+            triggers: keys(&step.triggers),
+            success: step.success.map(key),
+            refusal: step.refusal.map(key),
+            compensation,
+            deadline,
+            effect: step.effect,
+            pivot: step.pivot,
+        }
+    }
+}
+
+impl<'a> NodeDoc<'a> {
+    fn of(node: &'a Node) -> Self {
+        let step = (node.kind != NodeKind::Request).then_some(node.step);
+        Self { participant: node.participant, kind: node.kind, step }
+    }
+}
+
+impl<'a> EdgeDoc<'a> {
+    fn of(edge: Edge<'a>) -> Self {
+        let to = match edge.to {
+            Target::Node(node) => TargetDoc::Node(NodeDoc::of(node)),
+            Target::End(end) => TargetDoc::End { end },
+        };
+        Self { event: edge.event, how: edge.how, from: NodeDoc::of(edge.from), to }
+    }
+}
