@@ -119,7 +119,12 @@ impl EventType {
     }
 
     /// A declaration that was read, or that a test has made.
-    pub(crate) fn read(name: &'static str, version: u32, topic: &'static str, schema: &'static serde_json::Value) -> Self {
+    pub(crate) fn read(
+        name: &'static str,
+        version: u32,
+        topic: &'static str,
+        schema: &'static serde_json::Value,
+    ) -> Self {
         Self { name, version, topic, schema: Schema::Read(schema) }
     }
 

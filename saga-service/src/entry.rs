@@ -11,7 +11,7 @@ use crate::{
     config::{self, Config, Parsed, Stop},
     error::ServiceError,
     healthcheck,
-    run::run,
+    run::{declaration, run},
     service::Service,
     telemetry::{self, Telemetry},
 };
@@ -27,18 +27,34 @@ const LAST_MOMENT: Duration = Duration::from_millis(9_500);
 pub fn main<S: Service>() -> ExitCode {
     match config::parse::<S>(std::env::args_os(), std::env::vars_os()) {
         Ok(parsed) if parsed.healthcheck => check::<S>(&parsed.config),
+        Ok(parsed) if parsed.describe => describe::<S>(parsed.config),
         Ok(parsed) => start::<S>(parsed),
-        Err(Stop::Asked(text)) => match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-            // A reader that has left has read enough.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                say::<S>(&ServiceError::System("cannot write to standard output", error));
-                ExitCode::FAILURE
-            }
-            _ => ExitCode::SUCCESS,
-        },
+        Err(Stop::Asked(text)) => print::<S>(&text),
         Err(Stop::Wrong(error)) => {
             say::<S>(&error);
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes what was asked for.
+fn print<S: Service>(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        // A reader that has left has read enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say::<S>(&ServiceError::System("cannot write to standard output", error));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn describe<S: Service>(config: Config<S::Args>) -> ExitCode {
+    match declaration::<S>(config) {
+        Ok(declaration) => print::<S>(&format!("{:#}\n", declaration.to_json())),
+        Err(error) => {
+            say::<S>(&error);
+            ExitCode::from(error.exit_code())
         }
     }
 }

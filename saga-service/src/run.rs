@@ -11,11 +11,12 @@ use prometheus_client::registry::Registry;
 use saga_core::{
     Participant,
     clock::SystemClock,
+    graph::Declaration,
     runtime::{Handle, Options, Runtime},
     store::Store,
 };
 use saga_kafka::{KafkaConsumer, KafkaProducer};
-use saga_store::Db;
+use saga_store::{Db, UrlError};
 use tokio::net::TcpListener;
 use tracing::{Instrument, Span};
 
@@ -47,10 +48,22 @@ pub async fn run<S: Service>(config: Config<S::Args>, stop: impl Future<Output =
     Bound::<S>::bind(config).await?.run(stop).await
 }
 
-/// A service that is put together and has its address, but answers nothing yet.
-pub struct Bound<S: Service> {
-    config: Config<S::Args>,
-    listener: TcpListener,
+/// What the service says of itself. Nothing is connected to.
+///
+/// # Errors
+/// When the service cannot be put together.
+pub fn declaration<S: Service>(mut config: Config<S::Args>) -> Result<Declaration, ServiceError> {
+    // Neither made nor opened: to be put together, a service needs a database to name.
+    config.database_url =
+        "sqlite::memory:".parse().map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
+    let no_runtime = |error| ServiceError::System("no async runtime", error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    let parts = runtime.block_on(async { Assembled::of::<S>(&config) })?;
+    Ok(parts.participant.declaration())
+}
+
+/// What a service consists of. Nothing of it has been reached yet.
+struct Assembled {
     handle: Handle<Db, KafkaProducer, SystemClock>,
     producer: KafkaProducer,
     participant: Participant<Db>,
@@ -60,15 +73,8 @@ pub struct Bound<S: Service> {
     traces: Traces,
 }
 
-impl<S: Service> Bound<S> {
-    /// Puts the service together and takes its address. Needs neither the database nor the broker.
-    ///
-    /// # Errors
-    /// When the address is taken, or the settings can never work.
-    pub async fn bind(mut config: Config<S::Args>) -> Result<Self, ServiceError> {
-        config.kafka = config.kafka.with_client_id(S::NAME);
-        let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
-        let listener = config.http_addr.bind().await.map_err(listen)?;
+impl Assembled {
+    fn of<S: Service>(config: &Config<S::Args>) -> Result<Self, ServiceError> {
         let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
         let producer = KafkaProducer::new(&config.kafka)?;
         let traces = Traces::start(&config.trace, S::NAME)?;
@@ -80,7 +86,28 @@ impl<S: Service> Bound<S> {
             database_url: config.database_url.clone(),
         };
         let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
-        Ok(Self { config, listener, handle, producer, participant, routes, db, others: prepare, traces })
+        Ok(Self { handle, producer, participant, routes, db, others: prepare, traces })
+    }
+}
+
+/// A service that is put together and has its address, but answers nothing yet.
+pub struct Bound<S: Service> {
+    config: Config<S::Args>,
+    listener: TcpListener,
+    parts: Assembled,
+}
+
+impl<S: Service> Bound<S> {
+    /// Puts the service together and takes its address. Needs neither the database nor the broker.
+    ///
+    /// # Errors
+    /// When the address is taken, or the settings can never work.
+    pub async fn bind(mut config: Config<S::Args>) -> Result<Self, ServiceError> {
+        config.kafka = config.kafka.with_client_id(S::NAME);
+        let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
+        let listener = config.http_addr.bind().await.map_err(listen)?;
+        let parts = Assembled::of::<S>(&config)?;
+        Ok(Self { config, listener, parts })
     }
 
     /// The address it listens on.
@@ -105,7 +132,9 @@ impl<S: Service> Bound<S> {
     async fn live(self, stop: impl Future<Output = ()>, span: Span) -> Result<(), ServiceError> {
         self.config.log();
         tracing::info!(addr = %self.local_addr()?, "listening");
-        let Self { config, listener, handle, producer, participant, routes, db, others, traces } = self;
+        let Self { config, listener, parts } = self;
+        let Assembled { handle, producer, participant, routes, db, others, traces } = parts;
+        let declaration = participant.declaration();
         let health = handle.health().clone();
         let mut registry = Registry::default();
         handle.metrics().register(&mut registry);
@@ -126,7 +155,7 @@ impl<S: Service> Bound<S> {
             let db = asked.clone();
             async move { db.ping().await }
         });
-        let status = Status::new(health.clone(), registry, tables, database);
+        let status = Status::new(health.clone(), registry, tables, database, &declaration);
         let places = Places::of_this_process();
         let gate = Gate::for_requests(&config.http, places.number());
         let server = Server { listener, places, limits: Limits::new(config.http.idle_timeout) };
@@ -136,7 +165,6 @@ impl<S: Service> Bound<S> {
         let start = async {
             startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
             status.prepared();
-            let declaration = participant.declaration();
             startup::topics(&health, &config.kafka, config.topics, &declaration).await?;
             status.connected();
             let consumer = KafkaConsumer::subscribe(&config.kafka, S::NAME, &declaration.consumed_topics())?;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::event::EventType;
 
 pub use check::{Finding, Rule};
-pub use json::DeclarationError;
 pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
+pub use json::DeclarationError;
 pub use state::{Expected, Progress, SagaState, Wait};
 
 /// One participant's declarations.

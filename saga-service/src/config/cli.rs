@@ -76,6 +76,9 @@ struct Settings {
     /// Ask the process that runs with these settings whether it is ready, and end: exit code 0 when it is, 1 when not
     #[arg(long)]
     healthcheck: bool,
+    /// Print the participant's declaration as JSON, for `saga --flow`, and end: neither broker nor database is needed
+    #[arg(long, conflicts_with = "healthcheck")]
+    describe: bool,
 }
 
 /// A value that may be empty.
@@ -91,6 +94,8 @@ pub struct Parsed<A> {
     pub log: LogConfig,
     /// `--healthcheck`: another process is to be asked; this one has nothing to run.
     pub healthcheck: bool,
+    /// `--describe`: the declaration is to be printed; nothing runs.
+    pub describe: bool,
 }
 
 /// The command line of a service.
@@ -151,7 +156,7 @@ pub fn parse<S: Service>(
     };
     let format = settings.log_format.and_then(|format| format.0).unwrap_or_default();
     let log = LogConfig { filter: settings.rust_log, format };
-    Ok(Parsed { config, log, healthcheck: settings.healthcheck })
+    Ok(Parsed { config, log, healthcheck: settings.healthcheck, describe: settings.describe })
 }
 
 fn default_database(name: &str) -> String {

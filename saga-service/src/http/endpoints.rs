@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/readyz/http` and `/metrics`: the endpoints that every service has.
+//! `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`: the endpoints that every service has.
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(super) const LIVEZ: &str = "/livez";
 pub(super) const READYZ: &str = "/readyz";
 pub(super) const READYZ_HTTP: &str = "/readyz/http";
 pub(super) const METRICS: &str = "/metrics";
+pub(super) const PARTICIPANT: &str = "/participant";
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,6 +64,11 @@ fn readiness(waiting_for: Vec<String>) -> Response {
     let ready = waiting_for.is_empty();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Final::mark(), axum::Json(Readiness { ready, waiting_for })).into_response()
+}
+
+/// What the participant declares, for `saga --flow`.
+pub(super) async fn participant(State(status): State<Status>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], status.declaration.to_string()).into_response()
 }
 
 pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {

@@ -19,7 +19,7 @@ use std::sync::{
 
 use axum::{Router, middleware, routing::get};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use saga_core::{runtime::Health, trace::Tracer};
+use saga_core::{graph::Declaration, runtime::Health, trace::Tracer};
 
 pub(crate) use database::Database;
 pub(crate) use gate::Gate;
@@ -42,6 +42,8 @@ pub(crate) struct Status {
     reached: Arc<Reached>,
     ready: Gauge,
     scrapes: Gate,
+    /// The participant's, as JSON.
+    declaration: Arc<str>,
 }
 
 /// How far the service has come.
@@ -54,7 +56,13 @@ struct Reached {
 }
 
 impl Status {
-    pub(crate) fn new(health: Health, mut registry: Registry, tables: Tables, database: Database) -> Self {
+    pub(crate) fn new(
+        health: Health,
+        mut registry: Registry,
+        tables: Tables,
+        database: Database,
+        declaration: &Declaration,
+    ) -> Self {
         let ready = Gauge::default();
         let help = "Whether /readyz answers 200";
         registry.sub_registry_with_prefix("saga").register("ready", help, ready.clone());
@@ -66,6 +74,7 @@ impl Status {
             reached: Arc::default(),
             ready,
             scrapes: Gate::for_scrapes(),
+            declaration: declaration.to_json().to_string().into(),
         }
     }
 
@@ -150,6 +159,7 @@ pub(crate) fn app(routes: Router, status: Status, gate: Gate, metrics: HttpMetri
         .route(endpoints::READYZ, get(endpoints::readyz))
         .route(endpoints::READYZ_HTTP, get(endpoints::readyz_http))
         .route(endpoints::METRICS, get(endpoints::metrics))
+        .route(endpoints::PARTICIPANT, get(endpoints::participant))
         .with_state(status.clone());
     own.merge(shell)
         .fallback(guards::not_found)

@@ -19,7 +19,8 @@ use super::endpoints;
 use crate::{metrics::method_name, trace::Trace};
 
 /// Nobody looks for these in a trace.
-const SHELL: [&str; 4] = [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS];
+const SHELL: [&str; 5] =
+    [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS, endpoints::PARTICIPANT];
 
 /// Gives the request its place in a trace, and tells of it when the answer is ready.
 pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
