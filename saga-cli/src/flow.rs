@@ -2,17 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use order_flow_events::{
-    InventoryRejected, InventoryReleased, InventoryReserved, OrderCancellationRequested, OrderCancelled,
-    OrderConfirmed, OrderCreated, PaymentCharged, PaymentDeclined, PaymentRefunded, ShippingCancelled,
-    ShippingRejected, ShippingScheduled,
-};
 use payment_service::SandboxGateway;
-use saga_core::{
-    Event, SagaId, Trigger, dead_letter,
-    event::{DecodeError, EventType},
-    graph::Choreography,
-};
+use saga_core::graph::Choreography;
 use saga_store::DatabaseUrl;
 
 /// The default of `SAGA_DEADLINE`: what is drawn and documented, whatever the environment says.
@@ -36,64 +27,8 @@ pub(crate) fn order_flow() -> Result<Choreography, FlowError> {
     ]))
 }
 
-/// The topics of a flow.
-pub(crate) struct FlowTopics {
-    /// Sorted.
-    pub(crate) events: Vec<String>,
-    /// Dead letters, in the order of the participants.
-    pub(crate) letters: Vec<String>,
-}
-
-impl FlowTopics {
-    pub(crate) fn of(flow: &Choreography) -> Self {
-        let mut events: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
-        events.sort_unstable();
-        events.dedup();
-        let letters = flow.declarations().iter().map(|d| dead_letter::topic(d.participant)).collect();
-        Self { events, letters }
-    }
-
-    /// All of them.
-    pub(crate) fn all(self) -> Vec<String> {
-        [self.events, self.letters].concat()
-    }
-}
-
 fn failed(cause: impl std::fmt::Display) -> FlowError {
     FlowError(cause.to_string())
-}
-
-/// An event with the checks that only its type can make.
-pub(crate) struct TypedEvent {
-    pub(crate) event_type: EventType,
-    /// Decodes and validates the data as a consumer does; the saga it belongs to.
-    pub(crate) read: fn(&[u8]) -> Result<SagaId, DecodeError>,
-}
-
-impl TypedEvent {
-    fn of<E: Event>() -> Self {
-        let read = |data: &[u8]| <E as Trigger>::decode(E::NAME, E::VERSION, data).map(|event| Event::saga_id(&event));
-        Self { event_type: EventType::of::<E>(), read }
-    }
-}
-
-/// Every event of the flow.
-pub(crate) fn typed_events() -> Vec<TypedEvent> {
-    vec![
-        TypedEvent::of::<OrderCreated>(),
-        TypedEvent::of::<OrderCancellationRequested>(),
-        TypedEvent::of::<OrderConfirmed>(),
-        TypedEvent::of::<OrderCancelled>(),
-        TypedEvent::of::<InventoryReserved>(),
-        TypedEvent::of::<InventoryRejected>(),
-        TypedEvent::of::<InventoryReleased>(),
-        TypedEvent::of::<PaymentCharged>(),
-        TypedEvent::of::<PaymentDeclined>(),
-        TypedEvent::of::<PaymentRefunded>(),
-        TypedEvent::of::<ShippingScheduled>(),
-        TypedEvent::of::<ShippingRejected>(),
-        TypedEvent::of::<ShippingCancelled>(),
-    ]
 }
 
 #[cfg(test)]
@@ -101,7 +36,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::Args;
-    use saga_core::graph::EventKey;
 
     use super::*;
 
@@ -113,10 +47,36 @@ mod tests {
     }
 
     #[test]
-    fn every_event_of_the_flow_can_be_read() {
-        let typed: BTreeSet<_> = typed_events().iter().map(|t| EventKey::from(t.event_type)).collect();
-        let declared: BTreeSet<_> = order_flow().unwrap().events().map(|(key, _)| key).collect();
-        assert_eq!(typed, declared);
+    fn every_service_knows_the_names_of_all_events() {
+        let flow = order_flow().unwrap();
+        let declared: BTreeSet<_> = flow.events().map(|(key, _)| key.name).collect();
+        assert_eq!(declared, order_flow_events::NAMES.iter().copied().collect());
+    }
+
+    #[test]
+    fn a_total_that_is_not_the_sum_is_found_before_it_is_published() {
+        let flow = order_flow().unwrap();
+        let (_, created) = flow.events_named("order.created").next().unwrap();
+        let order = serde_json::json!({
+            "order_id": uuid::Uuid::from_u128(7), "customer_id": uuid::Uuid::from_u128(8), "currency": "EUR",
+            "items": [{"sku": "SKU-1", "quantity": 2, "unit_price_cents": 1999}], "total_cents": 1,
+            "payment_method": "tok_visa",
+            "shipping_address": {"name": "A", "street": "B", "city": "C", "postal_code": "D", "country": "DE"},
+        });
+        let message = created.event.check(order.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(message.contains("total_cents"), "{message}");
+    }
+
+    /// What is generated of the flow and kept in the repository.
+    #[test]
+    fn the_readme_and_the_contracts_show_the_flow_as_it_is() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let flow = order_flow().unwrap();
+        let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+        let is_drawn = readme.contains(&format!("```mermaid\n{}```", flow.to_mermaid()));
+        assert!(is_drawn, "README.md is out of date: cargo run -p saga-cli -- graph --write README.md");
+        let differ = saga_tools::schemas_that_differ(&flow, std::path::Path::new(&format!("{root}/schemas"))).unwrap();
+        assert!(differ.is_empty(), "{differ:?}: cargo run -p saga-cli -- schemas");
     }
 
     #[test]

@@ -2,35 +2,24 @@
 
 mod bench;
 mod commands;
-mod contract;
 mod demo;
-mod event;
-#[cfg(test)]
-mod fixture;
 mod flow;
-mod inspect;
-mod kafka;
-mod letter;
-mod origin;
 mod otel;
-mod output;
-mod seen;
-mod signals;
-mod since;
-mod text;
-mod usage;
-mod watch;
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+use saga_tools::{FlowArgs, Looking};
 
-use crate::commands::{check, graph, produce, schemas};
+use crate::{commands::produce::Produce, flow::order_flow};
 
-/// Checks and draws the order flow, writes its schemas, publishes its events, and watches its sagas.
+/// Checks and draws the order flow, or another one, writes its schemas, publishes its events, and watches its sagas.
 #[derive(Parser)]
 #[command(name = "saga", version, arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    flow: FlowArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,46 +28,33 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Demo),
     Bench(commands::bench::Bench),
-    Graph(graph::Graph),
-    Check(check::Check),
-    Schemas(schemas::Schemas),
-    Produce(Box<produce::Produce>),
-    Inspect(commands::inspect::Inspect),
-    Watch(commands::watch::Watch),
+    Produce(Box<Produce>),
+    #[command(flatten)]
+    Looking(Looking),
 }
 
-impl Command {
+impl Cli {
     fn run(self) -> anyhow::Result<ExitCode> {
-        Ok(match self {
-            Self::Demo(command) => command.run()?,
-            Self::Bench(command) => command.run()?,
-            Self::Graph(command) => command.run()?,
-            Self::Check(command) => command.run()?,
-            Self::Schemas(command) => command.run()?,
-            Self::Produce(command) => command.run()?,
-            Self::Inspect(command) => command.run()?,
-            Self::Watch(command) => command.run()?,
-        })
-    }
-}
-
-fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage::answer(error),
-    };
-    match cli.command.run() {
-        Ok(code) => code,
-        // Whoever reads the results has read enough, as in `saga graph | head`.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::say(&format!("{error:#}"));
-            ExitCode::FAILURE
+        let Self { flow, command } = self;
+        if flow.is_given() && matches!(command, Command::Demo(_) | Command::Bench(_)) {
+            bail!("demo and bench run the order flow: they take no --flow");
+        }
+        let flow = match flow.read()? {
+            Some(flow) => flow,
+            None => order_flow()?,
+        };
+        match command {
+            Command::Demo(command) => Ok(command.run(&flow)?),
+            Command::Bench(command) => command.run(),
+            Command::Produce(command) => command.run(&flow),
+            Command::Looking(command) => command.run(&flow),
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let is_pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_pipe))
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => saga_tools::finish(|| cli.run()),
+        Err(error) => saga_tools::answer(error),
+    }
 }

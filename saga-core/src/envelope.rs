@@ -41,6 +41,9 @@ pub mod header {
     pub const CE_TRACESTATE: &str = "ce_tracestate";
 }
 
+/// The `ce_causationid` of what a deadline publishes begins with this: no event has caused it.
+pub const DEADLINE_CAUSE: &str = "deadline/";
+
 /// What a record says about its event, besides the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {

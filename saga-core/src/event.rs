@@ -100,39 +100,54 @@ pub struct EventType {
     pub version: u32,
     /// See [`Event::TOPIC`].
     pub topic: &'static str,
-    schema: Schema,
+    /// See [`Event::saga_field`].
+    pub saga_field: Option<&'static str>,
+    data: Data,
 }
 
-/// Where the JSON Schema of an event's data comes from.
+/// What is known of an event's data.
 #[derive(Clone, Copy)]
-enum Schema {
-    /// From the Rust type.
-    Type(fn() -> schemars::Schema),
-    /// From a declaration that was read.
-    Read(&'static serde_json::Value),
+enum Data {
+    /// Its Rust type.
+    Type { schema: fn() -> schemars::Schema, read: fn(&[u8]) -> Result<SagaId, DecodeError> },
+    /// A declaration that was read: its JSON Schema.
+    Declared(&'static serde_json::Value),
 }
 
 impl EventType {
     /// The declaration of `E`.
     pub fn of<E: Event>() -> Self {
-        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, schema: Schema::Type(json::schema::<E>) }
+        let read = |data: &[u8]| <E as Trigger>::decode(E::NAME, E::VERSION, data).map(|event| Event::saga_id(&event));
+        let data = Data::Type { schema: json::schema::<E>, read };
+        Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, saga_field: E::saga_field(), data }
     }
 
     /// A declaration that was read, or that a test has made.
-    pub(crate) fn read(
-        name: &'static str,
-        version: u32,
+    pub(crate) fn declared(
+        (name, version): (&'static str, u32),
         topic: &'static str,
         schema: &'static serde_json::Value,
     ) -> Self {
-        Self { name, version, topic, schema: Schema::Read(schema) }
+        Self { name, version, topic, saga_field: None, data: Data::Declared(schema) }
     }
 
     /// The JSON Schema of the data.
     pub fn schema(&self) -> serde_json::Value {
-        match self.schema {
-            Schema::Type(schema) => schema().to_value(),
-            Schema::Read(schema) => schema.clone(),
+        match self.data {
+            Data::Type { schema, .. } => schema().to_value(),
+            Data::Declared(schema) => schema.clone(),
+        }
+    }
+
+    /// Reads the data as its consumers do, with the checks that only its Rust type can make. Returns its saga; none where
+    /// only a declaration is known, which can make no more checks than its schema.
+    ///
+    /// # Errors
+    /// When a consumer would dead-letter it.
+    pub fn check(&self, data: &[u8]) -> Result<Option<SagaId>, DecodeError> {
+        match self.data {
+            Data::Type { read, .. } => read(data).map(Some),
+            Data::Declared(_) => Ok(None),
         }
     }
 }

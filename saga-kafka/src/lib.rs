@@ -3,6 +3,7 @@
 //! Everything here is at least once: a crash repeats what was not committed, and what makes that harmless (the
 //! barrier, the outbox) is the runtime's. Kafka's transactions are not used.
 
+mod addresses;
 mod config;
 mod consumer;
 mod embedded;
@@ -16,6 +17,7 @@ mod reader;
 mod record;
 mod topics;
 
+pub use addresses::bootstrap_servers;
 pub use config::{KafkaConfig, PROPERTY_PREFIX, property_name};
 pub use consumer::{ConsumerMetrics, KafkaConsumer, Progress};
 pub use embedded::EmbeddedBroker;

@@ -19,7 +19,6 @@ pub use cli::{Parsed, command, parse};
 pub use duration::duration;
 pub use fault::{ConfigError, Stop};
 pub use http::HttpConfig;
-pub use kafka::bootstrap_servers;
 pub use topics::TopicConfig;
 pub use trace::TraceConfig;
 pub(crate) use trace::{Export, Wire};

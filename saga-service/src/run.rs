@@ -52,7 +52,7 @@ pub async fn run<S: Service>(config: Config<S::Args>, stop: impl Future<Output =
 ///
 /// # Errors
 /// When the service cannot be put together.
-pub fn declaration<S: Service>(mut config: Config<S::Args>) -> Result<Declaration, ServiceError> {
+pub(crate) fn declaration<S: Service>(mut config: Config<S::Args>) -> Result<Declaration, ServiceError> {
     // Neither made nor opened: to be put together, a service needs a database to name.
     config.database_url =
         "sqlite::memory:".parse().map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;

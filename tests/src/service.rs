@@ -52,7 +52,10 @@ impl fmt::Display for Who {
 }
 
 /// A binary of the workspace: it stands beside this one, and a test's own stands in a folder below.
-pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let folder = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("no folder")?;
     let path = folder.join(name);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{Mode, PATIENCE, Who, broker::Broker, database, eventually, http::send, janitor, service::Service};
+use saga_tests::{
+    Mode, PATIENCE, Who, broker::Broker, database, eventually, http::send, janitor,
+    service::{Service, binary},
+};
 use tokio::{io::copy_bidirectional, net::TcpListener};
 use uuid::Uuid;
 
@@ -215,5 +218,35 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
         let result = stops_at_once(service).await;
         open.abort();
         result
+    })
+}
+
+/// What a program prints that ends by itself.
+fn printed(path: PathBuf, args: &[&str]) -> Result<String> {
+    let output = Command::new(path).args(args).env_clear().envs([NO_BROKER]).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn services_that_speak_for_themselves_are_the_flow_without_broker_and_database() -> Result<()> {
+    let log = log()?;
+    let folder = log.parent().context("no folder")?;
+    for who in Who::ALL {
+        fs::write(folder.join(format!("{who}.json")), printed(who.binary()?, &["--describe"])?)?;
+    }
+    let (saga, folder) = (binary("saga")?, folder.display().to_string());
+    let checked = printed(saga.clone(), &["--flow", &folder, "check"])?;
+    ensure!(checked.contains("no findings"), "{checked}");
+    ensure!(printed(saga.clone(), &["--flow", &folder, "graph", "--json"])? == printed(saga.clone(), &["graph", "--json"])?);
+    // A running service says the same, as the last of four sources.
+    fs::remove_file(format!("{folder}/order.json"))?;
+    block_on(async {
+        let order = start(Who::Order, &[NO_BROKER, MEMORY]).await?;
+        let url = format!("http://{}", order.addr());
+        let args = ["--flow", folder.as_str(), "--flow", url.as_str(), "check"].map(str::to_owned);
+        let checked = tokio::task::spawn_blocking(move || printed(saga, &args.each_ref().map(String::as_str))).await??;
+        ensure!(checked.contains("no findings"), "{checked}");
+        Ok(())
     })
 }

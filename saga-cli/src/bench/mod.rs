@@ -10,10 +10,9 @@ use std::{path::PathBuf, time::Duration};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 
 use self::{load::Load, processes::Processes, report::Measured, usage::Usage};
-use crate::{
-    flow::{self, FlowTopics},
-    output::say,
-};
+use saga_tools::{flow::FlowTopics, output::say};
+
+use crate::flow;
 
 /// What is measured.
 pub(crate) struct Plan {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{load::Round, usage::ProcessUsage};
-use crate::output;
+use saga_tools::output;
 
 /// One round.
 #[derive(Clone, Debug, Serialize)]

@@ -4,10 +4,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use crate::{
-    bench::{self, Plan},
-    kafka::KafkaArgs,
-};
+use saga_tools::KafkaArgs;
+
+use crate::bench::{self, Plan};
 
 /// Measures the four services: a closed loop of sagas, each started by an `order.created` on the broker and ended by its
 /// `order.confirmed`. The services are the real binaries, one process each, with their usual settings.

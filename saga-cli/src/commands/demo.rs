@@ -3,14 +3,12 @@
 use std::{io, process::ExitCode};
 
 use clap::Args;
-use saga_core::graph::Finding;
+use saga_core::graph::{Choreography, Finding};
 use serde::Serialize;
 
-use crate::{
-    demo::{self, DemoError, Settings},
-    flow::{FlowError, order_flow},
-    output::{OutputError, print, print_json},
-};
+use saga_tools::output::{OutputError, print, print_json};
+
+use crate::demo::{self, DemoError, Settings};
 
 /// The fewest orders: one for each ending.
 const FEWEST: usize = 8;
@@ -37,8 +35,6 @@ pub(crate) struct Demo {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoCommandError {
-    #[error(transparent)]
-    Flow(#[from] FlowError),
     #[error("no runtime")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
@@ -55,8 +51,7 @@ struct Refused<'a> {
 }
 
 impl Demo {
-    pub(crate) fn run(self) -> Result<ExitCode, DemoCommandError> {
-        let flow = order_flow()?;
+    pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, DemoCommandError> {
         let findings = flow.check();
         if !findings.is_empty() {
             refuse(&findings, self.json)?;
@@ -65,7 +60,7 @@ impl Demo {
         let Self { orders, rate, keep, json } = self;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(DemoCommandError::Runtime)?;
-        Ok(runtime.block_on(demo::run(&flow, Settings { orders, rate, keep, json }))?)
+        Ok(runtime.block_on(demo::run(flow, Settings { orders, rate, keep, json }))?)
     }
 }
 

@@ -22,7 +22,8 @@ use super::{
     dir::DataDir,
     http::{Http, HttpError},
 };
-use crate::{flow::FlowTopics, otel};
+use crate::otel;
+use saga_tools::flow::FlowTopics;
 
 /// As `SAGA_TOPIC_PARTITIONS` has it by default.
 const PARTITIONS: i32 = 6;

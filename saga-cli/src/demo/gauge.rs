@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use saga_core::graph::Ending as End;
 
 use super::{facts::Parked, journal::Watcher};
-use crate::text::{BOLD, DIM, GOOD, Line, WARN, count, duration};
+use saga_tools::text::{BOLD, DIM, GOOD, Line, WARN, count, duration};
 
 const BAR: usize = 20;
 

@@ -17,7 +17,7 @@ use saga_kafka::{KafkaConfig, KafkaConsumer, KafkaError};
 use tokio::{sync::Notify, task::JoinHandle};
 use uuid::Uuid;
 
-use crate::event::{self, Event, is_dead_letter};
+use saga_tools::event::{self, Event, is_dead_letter};
 
 /// The consumer group: the demo looks on, it takes nothing from anyone.
 const GROUP: &str = "saga-demo";

@@ -34,8 +34,8 @@ use self::{
     screen::Screen,
     story::Story,
 };
-use crate::text::{BOLD, DIM, Line, NAME};
-use crate::{
+use saga_tools::text::{BOLD, DIM, Line, NAME};
+use saga_tools::{
     output::{OutputError, print, print_json},
     signals::Signals,
 };

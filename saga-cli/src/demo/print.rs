@@ -4,7 +4,7 @@ use super::{
     report::{EndingRow, Letter, Report},
     timeline::{Moment, Timeline},
 };
-use crate::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
+use saga_tools::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
 
 const ENDING: usize = 27;
 const OUTCOME: usize = 34;

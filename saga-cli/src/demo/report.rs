@@ -14,7 +14,7 @@ use super::{
     place::Placed,
     timeline::{self, Timeline},
 };
-use crate::event::text;
+use saga_tools::event::text;
 
 /// All of it.
 #[derive(Clone, Debug, Serialize)]

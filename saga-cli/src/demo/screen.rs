@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::text::{BAD, BOLD, DIM, GOOD, Line};
+use saga_tools::text::{BAD, BOLD, DIM, GOOD, Line};
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 /// Where nothing can be redrawn, a line now and then says that all is well.
@@ -86,12 +86,14 @@ impl Screen {
 
     /// A step that is done.
     pub(crate) fn done(&mut self, what: &str, details: &str) {
-        self.line(&Line::new().add(GOOD, "  ✓ ").left(crate::text::PLAIN, what, STEP).plain("  ").add(DIM, details));
+        self.line(
+            &Line::new().add(GOOD, "  ✓ ").left(saga_tools::text::PLAIN, what, STEP).plain("  ").add(DIM, details),
+        );
     }
 
     /// A step that did not work out.
     pub(crate) fn failed(&mut self, what: &str, details: &str) {
-        self.line(&Line::new().add(BAD, "  ✗ ").left(crate::text::PLAIN, what, STEP).plain("  ").plain(details));
+        self.line(&Line::new().add(BAD, "  ✗ ").left(saga_tools::text::PLAIN, what, STEP).plain("  ").plain(details));
     }
 
     /// What is going on right now.

@@ -23,7 +23,7 @@ use super::{
     report::{self, Report, Runs},
     screen::Screen,
 };
-use crate::text::{Line, count, duration};
+use saga_tools::text::{Line, count, duration};
 
 /// Of the orders that are to run past it. No other order is placed while it is in force.
 const SHORT_DEADLINE: Duration = Duration::from_secs(2);

@@ -11,8 +11,8 @@ use super::{
     facts::Charge,
     place::{Placed, Via},
 };
-use crate::text::{count, duration, money};
-use crate::{event::Event, origin::origin};
+use saga_tools::text::{count, duration, money};
+use saga_tools::{event::Event, origin::origin};
 
 /// A line of a timeline.
 #[derive(Clone, PartialEq, Debug, Serialize)]

@@ -19,7 +19,7 @@ pub(crate) fn event(name: &'static str) -> EventType {
 }
 
 pub(crate) fn with_schema(name: &'static str, topic: &'static str, schema: serde_json::Value) -> EventType {
-    EventType::read(name, 1, topic, Box::leak(Box::new(schema)))
+    EventType::declared((name, 1), topic, Box::leak(Box::new(schema)))
 }
 
 pub(crate) fn key(name: &'static str) -> EventKey {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     barrier::Op,
     clock::{Clock, after},
+    envelope::DEADLINE_CAUSE,
     event::SagaId,
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
@@ -194,7 +195,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             if matches!(end, End::Quiet) {
                 continue;
             }
-            let id = format!("deadline/{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
+            let id = format!("{DEADLINE_CAUSE}{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
             if shared.ends(&end) {
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
-use saga_kafka::KafkaConfig;
+use saga_kafka::{KafkaConfig, bootstrap_servers};
 use saga_store::DatabaseUrl;
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
 struct Settings {
     /// The Kafka brokers to ask first
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true, value_name = "HOST:PORT,..")]
-    #[arg(default_value = "localhost:9092", value_parser = or("localhost:9092", kafka::bootstrap_servers))]
+    #[arg(default_value = "localhost:9092", value_parser = or("localhost:9092", bootstrap_servers))]
     kafka_bootstrap_servers: String,
     /// A librdkafka property, as often as needed; KAFKA_CFG_<PROPERTY> does the same (KAFKA_CFG_SECURITY_PROTOCOL is
     /// security.protocol), and KAFKA_CFG_<PROPERTY>_FILE names a file with the value

@@ -67,16 +67,6 @@ fn what_is_asked_for_is_no_error() {
 }
 
 #[test]
-fn brokers_are_hosts_with_or_without_a_port() {
-    for good in ["localhost", "localhost:9092", "a:1, b:2", "[::1]:9092", "SASL_SSL://broker.example:9093", "[::1]"] {
-        assert!(kafka::bootstrap_servers(good).is_ok(), "{good}");
-    }
-    for bad in ["", " ", ",", "a:9092,", "a:0", "a:70000", ":9092", "a:port", "a b:9092", "::1:9092", "u:p@a:1"] {
-        assert!(kafka::bootstrap_servers(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn an_http_address_is_an_address_or_a_name_and_a_port() {
     for good in ["127.0.0.1:8081", "0.0.0.0:0", "[::]:8081", "localhost:8081", "order.internal:80"] {
         assert!(good.parse::<HttpAddr>().is_ok(), "{good}");

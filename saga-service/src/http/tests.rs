@@ -15,9 +15,11 @@ use axum::{
 use futures::{StreamExt, stream};
 use prometheus_client::registry::Registry;
 use saga_core::{
+    Participant,
     clock::{Clock, SystemClock},
     runtime::Health,
     store::Summary,
+    testing::MemoryStore,
     trace::{Ids, Kind, NoTracer, Place, Span, TraceContext, Tracer, Value},
 };
 use tower::ServiceExt;
@@ -45,7 +47,8 @@ fn traced(routes: Router, tracer: Arc<dyn Tracer>) -> Shell {
     let tables = Tables::register(&mut registry, async || Ok(Summary::default()));
     let health = Health::default();
     let database = Database::new(async || Ok(()));
-    let status = Status::new(health.clone(), registry, tables, database);
+    let declaration = Participant::<MemoryStore>::named("probe").declaration();
+    let status = Status::new(health.clone(), registry, tables, database, &declaration);
     let gate = Gate::for_requests(&HttpConfig { concurrency: 2, queue: 1, ..HttpConfig::default() }, 64);
     Shell { app: app(routes, status.clone(), gate, metrics, tracer), status, health }
 }
@@ -60,6 +63,13 @@ impl Shell {
     async fn get(&self, path: &str) -> (StatusCode, Response<()>, String) {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
+}
+
+#[tokio::test]
+async fn the_participant_is_served_as_it_is_declared_also_before_the_database_is_there() {
+    let (status, head, body) = shell(Router::new()).get("/participant").await;
+    assert_eq!((status, &head.headers()[header::CONTENT_TYPE]), (StatusCode::OK, &"application/json".parse().unwrap()));
+    assert_eq!(saga_core::graph::Declaration::read_all(body.as_bytes()).unwrap()[0].participant, "probe");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use saga_core::{barrier::Op, graph::Declaration};
 use serde::Serialize;
 
 use super::{Evidence, Invariant};
-use crate::event::{Event, is_dead_letter, text};
+use saga_tools::event::{Event, is_dead_letter, text};
 
 /// What became of the events on the topics that a participant reads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -9,7 +9,7 @@ use crate::demo::{
     facts::{Charge, OrderRow},
     place::Placed,
 };
-use crate::text::{count, money};
+use saga_tools::text::{count, money};
 
 pub(super) fn ended(evidence: &Evidence<'_>) -> Invariant {
     let Evidence { journal, facts, placed, .. } = evidence;

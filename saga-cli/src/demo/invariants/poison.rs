@@ -9,7 +9,7 @@ use saga_core::{
 use uuid::Uuid;
 
 use super::{Evidence, Invariant};
-use crate::{
+use saga_tools::{
     event::{is_dead_letter, text},
     text::count,
 };

@@ -79,6 +79,9 @@ struct EventDoc {
     name: String,
     version: u32,
     topic: String,
+    /// The field of the data that holds the saga's id, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    saga: Option<String>,
     schema: Value,
 }
 

@@ -75,7 +75,10 @@ fn listed(events: &[EventDoc]) -> Events {
 
 impl EventDoc {
     fn event_type(&self) -> EventType {
-        EventType::read(lasting(&self.name), self.version, lasting(&self.topic), lasting_schema(&self.schema))
+        let key = (lasting(&self.name), self.version);
+        let mut event = EventType::declared(key, lasting(&self.topic), lasting_schema(&self.schema));
+        event.saga_field = self.saga.as_deref().map(lasting);
+        event
     }
 }
 

@@ -85,7 +85,8 @@ impl EventDoc {
         let mut schema = event.schema();
         // The order of keys must not depend on which features other crates ask of serde_json.
         schema.sort_all_objects();
-        Self { name: event.name.to_owned(), version: event.version, topic: event.topic.to_owned(), schema }
+        let saga = event.saga_field.map(str::to_owned);
+        Self { name: event.name.to_owned(), version: event.version, topic: event.topic.to_owned(), saga, schema }
     }
 }
 

@@ -13,9 +13,14 @@ use saga_kafka::Stored;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{flow::order_flow, seen::Seen};
+use crate::seen::Seen;
 
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// The order flow, as any other program reads it.
+pub(crate) fn order_flow() -> Choreography {
+    Choreography::from_json(include_bytes!("../../schemas/choreography.json")).unwrap()
+}
 
 /// A saga, and what was written of it.
 pub(crate) struct Written {
@@ -31,7 +36,7 @@ pub(crate) fn time(ms: i64) -> Timestamp {
 
 impl Written {
     pub(crate) fn new(saga: u128) -> Self {
-        let flow = order_flow().unwrap();
+        let flow = order_flow();
         Self { flow, saga: Uuid::from_u128(saga), seen: Vec::new(), records: Vec::new() }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use saga_core::graph::{Choreography, EventKey, NodeKind, Progress};
+use saga_core::graph::{Choreography, EventKey, NodeKind, Progress, SagaState};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ pub(crate) enum Status {
     Unfinished,
     /// Both ends were seen.
     Contradictory,
+    /// Of another flow.
+    Unknown,
 }
 
 /// Somebody whose turn it is.
@@ -76,6 +78,8 @@ pub(crate) struct Story {
     pub(crate) expected: Vec<Awaited>,
     pub(crate) deadlines: Vec<Deadline>,
     pub(crate) dead_letters: usize,
+    /// Types that the flow does not know.
+    pub(crate) unknown_events: Vec<String>,
     #[serde(skip)]
     pub(crate) traces: Vec<TraceOf>,
     pub(crate) timeline: Vec<Moment>,
@@ -101,8 +105,16 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
         timeline.push(teller.moment(place, before));
     }
     let firsts = teller.firsts;
+    let unknown_events: BTreeSet<String> =
+        timeline.iter().filter(|m| m.what == Kind::Event && !m.known).filter_map(|m| m.event.clone()).collect();
+    let started_at = flow.starts().iter().filter_map(|start| firsts.get(start.name)).min().copied();
+    // Explained with this flow it would be something false: other flows may have events and participants of the same names.
+    let is_ours = unknown_events.is_empty() || started_at.is_some();
 
-    let state = flow.state(firsts.keys().copied());
+    let state = match is_ours {
+        true => flow.state(firsts.keys().copied()),
+        false => SagaState { progress: Progress::Forward, expected: Vec::new(), waits: Vec::new() },
+    };
     let letters: Vec<&Letter> = seen.iter().filter_map(letter).collect();
     let expected = state.expected.iter().map(|expected| {
         let node = expected.node;
@@ -126,8 +138,7 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
         Some(Deadline { participant: wait.node.participant, event: wait.event.name, declared_s, at })
     });
     let end = firsts.iter().filter(|(kind, _)| flow.events_named(kind).any(|(_, node)| node.end.is_some()));
-    let end = end.min_by_key(|(_, at)| **at);
-    let started_at = flow.starts().iter().filter_map(|start| firsts.get(start.name)).min().copied();
+    let end = end.min_by_key(|(_, at)| **at).filter(|_| is_ours);
     let ended_at = end.map(|(_, at)| *at);
     Story {
         saga_id,
@@ -135,6 +146,7 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
             Progress::Completed => Status::Completed,
             Progress::Undone => Status::Undone,
             Progress::Contradictory => Status::Contradictory,
+            Progress::Forward | Progress::Backward if !is_ours => Status::Unknown,
             Progress::Forward | Progress::Backward => Status::Unfinished,
         },
         is_turning_back: state.progress == Progress::Backward,
@@ -145,8 +157,9 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
         expected: expected.collect(),
         deadlines: deadlines.collect(),
         dead_letters: letters.len(),
+        unknown_events: unknown_events.into_iter().collect(),
         traces: traces(flow, saga_id, &seen),
-        timeline,
+        timeline: if is_ours { timeline } else { timeline.into_iter().map(Moment::of_another_flow).collect() },
     }
 }
 
@@ -159,7 +172,7 @@ fn traces(flow: &Choreography, saga_id: Uuid, seen: &[Seen]) -> Vec<TraceOf> {
         match &event.trace_id {
             Some(id) if known.insert(id.clone()) => traces.push(TraceOf { id: id.clone(), is_carried: true }),
             Some(_) => {}
-            None => is_without |= declared(flow, &event.kind, event.version).is_some(),
+            None => is_without |= declared(flow, event).is_some(),
         }
     }
     let own = saga_id.simple().to_string();
@@ -226,7 +239,7 @@ impl<'a> Teller<'a> {
     }
 
     fn event(&mut self, place: usize, event: &'a Event, moment: Moment) -> Moment {
-        let key = declared(self.flow, &event.kind, event.version);
+        let key = declared(self.flow, event);
         let is_duplicate = self.order.is_duplicate(place);
         let cause = event.cause.as_deref().map(|id| Cause {
             event_id: id.to_owned(),
@@ -272,7 +285,7 @@ impl<'a> Teller<'a> {
             event: event.map(|event| event.kind.clone()),
             version: event.map(|event| event.version),
             event_id: event.map(|event| event.id.clone()),
-            known: event.is_some_and(|event| declared(self.flow, &event.kind, event.version).is_some()),
+            known: event.is_some_and(|event| declared(self.flow, event).is_some()),
             dead_letter: Some(GivenUp {
                 reason: letter.reason.clone(),
                 message: letter.message.clone(),

@@ -3,7 +3,7 @@
 use std::io;
 
 /// Ctrl-c, and on Unix SIGTERM and SIGHUP.
-pub(crate) struct Signals {
+pub struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -14,20 +14,28 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
+    /// From now on the signals are heard here, and end the process no more.
+    ///
+    /// # Errors
+    /// When the operating system does not allow it.
     #[cfg(unix)]
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
     }
 
+    /// From now on the signals are heard here.
+    ///
+    /// # Errors
+    /// Never.
     #[cfg(not(unix))]
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         Ok(Self {})
     }
 
     /// The exit code that shells give the signal.
-    pub(crate) async fn received(&mut self) -> u8 {
+    pub async fn received(&mut self) -> u8 {
         #[cfg(unix)]
         tokio::select! {
             _ = self.interrupt.recv() => 130,

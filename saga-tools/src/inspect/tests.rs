@@ -225,3 +225,35 @@ fn data_is_shown_only_when_it_is_asked_for() {
     let story = tell(&written.flow, written.saga, written.with_data());
     assert_eq!(story.timeline[0].data.as_ref().unwrap()["name"], "Ada Lovelace");
 }
+
+#[test]
+fn a_saga_of_another_flow_is_shown_and_nothing_is_said_to_be_expected_of_it() {
+    let mut written = Written::new(1);
+    // The other flow has a payment too.
+    written.event("payment.charged", None, 100);
+    written.foreign("trip.requested", 0);
+    let story = told(&written);
+    assert_eq!((story.status, story.unknown_events.as_slice()), (Status::Unknown, ["trip.requested".to_owned()].as_slice()));
+    assert!(story.expected.is_empty() && story.deadlines.is_empty() && story.ended_by.is_none());
+    assert!(story.timeline.iter().all(|moment| !moment.known && moment.made_by.is_none()));
+    let text = text(story);
+    assert!(text.contains("of another flow") && text.contains("--flow") && !text.contains("schedule"), "{text}");
+}
+
+#[test]
+fn an_event_whose_data_does_not_hold_its_saga_is_not_of_this_flow() {
+    let mut written = Written::chain(1, &CONFIRMED[..3]);
+    written.seen.drain(..2);
+    let What::Event(event) = &mut written.seen[0].what else { panic!("an event") };
+    event.saga_fields = vec!["trip_id".to_owned()];
+    let story = told(&written);
+    assert_eq!((story.status, story.unknown_events), (Status::Unknown, vec!["payment.charged".to_owned()]));
+}
+
+#[test]
+fn what_a_newer_participant_publishes_takes_nothing_from_what_is_known() {
+    let mut written = Written::chain(1, &CONFIRMED);
+    written.foreign("order.priced", 50);
+    let story = told(&written);
+    assert_eq!((story.status, story.unknown_events), (Status::Completed, vec!["order.priced".to_owned()]));
+}

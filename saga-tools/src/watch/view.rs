@@ -27,6 +27,10 @@ pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
         let (room, untracked) = (now.room, now.totals.untracked);
         remarks.push(format!("{room} sagas are followed at most: {untracked} records of others were not"));
     }
+    if now.totals.of_other_flows > 0 {
+        let sagas = now.totals.of_other_flows;
+        remarks.push(format!("{sagas} of another flow, of which nothing is said: name it with --flow"));
+    }
     if now.totals.contradictory > 0 {
         remarks.push(format!("{} both completed and undone, which must never happen", now.totals.contradictory));
     }

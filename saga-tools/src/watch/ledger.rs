@@ -10,7 +10,10 @@ use saga_core::graph::{Choreography, Progress};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::standing::{NodeIndex, Standings};
+use super::{
+    recent::Recent,
+    standing::{NodeIndex, Standings},
+};
 use crate::{
     event::Event,
     letter::Letter,
@@ -42,6 +45,8 @@ pub(crate) struct Totals {
     pub(crate) unreadable: u64,
     /// Events of types, or in versions, that no participant declares.
     pub(crate) foreign: u64,
+    /// Sagas with such events, and without a start that the flow knows.
+    pub(crate) of_other_flows: u64,
     /// Records of sagas that there was no room for.
     pub(crate) untracked: u64,
     /// Sagas whose start was not seen, and of which nothing was heard any more.
@@ -94,6 +99,8 @@ pub(crate) struct Ledger {
     /// among them.
     strangers: BTreeSet<(Timestamp, Uuid)>,
     patience: SignedDuration,
+    /// Sagas of other flows.
+    others: Recent,
     ended: HashMap<Uuid, &'static str>,
     /// In the order of their ends.
     ended_order: VecDeque<Uuid>,
@@ -114,6 +121,7 @@ impl Ledger {
             clock: Timestamp::UNIX_EPOCH,
             strangers: BTreeSet::new(),
             patience: patience.try_into().unwrap_or(SignedDuration::MAX),
+            others: Recent::new(room.ended),
             ended: HashMap::new(),
             ended_order: VecDeque::new(),
             totals: Totals::default(),
@@ -167,9 +175,9 @@ impl Ledger {
     }
 
     fn event(&mut self, event: &Event, at: Timestamp) {
-        let Some(key) = declared(self.standings.flow(), &event.kind, event.version) else {
+        let Some(key) = declared(self.standings.flow(), event) else {
             self.totals.foreign += 1;
-            return;
+            return self.foreign(event.saga);
         };
         let ends = self.standings.flow().end(key).is_some();
         if let Some(end) = self.ended.get_mut(&event.saga) {
@@ -180,6 +188,13 @@ impl Ledger {
             return;
         }
         let is_start = self.standings.flow().starts().contains(&key);
+        if !is_start && self.others.contains(&event.saga) {
+            return;
+        }
+        if is_start && self.others.forget(event.saga) {
+            // A newer participant has come before its start: the topics have no order among them.
+            self.totals.of_other_flows -= 1;
+        }
         let Some(saga) = room_for(&mut self.sagas, self.room, event.saga, at) else {
             // Its end needs no room.
             if ends {
@@ -203,6 +218,18 @@ impl Ledger {
         }
     }
 
+    /// The saga has an event that the flow does not know. Without a start that the flow knows it is another flow's, where
+    /// events and participants may have the same names: nothing is said of it.
+    fn foreign(&mut self, saga: Uuid) {
+        if self.ended.contains_key(&saga) || self.sagas.get(&saga).is_some_and(|known| known.is_started) {
+            return;
+        }
+        if let Some(known) = self.sagas.remove(&saga) {
+            self.strangers.remove(&(known.heard, saga));
+        }
+        self.totals.of_other_flows += u64::from(self.others.note(saga));
+    }
+
     fn end(&mut self, saga: Uuid, by: &'static str) {
         if let Some(known) = self.sagas.remove(&saga) {
             self.strangers.remove(&(known.heard, saga));
@@ -222,7 +249,8 @@ impl Ledger {
         self.totals.dead_letters += 1;
         let (Some(event), Some(id)) = (&letter.event, saga) else { return };
         let flow = self.standings.flow();
-        if declared(flow, &event.kind, event.version).is_none() || self.ended.contains_key(&id) {
+        let is_over = self.ended.contains_key(&id) || self.others.contains(&id);
+        if declared(flow, event).is_none() || is_over {
             return;
         }
         let consumes = |node: &saga_core::graph::Node| node.triggers.iter().any(|trigger| trigger.name == event.kind);
@@ -312,16 +340,13 @@ fn note(strangers: &mut BTreeSet<(Timestamp, Uuid)>, id: Uuid, saga: &mut Saga, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fixture::{Written, time},
-        flow::order_flow,
-    };
+    use crate::fixture::{Written, order_flow, time};
 
     const CONFIRMED: [&str; 5] =
         ["order.created", "inventory.reserved", "payment.charged", "shipping.scheduled", "order.confirmed"];
 
     fn ledger(room: usize) -> Ledger {
-        Ledger::new(&order_flow().unwrap(), Room { unfinished: room, ended: room })
+        Ledger::new(&order_flow(), Room { unfinished: room, ended: room })
     }
 
     fn fold(ledger: &mut Ledger, written: &Written) {
@@ -396,6 +421,27 @@ mod tests {
         stranger.foreign("order.viewed", 0);
         fold(&mut ledger, &stranger);
         assert_eq!(ledger.under_way(), 1);
+    }
+
+    #[test]
+    fn sagas_of_other_flows_are_counted_and_nothing_else_is_said_of_them() {
+        let mut ledger = ledger(10);
+        for saga in 1..=3 {
+            let mut written = Written::new(saga);
+            written.event("payment.charged", None, 100);
+            written.foreign("trip.requested", 200);
+            // Whatever comes later under a name that this flow has too.
+            written.event("payment.refunded", None, 300);
+            fold(&mut ledger, &written);
+        }
+        let Totals { of_other_flows, started, .. } = ledger.totals();
+        assert_eq!((of_other_flows, started, ledger.under_way()), (3, 0, 0));
+        // A newer participant of this flow, whose event was read before the start.
+        let mut ours = Written::new(4);
+        ours.foreign("order.priced", 0);
+        ours.event("order.created", None, 100);
+        fold(&mut ledger, &ours);
+        assert_eq!((ledger.totals().of_other_flows, waits_for(&ledger)), (3, vec![("reserve", 1)]));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use crate::{
     contract::schema_of,
-    flow::{FlowError, order_flow},
     output::{OutputError, pretty, print},
 };
 
@@ -31,8 +30,6 @@ pub(crate) struct Schemas {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemasError {
     #[error(transparent)]
-    Flow(#[from] FlowError),
-    #[error(transparent)]
     Output(#[from] OutputError),
     #[error("a schema cannot be written as JSON")]
     Encode(#[from] serde_json::Error),
@@ -45,8 +42,8 @@ pub(crate) enum SchemasError {
 }
 
 impl Schemas {
-    pub(crate) fn run(self) -> Result<ExitCode, SchemasError> {
-        let changes = changes(&self.dir, &files(&order_flow()?)?)?;
+    pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, SchemasError> {
+        let changes = changes(&self.dir, &files(flow)?)?;
         let mut report = String::new();
         for (path, change) in &changes {
             if !self.check {
@@ -57,11 +54,20 @@ impl Schemas {
         if changes.is_empty() {
             report.push_str("the contracts are up to date\n");
         } else if self.check {
-            report.push_str(&format!("to write them: cargo run -p saga-cli -- schemas {}\n", self.dir.display()));
+            report.push_str("to write them: the same command without --check\n");
         }
         print(&report)?;
         Ok(if self.check && !changes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// What differs between the contracts on disk and the flow, in words.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn schemas_that_differ(flow: &Choreography, dir: &Path) -> anyhow::Result<Vec<String>> {
+    let changes = changes(dir, &files(flow)?)?;
+    Ok(changes.iter().map(|(path, change)| format!("{} {}", change.word(true), path.display())).collect())
 }
 
 /// What has to be done to a file.
@@ -150,17 +156,4 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, SchemasError> {
 
 fn at(path: &Path) -> impl Fn(io::Error) -> SchemasError {
     move |cause| SchemasError::File { path: path.to_owned(), cause }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_contracts_on_disk_are_the_generated_ones() {
-        let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas"));
-        let changes = changes(dir, &files(&order_flow().unwrap()).unwrap()).unwrap();
-        let differ: Vec<_> = changes.iter().map(|(path, change)| (change.word(true), path)).collect();
-        assert!(differ.is_empty(), "{differ:?}: cargo run -p saga-cli -- schemas");
-    }
 }

@@ -56,6 +56,13 @@ pub(crate) struct Place {
     pub(crate) offset: i64,
 }
 
+impl Moment {
+    /// Nothing follows from names that this flow has too.
+    pub(crate) fn of_another_flow(self) -> Self {
+        Self { known: false, made_by: None, ..self }
+    }
+}
+
 /// A line of the story.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Moment {

@@ -1,72 +1,96 @@
 //! What a record says about its event, for those who look on.
 
 use jiff::Timestamp;
-use order_flow_events::Reason;
 use saga_core::{
+    SagaId,
     dead_letter::Poison,
     envelope::{self, header},
     record::Record,
 };
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::text::capped;
 
 /// A record on an event topic, read as an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) id: String,
+pub struct Event {
+    /// `ce_id`, or its place.
+    pub id: String,
     /// Its source and id as one value.
-    pub(crate) identity: Uuid,
-    pub(crate) kind: String,
-    pub(crate) version: u32,
-    pub(crate) saga: Uuid,
-    pub(crate) source: String,
-    pub(crate) at: Timestamp,
+    pub identity: Uuid,
+    /// `ce_type`.
+    pub kind: String,
+    /// The version of its data.
+    pub version: u32,
+    /// The saga, as the key says.
+    pub saga: Uuid,
+    /// Who published it: `ce_source` without its leading slash.
+    pub source: String,
+    /// When it happened.
+    pub at: Timestamp,
     /// The id of the event that was handled.
-    pub(crate) cause: Option<String>,
-    pub(crate) trace_id: Option<String>,
+    pub cause: Option<String>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<String>,
     /// There was nothing to undo.
-    pub(crate) null: bool,
+    pub null: bool,
     /// The word that refusals and compensations carry; nothing else of the data.
-    pub(crate) reason: Option<String>,
+    pub reason: Option<String>,
+    /// The fields of the data that hold the saga's id.
+    pub saga_fields: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct WithReason {
-    reason: Option<Reason>,
+/// The fields of the data that hold the saga's id: no event has more than some.
+fn saga_fields(data: &Map<String, Value>, saga: SagaId) -> Vec<String> {
+    let saga = saga.to_string();
+    let is_saga = |value: &Value| value.as_str() == Some(&saga);
+    data.iter().filter(|(_, value)| is_saga(value)).take(4).map(|(name, _)| capped(name.as_str())).collect()
+}
+
+/// A word is shown: `out_of_stock`. What is longer, or written like a name, may be somebody's data.
+fn word(text: String) -> Option<String> {
+    let is_word =
+        text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b));
+    (is_word && !text.is_empty()).then_some(text)
 }
 
 /// A header's value, when it is text.
-pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+pub fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     let header = record.headers.iter().find(|h| h.is(name))?;
     std::str::from_utf8(header.value.as_deref()?).ok()
 }
 
-pub(crate) fn is_dead_letter(record: &Record) -> bool {
+/// Whether the record is a dead letter.
+pub fn is_dead_letter(record: &Record) -> bool {
     has_dead_letters(&record.topic)
 }
 
 /// Whether the topic is one of dead letters.
-pub(crate) fn has_dead_letters(topic: &str) -> bool {
+pub fn has_dead_letters(topic: &str) -> bool {
     topic.ends_with(".dlq")
 }
 
 /// The saga that a key names.
-pub(crate) fn saga_of(key: Option<&[u8]>) -> Option<Uuid> {
+pub fn saga_of(key: Option<&[u8]>) -> Option<Uuid> {
     Uuid::try_parse_ascii(key?).ok()
 }
 
 /// The type of the event, as far as one can be made out: also of a record that no participant can read.
-pub(crate) fn kind_of(record: &Record) -> Option<String> {
+pub fn kind_of(record: &Record) -> Option<String> {
     let header = text(record, header::TYPE).map(str::to_owned);
     envelope::open(record).map(|opened| opened.event_type().to_owned()).ok().or(header)
 }
 
 /// Reads the record as its consumers do. An event that does not say when it happened did so when it was written.
-pub(crate) fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison> {
+///
+/// # Errors
+/// When no consumer can read it.
+pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison> {
     let (envelope, data) = envelope::open(record)?.envelope()?;
+    let mut data: Map<String, Value> = serde_json::from_slice(&data).unwrap_or_default();
     Ok(Event {
+        saga_fields: saga_fields(&data, envelope.saga_id),
         saga: envelope.saga_id.as_uuid(),
         identity: envelope.identity(),
         source: capped(envelope.source.trim_start_matches('/')),
@@ -74,7 +98,10 @@ pub(crate) fn read(record: &Record, written: Option<Timestamp>) -> Result<Event,
         cause: envelope.causation_id.map(capped),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
-        reason: serde_json::from_slice::<WithReason>(&data).ok().and_then(|data| Some(data.reason?.to_string())),
+        reason: match data.remove("reason") {
+            Some(Value::String(reason)) => word(reason),
+            _ => None,
+        },
         id: envelope.event_id,
         kind: capped(envelope.event_type),
         version: envelope.version,
@@ -141,5 +168,7 @@ mod tests {
         let reason = |value: &str| read(&record(vec![Header::text("ce_type", "x")], value), None).unwrap().reason;
         assert_eq!(reason(r#"{"reason": "out_of_stock"}"#).as_deref(), Some("out_of_stock"));
         assert_eq!(reason(r#"{"reason": "Ada Lovelace has moved"}"#), None);
+        assert_eq!(reason(r#"{"reason": "Lovelace"}"#), None);
+        assert_eq!(reason(r#"{"reason": ""}"#), None);
     }
 }

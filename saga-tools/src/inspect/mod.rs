@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::{
     progress::ProgressLine,
-    story::{Story, TraceOf},
+    story::{Status, Story, TraceOf},
 };
 use crate::{event::saga_of, flow::FlowTopics, seen::Seen, text::Line};
 
@@ -95,9 +95,23 @@ impl Report {
     }
 
     /// What the reader of the results must know of how they came about.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let missing = &self.read.missing_topics;
-        (!missing.is_empty()).then(|| format!("there is no topic {}", missing.join(", ")))
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let (missing, unknown) = (&self.read.missing_topics, &self.story.unknown_events);
+        let missing = (!missing.is_empty()).then(|| format!("there is no topic {}", missing.join(", ")));
+        let unknown = (!self.is_known()).then(|| {
+            let whose = if self.story.status == Status::Unknown {
+                "the saga belongs to another flow"
+            } else {
+                "a participant is newer"
+            };
+            format!("the flow does not know {}: {whose}, name it with --flow", unknown.join(", "))
+        });
+        missing.into_iter().chain(unknown).collect()
+    }
+
+    /// Whether the flow knows all events of the saga.
+    pub(crate) fn is_known(&self) -> bool {
+        self.story.unknown_events.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@ mod feed;
 mod ledger;
 mod out;
 mod rates;
+mod recent;
 mod screen;
 mod snapshot;
 mod standing;

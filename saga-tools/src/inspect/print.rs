@@ -48,6 +48,7 @@ fn title(story: &Story) -> Line {
         Status::Undone => (WARN, "undone"),
         Status::Unfinished => (BOLD, "unfinished"),
         Status::Contradictory => (BAD, "contradictory"),
+        Status::Unknown => (BAD, "of another flow"),
     };
     let line = Line::new().plain("saga ").add(BOLD, story.saga_id.to_string()).plain("  ").add(style, word);
     let line = if let Some(end) = story.ended_by { line.add(DIM, format!(" by {end}")) } else { line };
@@ -152,6 +153,9 @@ fn holds(reason: &str) -> bool {
 fn standing(story: &Story, now: Timestamp) -> Vec<Line> {
     let ago = |at: Timestamp| duration(now.duration_since(at).as_secs_f64() * 1000.0);
     let mut lines = Vec::new();
+    if story.status == Status::Unknown {
+        return vec![Line::new().add(WARN, "what is expected of it is for its own flow to say: name that with --flow")];
+    }
     if story.started_at.is_none() {
         let text = "its start is not there: retention has taken it, or it was written before --since";
         lines.push(Line::new().add(WARN, text));

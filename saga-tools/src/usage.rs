@@ -12,8 +12,8 @@ use crate::output::{OutputError, say};
 /// Their values are addresses, which may hold a password.
 const UNQUOTED: [&str; 3] = ["--bootstrap-servers", "--kafka-cfg", "--trace-url"];
 
-/// Help goes to standard output, and has failed when nobody gets it; what is wrong goes to standard error.
-pub(crate) fn answer(mut error: clap::Error) -> ExitCode {
+/// Answers a command line that is not to be run. Help goes to standard output, and has failed when nobody gets it; what is wrong goes to standard error.
+pub fn answer(mut error: clap::Error) -> ExitCode {
     hide(&mut error);
     let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     match error.print().and_then(|()| io::stdout().flush()) {

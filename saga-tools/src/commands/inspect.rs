@@ -8,10 +8,10 @@ use std::{
 
 use clap::Args;
 use jiff::Timestamp;
+use saga_core::graph::Choreography;
 use uuid::Uuid;
 
 use crate::{
-    flow::{FlowError, order_flow},
     inspect::{InspectError, Search, look_up},
     kafka::{KafkaArgs, KafkaArgsError},
     output::{OutputError, print, print_json, say},
@@ -28,12 +28,19 @@ Examples:
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --since 2h --own-partition
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --json | jq -r .status
 
-JSON: `status` is completed, undone (cancelled), unfinished or contradictory; `expected` says whose turn it is and
+JSON: `status` is completed, undone (cancelled), unfinished, contradictory or unknown; `expected` says whose turn it is and
 since when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to
 look on (`carried` is false where no event says so: events without a context are traced under the saga's id, if at all).
 Fields may be added; those that are there stay. Times are RFC 3339, UTC.
 
-Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong.";
+`unknown_events` lists the types that the flow does not know. A saga with such events, and without a start that the flow
+knows, belongs to another flow: its `status` is unknown, and nothing is said to be expected of it.
+
+Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong, 3 when it
+was found and has events that the flow does not know: name its flow with --flow.";
+
+/// The saga has events that the flow does not know.
+const UNKNOWN: u8 = 3;
 
 /// Show one saga: all its events and dead letters, what made each, and what is expected next
 ///
@@ -42,7 +49,7 @@ Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// The saga's id, which is also the order's and the key of its records; in any spelling of a UUID
+    /// The saga's id, which is the key of its records; in any spelling of a UUID
     saga_id: Uuid,
     /// Only what was written since a time (2026-01-31T12:00:00Z), or in the last while (15m, 2h)
     #[arg(long, value_name = "TIME|DURATION", value_parser = Since::parse)]
@@ -70,8 +77,6 @@ pub(crate) struct Inspect {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InspectCommandError {
     #[error(transparent)]
-    Flow(#[from] FlowError),
-    #[error(transparent)]
     Settings(#[from] KafkaArgsError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
@@ -80,7 +85,7 @@ pub(crate) enum InspectCommandError {
 }
 
 impl Inspect {
-    pub(crate) fn run(self) -> Result<ExitCode, InspectCommandError> {
+    pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, InspectCommandError> {
         let now = Timestamp::now();
         let search = Search {
             saga_id: self.saga_id,
@@ -89,10 +94,8 @@ impl Inspect {
             with_data: self.data,
         };
         let url = |trace_id: &str| self.trace_url.replace(PLACE, trace_id);
-        let report = look_up(&self.kafka.config()?, &order_flow()?, search, url)?;
-        if let Some(warning) = report.warning() {
-            say(&warning);
-        }
+        let report = look_up(&self.kafka.config()?, flow, search, url)?;
+        report.warnings().iter().for_each(|warning| say(warning));
         if self.json {
             print_json(&report)?;
         } else {
@@ -100,7 +103,7 @@ impl Inspect {
             let lines = report.lines(now);
             print(&lines.iter().map(|line| line.render(colour, None) + "\n").collect::<String>())?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if report.is_known() { ExitCode::SUCCESS } else { ExitCode::from(UNKNOWN) })
     }
 }
 

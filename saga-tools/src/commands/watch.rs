@@ -4,9 +4,9 @@ use std::{io, process::ExitCode, time::Duration};
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
+use saga_core::graph::Choreography;
 
 use crate::{
-    flow::{FlowError, order_flow},
     kafka::{KafkaArgs, KafkaArgsError},
     since::Since,
     watch::{self, Settings, WatchError},
@@ -24,7 +24,9 @@ per second. `caught_up` is false until everything written before the start has b
 with the connection. Fields may be added; those that are there stay.
 
 Sagas whose events were all written before --since are not known. One whose start was not seen is forgotten when it is
-silent for three deadlines (15 min), unless a dead letter says that it is held; `forgotten` counts those.
+silent for three deadlines (15 min where none is declared), unless a dead letter says that it is held; `forgotten` counts
+those. `of_other_flows` counts the sagas with events that the flow does not know, and without a start that it knows: of
+those nothing else is said.
 
 Ctrl-C and SIGTERM end it, with exit code 0.";
 
@@ -57,8 +59,6 @@ pub(crate) struct Watch {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchCommandError {
     #[error(transparent)]
-    Flow(#[from] FlowError),
-    #[error(transparent)]
     Settings(#[from] KafkaArgsError),
     #[error("no runtime")]
     Runtime(#[source] io::Error),
@@ -67,13 +67,13 @@ pub(crate) enum WatchCommandError {
 }
 
 impl Watch {
-    pub(crate) fn run(self) -> Result<ExitCode, WatchCommandError> {
+    pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, WatchCommandError> {
         let Self { since, from_beginning, interval, most, json, kafka } = self;
         let since = (!from_beginning).then(|| since.before(Timestamp::now()));
-        let (flow, kafka) = (order_flow()?, kafka.config()?);
+        let kafka = kafka.config()?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WatchCommandError::Runtime)?;
-        runtime.block_on(watch::run(&kafka, &flow, Settings { since, interval, most, json }))?;
+        runtime.block_on(watch::run(&kafka, flow, Settings { since, interval, most, json }))?;
         Ok(ExitCode::SUCCESS)
     }
 }

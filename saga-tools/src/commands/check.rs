@@ -1,15 +1,12 @@
-//! `saga check`: whether the four participants fit together.
+//! `saga check`: whether the participants fit together.
 
 use std::{fmt::Write, process::ExitCode};
 
 use clap::Args;
-use saga_core::graph::{Finding, Rule};
+use saga_core::graph::{Choreography, Finding, Rule};
 use serde::Serialize;
 
-use crate::{
-    flow::{FlowError, order_flow},
-    output::{OutputError, print, print_json},
-};
+use crate::output::{OutputError, print, print_json};
 
 /// Check that the participants fit together; exits with 1 when they do not
 #[derive(Args)]
@@ -17,14 +14,6 @@ pub(crate) struct Check {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CheckError {
-    #[error(transparent)]
-    Flow(#[from] FlowError),
-    #[error(transparent)]
-    Output(#[from] OutputError),
 }
 
 #[derive(Serialize)]
@@ -41,8 +30,8 @@ struct RuleReport {
 }
 
 impl Check {
-    pub(crate) fn run(self) -> Result<ExitCode, CheckError> {
-        let findings = order_flow()?.check();
+    pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, OutputError> {
+        let findings = flow.check();
         if self.json {
             print_json(&Report::of(&findings))?;
         } else {

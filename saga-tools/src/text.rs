@@ -5,46 +5,56 @@ use std::borrow::Cow;
 use anstyle::{AnsiColor, Style};
 use saga_core::dead_letter::cap;
 
-pub(crate) const PLAIN: Style = Style::new();
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
-pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
-pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+/// No style.
+pub const PLAIN: Style = Style::new();
+/// What counts.
+pub const BOLD: Style = Style::new().bold();
+/// What explains.
+pub const DIM: Style = Style::new().dimmed();
+/// What went well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// What went wrong.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// What to look at.
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+/// Names.
+pub const NAME: Style = AnsiColor::Cyan.on_default();
 
 /// A line: pieces of text, each in its style.
 #[derive(Clone, Default)]
-pub(crate) struct Line(Vec<(Style, String)>);
+pub struct Line(Vec<(Style, String)>);
 
 impl Line {
-    pub(crate) fn new() -> Self {
+    /// An empty line.
+    pub fn new() -> Self {
         Self::default()
     }
 
-    pub(crate) fn add(mut self, style: Style, text: impl Into<String>) -> Self {
+    /// More text, in this style.
+    pub fn add(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
         self
     }
 
-    pub(crate) fn plain(self, text: impl Into<String>) -> Self {
+    /// More text without a style.
+    pub fn plain(self, text: impl Into<String>) -> Self {
         self.add(PLAIN, text)
     }
 
     /// Text that is filled up with spaces on the right.
-    pub(crate) fn left(self, style: Style, text: &str, width: usize) -> Self {
+    pub fn left(self, style: Style, text: &str, width: usize) -> Self {
         let gap = " ".repeat(width.saturating_sub(text.chars().count()));
         self.add(style, text).plain(gap)
     }
 
     /// Text that is filled up with spaces on the left.
-    pub(crate) fn right(self, style: Style, text: &str, width: usize) -> Self {
+    pub fn right(self, style: Style, text: &str, width: usize) -> Self {
         let gap = " ".repeat(width.saturating_sub(text.chars().count()));
         self.plain(gap).add(style, text)
     }
 
     /// The line as it is written, without its end; cut to this many characters, if any.
-    pub(crate) fn render(&self, colour: bool, width: Option<usize>) -> String {
+    pub fn render(&self, colour: bool, width: Option<usize>) -> String {
         let (mut text, mut room) = (String::new(), width.unwrap_or(usize::MAX));
         for (style, piece) in &self.0 {
             // What others wrote into Kafka must not move the cursor.
@@ -63,14 +73,14 @@ impl Line {
 }
 
 /// Text that others wrote, cut where dead letters cut theirs.
-pub(crate) fn capped<'a>(text: impl Into<Cow<'a, str>>) -> String {
+pub fn capped<'a>(text: impl Into<Cow<'a, str>>) -> String {
     let text = text.into();
     // A copy also of what was cut: the rest must not stay allocated.
     if cap(&text).len() < text.len() { cap(&text).to_owned() } else { text.into_owned() }
 }
 
 /// `14 ms`, `1.24 s`, `16.2 s`, `4 min 12 s`, `3 h 05 min`, `2 d 4 h`.
-pub(crate) fn duration(ms: f64) -> String {
+pub fn duration(ms: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limits of either")]
     let seconds = (ms / 1000.0).max(0.0) as u64;
     let (minutes, hours) = (seconds / 60, seconds / 3600);
@@ -85,12 +95,12 @@ pub(crate) fn duration(ms: f64) -> String {
 }
 
 /// `1 order`, `2 orders`.
-pub(crate) fn count(n: usize, what: &str) -> String {
+pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// `59.97`.
-pub(crate) fn money(cents: i64) -> String {
+pub fn money(cents: i64) -> String {
     let (whole, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
     format!("{}{whole}.{rest:02}", if cents < 0 { "-" } else { "" })
 }

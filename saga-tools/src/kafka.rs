@@ -3,8 +3,7 @@
 use std::{env, fs, io};
 
 use clap::Args;
-use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, property_name};
-use saga_service::config::bootstrap_servers;
+use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, bootstrap_servers, property_name};
 
 const DEFAULT_SERVERS: &str = "localhost:9092";
 const FILE_SUFFIX: &str = "_FILE";
@@ -12,7 +11,7 @@ const FILE_SUFFIX: &str = "_FILE";
 /// Where the broker is, and any librdkafka property.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kafka")]
-pub(crate) struct KafkaArgs {
+pub struct KafkaArgs {
     /// The Kafka brokers to ask first
     #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
     #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS, value_parser = servers)]
@@ -25,14 +24,18 @@ pub(crate) struct KafkaArgs {
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KafkaArgsError {
+pub enum KafkaArgsError {
     /// Not a property, or not a value that it can have.
     #[error(transparent)]
     Property(#[from] KafkaError),
+    /// A file that a variable names cannot be read.
     #[error("{variable}: cannot read {path}")]
     File {
+        /// The variable.
         variable: String,
+        /// What it names.
         path: String,
+        /// Why.
         #[source]
         cause: io::Error,
     },
@@ -43,7 +46,10 @@ pub(crate) enum KafkaArgsError {
 
 impl KafkaArgs {
     /// The configuration of a client. A flag wins over a variable.
-    pub(crate) fn config(&self) -> Result<KafkaConfig, KafkaArgsError> {
+    ///
+    /// # Errors
+    /// When a property cannot have its value, or a file with one cannot be read.
+    pub fn config(&self) -> Result<KafkaConfig, KafkaArgsError> {
         let variables = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| name.starts_with(PROPERTY_PREFIX) && !value.is_empty())

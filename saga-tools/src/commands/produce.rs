@@ -1,0 +1,356 @@
+//! `saga produce`: publishes one event, checked before it leaves.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use jiff::Timestamp;
+use saga_core::{
+    SagaId,
+    envelope::{self, Outgoing},
+    event::{DecodeError, EventType},
+    graph::{Choreography, EventKey},
+    record::OutRecord,
+    trace::TraceContext,
+    transport::{Producer, PublishError},
+};
+use saga_kafka::{KafkaConfig, KafkaError, KafkaProducer, ReadError, Reader};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    contract::{ContractError, faults},
+    kafka::{KafkaArgs, KafkaArgsError},
+    output::{OutputError, print, print_json},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  saga produce order.created --data @order.json
+  generate-order | saga produce order.created --data -
+  saga produce order.cancellation_requested --saga-id 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001
+  saga --flow http://localhost:8080 produce trip.requested --field traveller=ada --field nights=3";
+
+/// Publish one event, checked against its schema
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Produce {
+    /// An event of the flow, such as order.created, or order.created/2
+    event: String,
+    #[command(flatten)]
+    data: Data,
+    /// The saga, which is the key of the record [default: the data's, or a new one]
+    #[arg(long, value_name = "UUID")]
+    saga_id: Option<Uuid>,
+    /// Publish under this ce_id [default: a new id]; however often an event is published under one id, it is handled once
+    #[arg(long, value_name = "UUID")]
+    event_id: Option<Uuid>,
+    /// Print what was published as JSON
+    #[arg(long)]
+    json: bool,
+    /// How many seconds to wait for the broker's confirmation
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// The data of an event.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Data {
+    /// The data as JSON: @FILE, - for standard input, or the text itself [default: {}]
+    #[arg(long, value_name = "@FILE|-|JSON", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// A field of the data, as often as needed; a dot leads into an object. The value is JSON, or else a text
+    #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
+    field: Vec<(String, Value)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProduceError {
+    #[error("{0} is no event of the flow; these are: {1}")]
+    UnknownEvent(String, String),
+    #[error("{}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("standard input")]
+    Input(#[source] io::Error),
+    #[error("the data is not JSON")]
+    NotJson(#[from] serde_json::Error),
+    #[error("--field {0}: {1}")]
+    Field(String, &'static str),
+    #[error("{field} of the data is {found}, and --saga-id says {given}")]
+    TwoSagas { field: &'static str, found: String, given: Uuid },
+    #[error("{event} is not published, because it does not fit its schema:\n  {}", faults.join("\n  "))]
+    Schema { event: EventKey, faults: Vec<String> },
+    #[error("{0} is not published")]
+    Rules(EventKey, #[source] DecodeError),
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    #[error(transparent)]
+    Settings(#[from] KafkaArgsError),
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("the event was not published; start the broker, or name another with --bootstrap-servers")]
+    NoBroker(#[source] ReadError),
+    #[error("no runtime")]
+    Runtime(#[source] io::Error),
+    #[error("{topic}: {cause}")]
+    Publish { topic: &'static str, cause: PublishError },
+    #[error(
+        "{servers} did not confirm within {seconds} s; the event may have arrived all the same, so publish it again for the \
+         same saga, {saga_id}, with --event-id {event_id}"
+    )]
+    TimedOut { servers: String, seconds: u64, event_id: Uuid, saga_id: SagaId },
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+#[derive(Serialize)]
+struct Published {
+    event: &'static str,
+    topic: &'static str,
+    event_id: Uuid,
+    saga_id: SagaId,
+}
+
+impl Produce {
+    /// The event's name, as it was given.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// With this data, unless some was given; its fields are set in it.
+    #[must_use]
+    pub fn or_data(mut self, data: impl FnOnce() -> Value) -> Self {
+        self.data.data.get_or_insert_with(|| data().to_string());
+        self
+    }
+
+    /// With the data in this file, unless some was given; `-` is standard input.
+    #[must_use]
+    pub fn or_file(mut self, file: &Path) -> Self {
+        let file = if file.as_os_str() == "-" { "-".to_owned() } else { format!("@{}", file.display()) };
+        self.data.data.get_or_insert(file);
+        self
+    }
+
+    /// The saga, if one was given.
+    pub fn saga(&self) -> Option<Uuid> {
+        self.saga_id
+    }
+
+    /// Of this saga, unless one was given.
+    #[must_use]
+    pub fn or_saga(mut self, saga: Option<Uuid>) -> Self {
+        self.saga_id = self.saga_id.or(saga);
+        self
+    }
+
+    /// Publishes it.
+    ///
+    /// # Errors
+    /// When it is no event of the flow, does not fit its schema or the rules of its type, or is not confirmed.
+    pub fn run(self, flow: &Choreography) -> anyhow::Result<ExitCode> {
+        Ok(self.publish_one(flow)?)
+    }
+
+    fn publish_one(self, flow: &Choreography) -> Result<ExitCode, ProduceError> {
+        let event = find(flow, &self.event)?;
+        let (data, saga_id) = of_saga(event, self.data.read()?, self.saga_id)?;
+        let saga_id = check(event, &data)?.unwrap_or(saga_id);
+        let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
+        let config = self.kafka.config()?;
+        reach(&config, event.topic)?;
+        // The broker is there now, so this is the time at which the event is published.
+        let outgoing = Outgoing {
+            id: event_id,
+            source: "saga-cli",
+            saga_id,
+            causation_id: None,
+            time: Timestamp::now(),
+            trace: &TraceContext::default(),
+            null_compensation: false,
+        };
+        let record = envelope::seal(event, serde_json::to_vec(&data)?, &outgoing);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProduceError::Runtime)?;
+        runtime.block_on(self.publish(&config, event.topic, record, (event_id, saga_id)))?;
+
+        let published = Published { event: event.name, topic: event.topic, event_id, saga_id };
+        if self.json {
+            print_json(&published)?;
+        } else {
+            let Published { event, topic, event_id, saga_id } = published;
+            print(&format!("event     {event}\ntopic     {topic}\nevent id  {event_id}\nsaga id   {saga_id}\n"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn publish(
+        &self,
+        config: &KafkaConfig,
+        topic: &'static str,
+        record: OutRecord,
+        (event_id, saga_id): (Uuid, SagaId),
+    ) -> Result<(), ProduceError> {
+        let producer = KafkaProducer::new(config)?;
+        let patience = Duration::from_secs(self.timeout);
+        let outcomes = tokio::time::timeout(patience, producer.publish(vec![record])).await.map_err(|_| {
+            let servers = config.bootstrap_servers().to_owned();
+            ProduceError::TimedOut { servers, seconds: self.timeout, event_id, saga_id }
+        })?;
+        outcomes.into_iter().collect::<Result<(), _>>().map_err(|cause| ProduceError::Publish { topic, cause })
+    }
+}
+
+impl Data {
+    fn read(&self) -> Result<Value, ProduceError> {
+        let mut data: Value = match self.data.as_deref() {
+            None => Value::Object(Map::new()),
+            Some("-") => {
+                let mut text = Vec::new();
+                io::stdin().read_to_end(&mut text).map_err(ProduceError::Input)?;
+                serde_json::from_slice(&text)?
+            }
+            Some(text) => match text.strip_prefix('@') {
+                Some(path) => {
+                    let failed = |cause| ProduceError::File { path: path.into(), cause };
+                    serde_json::from_slice(&fs::read(path).map_err(failed)?)?
+                }
+                None => serde_json::from_str(text)?,
+            },
+        };
+        for (name, value) in &self.field {
+            set(&mut data, name, value.clone())?;
+        }
+        Ok(data)
+    }
+}
+
+/// `name=value`.
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write name=value")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}
+
+/// Sets a field; objects on the way to it are made.
+fn set(data: &mut Value, name: &str, value: Value) -> Result<(), ProduceError> {
+    let mut here = data;
+    for part in name.split('.') {
+        let failed = |why| ProduceError::Field(name.to_owned(), why);
+        here = match here {
+            Value::Object(fields) => fields.entry(part).or_insert_with(|| Value::Object(Map::new())),
+            Value::Array(items) => {
+                let place = part.parse::<usize>().map_err(|_| failed("a list is entered by a number"))?;
+                items.get_mut(place).ok_or_else(|| failed("the list is shorter"))?
+            }
+            _ => return Err(failed("it leads into what is neither an object nor a list")),
+        };
+    }
+    *here = value;
+    Ok(())
+}
+
+/// The data with its saga in it, and the saga.
+fn of_saga(event: EventType, mut data: Value, given: Option<Uuid>) -> Result<(Value, SagaId), ProduceError> {
+    let new = || given.unwrap_or_else(Uuid::now_v7);
+    let (Some(field), Value::Object(fields)) = (event.saga_field, &mut data) else {
+        return Ok((data, new().into()));
+    };
+    let found = fields.entry(field).or_insert_with(|| new().to_string().into());
+    // What is no id is found by the schema.
+    let saga = found.as_str().and_then(|text| text.parse::<Uuid>().ok());
+    match given {
+        Some(given) if saga.is_some_and(|saga| saga != given) => {
+            Err(ProduceError::TwoSagas { field, found: found.to_string(), given })
+        }
+        _ => Ok((data, saga.unwrap_or_else(new).into())),
+    }
+}
+
+/// A broker that is away is found out within seconds, and before anything is on its way: a producer would wait for it.
+fn reach(config: &KafkaConfig, topic: &str) -> Result<(), ProduceError> {
+    match Reader::of_the_past(config)?.partitions(topic) {
+        Err(error @ ReadError::Unreachable { .. }) => Err(ProduceError::NoBroker(error)),
+        // What else is wrong with the topic is the producer's to say.
+        _ => Ok(()),
+    }
+}
+
+/// The event by its name, of which the newest version is meant, or by its name and version.
+fn find(flow: &Choreography, name: &str) -> Result<EventType, ProduceError> {
+    let named = flow.events_named(name).last();
+    let exact = || flow.events().find(|(key, _)| key.to_string() == name);
+    named.or_else(exact).map(|(_, node)| node.event).ok_or_else(|| {
+        let names: Vec<_> = flow.events().map(|(key, _)| key.to_string()).collect();
+        ProduceError::UnknownEvent(name.to_owned(), names.join(", "))
+    })
+}
+
+/// Checks what any consumer would: the schema first, which names each field, then the type's own rules, where the program
+/// knows the type.
+fn check(event: EventType, data: &Value) -> Result<Option<SagaId>, ProduceError> {
+    let key = EventKey::from(event);
+    let faults = faults(event, data)?;
+    if !faults.is_empty() {
+        return Err(ProduceError::Schema { event: key, faults });
+    }
+    event.check(&serde_json::to_vec(data)?).map_err(|cause| ProduceError::Rules(key, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::order_flow;
+
+    fn data(given: Option<&str>, fields: &[&str]) -> Result<Value, String> {
+        let field = fields.iter().map(|text| field(text)).collect::<Result<_, _>>()?;
+        Data { data: given.map(str::to_owned), field }.read().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn fields_are_json_or_text_and_lead_into_objects_and_lists() {
+        assert_eq!(
+            data(None, &["name=Ada", "nights=3", "to.city=Turin"]),
+            Ok(json!({"name": "Ada", "nights": 3, "to": {"city": "Turin"}}))
+        );
+        let order = r#"{"items": [{"sku": "A"}]}"#;
+        assert_eq!(data(Some(order), &["items.0.sku=B"]), Ok(json!({"items": [{"sku": "B"}]})));
+        assert!(data(Some(order), &["items.1.sku=B"]).unwrap_err().contains("the list is shorter"));
+        assert!(data(Some("[1]"), &["name=Ada"]).unwrap_err().contains("a list is entered by a number"));
+        assert!(data(None, &["name"]).unwrap_err().contains("name=value"));
+        assert_eq!(data(Some("{"), &[]).unwrap_err(), "the data is not JSON");
+    }
+
+    #[test]
+    fn the_saga_is_that_of_the_data_or_is_put_into_it() {
+        let event = find(&order_flow(), "order.cancellation_requested").unwrap();
+        let saga = Uuid::from_u128(7);
+        let with = json!({"order_id": saga});
+        assert_eq!(of_saga(event, with.clone(), None).unwrap(), (with.clone(), saga.into()));
+        assert_eq!(of_saga(event, json!({}), Some(saga)).unwrap(), (with.clone(), saga.into()));
+        let other = of_saga(event, with, Some(Uuid::from_u128(8))).unwrap_err().to_string();
+        assert!(other.contains("--saga-id says 00000000-0000-0000-0000-000000000008"), "{other}");
+        assert!(check(event, &json!({})).unwrap_err().to_string().contains("order_id"));
+    }
+
+    #[test]
+    fn an_unknown_event_is_answered_with_the_known_ones() {
+        let message = find(&order_flow(), "order.shipped").unwrap_err().to_string();
+        assert!(message.contains("shipping.scheduled/1"), "{message}");
+        assert!(find(&order_flow(), "order.created/1").is_ok() && find(&order_flow(), "order.created/2").is_err());
+    }
+}
