@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use payment_service::SandboxGateway;
-use saga_core::graph::Choreography;
+use saga_core::{Namespace, graph::Choreography};
 use saga_store::DatabaseUrl;
 
 /// The default of `SAGA_DEADLINE`: what is drawn and documented, whatever the environment says.
@@ -18,7 +18,7 @@ pub(crate) struct FlowError(String);
 pub(crate) fn order_flow() -> Result<Choreography, FlowError> {
     // A description of a database that is never opened: declaring the charge needs a gateway to name.
     let nowhere: DatabaseUrl = "sqlite::memory:".parse().map_err(failed)?;
-    let gateway = SandboxGateway::beside(&nowhere).map_err(failed)?;
+    let gateway = SandboxGateway::beside(&nowhere, &Namespace::default()).map_err(failed)?;
     Ok(Choreography::of(vec![
         order_service::participant(DEADLINE).declaration(),
         inventory_service::participant().declaration(),

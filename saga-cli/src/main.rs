@@ -12,7 +12,7 @@ use anyhow::bail;
 use clap::{Parser, Subcommand};
 use saga_tools::{FlowArgs, Looking};
 
-use crate::{commands::produce::Produce, flow::order_flow};
+use crate::{commands::produce::ProduceOrder, flow::order_flow};
 
 /// Checks and draws the order flow, or another one, writes its schemas, publishes its events, and watches its sagas.
 #[derive(Parser)]
@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     Demo(commands::demo::Demo),
     Bench(commands::bench::Bench),
-    Produce(Box<Produce>),
+    Produce(Box<ProduceOrder>),
     #[command(flatten)]
     Looking(Looking),
 }

@@ -91,7 +91,7 @@ fn what_does_not_fit_is_not_published_and_the_field_is_named() {
     let message = refused(&saga(&broker, &["produce", "order.cancelled"], ""));
     assert!(message.contains("\"reason\" is a required property"), "{message}");
     let message = refused(&saga(&broker, &["produce", "order.cancelled", "--sku", "SKU-1"], ""));
-    assert!(message.contains("--file"), "{message}");
+    assert!(message.contains("--data"), "{message}");
 }
 
 #[test]

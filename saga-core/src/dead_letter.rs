@@ -99,12 +99,12 @@ pub fn topic(participant: &str) -> String {
 
 /// The dead letter for a record: original key, value and headers, plus who gave up on it, where, when and why. The
 /// `__dlq.errors.*` names are Kafka's own (KIP-1191). What an earlier failure added is replaced, never appended to.
-pub fn letter(participant: &str, record: &Record, poison: &Poison, attempts: u32, failed_at: Timestamp) -> OutRecord {
+pub fn letter(group: &str, record: &Record, poison: &Poison, attempts: u32, failed_at: Timestamp) -> OutRecord {
     let added = [
         (header::TOPIC, record.topic.to_string()),
         (header::PARTITION, record.partition.to_string()),
         (header::OFFSET, record.offset.to_string()),
-        (header::GROUP, participant.to_owned()),
+        (header::GROUP, group.to_owned()),
         (header::MESSAGE, cap(&poison.message).to_owned()),
         (header::REASON, poison.reason.as_str().to_owned()),
         (header::ATTEMPTS, attempts.to_string()),
@@ -112,7 +112,7 @@ pub fn letter(participant: &str, record: &Record, poison: &Poison, attempts: u32
     ];
     let mut headers: Vec<Header> = record.headers.iter().filter(|h| !is_ours(h)).cloned().collect();
     headers.extend(added.into_iter().map(|(name, value)| Header::text(name, value)));
-    OutRecord { topic: Cow::Owned(topic(participant)), key: record.key.clone(), value: record.value.clone(), headers }
+    OutRecord { topic: Cow::Owned(topic(group)), key: record.key.clone(), value: record.value.clone(), headers }
 }
 
 fn is_ours(header: &Header) -> bool {

@@ -145,6 +145,7 @@ pub mod event;
 pub mod graph;
 pub mod handler;
 pub mod identity;
+mod namespace;
 pub mod outcome;
 mod panics;
 pub mod participant;
@@ -158,6 +159,7 @@ pub mod trace;
 pub mod transport;
 
 pub use event::{Event, SagaId, Trigger};
+pub use namespace::{Namespace, NamespaceError};
 pub use outcome::{ErrorClass, Never, Outcome, StepError, StepResult};
 pub use participant::Participant;
 pub use retry::RetryPolicy;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     barrier::Op,
     event::{Event, EventType},
-    graph::{Declaration, End, Ending},
+    graph::{Declaration, End, Ending, Finding},
     handler::Emit,
     step::{ErasedStep, Step},
     store::Store,
@@ -104,6 +104,15 @@ impl<S: Store> Participant<S> {
     pub fn cancels_with<E: Event>(mut self) -> Self {
         self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Undone });
         self
+    }
+
+    /// The participant, if it can work: see [`Declaration::check`]. A service does this when it starts.
+    ///
+    /// # Errors
+    /// With every rule that it breaks, where, and what to do about it.
+    pub fn build(self) -> Result<Self, Vec<Finding>> {
+        let findings = self.declaration().check();
+        if findings.is_empty() { Ok(self) } else { Err(findings) }
     }
 
     /// The participant's name.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use saga_core::{
-    Event,
+    Event, Namespace,
     envelope::{self, Outgoing},
     event::EventType,
     record::OutRecord,
@@ -44,6 +44,7 @@ pub enum PublisherError {
 pub struct Publisher {
     producer: KafkaProducer,
     source: String,
+    namespace: Namespace,
     patience: Duration,
 }
 
@@ -58,7 +59,14 @@ impl Publisher {
 
     /// A publisher that shares this producer.
     pub fn with_producer(producer: KafkaProducer, source: impl Into<String>) -> Self {
-        Self { producer, source: source.into(), patience: PATIENCE }
+        Self { producer, source: source.into(), namespace: Namespace::default(), patience: PATIENCE }
+    }
+
+    /// To the topics of this namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
     }
 
     /// How long to wait for a confirmation, 30 s by default.
@@ -128,7 +136,7 @@ impl Publisher {
             trace,
             null_compensation: false,
         };
-        Ok(envelope::seal(EventType::of::<E>(), data, &outgoing))
+        Ok(self.namespace.place(envelope::seal(EventType::of::<E>(), data, &outgoing)))
     }
 
     async fn confirmed(&self, records: Vec<OutRecord>) -> Result<Vec<Result<(), PublishError>>, PublisherError> {

@@ -11,6 +11,7 @@ mod trace;
 
 use std::{fmt, time::Duration};
 
+use saga_core::Namespace;
 use saga_kafka::KafkaConfig;
 use saga_store::DatabaseUrl;
 
@@ -33,6 +34,8 @@ pub struct Config<A> {
     pub http: HttpConfig,
     /// `SHUTDOWN_GRACE`: for that long after it was told to stop, a service is not ready and still answers.
     pub shutdown_grace: Duration,
+    /// `SAGA_NAMESPACE`: what stands before the names of topics, groups and schemas.
+    pub namespace: Namespace,
     /// `DATABASE_URL`.
     pub database_url: DatabaseUrl,
     /// `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_CFG_*`, `SAGA_INSTANCE_ID`.
@@ -52,6 +55,7 @@ impl<A> Config<A> {
             http_addr,
             http: HttpConfig::default(),
             shutdown_grace: Duration::ZERO,
+            namespace: Namespace::default(),
             database_url,
             kafka,
             topics: TopicConfig::default(),
@@ -68,6 +72,7 @@ impl<A: fmt::Debug> Config<A> {
             http_addr = %self.http_addr,
             http = ?self.http,
             shutdown_grace = ?self.shutdown_grace,
+            namespace = %self.namespace,
             database_url = %self.database_url,
             kafka = ?self.kafka,
             topics = ?self.topics,
@@ -87,6 +92,7 @@ impl<A: fmt::Debug> fmt::Debug for Config<A> {
             .field("http_addr", &self.http_addr)
             .field("http", &self.http)
             .field("shutdown_grace", &self.shutdown_grace)
+            .field("namespace", &self.namespace)
             .field("database_url", &self.database_url)
             .field("kafka", &self.kafka)
             .field("topics", &self.topics)

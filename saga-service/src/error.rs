@@ -2,6 +2,7 @@
 
 use std::io;
 
+use saga_core::graph::Finding;
 use saga_kafka::{KafkaError, TopicsError};
 use saga_store::{ConnectError, Misconfigured};
 
@@ -37,6 +38,9 @@ pub enum ServiceError {
     /// The runtime cannot go on.
     #[error("{0}")]
     Runtime(String),
+    /// The participant is declared so that it cannot work.
+    #[error("the participant cannot work: {}", .0.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Declaration(Vec<Finding>),
     /// The operating system refused something.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -51,7 +55,7 @@ impl ServiceError {
     /// The process' exit code: 2 when the settings are wrong whatever they meet, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config { .. } | Self::Kafka(_) => 2,
+            Self::Config { .. } | Self::Kafka(_) | Self::Declaration(_) => 2,
             _ => 1,
         }
     }

@@ -75,17 +75,20 @@ struct Assembled {
 
 impl Assembled {
     fn of<S: Service>(config: &Config<S::Args>) -> Result<Self, ServiceError> {
-        let db = Db::open(config.database_url.clone(), S::NAME, S::MIGRATIONS)?;
+        let db = Db::open(config.database_url.clone(), &config.namespace.schema(S::NAME), S::MIGRATIONS)?;
         let producer = KafkaProducer::new(&config.kafka)?;
         let traces = Traces::start(&config.trace, S::NAME)?;
-        let handle = Handle::traced(S::NAME, db.clone(), producer.clone(), SystemClock, traces.tracer());
+        let (namespace, tracer) = (config.namespace.clone(), traces.tracer());
+        let handle = Handle::in_namespace(namespace, S::NAME, db.clone(), producer.clone(), SystemClock, tracer);
         let deps = Deps {
             db: db.clone(),
             outbox: handle.outbox(),
             tracer: traces.tracer(),
             database_url: config.database_url.clone(),
+            namespace: config.namespace.clone(),
         };
         let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
+        let participant = participant.build().map_err(ServiceError::Declaration)?;
         Ok(Self { handle, producer, participant, routes, db, others: prepare, traces })
     }
 }
@@ -165,9 +168,11 @@ impl<S: Service> Bound<S> {
         let start = async {
             startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
             status.prepared();
-            startup::topics(&health, &config.kafka, config.topics, &declaration).await?;
+            startup::topics(&health, &config.kafka, config.topics, (&config.namespace, &declaration)).await?;
             status.connected();
-            let consumer = KafkaConsumer::subscribe(&config.kafka, S::NAME, &declaration.consumed_topics())?;
+            let consumed = declaration.consumed_topics();
+            let topics: Vec<String> = consumed.iter().map(|topic| config.namespace.of(topic).into_owned()).collect();
+            let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(S::NAME), &topics)?;
             lag.attach(consumer.metrics());
             let consumer = Joining::new(consumer, status.clone());
             let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use axum::Router;
-use saga_core::{Participant, clock::SystemClock, runtime, trace::Tracer};
+use saga_core::{Namespace, Participant, clock::SystemClock, runtime, trace::Tracer};
 use saga_kafka::KafkaProducer;
 use saga_store::{DatabaseUrl, Db, Migration};
 
@@ -69,6 +69,8 @@ pub struct Deps {
     pub tracer: Arc<dyn Tracer>,
     /// Where the database is, for a service that needs a second one beside it.
     pub database_url: DatabaseUrl,
+    /// What stands before the names of topics, groups and schemas.
+    pub namespace: Namespace,
 }
 
 /// What a service consists of.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saga_core::{dead_letter, graph::Declaration, runtime::Health};
+use saga_core::{Namespace, dead_letter, graph::Declaration, runtime::Health};
 use saga_kafka::{KafkaConfig, TopicSpec, TopicsError, ensure_topics};
 use saga_store::{ConnectError, Db};
 
@@ -49,9 +49,9 @@ pub(crate) async fn topics(
     health: &Health,
     kafka: &KafkaConfig,
     config: TopicConfig,
-    declaration: &Declaration,
+    (namespace, declaration): (&Namespace, &Declaration),
 ) -> Result<(), ServiceError> {
-    let specs = specs(config, declaration);
+    let specs = specs(config, namespace, declaration);
     let mut pause = Pause::first();
     loop {
         let (broker, topics) = match ensure_topics(kafka, &specs).await {
@@ -74,13 +74,14 @@ pub(crate) async fn topics(
     }
 }
 
-fn specs(config: TopicConfig, declaration: &Declaration) -> Vec<TopicSpec> {
+fn specs(config: TopicConfig, namespace: &Namespace, declaration: &Declaration) -> Vec<TopicSpec> {
     let (partitions, replicas) = (i32::from(config.partitions), config.replication_factor.map(i32::from));
     let mut events = declaration.consumed_topics();
     events.extend(declaration.published_topics());
     events.sort_unstable();
     events.dedup();
     let dead_letters = dead_letter::topic(declaration.participant);
-    let events = events.into_iter().map(|topic| TopicSpec::events(topic, partitions, replicas));
-    events.chain([TopicSpec::dead_letters(dead_letters, partitions, replicas)]).collect()
+    let named = |topic: String| namespace.of(&topic).into_owned();
+    let events = events.into_iter().map(|topic| TopicSpec::events(named(topic), partitions, replicas));
+    events.chain([TopicSpec::dead_letters(named(dead_letters), partitions, replicas)]).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use saga_core::{
-    dead_letter,
+    Namespace, dead_letter,
     graph::{Choreography, Declaration, DeclarationError},
 };
 
@@ -157,12 +157,13 @@ pub struct FlowTopics {
 }
 
 impl FlowTopics {
-    /// Those of this flow.
-    pub fn of(flow: &Choreography) -> Self {
-        let mut events: Vec<String> = flow.events().map(|(_, node)| node.event.topic.to_owned()).collect();
+    /// Those of this flow in this namespace.
+    pub fn of(flow: &Choreography, namespace: &Namespace) -> Self {
+        let named = |topic: &str| namespace.of(topic).into_owned();
+        let mut events: Vec<String> = flow.events().map(|(_, node)| named(node.event.topic)).collect();
         events.sort_unstable();
         events.dedup();
-        let letters = flow.declarations().iter().map(|d| dead_letter::topic(d.participant)).collect();
+        let letters = flow.declarations().iter().map(|d| named(&dead_letter::topic(d.participant))).collect();
         Self { events, letters }
     }
 

@@ -1,8 +1,9 @@
 //! How to reach the broker: the flags and variables that every command with a broker has.
 
-use std::{env, fs, io};
+use std::{env, fs, io, str::FromStr};
 
 use clap::Args;
+use saga_core::Namespace;
 use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, bootstrap_servers, property_name};
 
 const DEFAULT_SERVERS: &str = "localhost:9092";
@@ -16,6 +17,10 @@ pub struct KafkaArgs {
     #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
     #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS, value_parser = servers)]
     bootstrap_servers: String,
+    /// What stands before the names of the flow's topics and groups, as its services have it [default: none]
+    #[arg(long, env = "SAGA_NAMESPACE", hide_env_values = true, value_name = "NAME")]
+    #[arg(default_value = "", hide_default_value = true, value_parser = Namespace::from_str)]
+    namespace: Namespace,
     /// A librdkafka property, as often as needed; KAFKA_CFG_... does the same (KAFKA_CFG_SECURITY_PROTOCOL is
     /// security.protocol), and KAFKA_CFG_..._FILE names a file with the value
     #[arg(long, value_name = "PROPERTY=VALUE")]
@@ -45,6 +50,11 @@ pub enum KafkaArgsError {
 }
 
 impl KafkaArgs {
+    /// The flow's namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// The configuration of a client. A flag wins over a variable.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ const REASON: usize = 64;
 /// A dead letter.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
-    /// Who gave up.
+    /// The consumer group that gave up.
     pub(crate) participant: String,
     pub(crate) reason: String,
     pub(crate) message: String,
@@ -29,6 +29,12 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    /// Whether this participant has given up; groups stand in the namespace whose topics are read.
+    pub(crate) fn is_of(&self, participant: &str) -> bool {
+        let rest = self.participant.strip_suffix(participant);
+        rest.is_some_and(|namespace| namespace.is_empty() || namespace.ends_with('.'))
+    }
+
     pub(crate) fn of(record: &Record, written: Option<Timestamp>) -> Self {
         let said = |name| text(record, name);
         let (topic, partition, offset) = (

@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use saga_tests::{
-    Mode, PATIENCE, Who, broker::Broker, database, eventually, http::send, janitor,
+    Mode, PATIENCE, Who,
+    broker::Broker,
+    database, eventually,
+    http::send,
+    janitor,
     service::{Service, binary},
 };
 use tokio::{io::copy_bidirectional, net::TcpListener};
@@ -238,14 +242,17 @@ fn services_that_speak_for_themselves_are_the_flow_without_broker_and_database()
     let (saga, folder) = (binary("saga")?, folder.display().to_string());
     let checked = printed(saga.clone(), &["--flow", &folder, "check"])?;
     ensure!(checked.contains("no findings"), "{checked}");
-    ensure!(printed(saga.clone(), &["--flow", &folder, "graph", "--json"])? == printed(saga.clone(), &["graph", "--json"])?);
+    ensure!(
+        printed(saga.clone(), &["--flow", &folder, "graph", "--json"])? == printed(saga.clone(), &["graph", "--json"])?
+    );
     // A running service says the same, as the last of four sources.
     fs::remove_file(format!("{folder}/order.json"))?;
     block_on(async {
         let order = start(Who::Order, &[NO_BROKER, MEMORY]).await?;
         let url = format!("http://{}", order.addr());
         let args = ["--flow", folder.as_str(), "--flow", url.as_str(), "check"].map(str::to_owned);
-        let checked = tokio::task::spawn_blocking(move || printed(saga, &args.each_ref().map(String::as_str))).await??;
+        let checked =
+            tokio::task::spawn_blocking(move || printed(saga, &args.each_ref().map(String::as_str))).await??;
         ensure!(checked.contains("no findings"), "{checked}");
         Ok(())
     })

@@ -63,5 +63,5 @@ pub(crate) async fn run(
 }
 
 fn topics() -> anyhow::Result<Vec<String>> {
-    Ok(FlowTopics::of(&flow::order_flow()?).all())
+    Ok(FlowTopics::of(&flow::order_flow()?, &saga_core::Namespace::default()).all())
 }

@@ -12,7 +12,7 @@ use super::order::OrderArgs;
 
 /// Publish one event, checked against its schema and its rules
 #[derive(Args)]
-pub(crate) struct Produce {
+pub(crate) struct ProduceOrder {
     #[command(flatten)]
     produce: saga_tools::Produce,
     /// The same as --data @FILE; - is standard input
@@ -25,7 +25,7 @@ pub(crate) struct Produce {
     order: OrderArgs,
 }
 
-impl Produce {
+impl ProduceOrder {
     pub(crate) fn run(self, flow: &Choreography) -> anyhow::Result<ExitCode> {
         let Self { mut produce, file, order_id, order } = self;
         let is_order = produce.event().split('/').next() == Some(OrderCreated::NAME);

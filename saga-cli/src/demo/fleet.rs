@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use inventory_service::Inventory;
 use order_service::{Order, OrderArgs};
 use payment_service::Payment;
-use saga_core::graph::Choreography;
+use saga_core::{Namespace, graph::Choreography};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 use saga_service::{
     Bound, Config, NoArgs, Service, ServiceError,
@@ -92,7 +92,7 @@ impl Fleet {
     /// do, as far as that is free.
     pub(crate) fn new(flow: &Choreography, dir: DataDir, usual_addresses: bool) -> Result<(Self, Failures), DemoError> {
         let trace = if otel::is_wanted() { TraceConfig::of(std::env::vars_os())? } else { TraceConfig::default() };
-        let topics = FlowTopics::of(flow).all();
+        let topics = FlowTopics::of(flow, &Namespace::default()).all();
         let broker = EmbeddedBroker::start(&topics, PARTITIONS)?;
         let (failures, receiver) = mpsc::unbounded_channel();
         let (running, addresses) = (BTreeMap::new(), BTreeMap::new());

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::graph::{Choreography, EventKey, Node};
+use crate::graph::{Choreography, Declaration, EventKey, Node};
 
 /// A rule that every choreography must keep.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
@@ -64,6 +64,11 @@ impl Rule {
         Self::StepsDoNotCycle,
         Self::PathsEnd,
     ];
+
+    /// Whether one participant can be judged by it alone, without the others.
+    fn judges_one(self) -> bool {
+        matches!(self, Self::StepsAreNamed | Self::EventsAgree | Self::OneStepPerEvent | Self::WaitsHaveDeadlines)
+    }
 
     /// The rule's name, for programs.
     pub fn name(self) -> &'static str {
@@ -143,6 +148,16 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}] {}: {}", self.rule, self.participant, self.message)
+    }
+}
+
+impl Declaration {
+    /// Checks the rules that one participant can be judged by: two steps of one name or on one event, events that are not
+    /// the same throughout, a wait without an end for what it does itself. A participant with findings cannot work.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Choreography::of(vec![self.clone()]).check();
+        findings.retain(|finding| finding.rule.judges_one());
+        findings
     }
 }
 

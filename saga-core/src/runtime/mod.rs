@@ -23,7 +23,7 @@ mod work;
 mod worker;
 mod zeroes;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -39,6 +39,7 @@ use spans::Spans;
 use timers::Failing;
 
 use crate::{
+    Namespace,
     clock::Clock,
     graph::Ending,
     participant::Participant,
@@ -123,16 +124,30 @@ impl<S: Store, P: Producer, C: Clock> Clone for Handle<S, P, C> {
 }
 
 impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
-    /// The handle of the participant of this name. It tells no spans.
+    /// The handle of the participant of this name, in no namespace. It records no spans.
     pub fn new(participant: &'static str, store: S, producer: P, clock: C) -> Self {
         Self::traced(participant, store, producer, clock, Arc::new(NoTracer))
     }
 
-    /// The handle of the participant of this name, which tells its spans there.
+    /// The handle of the participant of this name, in no namespace, which records its spans there.
     pub fn traced(participant: &'static str, store: S, producer: P, clock: C, tracer: Arc<dyn Tracer>) -> Self {
+        Self::in_namespace(Namespace::default(), participant, store, producer, clock, tracer)
+    }
+
+    /// The handle of the participant of this name, which publishes to the topics of this namespace.
+    pub fn in_namespace(
+        namespace: Namespace,
+        participant: &'static str,
+        store: S,
+        producer: P,
+        clock: C,
+        tracer: Arc<dyn Tracer>,
+    ) -> Self {
         let (health, metrics) = (Health::default(), Metrics::default());
         let spans = Spans::new(tracer, participant);
-        let outbox = Outbox::new(spans, store.clone(), producer, clock.clone(), health.clone(), metrics.clone());
+        let (shared_health, shared_metrics) = (health.clone(), metrics.clone());
+        let outbox =
+            Outbox::new(spans, namespace, store.clone(), producer, clock.clone(), shared_health, shared_metrics);
         Self { store, clock, outbox, health, metrics }
     }
 
@@ -176,6 +191,11 @@ impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
     /// Whether a saga ends in this.
     fn ends(&self, end: &End) -> bool {
         matches!(end, End::Event { event_type, .. } if self.participant.ending(event_type.name).is_some())
+    }
+
+    /// The participant's consumer group.
+    fn group(&self) -> Cow<'static, str> {
+        self.outbox.namespace().of(self.participant.name)
     }
 
     /// Counts the sagas that began and ended in a transaction that has committed.

@@ -315,7 +315,7 @@ pub(super) fn outbox_row<S: Store, P: Producer, C: Clock>(
         trace: shared.spans.outgoing(&place),
         null_compensation,
     };
-    let record = seal(event_type, data, &outgoing);
+    let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
     let (event_type, created_at) = (event_type.name.to_owned(), now);
     Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: place.ids, link: None }))
 }

@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::{Health, Metrics, spans::Spans};
 use crate::{
+    Namespace,
     clock::{Clock, after},
     envelope::{Outgoing, seal},
     event::{Event, EventType, SagaId},
@@ -57,6 +58,7 @@ impl<S: Store, P: Producer, C: Clock> Clone for Outbox<S, P, C> {
 
 struct Relay<S, P, C> {
     spans: Spans,
+    namespace: Namespace,
     store: S,
     producer: P,
     clock: C,
@@ -79,10 +81,19 @@ struct Report {
 }
 
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
-    pub(super) fn new(spans: Spans, store: S, producer: P, clock: C, health: Health, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        spans: Spans,
+        namespace: Namespace,
+        store: S,
+        producer: P,
+        clock: C,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
         let (reports, receiver) = mpsc::unbounded_channel();
         Self(Arc::new(Relay {
             spans,
+            namespace,
             store,
             producer,
             clock,
@@ -118,7 +129,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             trace: self.0.spans.outgoing(&place),
             null_compensation: false,
         };
-        let record = seal(EventType::of::<E>(), event.data()?, &outgoing);
+        let record = self.0.namespace.place(seal(EventType::of::<E>(), event.data()?, &outgoing));
         let event_type = E::NAME.to_owned();
         Ok(OutboxRow { id, saga_id, event_type, created_at, record, span: place.ids, link: None })
     }
@@ -256,6 +267,10 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
 
     pub(super) fn spans(&self) -> &Spans {
         &self.0.spans
+    }
+
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.0.namespace
     }
 
     pub(super) fn participant(&self) -> &'static str {

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+use saga_core::Namespace;
 use saga_kafka::{KafkaConfig, bootstrap_servers};
 use saga_store::DatabaseUrl;
 
@@ -61,6 +62,11 @@ struct Settings {
     #[arg(long, env = "SAGA_TOPIC_REPLICATION_FACTOR", hide_env_values = true, value_name = "N")]
     #[arg(allow_hyphen_values = true, value_parser = optional(number::<1, 32_767>))]
     saga_topic_replication_factor: Option<Maybe<u16>>,
+    /// Put before the names of topics, consumer groups, dead-letter topics and schemas (travel: travel.payment.events), so
+    /// that flows share a broker and a database and never meet [default: none]
+    #[arg(long, env = "SAGA_NAMESPACE", hide_env_values = true, value_name = "NAME")]
+    #[arg(default_value = "", hide_default_value = true, value_parser = Namespace::from_str)]
+    saga_namespace: Namespace,
     /// A name of this process that survives a restart, so that it takes its partitions back at once
     #[arg(long, env = "SAGA_INSTANCE_ID", hide_env_values = true, value_name = "NAME")]
     #[arg(value_parser = optional(instance_id))]
@@ -132,8 +138,10 @@ pub fn parse<S: Service>(
     let settings = Settings::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
     let args = S::Args::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
 
+    let namespace = settings.saga_namespace.clone();
+    let instance_id = settings.saga_instance_id.clone().and_then(|id| id.0);
     let kafka = KafkaConfig::new(settings.kafka_bootstrap_servers.clone())
-        .with_instance_id(settings.saga_instance_id.clone().and_then(|id| id.0))
+        .with_instance_id(instance_id.map(|id| namespace.of(&id).into_owned()))
         .with_variables(kafka::variables(environment.iter().cloned())?)
         .map_err(|error| ConfigError::line(&error.to_string()))?;
     let http_addr = settings.http_addr.parse().map_err(|error| ConfigError::of("HTTP_ADDR", error))?;
@@ -145,7 +153,8 @@ pub fn parse<S: Service>(
             queue: settings.http_queue,
         },
         shutdown_grace: settings.shutdown_grace,
-        database_url: database_url(&settings, &matches, S::NAME)?,
+        database_url: database_url(&settings, &matches, &namespace.of(S::NAME))?,
+        namespace,
         kafka: kafka::flags(kafka, &settings.kafka_cfg)?,
         topics: TopicConfig {
             partitions: settings.saga_topic_partitions,

@@ -12,6 +12,7 @@ use saga_core::graph::Choreography;
 use uuid::Uuid;
 
 use crate::{
+    flow::FlowTopics,
     inspect::{InspectError, Search, look_up},
     kafka::{KafkaArgs, KafkaArgsError},
     output::{OutputError, print, print_json, say},
@@ -94,7 +95,7 @@ impl Inspect {
             with_data: self.data,
         };
         let url = |trace_id: &str| self.trace_url.replace(PLACE, trace_id);
-        let report = look_up(&self.kafka.config()?, flow, search, url)?;
+        let report = look_up(&self.kafka.config()?, flow, FlowTopics::of(flow, self.kafka.namespace()), search, url)?;
         report.warnings().iter().for_each(|warning| say(warning));
         if self.json {
             print_json(&report)?;

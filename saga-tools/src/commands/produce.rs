@@ -1,6 +1,7 @@
 //! `saga produce`: publishes one event, checked before it leaves.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -105,7 +106,7 @@ pub(crate) enum ProduceError {
     #[error("no runtime")]
     Runtime(#[source] io::Error),
     #[error("{topic}: {cause}")]
-    Publish { topic: &'static str, cause: PublishError },
+    Publish { topic: String, cause: PublishError },
     #[error(
         "{servers} did not confirm within {seconds} s; the event may have arrived all the same, so publish it again for the \
          same saga, {saga_id}, with --event-id {event_id}"
@@ -118,9 +119,12 @@ pub(crate) enum ProduceError {
 #[derive(Serialize)]
 struct Published {
     event: &'static str,
-    topic: &'static str,
+    topic: String,
     event_id: Uuid,
     saga_id: SagaId,
+    /// Under the name that the data has for it, too.
+    #[serde(flatten)]
+    named: BTreeMap<&'static str, SagaId>,
 }
 
 impl Produce {
@@ -170,7 +174,8 @@ impl Produce {
         let saga_id = check(event, &data)?.unwrap_or(saga_id);
         let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
         let config = self.kafka.config()?;
-        reach(&config, event.topic)?;
+        let namespace = self.kafka.namespace();
+        reach(&config, &namespace.of(event.topic))?;
         // The broker is there now, so this is the time at which the event is published.
         let outgoing = Outgoing {
             id: event_id,
@@ -181,16 +186,18 @@ impl Produce {
             trace: &TraceContext::default(),
             null_compensation: false,
         };
-        let record = envelope::seal(event, serde_json::to_vec(&data)?, &outgoing);
+        let record = namespace.place(envelope::seal(event, serde_json::to_vec(&data)?, &outgoing));
+        let topic = record.topic.to_string();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProduceError::Runtime)?;
-        runtime.block_on(self.publish(&config, event.topic, record, (event_id, saga_id)))?;
+        runtime.block_on(self.publish(&config, record, (event_id, saga_id)))?;
 
-        let published = Published { event: event.name, topic: event.topic, event_id, saga_id };
+        let named = event.saga_field.map(|field| (field, saga_id)).into_iter().collect();
+        let published = Published { event: event.name, topic, event_id, saga_id, named };
         if self.json {
             print_json(&published)?;
         } else {
-            let Published { event, topic, event_id, saga_id } = published;
+            let Published { event, topic, event_id, saga_id, named: _ } = published;
             print(&format!("event     {event}\ntopic     {topic}\nevent id  {event_id}\nsaga id   {saga_id}\n"))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -199,11 +206,11 @@ impl Produce {
     async fn publish(
         &self,
         config: &KafkaConfig,
-        topic: &'static str,
         record: OutRecord,
         (event_id, saga_id): (Uuid, SagaId),
     ) -> Result<(), ProduceError> {
         let producer = KafkaProducer::new(config)?;
+        let topic = record.topic.to_string();
         let patience = Duration::from_secs(self.timeout);
         let outcomes = tokio::time::timeout(patience, producer.publish(vec![record])).await.map_err(|_| {
             let servers = config.bootstrap_servers().to_owned();

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use saga_core::graph::Choreography;
 
 use crate::{
+    flow::FlowTopics,
     kafka::{KafkaArgs, KafkaArgsError},
     since::Since,
     watch::{self, Settings, WatchError},
@@ -70,10 +71,10 @@ impl Watch {
     pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, WatchCommandError> {
         let Self { since, from_beginning, interval, most, json, kafka } = self;
         let since = (!from_beginning).then(|| since.before(Timestamp::now()));
-        let kafka = kafka.config()?;
+        let (topics, kafka) = (FlowTopics::of(flow, kafka.namespace()), kafka.config()?);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WatchCommandError::Runtime)?;
-        runtime.block_on(watch::run(&kafka, flow, Settings { since, interval, most, json }))?;
+        runtime.block_on(watch::run(&kafka, flow, topics, Settings { since, interval, most, json }))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -119,11 +119,12 @@ impl Report {
 pub(crate) fn look_up(
     kafka: &KafkaConfig,
     flow: &Choreography,
+    topics: FlowTopics,
     search: Search,
     trace_url: impl Fn(&str) -> String,
 ) -> Result<Report, InspectError> {
     let Search { saga_id, since, own_partition, with_data } = search;
-    let topics = FlowTopics::of(flow).all();
+    let topics = topics.all();
     let mut reader = Reader::of_the_past(kafka)?;
     let (mut places, mut missing_topics) = (Vec::new(), Vec::new());
     for name in &topics {

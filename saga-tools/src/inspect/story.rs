@@ -190,7 +190,7 @@ fn ms_between(from: Timestamp, to: Timestamp) -> f64 {
 /// Whether the participant gave up on one of these events.
 fn is_about(letter: &Letter, participant: &str, triggers: &[EventKey]) -> bool {
     let event = letter.event.as_ref();
-    letter.participant == participant && event.is_some_and(|e| triggers.iter().any(|trigger| trigger.name == e.kind))
+    letter.is_of(participant) && event.is_some_and(|e| triggers.iter().any(|trigger| trigger.name == e.kind))
 }
 
 fn letter(seen: &Seen) -> Option<&Letter> {

@@ -233,7 +233,10 @@ fn a_saga_of_another_flow_is_shown_and_nothing_is_said_to_be_expected_of_it() {
     written.event("payment.charged", None, 100);
     written.foreign("trip.requested", 0);
     let story = told(&written);
-    assert_eq!((story.status, story.unknown_events.as_slice()), (Status::Unknown, ["trip.requested".to_owned()].as_slice()));
+    assert_eq!(
+        (story.status, story.unknown_events.as_slice()),
+        (Status::Unknown, ["trip.requested".to_owned()].as_slice())
+    );
     assert!(story.expected.is_empty() && story.deadlines.is_empty() && story.ended_by.is_none());
     assert!(story.timeline.iter().all(|moment| !moment.known && moment.made_by.is_none()));
     let text = text(story);

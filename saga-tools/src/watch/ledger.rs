@@ -255,7 +255,7 @@ impl Ledger {
         }
         let consumes = |node: &saga_core::graph::Node| node.triggers.iter().any(|trigger| trigger.name == event.kind);
         let nodes = flow.nodes().iter().enumerate();
-        let gave_up = nodes.filter(|(_, node)| node.participant == letter.participant && consumes(node));
+        let gave_up = nodes.filter(|(_, node)| letter.is_of(node.participant) && consumes(node));
         let places: Vec<NodeIndex> = gave_up.map(|(place, _)| place).collect();
         let Some(saga) = room_for(&mut self.sagas, self.room, id, event.at.min(at)) else {
             self.totals.untracked += 1;

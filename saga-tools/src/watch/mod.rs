@@ -66,8 +66,13 @@ pub(crate) enum WatchError {
 }
 
 /// Shows how things stand until a signal ends it.
-pub(crate) async fn run(kafka: &KafkaConfig, flow: &Choreography, settings: Settings) -> Result<(), WatchError> {
-    let (news, missing_topics) = Feed::start(kafka, FlowTopics::of(flow).all(), settings.since)?;
+pub(crate) async fn run(
+    kafka: &KafkaConfig,
+    flow: &Choreography,
+    topics: FlowTopics,
+    settings: Settings,
+) -> Result<(), WatchError> {
+    let (news, missing_topics) = Feed::start(kafka, topics.all(), settings.since)?;
     let signals = Signals::listen().map_err(WatchError::Signals)?;
     let screen = if settings.json { None } else { Screen::new() };
     let watch = Watch {

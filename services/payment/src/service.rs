@@ -19,7 +19,7 @@ impl Service for Payment {
     type Args = NoArgs;
 
     fn build(_: &NoArgs, deps: &Deps) -> Result<Parts, ServiceError> {
-        let gateway = Arc::new(SandboxGateway::beside(&deps.database_url)?);
+        let gateway = Arc::new(SandboxGateway::beside(&deps.database_url, &deps.namespace)?);
         let routes = http::routes(deps.db.clone()).merge(http::sandbox_routes(gateway.clone()));
         let ledger = gateway.database().clone();
         Ok(Parts::new(participant(gateway)).with_routes(routes).with_database(ledger))

@@ -4,6 +4,7 @@ mod disorder;
 mod duplicates;
 mod endings;
 mod envelopes;
+mod namespaces;
 mod poison;
 mod races;
 mod requests;

@@ -33,6 +33,17 @@ fn the_order_flow_keeps_every_rule() {
 }
 
 #[test]
+fn a_participant_is_judged_alone_by_what_it_says_itself() {
+    for declaration in [order(), inventory(), payment(), shipping()] {
+        assert_eq!(declaration.check(), [], "{}", declaration.participant);
+    }
+    let mut twice = inventory();
+    twice.steps.push(step("reserve", &["order.created"]));
+    let rules: Vec<Rule> = twice.check().into_iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, [Rule::StepsAreNamed, Rule::OneStepPerEvent]);
+}
+
+#[test]
 fn two_participants_with_one_name_are_found() {
     let found = places(|flow| flow[2].participant = "inventory");
     assert_eq!(found, [(Rule::ParticipantsAreDistinct, "inventory", "", "")]);

@@ -44,7 +44,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 let saga_id = record.saga_id();
                 let place = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
                 let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
-                let dead = letter(self.shared.participant.name, &record, &poison, 1, now);
+                let dead = letter(&self.shared.group(), &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
                 let buried = Buried::Poison { partition, epoch, offset, bytes };
                 let burial =

@@ -111,7 +111,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         work.lines().in_scope(|| tracing::error!(reason = reason.as_str(), error = poison.message, "dead letter"));
         work.attempts += 1;
         work.stage = Stage::DeadLetter;
-        let dead = letter(self.shared.participant.name, &work.record, &poison, work.attempts, failed_at);
+        let dead = letter(&self.shared.group(), &work.record, &poison, work.attempts, failed_at);
         let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message);
         let buried = Buried::Event(Box::new(work));
         let burial = Burial { dead, reason, buried, place, record, began: now, why };

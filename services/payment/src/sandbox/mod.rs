@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::{BoxFuture, Either, FutureExt, select};
-use saga_core::store::StoreError;
+use saga_core::{Namespace, store::StoreError};
 use saga_store::{DatabaseUrl, Db, Migration, Misconfigured, Row, Rows, Tx, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -78,12 +78,12 @@ impl SandboxGateway {
     }
 
     /// A gateway whose ledger lies beside payment's database: in the schema `sandbox_gateway` of the same PostgreSQL
-    /// database, or in a SQLite file of its own. Prepare [`SandboxGateway::database`] before the first call.
+    /// database (in its namespace), or in a SQLite file of its own. Prepare [`SandboxGateway::database`] before the first call.
     ///
     /// # Errors
     /// When the database's settings can never work.
-    pub fn beside(payments: &DatabaseUrl) -> Result<Self, Misconfigured> {
-        Ok(Self::new(Db::open(ledger_url(payments)?, NAME, Self::LEDGER)?))
+    pub fn beside(payments: &DatabaseUrl, namespace: &Namespace) -> Result<Self, Misconfigured> {
+        Ok(Self::new(Db::open(ledger_url(payments)?, &namespace.schema(NAME), Self::LEDGER)?))
     }
 
     /// The ledger's database.

@@ -1,0 +1,104 @@
+//! Namespaces: flows that share a broker and a database, and never meet.
+
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+
+use crate::record::OutRecord;
+
+/// Put before the names of topics, consumer groups, dead-letter topics and schemas. None by default, which changes no name.
+///
+/// ```
+/// use saga_core::Namespace;
+///
+/// let travel: Namespace = "travel".parse()?;
+/// assert_eq!(travel.of("payment.events"), "travel.payment.events");
+/// assert_eq!(travel.schema("payment"), "travel_payment");
+/// assert_eq!(Namespace::default().of("payment.events"), "payment.events");
+/// # Ok::<(), saga_core::NamespaceError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Namespace(Option<Arc<str>>);
+
+/// Not the name of a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a namespace is 1 to 32 lower-case letters, digits and dashes, and begins with a letter")]
+pub struct NamespaceError;
+
+impl FromStr for Namespace {
+    type Err = NamespaceError;
+
+    /// An empty text is no namespace.
+    fn from_str(text: &str) -> Result<Self, NamespaceError> {
+        let is_name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        match text {
+            "" => Ok(Self::default()),
+            // A part of names that Kafka and PostgreSQL limit.
+            _ if is_name && text.len() <= 32 && text.as_bytes()[0].is_ascii_lowercase() => Ok(Self(Some(text.into()))),
+            _ => Err(NamespaceError),
+        }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or_default())
+    }
+}
+
+impl Namespace {
+    /// The name of a topic or a group in this namespace.
+    pub fn of<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match &self.0 {
+            None => Cow::Borrowed(name),
+            Some(namespace) => Cow::Owned(format!("{namespace}.{name}")),
+        }
+    }
+
+    /// A topic's or a group's name without this namespace; none of another one.
+    pub fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
+        match &self.0 {
+            None => Some(name),
+            Some(namespace) => name.strip_prefix(&**namespace)?.strip_prefix('.'),
+        }
+    }
+
+    /// The name of a database's schema in this namespace.
+    pub fn schema(&self, name: &str) -> String {
+        match &self.0 {
+            None => name.to_owned(),
+            Some(namespace) => format!("{namespace}_{name}"),
+        }
+    }
+
+    /// The record, to this namespace's topic.
+    #[must_use]
+    pub fn place(&self, record: OutRecord) -> OutRecord {
+        match &self.0 {
+            None => record,
+            Some(_) => OutRecord { topic: Cow::Owned(self.of(&record.topic).into_owned()), ..record },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_stands_before_names_and_is_taken_off_again() {
+        let travel: Namespace = "travel".parse().unwrap();
+        assert_eq!(travel.strip(&travel.of("payment.dlq")), Some("payment.dlq"));
+        assert_eq!((travel.strip("payment.dlq"), travel.strip("travels.payment.dlq")), (None, None));
+        let none: Namespace = "".parse().unwrap();
+        assert_eq!(
+            (none.of("a"), none.strip("travel.a"), none.schema("a")),
+            ("a".into(), Some("travel.a"), "a".into())
+        );
+    }
+
+    #[test]
+    fn what_a_topic_or_a_schema_cannot_be_named_is_no_namespace() {
+        for bad in ["Travel", "travel.eu", "1st", "-x", "a_b", "a b", &"a".repeat(33)] {
+            assert_eq!(bad.parse::<Namespace>(), Err(NamespaceError), "{bad}");
+        }
+    }
+}
