@@ -55,11 +55,11 @@ async fn complete(_: &mut Cx<'_, MemoryStore>, paid: Charged) -> StepResult<Comp
 }
 
 fn travel() -> Choreography {
-    let trip = Participant::named("trip").publishes::<Requested>().step(Step::on(complete));
+    let trip = Participant::named("trip").publishes::<Requested>().step(Step::new("complete", complete));
     Choreography::of(vec![
         trip.completes_with::<Completed>().declaration(),
-        Participant::named("flight").step(Step::on(reserve)).declaration(),
-        Participant::named("payment").step(Step::on(charge)).declaration(),
+        Participant::named("flight").step(Step::new("reserve", reserve)).declaration(),
+        Participant::named("payment").step(Step::new("charge", charge)).declaration(),
     ])
 }
 

@@ -64,7 +64,7 @@
 //! }
 //!
 //! fn seats() -> Participant<MemoryStore> {
-//!     Participant::named("seats").step(Step::on(reserve).undone_by(release))
+//!     Participant::named("seats").step(Step::new("reserve", reserve).undone_by(release))
 //! }
 //!
 //! // In a test module this is `#[tokio::test(start_paused = true)]`: the real runtime, in virtual time.

@@ -62,7 +62,7 @@ use crate::{
 ///     Ok(why.into())
 /// }
 ///
-/// let inventory = Participant::named("inventory").step(Step::on(reserve).undone_by(release));
+/// let inventory = Participant::named("inventory").step(Step::new("reserve", reserve).undone_by(release));
 /// assert_eq!(inventory.declaration().steps[0].name, "reserve");
 /// ```
 pub struct Participant<S: Store> {

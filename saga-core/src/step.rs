@@ -139,6 +139,7 @@ pub struct Step<S: Store, T, O, R> {
     types: PhantomData<fn(T) -> (O, R)>,
 }
 
+/// For people alone, in spans and lines: what `type_name` says is promised to nobody.
 fn function_name<F>() -> &'static str {
     let path = std::any::type_name::<F>();
     let path = path.split('<').next().unwrap_or(path);
@@ -195,7 +196,7 @@ where
     O: Emit,
     R: Emit,
 {
-    fn new(name: &'static str, action: Half<S>) -> Self {
+    fn of(name: &'static str, action: Half<S>) -> Self {
         let spec = StepSpec {
             name,
             triggers: T::event_types(),
@@ -217,9 +218,9 @@ where
         Self { erased, types: PhantomData }
     }
 
-    /// A step that does all its work in the local transaction. Its name is the function's.
-    pub fn on<Shape, F: Action<S, T, O, R, Shape>>(action: F) -> Self {
-        let name = function_name::<F>();
+    /// A step that does all its work in the local transaction. The name is a key in the database: it is part of the barrier's
+    /// rows and of the ids of the step's events, so a step that is renamed while sagas are under way would run again.
+    pub fn new<Shape, F: Action<S, T, O, R, Shape>>(name: &'static str, action: F) -> Self {
         let action = Arc::new(action);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
             let action = action.clone();
@@ -230,20 +231,19 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::new(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None, abandon: None })
+        Self::of(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None, abandon: None })
     }
 
     /// A step that first calls the outside world, then records what it answered. The effect is called outside any
     /// transaction, concurrently with those of other sagas, again after a crash or a transient failure, and always with
     /// the same idempotency key. That it is about to be called is committed before, so that a compensation that
     /// overtakes a crash knows there may be something to undo.
-    pub fn with_effect<Shape, X, E, F>(effect: E, action: F) -> Self
+    pub fn with_effect<Shape, X, E, F>(name: &'static str, effect: E, action: F) -> Self
     where
         X: Clone + Send + Sync + 'static,
         E: AsyncFn(&Call, &T) -> Result<X, StepError> + Send + Sync + 'static,
         F: ActionAfter<S, T, X, O, R, Shape>,
     {
-        let name = function_name::<F>();
         let action = Arc::new(action);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
             let action = action.clone();
@@ -257,7 +257,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::new(
+        Self::of(
             name,
             Half {
                 decode: decode::<T>(),
@@ -268,14 +268,6 @@ where
                 abandon: None,
             },
         )
-    }
-
-    /// Names the step; needed for a closure. The name is part of the barrier's rows and of derived event ids, so a step
-    /// that is renamed while sagas are under way would run again.
-    #[must_use]
-    pub fn named(mut self, name: &'static str) -> Self {
-        self.erased.spec.name = name;
-        self
     }
 
     /// The compensation, which undoes what the action did.

@@ -66,7 +66,7 @@ fn seats(bad: &Bad) -> Participant<MemoryStore> {
         Ok(Outcome::Success(Taken { id: trip.id }))
     };
     // Whoever is set aside uses up no attempt: with one alone it would be dead-lettered.
-    Participant::named("seat").step(Step::on(take).named("take").undone_by(free).retry(RetryPolicy::NONE))
+    Participant::named("seat").step(Step::new("take", take).undone_by(free).retry(RetryPolicy::NONE))
 }
 
 fn refused(id: Uuid) -> (Duration, StoreError) {
@@ -242,7 +242,7 @@ async fn an_effect_whose_answer_cannot_be_written_down_is_called_again_seldom() 
         statement.meets(trip.id).await?;
         Ok(Outcome::Success(Taken { id: trip.id }))
     };
-    let step = Step::with_effect(ask, take).named("take").undone_by(free);
+    let step = Step::with_effect("take", ask, take).undone_by(free);
     World::with(Participant::named("seat").step(step), async |world| {
         world.publish(&bad.booked(wrong));
         world.clock.sleep(Duration::from_secs(100)).await;

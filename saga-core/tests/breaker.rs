@@ -62,7 +62,7 @@ impl Airline {
         }
         let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
         let limits = EffectLimits { breaker, ..EffectLimits::default() };
-        let step = Step::with_effect(ask, take).undone_with_effect(undo, free);
+        let step = Step::with_effect("take", ask, take).undone_with_effect(undo, free);
         Participant::named("seat").step(step.effect_limits(limits).retry(retry))
     }
 }
@@ -168,7 +168,7 @@ fn lodging(full: &Arc<AtomicBool>) -> Step<MemoryStore, LodgingWanted, Found, sa
     async fn find(_: &mut Cx<'_, MemoryStore>, trip: LodgingWanted, (): ()) -> StepResult<Found> {
         Ok(Outcome::Success(Found { id: trip.id }))
     }
-    Step::with_effect(ask, find).retry(RetryPolicy::custom(|_| Some(Duration::from_millis(100))))
+    Step::with_effect("find", ask, find).retry(RetryPolicy::custom(|_| Some(Duration::from_millis(100))))
 }
 
 #[tokio::test(start_paused = true)]

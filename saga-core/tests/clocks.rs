@@ -67,7 +67,7 @@ fn seats(tries: &Tries) -> Participant<MemoryStore> {
         Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
     };
     let retry = RetryPolicy::fixed(Duration::from_secs(120), 10);
-    Participant::named("seat").step(Step::on(book).deadline(Duration::from_secs(300), expired).retry(retry))
+    Participant::named("seat").step(Step::new("book", book).deadline(Duration::from_secs(300), expired).retry(retry))
 }
 
 /// One process whose clock is right, and one whose clock is wrong.

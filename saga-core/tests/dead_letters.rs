@@ -51,7 +51,7 @@ fn size(headers: &[Header]) -> usize {
 async fn buried(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
     let producer = |broker: &MemoryBroker| Picky { inner: broker.producer(), takes };
     let mut result = None;
-    World::publishing(Participant::named("seat").step(Step::on(take)), producer, async |world| {
+    World::publishing(Participant::named("seat").step(Step::new("take", take)), producer, async |world| {
         let mut original = world.record(&Booked::anew());
         spoil(&mut original);
         world.broker.append(original.clone());

@@ -86,8 +86,8 @@ fn seats(failure: Failure) -> Participant<MemoryStore> {
         }
         Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
     };
-    let step = Step::on(book).deadline(Duration::from_secs(10), expired);
-    Participant::named("seat").step(step).step(Step::on(take))
+    let step = Step::new("book", book).deadline(Duration::from_secs(10), expired);
+    Participant::named("seat").step(step).step(Step::new("take", take))
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,7 +87,7 @@ async fn free(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, Ste
 }
 
 fn seats() -> Participant<MemoryStore> {
-    Participant::named("seat").step(Step::on(take).undone_by(free))
+    Participant::named("seat").step(Step::new("take", take).undone_by(free))
 }
 
 /// A small world: one broker, one database, and participants that come and go.
@@ -311,7 +311,7 @@ fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) 
         undone.fetch_add(1, Ordering::SeqCst);
         Ok(())
     };
-    Participant::named("seat").step(Step::with_effect(effect, note).undone_with_effect(undo, free))
+    Participant::named("seat").step(Step::with_effect("note", effect, note).undone_with_effect(undo, free))
 }
 
 #[tokio::test(start_paused = true)]
@@ -494,7 +494,7 @@ fn waiting_seats(deadline: Duration) -> Participant<MemoryStore> {
     let expired = async |_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>| {
         Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
     };
-    Participant::named("seat").step(Step::on(book).deadline(deadline, expired)).step(Step::on(end))
+    Participant::named("seat").step(Step::new("book", book).deadline(deadline, expired)).step(Step::new("end", end))
 }
 
 #[tokio::test(start_paused = true)]
@@ -533,7 +533,7 @@ async fn sagas_do_not_wait_for_one_whose_effect_hangs() {
         async fn note(_: &mut Cx<'_, MemoryStore>, trip: Booked, _: ()) -> StepResult<Taken> {
             Ok(Outcome::Success(Taken { id: trip.id }))
         }
-        let member = world.start(Participant::named("seat").step(Step::with_effect(effect, note)));
+        let member = world.start(Participant::named("seat").step(Step::with_effect("note", effect, note)));
         world.publish(&booked("hang"));
         (0..10).for_each(|_| world.publish(&booked("fine")));
         let before = world.clock.now();
@@ -600,7 +600,7 @@ async fn a_deadline_whose_handler_fails_does_not_hold_the_others() {
             Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
         };
         let world = World::new(1);
-        let step = Step::on(book).deadline(Duration::from_secs(10), expired);
+        let step = Step::new("book", book).deadline(Duration::from_secs(10), expired);
         let member = world.start(Participant::named("seat").step(step));
         world.publish(&bad);
         world.caught_up().await;

@@ -95,7 +95,7 @@ async fn a_partition_that_comes_back_before_it_was_let_go_is_handled() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
-            let p = Participant::named("seat").step(Step::on(seat));
+            let p = Participant::named("seat").step(Step::new("seat", seat));
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
             let stored = Arc::new(Mutex::new(vec![]));
@@ -145,6 +145,7 @@ async fn an_effect_that_is_being_voided_is_never_called_again() {
     let g = Arc::new(Gate::default());
     let (a, b) = (g.clone(), g.clone());
     let step = Step::with_effect(
+        "charge",
         async move |_: &Call, _: &Booked| {
             a.captured.store(true, SeqCst); // once per key; the first answer stands
             // the first 3 answers are lost
@@ -157,7 +158,6 @@ async fn an_effect_that_is_being_voided_is_never_called_again() {
             Ok(Outcome::Success(Charged { id: b.id }))
         },
     )
-    .named("charge")
     .retry(RetryPolicy::fixed(Duration::from_millis(50), 3))
     .when_exhausted_with_effect(
         async move |_: &Call, _: &Booked| {
@@ -180,7 +180,7 @@ async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
-            let p = Participant::named("seat").step(Step::on(seat));
+            let p = Participant::named("seat").step(Step::new("seat", seat));
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let health = handle.health().clone();
             // one row left behind, of a topic that the broker does not take (missing, or no right)
@@ -208,6 +208,7 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
     let make = || {
         let (a, b) = (g.clone(), g.clone());
         let step = Step::with_effect(
+            "charge",
             async move |_: &Call, _: &Booked| match a.calls.fetch_add(1, SeqCst) {
                 0 => Err(StepError::transient("no answer")),
                 1 => {
@@ -221,7 +222,6 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
                 Ok(Outcome::Success(Charged { id: b.id }))
             },
         )
-        .named("charge")
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 2))
         .effect_limits(saga_core::step::EffectLimits { timeout: Duration::from_secs(60), ..Default::default() })
         .when_exhausted_with_effect(
@@ -272,6 +272,7 @@ async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handle
     let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
     let (called, passes) = (calls.clone(), gate.clone());
     let step = Step::with_effect(
+        "charge",
         async move |_: &Call, _: &Booked| {
             called.fetch_add(1, SeqCst);
             passes.acquire().await.unwrap().forget();
@@ -280,8 +281,7 @@ async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handle
         async |_: &mut Cx<'_, MemoryStore>, b: Booked, ()| -> StepResult<Charged, Never> {
             Ok(Outcome::Success(Charged { id: b.id }))
         },
-    )
-    .named("charge");
+    );
     tokio::task::LocalSet::new()
         .run_until(async move {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));

@@ -111,9 +111,11 @@ async fn participants_with_a_step_of_one_name_publish_and_call_under_their_own_i
         .run_until(async {
             let world = World { broker: MemoryBroker::new(1), clock: VirtualClock::start() };
             let keys = Keys::default();
-            world.start(Participant::named("flight").step(Step::with_effect(called(&keys), flight).named("reserve")));
-            world.start(Participant::named("hotel").step(Step::with_effect(called(&keys), hotel).named("reserve")));
-            let trip = Participant::named("trip").step(Step::on(note_flight)).step(Step::on(note_hotel));
+            world.start(Participant::named("flight").step(Step::with_effect("reserve", called(&keys), flight)));
+            world.start(Participant::named("hotel").step(Step::with_effect("reserve", called(&keys), hotel)));
+            let trip = Participant::named("trip")
+                .step(Step::new("note_flight", note_flight))
+                .step(Step::new("note_hotel", note_hotel));
             let trip = world.start(trip);
             world.broker.append(requested(SagaId::random(), Uuid::now_v7(), world.clock));
             world.settle().await;
@@ -138,7 +140,7 @@ async fn an_event_is_known_by_its_source_and_its_id_within_its_saga() {
         .run_until(async {
             let world = World { broker: MemoryBroker::new(1), clock: VirtualClock::start() };
             let keys = Keys::default();
-            let flight = Participant::named("flight").step(Step::with_effect(called(&keys), flight).named("reserve"));
+            let flight = Participant::named("flight").step(Step::with_effect("reserve", called(&keys), flight));
             let metrics = world.start(flight);
             let numbered = |source: &str, saga| {
                 let mut record = requested(saga, Uuid::nil(), world.clock);

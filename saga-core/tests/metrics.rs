@@ -101,7 +101,7 @@ async fn expire(_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>) -> Result<Vec<O
 fn seats() -> Participant<MemoryStore> {
     let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
     let limits = EffectLimits { breaker, ..EffectLimits::default() };
-    let step = Step::with_effect(ask, take)
+    let step = Step::with_effect("take", ask, take)
         .undone_by(free)
         .deadline(Duration::from_secs(60), expire)
         .effect_limits(limits)

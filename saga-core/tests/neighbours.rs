@@ -37,7 +37,7 @@ async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, Step
 }
 
 fn seats() -> Participant<MemoryStore> {
-    Participant::named("seat").step(Step::on(take).undone_by(free))
+    Participant::named("seat").step(Step::new("take", take).undone_by(free))
 }
 
 const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
@@ -127,13 +127,12 @@ async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing(
 async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_events_fault() {
     let broken = Arc::new(AtomicBool::new(true));
     let seen = broken.clone();
-    let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
+    let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
         if seen.load(SeqCst) {
             return Err(StoreError::Rejected("null in column \"row\" (SQLSTATE 23502)".into()).into());
         }
         Ok(Outcome::Success(Taken { id: trip.id }))
-    })
-    .named("take");
+    });
     World::with(Participant::named("seat").step(step), async |world| {
         for _ in 0..10 {
             world.publish(&Booked::anew());
@@ -152,13 +151,12 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
 async fn many_events_that_one_constraint_refuses_stop_nobody() {
     let bad = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
     let refused = bad.clone();
-    let step = Step::on(async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
+    let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
         if refused.lock().unwrap().contains(&trip.id) {
             return Err(StoreError::Rejected("check \"seats\" (SQLSTATE 23514)".into()).into());
         }
         Ok(Outcome::Success(Taken { id: trip.id }))
     })
-    .named("take")
     .undone_by(free);
     World::with(Participant::named("seat").step(step), async |world| {
         for _ in 0..20 {
@@ -191,12 +189,12 @@ fn gated(gateway: &Arc<Gateway>) -> Participant<MemoryStore> {
         if gateway.down.load(SeqCst) { Err(StepError::infrastructure("no answer")) } else { Ok(()) }
     };
     let step = Step::with_effect(
+        "take",
         async move |_: &Call, _: &Booked| answer(&charged, &charged.charges),
         async |_: &mut Cx<'_, MemoryStore>, trip: Booked, ()| -> StepResult<Taken, Never> {
             Ok(Outcome::Success(Taken { id: trip.id }))
         },
     )
-    .named("take")
     .undone_with_effect(async move |_: &Call, _: &Cancelled| answer(&refunded, &refunded.refunds), free)
     .retry(RetryPolicy::fixed(Duration::from_secs(5), 100))
     .effect_limits(EffectLimits {

@@ -111,7 +111,7 @@ impl fmt::Display for Unspeakable {
 impl std::error::Error for Unspeakable {}
 
 fn seats(retry: RetryPolicy) -> Participant<MemoryStore> {
-    Participant::named("seat").step(Step::on(take).undone_by(free).retry(retry))
+    Participant::named("seat").step(Step::new("take", take).undone_by(free).retry(retry))
 }
 
 fn booked(mood: impl Into<String>) -> Booked {

@@ -130,7 +130,7 @@ async fn no_call_begins_for_a_partition_that_was_revoked_while_its_start_was_rec
         called.fetch_add(1, SeqCst);
         Ok(())
     };
-    World::with(Participant::named("seat").step(Step::with_effect(ask, take)), async |world| {
+    World::with(Participant::named("seat").step(Step::with_effect("take", ask, take)), async |world| {
         let record = world.revoke_during_a_transaction().await;
         assert_eq!(calls.load(SeqCst), 0, "whoever owns it next calls");
         assert_eq!(world.stored(), [0; 0], "and it is not acknowledged");
@@ -147,7 +147,7 @@ async fn no_call_begins_for_a_partition_that_was_revoked_while_its_start_was_rec
 async fn no_event_of_a_partition_that_was_revoked_meanwhile_is_dead_lettered() {
     let refuse =
         async |_: &mut Cx<'_, MemoryStore>, _: Booked| -> StepResult<Taken> { Err(StepError::permanent("no")) };
-    World::with(Participant::named("seat").step(Step::on(refuse).named("take")), async |world| {
+    World::with(Participant::named("seat").step(Step::new("take", refuse)), async |world| {
         world.revoke_during_a_transaction().await;
         assert_eq!(world.broker.records("seat.dlq").len(), 0, "whoever owns it next decides");
         assert_eq!(world.stored(), [0; 0]);
@@ -160,7 +160,7 @@ async fn what_a_transaction_has_ended_for_a_partition_that_was_revoked_meanwhile
     let take = async |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken> {
         Ok(Outcome::Success(Taken { id: trip.id }))
     };
-    World::with(Participant::named("seat").step(Step::on(take).named("take")), async |world| {
+    World::with(Participant::named("seat").step(Step::new("take", take)), async |world| {
         world.revoke_during_a_transaction().await;
         assert_eq!(world.broker.records("seat.events").len(), 1);
         assert_eq!(world.stored(), [1]);

@@ -110,21 +110,22 @@ async fn refund(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Refunded
 
 fn payment(gateway: &Gateway) -> Participant<MemoryStore> {
     let (charging, refunding, voiding) = (gateway.clone(), gateway.clone(), gateway.clone());
-    let step = Step::with_effect(async move |_: &Call, reserved: &Reserved| charging.charge(reserved).await, charge)
-        .undone_with_effect(
-            async move |_: &Call, _: &Cancelled| {
-                refunding.refunds.fetch_add(1, Ordering::SeqCst);
-                Ok(())
-            },
-            refund,
-        )
-        .retry(RetryPolicy::fixed(Duration::from_millis(50), 4))
-        .when_exhausted_with_effect(
-            async move |_: &Call, _: &Reserved| voiding.void().await,
-            async |_: &mut Cx<'_, MemoryStore>, reserved: Reserved, _: &StepError| {
-                Ok(Declined { id: reserved.id, reason: "unavailable".into() })
-            },
-        );
+    let step =
+        Step::with_effect("charge", async move |_: &Call, reserved: &Reserved| charging.charge(reserved).await, charge)
+            .undone_with_effect(
+                async move |_: &Call, _: &Cancelled| {
+                    refunding.refunds.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                },
+                refund,
+            )
+            .retry(RetryPolicy::fixed(Duration::from_millis(50), 4))
+            .when_exhausted_with_effect(
+                async move |_: &Call, _: &Reserved| voiding.void().await,
+                async |_: &mut Cx<'_, MemoryStore>, reserved: Reserved, _: &StepError| {
+                    Ok(Declined { id: reserved.id, reason: "unavailable".into() })
+                },
+            );
     Participant::named("pay").step(step)
 }
 

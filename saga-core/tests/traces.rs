@@ -92,7 +92,10 @@ async fn pay(cx: &mut Cx<'_, MemoryStore>, trip: Booked, told: String) -> StepRe
 }
 
 fn seats() -> Participant<MemoryStore> {
-    Participant::named("seat").step(Step::on(take).undone_by(free)).completes_with::<Taken>().cancels_with::<Freed>()
+    Participant::named("seat")
+        .step(Step::new("take", take).undone_by(free))
+        .completes_with::<Taken>()
+        .cancels_with::<Freed>()
 }
 
 /// Flags of a trace that is recorded, and of one that is not.
@@ -293,7 +296,7 @@ async fn refusals_compensations_and_repetitions_are_told_as_such() {
 async fn an_effect_is_told_between_its_two_transactions_and_is_given_its_own_context() {
     let world = World::new();
     world.publish(&booked("fine"), Some(PARENT));
-    let participant = Participant::named("seat").step(Step::with_effect(ask, pay));
+    let participant = Participant::named("seat").step(Step::with_effect("pay", ask, pay));
     world.run(participant, || true).await;
     let tree = "process trip.events: success\n  transaction pay\n  effect pay\n  transaction pay\n  send seat.events\n";
     assert_eq!(world.tree(), tree);
@@ -315,7 +318,12 @@ async fn without_propagation_a_process_has_a_tree_of_its_own_and_nothing_comes_i
     let world = World { propagates: false, ..World::new() };
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));
-    world.run(Participant::named("seat").step(Step::with_effect(ask, pay_and_look_around)), || true).await;
+    world
+        .run(
+            Participant::named("seat").step(Step::with_effect("pay_and_look_around", ask, pay_and_look_around)),
+            || true,
+        )
+        .await;
     let name = "pay_and_look_around";
     let effect = format!("  transaction {name}\n  effect {name}\n  transaction {name}\n");
     let tree = world.tracer.tree(trip.id.as_u128());
@@ -387,7 +395,7 @@ async fn a_record_that_cannot_be_read_is_told_in_the_trace_it_brings() {
 async fn a_deadline_continues_the_trace_of_what_armed_it() {
     let world = World::new();
     world.publish(&booked("fine"), Some(PARENT));
-    let step = Step::on(take).deadline(Duration::from_secs(60), expire);
+    let step = Step::new("take", take).deadline(Duration::from_secs(60), expire);
     let broker = world.broker.clone();
     let expired = || broker.records("seat.events").len() == 2;
     world.run(Participant::named("seat").step(step), expired).await;

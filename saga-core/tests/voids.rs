@@ -52,7 +52,7 @@ fn seats(
         void(voids.len())
     };
     let refuse = async |_: &mut Cx<'_, MemoryStore>, trip: Booked, _: &StepError| Ok(Refused { id: trip.id });
-    let step = Step::with_effect(ask, take).when_exhausted_with_effect(abandon, refuse);
+    let step = Step::with_effect("take", ask, take).when_exhausted_with_effect(abandon, refuse);
     Participant::named("seat").step(step.retry(RetryPolicy::fixed(Duration::from_millis(10), 3)))
 }
 

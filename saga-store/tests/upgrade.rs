@@ -65,6 +65,7 @@ async fn refund(_: &mut Cx<'_, Db>, why: Revoked) -> Result<Refunded, StepError>
 fn bank(calls: &Calls) -> Participant<Db> {
     let (charged, refunded) = (calls.clone(), calls.clone());
     let step = Step::with_effect(
+        "charge",
         async move |call: &Call, _: &Placed| {
             charged.lock().unwrap().push(("charge", call.saga_id, call.idempotency_key, call.action_key));
             Ok(())

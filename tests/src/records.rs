@@ -195,8 +195,13 @@ impl World {
 
     /// Every event of the saga so far, topic by topic in order. What a crash wrote twice under one id counts once.
     pub fn history(&self, saga: Uuid) -> Vec<Seen> {
+        self.events(saga, |_| true)
+    }
+
+    fn events(&self, saga: Uuid, wanted: impl Fn(&Record) -> bool) -> Vec<Seen> {
         let mut history: Vec<Seen> = Vec::new();
-        for record in self.records.all(|record| is_of(record, saga) && record.topic.ends_with(".events")) {
+        let wanted = |record: &Record| is_of(record, saga) && record.topic.ends_with(".events") && wanted(record);
+        for record in self.records.all(wanted) {
             let event = Seen::of(&record);
             if !history.iter().any(|other| other.id == event.id) {
                 history.push(event);
@@ -207,7 +212,7 @@ impl World {
 
     /// How many different events of this type the saga has so far.
     pub fn count(&self, saga: Uuid, event_type: &str) -> usize {
-        self.history(saga).iter().filter(|event| event.event_type == event_type).count()
+        self.events(saga, |record| header(record, "ce_type").as_deref() == Some(event_type)).len()
     }
 
     /// How many records of this type there are so far, of all sagas.

@@ -52,7 +52,7 @@ fn seats() -> Participant<MemoryStore> {
     let expired = async |_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>| {
         Ok(sagas.into_iter().map(|id| Outcome::Success(Expired { id: id.as_uuid() })).collect())
     };
-    Participant::named("seat").step(Step::on(take).deadline(Duration::from_secs(60), expired))
+    Participant::named("seat").step(Step::new("take", take).deadline(Duration::from_secs(60), expired))
 }
 
 type Relay = Outbox<MemoryStore, Kafka, VirtualClock>;

@@ -56,7 +56,7 @@ impl Service for Probe {
         if args.probe_limit == 0 {
             return Err(ServiceError::config("PROBE_LIMIT", "must be at least 1"));
         }
-        Ok(Parts::new(Participant::named("probe").step(Step::on(answer))).with_routes(routes(deps.clone())))
+        Ok(Parts::new(Participant::named("probe").step(Step::new("answer", answer))).with_routes(routes(deps.clone())))
     }
 }
 

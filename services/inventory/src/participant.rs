@@ -8,7 +8,7 @@ use crate::handlers::{release, reserve};
 
 /// `order.created` sets the items aside, or refuses; no money means they go back.
 pub fn participant() -> Participant<Db> {
-    Participant::named("inventory").step(Step::on(reserve).undone_by(release))
+    Participant::named("inventory").step(Step::new("reserve", reserve).undone_by(release))
 }
 
 /// No money was taken, or it was given back: the items are free again.

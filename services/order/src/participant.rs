@@ -17,9 +17,9 @@ pub fn participant(deadline: Duration) -> Participant<Db> {
     Participant::named("order")
         .publishes::<OrderCreated>()
         .publishes::<OrderCancellationRequested>()
-        .step(Step::on(register).deadline(deadline, expire))
-        .step(Step::on(confirm).pivot())
-        .step(Step::on(cancel))
+        .step(Step::new("register", register).deadline(deadline, expire))
+        .step(Step::new("confirm", confirm).pivot())
+        .step(Step::new("cancel", cancel))
         .completes_with::<OrderConfirmed>()
         .cancels_with::<OrderCancelled>()
 }

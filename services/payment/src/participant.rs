@@ -36,7 +36,9 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
         Ok(to_refund.refund(refund).await?)
     };
     Participant::named("payment").step(
-        Step::with_effect(take, charge).when_exhausted_with_effect(void, give_up).undone_with_effect(give_back, refund),
+        Step::with_effect("charge", take, charge)
+            .when_exhausted_with_effect(void, give_up)
+            .undone_with_effect(give_back, refund),
     )
 }
 

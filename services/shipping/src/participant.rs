@@ -7,7 +7,7 @@ use crate::handlers::{cancel, schedule};
 
 /// `payment.charged` sends the parcel, or refuses the address; a cancellation of the order enters the flow here.
 pub fn participant() -> Participant<Db> {
-    Participant::named("shipping").step(Step::on(schedule).undone_by(cancel))
+    Participant::named("shipping").step(Step::new("schedule", schedule).undone_by(cancel))
 }
 
 #[cfg(test)]

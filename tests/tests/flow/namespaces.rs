@@ -48,14 +48,18 @@ fn flows_in_two_namespaces_share_a_broker_and_a_database_and_never_meet() {
         // The same SKU, of which there is one in each.
         let sku = sku();
         world.stock(&sku, 1).await?;
-        let stock = ask(world, Who::Inventory, Method::PUT, &format!("/stock/{sku}"), Some(json!({"quantity": 1}))).await?;
+        let stock =
+            ask(world, Who::Inventory, Method::PUT, &format!("/stock/{sku}"), Some(json!({"quantity": 1}))).await?;
         ensure!(stock.status == 200, "{stock:?}");
         let order = Order::of(&sku, 1);
         let ours = world.place(&order).await?;
         let theirs = accepted(&ask(world, Who::Order, Method::POST, "/orders", Some(order.body())).await?)?;
         world.event(ours, "order.confirmed").await?;
         ended(world, theirs).await?;
-        ensure!(world.find(Who::Order, &format!("/orders/{theirs}")).await?.is_none(), "an order of the other namespace");
+        ensure!(
+            world.find(Who::Order, &format!("/orders/{theirs}")).await?.is_none(),
+            "an order of the other namespace"
+        );
         let unknown = ask(world, Who::Order, Method::GET, &format!("/orders/{ours}"), None).await?;
         ensure!(unknown.status == 404, "{unknown:?}");
         ensure!(world.history(theirs).is_empty(), "on our topics: {:?}", world.types(theirs));

@@ -33,17 +33,14 @@ pub(super) fn steps_are_named(flow: &Choreography) -> Vec<Finding> {
     for declaration in flow.declarations() {
         let mut seen = BTreeSet::new();
         for step in &declaration.steps {
-            // What `type_name` calls a closure.
-            let is_unnamed = step.name.is_empty() || step.name.contains('{');
+            let is_unnamed = step.name.is_empty();
             let message = if is_unnamed {
                 let triggers = list(step.triggers.iter().map(|t| t.name));
-                format!(
-                    "the step on {triggers} has no name: name it with .named(\"..\"), or make its action a function"
-                )
+                format!("the step on {triggers} has no name: give it one, Step::new(\"..\", ..)")
             } else if seen.insert(step.name) {
                 continue;
             } else {
-                format!("two steps are named {}: rename one of them with .named(\"..\")", step.name)
+                format!("two steps are named {}: rename one of them", step.name)
             };
             let finding = Finding::in_participant(Rule::StepsAreNamed, declaration.participant, message);
             findings.push(Finding { step: Some(step.name), ..finding });

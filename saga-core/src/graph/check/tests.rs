@@ -50,9 +50,9 @@ fn two_participants_with_one_name_are_found() {
 }
 
 #[test]
-fn a_closure_without_a_name_is_found() {
-    let found = places(|flow| flow[3].steps[0].name = "{{closure}}");
-    assert_eq!(found, [(Rule::StepsAreNamed, "shipping", "{{closure}}", "")]);
+fn a_step_without_a_name_is_found() {
+    let found = places(|flow| flow[3].steps[0].name = "");
+    assert_eq!(found, [(Rule::StepsAreNamed, "shipping", "", "")]);
 }
 
 #[test]
