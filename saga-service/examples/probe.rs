@@ -4,5 +4,5 @@
 mod probe;
 
 fn main() -> std::process::ExitCode {
-    saga_service::main::<probe::Probe>()
+    probe::probe().run()
 }

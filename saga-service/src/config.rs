@@ -16,7 +16,7 @@ use saga_kafka::KafkaConfig;
 use saga_store::DatabaseUrl;
 
 pub use address::HttpAddr;
-pub use cli::{Parsed, command, parse};
+pub use cli::Parsed;
 pub use duration::duration;
 pub use fault::{ConfigError, Stop};
 pub use http::HttpConfig;
@@ -24,7 +24,7 @@ pub use topics::TopicConfig;
 pub use trace::TraceConfig;
 pub(crate) use trace::{Export, Wire};
 
-/// Everything that [`run()`](crate::run()) needs to know. Shows no secret.
+/// Everything that [`Service::run_until`](crate::Service::run_until) needs to know. Shows no secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config<A> {

@@ -1,17 +1,19 @@
 //! The process around a service: its arguments, its signals, its exit code.
 
 use std::{
+    fmt::Debug,
     io::{self, ErrorKind, Write},
     process::{self, ExitCode},
     thread,
     time::Duration,
 };
 
+use clap::Args;
+
 use crate::{
-    config::{self, Config, Parsed, Stop},
+    config::{Config, HttpAddr, Parsed, Stop},
     error::ServiceError,
     healthcheck,
-    run::{declaration, run},
     service::Service,
     telemetry::{self, Telemetry},
 };
@@ -20,74 +22,86 @@ use crate::{
 /// safe, and what is not is redone.
 const LAST_MOMENT: Duration = Duration::from_millis(9_500);
 
-/// The `main` of a service's binary: settings from the command line and the environment, logging to standard error,
-/// SIGTERM and SIGINT end it in good order, a second one at once.
-///
-/// Exit codes: 0 when it was told to stop, 1 when it cannot go on, 2 when a setting is wrong.
-pub fn main<S: Service>() -> ExitCode {
-    match config::parse::<S>(std::env::args_os(), std::env::vars_os()) {
-        Ok(parsed) if parsed.healthcheck => check::<S>(&parsed.config),
-        Ok(parsed) if parsed.describe => describe::<S>(parsed.config),
-        Ok(parsed) => start::<S>(parsed),
-        Err(Stop::Asked(text)) => print::<S>(&text),
-        Err(Stop::Wrong(error)) => {
-            say::<S>(&error);
-            ExitCode::from(2)
+impl<A: Args + Clone + Debug + Send + Sync + 'static> Service<A> {
+    /// The `main` of a service's binary: settings from the command line and the environment, logging to standard error,
+    /// SIGTERM and SIGINT end it in good order, a second one at once.
+    ///
+    /// Exit codes: 0 when it was told to stop, 1 when it cannot go on, 2 when a setting is wrong.
+    pub fn run(self) -> ExitCode {
+        let name = self.name;
+        match self.parse(std::env::args_os(), std::env::vars_os()) {
+            Ok(parsed) if parsed.healthcheck => check(name, &parsed.config.http_addr),
+            Ok(parsed) if parsed.describe => describe(self, parsed.config),
+            Ok(parsed) => start(self, parsed),
+            Err(Stop::Asked(text)) => print(name, &text),
+            Err(Stop::Wrong(error)) => {
+                say(name, &error);
+                ExitCode::from(2)
+            }
         }
     }
 }
 
 /// Writes what was asked for.
-fn print<S: Service>(text: &str) -> ExitCode {
+fn print(name: &str, text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // A reader that has left has read enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            say::<S>(&ServiceError::System("cannot write to standard output", error));
+            say(name, &ServiceError::System("cannot write to standard output", error));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn describe<S: Service>(config: Config<S::Args>) -> ExitCode {
-    match declaration::<S>(config) {
-        Ok(declaration) => print::<S>(&format!("{:#}\n", declaration.to_json())),
+fn describe<A: Args + Clone + Debug + Send + Sync + 'static>(service: Service<A>, config: Config<A>) -> ExitCode {
+    let name = service.name;
+    match service.declaration(config) {
+        Ok(declaration) => print(name, &format!("{:#}\n", declaration.to_json())),
         Err(error) => {
-            say::<S>(&error);
+            say(name, &error);
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn check<S: Service>(config: &Config<S::Args>) -> ExitCode {
-    let Err(error) = healthcheck::ask(&config.http_addr) else { return ExitCode::SUCCESS };
-    say::<S>(&error);
+fn check(name: &str, http_addr: &HttpAddr) -> ExitCode {
+    let Err(error) = healthcheck::ask(http_addr) else { return ExitCode::SUCCESS };
+    say(name, &error);
     ExitCode::FAILURE
 }
 
-fn start<S: Service>(Parsed { config, log, .. }: Parsed<S::Args>) -> ExitCode {
+fn start<A: Args + Clone + Debug + Send + Sync + 'static>(
+    service: Service<A>,
+    Parsed { config, log, .. }: Parsed<A>,
+) -> ExitCode {
+    let name = service.name;
     let telemetry = match telemetry::init(&log) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            say::<S>(&ServiceError::System("no thread for the log", error));
+            say(name, &ServiceError::System("no thread for the log", error));
             return ExitCode::FAILURE;
         }
     };
-    let result = execute::<S>(config, &telemetry);
+    let result = execute(service, config, &telemetry);
     let code = result.as_ref().err().map_or(0, ServiceError::exit_code);
     if let Err(error) = result {
         // Wrong settings are told the same way wherever they are found out.
         if code == 1 && tracing::enabled!(tracing::Level::ERROR) {
-            tracing::error!(service = S::NAME, %error, "the service cannot go on");
+            tracing::error!(service = name, %error, "the service cannot go on");
         } else {
-            telemetry.say(&line::<S>(&error));
+            telemetry.say(&line(name, &error));
         }
     }
     telemetry.flush();
     ExitCode::from(code)
 }
 
-fn execute<S: Service>(config: Config<S::Args>, telemetry: &Telemetry) -> Result<(), ServiceError> {
+fn execute<A: Args + Clone + Debug + Send + Sync + 'static>(
+    service: Service<A>,
+    config: Config<A>,
+    telemetry: &Telemetry,
+) -> Result<(), ServiceError> {
     let no_runtime = |error| ServiceError::System("no async runtime", error);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
     let last_moment = config.shutdown_grace + LAST_MOMENT;
@@ -105,20 +119,20 @@ fn execute<S: Service>(config: Config<S::Args>, telemetry: &Telemetry) -> Result
                 process::exit(code)
             });
         };
-        run::<S>(config, stop).await
+        service.run_until(config, stop).await
     });
     // A blocking call that hangs, such as a name server's, must not hold the process.
     runtime.shutdown_background();
     result
 }
 
-fn say<S: Service>(error: &dyn std::error::Error) {
+fn say(name: &str, error: &dyn std::error::Error) {
     // Nothing is left to be done when standard error is closed.
-    let _ = writeln!(io::stderr(), "{}", line::<S>(error));
+    let _ = writeln!(io::stderr(), "{}", line(name, error));
 }
 
-fn line<S: Service>(error: &dyn std::error::Error) -> String {
-    format!("{}-service: {error}", S::NAME)
+fn line(name: &str, error: &dyn std::error::Error) -> String {
+    format!("{name}-service: {error}")
 }
 
 /// Says nothing of its own: what did not end in time has said so.

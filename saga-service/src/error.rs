@@ -41,13 +41,21 @@ pub enum ServiceError {
     /// The participant is declared so that it cannot work.
     #[error("the participant cannot work: {}", .0.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; "))]
     Declaration(Vec<Finding>),
+    /// A service and its participant have one name.
+    #[error("the service is named {service}, and its participant {participant}: give both one name")]
+    Name {
+        /// The service's.
+        service: &'static str,
+        /// The participant's.
+        participant: &'static str,
+    },
     /// The operating system refused something.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }
 
 impl ServiceError {
-    /// A setting that cannot work, for [`Service::build`](crate::Service::build).
+    /// A setting that cannot work, for [`Service::built`](crate::Service::built).
     pub fn config(variable: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Config { variable: variable.into(), message: message.into() }
     }
@@ -55,7 +63,7 @@ impl ServiceError {
     /// The process' exit code: 2 when the settings are wrong whatever they meet, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config { .. } | Self::Kafka(_) | Self::Declaration(_) => 2,
+            Self::Config { .. } | Self::Kafka(_) | Self::Declaration(_) | Self::Name { .. } => 2,
             _ => 1,
         }
     }

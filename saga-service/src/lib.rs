@@ -1,7 +1,7 @@
 //! The shell that every participant's binary shares: configuration, start-up, HTTP, health, metrics, logging, shutdown.
 //!
-//! A service says what it is with [`Service`]; its binary's `main` is a call of [`main`]. [`run()`] is the same without a
-//! process around it: no environment, no signals, no exit. Several services can run in one process that way.
+//! [`serve`] makes a [`Service`] of a participant; its binary's `main` is a call of [`Service::run`]. [`Service::run_until`] is
+//! the same without a process around it: no environment, no signals, no exit. Several services can run in one process that way.
 
 pub mod config;
 mod entry;
@@ -21,10 +21,9 @@ pub mod testing;
 mod trace;
 
 pub use config::Config;
-pub use entry::main;
 pub use error::ServiceError;
 pub use json::{Json, MAX_BODY, Path};
 pub use problem::Problem;
-pub use run::{Bound, run};
-pub use service::{Deps, NoArgs, Outbox, Parts, Service};
+pub use run::Bound;
+pub use service::{Deps, NoArgs, Outbox, Parts, Service, serve};
 pub use trace::Trace;

@@ -1,6 +1,7 @@
 //! The life of a service: listen, wait for what it needs, run, and come to an end in good order.
 
 use std::{
+    fmt::Debug,
     future::Future,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -38,32 +39,48 @@ const FLUSH_GRACE: Duration = Duration::from_millis(500);
 const TRACE_GRACE: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(9);
 
-/// Runs a service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
-/// services can run in one process. Ends within nine seconds of
-/// `stop` and its grace.
-///
-/// # Errors
-/// When the service cannot work: see [`ServiceError`].
-pub async fn run<S: Service>(config: Config<S::Args>, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
-    Bound::<S>::bind(config).await?.run(stop).await
-}
+impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
+    /// Runs the service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
+    /// services can run in one process. Ends within nine seconds of `stop` and its grace.
+    ///
+    /// # Errors
+    /// When the service cannot work: see [`ServiceError`].
+    pub async fn run_until(self, config: Config<A>, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+        self.bind(config).await?.run(stop).await
+    }
 
-/// What the service says of itself. Nothing is connected to.
-///
-/// # Errors
-/// When the service cannot be put together.
-pub(crate) fn declaration<S: Service>(mut config: Config<S::Args>) -> Result<Declaration, ServiceError> {
-    // Neither made nor opened: to be put together, a service needs a database to name.
-    config.database_url =
-        "sqlite::memory:".parse().map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
-    let no_runtime = |error| ServiceError::System("no async runtime", error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
-    let parts = runtime.block_on(async { Assembled::of::<S>(&config) })?;
-    Ok(parts.participant.declaration())
+    /// Puts the service together and takes its address. Needs neither the database nor the broker.
+    ///
+    /// # Errors
+    /// When the address is taken, the participant cannot work, or the settings never can.
+    pub async fn bind(self, mut config: Config<A>) -> Result<Bound<A>, ServiceError> {
+        config.kafka = config.kafka.with_client_id(self.name);
+        let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
+        let listener = config.http_addr.bind().await.map_err(listen)?;
+        let parts = Assembled::of(self, &config)?;
+        Ok(Bound { config, listener, parts })
+    }
+
+    /// What the service says of itself. Nothing is connected to.
+    ///
+    /// # Errors
+    /// When the service cannot be put together.
+    pub fn declaration(self, mut config: Config<A>) -> Result<Declaration, ServiceError> {
+        // Neither made nor opened: to be put together, a service needs a database to name.
+        let nowhere = "sqlite::memory:".parse();
+        config.database_url =
+            nowhere.map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
+        let no_runtime = |error| ServiceError::System("no async runtime", error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+        let parts = runtime.block_on(async { Assembled::of(self, &config) })?;
+        Ok(parts.participant.declaration())
+    }
 }
 
 /// What a service consists of. Nothing of it has been reached yet.
 struct Assembled {
+    name: &'static str,
+    known_events: &'static [&'static str],
     handle: Handle<Db, KafkaProducer, SystemClock>,
     producer: KafkaProducer,
     participant: Participant<Db>,
@@ -74,12 +91,13 @@ struct Assembled {
 }
 
 impl Assembled {
-    fn of<S: Service>(config: &Config<S::Args>) -> Result<Self, ServiceError> {
-        let db = Db::open(config.database_url.clone(), &config.namespace.schema(S::NAME), S::MIGRATIONS)?;
+    fn of<A>(service: Service<A>, config: &Config<A>) -> Result<Self, ServiceError> {
+        let Service { name, migrations, known_events, build, .. } = service;
+        let db = Db::open(config.database_url.clone(), &config.namespace.schema(name), migrations)?;
         let producer = KafkaProducer::new(&config.kafka)?;
-        let traces = Traces::start(&config.trace, S::NAME)?;
+        let traces = Traces::start(&config.trace, name)?;
         let (namespace, tracer) = (config.namespace.clone(), traces.tracer());
-        let handle = Handle::in_namespace(namespace, S::NAME, db.clone(), producer.clone(), SystemClock, tracer);
+        let handle = Handle::in_namespace(namespace, name, db.clone(), producer.clone(), SystemClock, tracer);
         let deps = Deps {
             db: db.clone(),
             outbox: handle.outbox(),
@@ -87,32 +105,23 @@ impl Assembled {
             database_url: config.database_url.clone(),
             namespace: config.namespace.clone(),
         };
-        let Parts { participant, routes, prepare } = S::build(&config.args, &deps)?;
+        let Parts { participant, routes, prepare } = build(&config.args, &deps)?;
         let participant = participant.build().map_err(ServiceError::Declaration)?;
-        Ok(Self { handle, producer, participant, routes, db, others: prepare, traces })
+        if participant.name() != name {
+            return Err(ServiceError::Name { service: name, participant: participant.name() });
+        }
+        Ok(Self { name, known_events, handle, producer, participant, routes, db, others: prepare, traces })
     }
 }
 
 /// A service that is put together and has its address, but answers nothing yet.
-pub struct Bound<S: Service> {
-    config: Config<S::Args>,
+pub struct Bound<A> {
+    config: Config<A>,
     listener: TcpListener,
     parts: Assembled,
 }
 
-impl<S: Service> Bound<S> {
-    /// Puts the service together and takes its address. Needs neither the database nor the broker.
-    ///
-    /// # Errors
-    /// When the address is taken, or the settings can never work.
-    pub async fn bind(mut config: Config<S::Args>) -> Result<Self, ServiceError> {
-        config.kafka = config.kafka.with_client_id(S::NAME);
-        let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
-        let listener = config.http_addr.bind().await.map_err(listen)?;
-        let parts = Assembled::of::<S>(&config)?;
-        Ok(Self { config, listener, parts })
-    }
-
+impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
     /// The address it listens on.
     ///
     /// # Errors
@@ -121,14 +130,14 @@ impl<S: Service> Bound<S> {
         self.listener.local_addr().map_err(|error| ServiceError::System("the address is unknown", error))
     }
 
-    /// See [`run()`].
+    /// See [`Service::run_until`].
     ///
     /// # Errors
-    /// See [`run()`].
+    /// See [`Service::run_until`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
         // Several services may share a process and its log. Of the highest level, so that warnings carry it also when
         // nothing less is logged.
-        let span = tracing::error_span!("saga", service = S::NAME);
+        let span = tracing::error_span!("saga", service = self.parts.name);
         self.live(stop, span.clone()).instrument(span).await
     }
 
@@ -136,7 +145,7 @@ impl<S: Service> Bound<S> {
         self.config.log();
         tracing::info!(addr = %self.local_addr()?, "listening");
         let Self { config, listener, parts } = self;
-        let Assembled { handle, producer, participant, routes, db, others, traces } = parts;
+        let Assembled { name, known_events, handle, producer, participant, routes, db, others, traces } = parts;
         let declaration = participant.declaration();
         let health = handle.health().clone();
         let mut registry = Registry::default();
@@ -144,7 +153,7 @@ impl<S: Service> Bound<S> {
         if let Some(spans) = traces.counters() {
             metrics::register_spans(&mut registry, &spans);
         }
-        let http_metrics = HttpMetrics::register(&mut registry, S::NAME);
+        let http_metrics = HttpMetrics::register(&mut registry, name);
         let lag = Lag::register(&mut registry);
         let (skew, clock) = (Skew::register(&mut registry), db.clone());
         let skew = tokio::spawn(skew.watch(async move || clock.time().await).instrument(span.clone()));
@@ -172,11 +181,11 @@ impl<S: Service> Bound<S> {
             status.connected();
             let consumed = declaration.consumed_topics();
             let topics: Vec<String> = consumed.iter().map(|topic| config.namespace.of(topic).into_owned()).collect();
-            let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(S::NAME), &topics)?;
+            let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(name), &topics)?;
             lag.attach(consumer.metrics());
             let consumer = Joining::new(consumer, status.clone());
-            let options = Options { drain: DRAIN, known_events: S::KNOWN_EVENTS.to_vec(), ..Options::default() };
-            Worker::start(S::NAME, move || Runtime::new(participant, handle, options), consumer, span)
+            let options = Options { drain: DRAIN, known_events: known_events.to_vec(), ..Options::default() };
+            Worker::start(name, move || Runtime::new(participant, handle, options), consumer, span)
         };
         let (worker, result) = until_over(start, stop).await;
 

@@ -1,6 +1,6 @@
 //! What a service tells the shell about itself, and what it gets.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use axum::Router;
 use saga_core::{Namespace, Participant, clock::SystemClock, runtime, trace::Tracer};
@@ -13,49 +13,91 @@ use crate::error::ServiceError;
 /// is committed, so that it leaves at once.
 pub type Outbox = runtime::Outbox<Db, KafkaProducer, SystemClock>;
 
-/// One participant as a service of its own.
+/// A participant as a service of its own.
 ///
 /// ```no_run
 /// use saga_core::Participant;
-/// use saga_service::{Deps, NoArgs, Parts, Service, ServiceError};
-/// use saga_store::Migration;
+/// use saga_store::Db;
 ///
-/// struct Inventory;
-///
-/// impl Service for Inventory {
-///     const NAME: &'static str = "inventory";
-///     const HTTP_ADDR: &'static str = "127.0.0.1:8082";
-///     const MIGRATIONS: &'static [Migration] = &[];
-///     type Args = NoArgs;
-///
-///     fn build(_args: &NoArgs, _deps: &Deps) -> Result<Parts, ServiceError> {
-///         Ok(Parts::new(Participant::named("inventory")))
-///     }
+/// fn inventory() -> Participant<Db> {
+///     Participant::named("inventory")
 /// }
 ///
 /// fn main() -> std::process::ExitCode {
-///     saga_service::main::<Inventory>()
+///     saga_service::serve(inventory()).http("127.0.0.1:8082").run()
 /// }
 /// ```
-pub trait Service: Sized + Send + 'static {
-    /// The participant's name: its consumer group, its schema, the stem of its dead-letter topic.
-    const NAME: &'static str;
-    /// Where it listens unless `HTTP_ADDR` says otherwise.
-    const HTTP_ADDR: &'static str;
-    /// Its own tables. Those of the framework are added to them.
-    const MIGRATIONS: &'static [Migration];
-    /// The service's own flags; [`NoArgs`] when it has none. Give each a variable (`env`) and `hide_env_values = true`.
-    /// Their `Debug` is written to the log at start-up, so it must not show a secret.
-    type Args: clap::Args + Clone + Debug + Send + Sync + 'static;
-    /// Every event type of the choreography. One that a topic brings and that is not among them is warned of, once; when
-    /// none is named, none is.
-    const KNOWN_EVENTS: &'static [&'static str] = &[];
+pub fn serve(participant: Participant<Db>) -> Service {
+    Service::built(participant.name(), move |_: &NoArgs, _| Ok(participant))
+}
 
-    /// Puts the service together. Nothing is reachable yet: do not wait for anything.
+/// A service, described: [`Service::run`] is the `main` of its binary.
+pub struct Service<A = NoArgs> {
+    pub(crate) name: &'static str,
+    pub(crate) http_addr: &'static str,
+    pub(crate) migrations: &'static [Migration],
+    pub(crate) known_events: &'static [&'static str],
+    pub(crate) build: Build<A>,
+}
+
+type Build<A> = Box<dyn FnOnce(&A, &Deps) -> Result<Parts, ServiceError> + Send>;
+
+impl<A: 'static> Service<A> {
+    /// A service whose participant needs flags of the service's own, or what a service is built from. The name is the
+    /// participant's, since `--help` says it. `A` are the flags, [`NoArgs`] for none: give each a variable (`env`) and
+    /// `hide_env_values = true`; their `Debug` is written to the log at start-up, so it must not show a secret.
     ///
-    /// # Errors
-    /// When the service cannot work as it is configured; the process says so in one line and ends.
-    fn build(args: &Self::Args, deps: &Deps) -> Result<Parts, ServiceError>;
+    /// `participant` must not wait for anything: nothing is reachable yet.
+    pub fn built<P: Into<Parts>>(
+        name: &'static str,
+        participant: impl FnOnce(&A, &Deps) -> Result<P, ServiceError> + Send + 'static,
+    ) -> Self {
+        Self {
+            name,
+            http_addr: "127.0.0.1:8080",
+            migrations: &[],
+            known_events: &[],
+            build: Box::new(|args, deps| participant(args, deps).map(Into::into)),
+        }
+    }
+
+    /// Where it listens unless `HTTP_ADDR` says otherwise; `127.0.0.1:8080` when this is left out.
+    #[must_use]
+    pub fn http(self, address: &'static str) -> Self {
+        Self { http_addr: address, ..self }
+    }
+
+    /// Its own tables. Those of the framework are added to them.
+    #[must_use]
+    pub fn migrations(self, migrations: &'static [Migration]) -> Self {
+        Self { migrations, ..self }
+    }
+
+    /// Adds HTTP routes; the shell adds `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`. They are called
+    /// when it is their turn at the database, with the whole body of the request at hand.
+    #[must_use]
+    pub fn routes(self, routes: impl FnOnce(&Deps) -> Router + Send + 'static) -> Self {
+        let build = self.build;
+        let build: Build<A> = Box::new(move |args, deps| Ok(build(args, deps)?.with_routes(routes(deps))));
+        Self { build, ..self }
+    }
+
+    /// Every event type of the choreography, for a flow that knows them. One that a topic brings and that is not among them
+    /// is warned of, once; when none is named, none is.
+    #[must_use]
+    pub fn known_events(self, names: &'static [&'static str]) -> Self {
+        Self { known_events: names, ..self }
+    }
+
+    /// Where it listens unless it is told otherwise.
+    pub fn default_address(&self) -> &'static str {
+        self.http_addr
+    }
+
+    /// The participant's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// What a service is built from.
@@ -77,8 +119,7 @@ pub struct Deps {
 pub struct Parts {
     /// Its declared part in the choreography.
     pub participant: Participant<Db>,
-    /// Its own HTTP routes; the shell adds `/livez`, `/readyz`, `/readyz/http` and `/metrics`.
-    /// They are called when it is their turn at the database, with the whole body of the request at hand.
+    /// Its own HTTP routes, see [`Service::routes`].
     pub routes: Router,
     /// Databases besides [`Deps::db`] that must be prepared before the service can work.
     pub prepare: Vec<Db>,
@@ -101,6 +142,12 @@ impl Parts {
     pub fn with_database(mut self, db: Db) -> Self {
         self.prepare.push(db);
         self
+    }
+}
+
+impl From<Participant<Db>> for Parts {
+    fn from(participant: Participant<Db>) -> Self {
+        Self::new(participant)
     }
 }
 

@@ -8,10 +8,10 @@ use std::{net::SocketAddr, thread::JoinHandle};
 use common::{
     client::{self, get, post},
     eventually,
-    probe::{Probe, ProbeArgs},
+    probe::{ProbeArgs, probe},
 };
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
-use saga_service::{Bound, Config, ServiceError, config::TraceConfig, testing::Collector};
+use saga_service::{Config, ServiceError, config::TraceConfig, testing::Collector};
 use tokio::sync::oneshot;
 
 /// Nobody ever listens on port 1.
@@ -42,7 +42,7 @@ impl Running {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let result = runtime.block_on(async {
-                let bound = Bound::<Probe>::bind(config).await?;
+                let bound = probe().bind(config).await?;
                 tell.send(bound.local_addr()?).unwrap();
                 bound.run(async { drop(told.await) }).await
             });
@@ -232,7 +232,7 @@ fn an_address_in_use_names_the_variable_to_change() {
     let database = "sqlite::memory:".parse().unwrap();
     let config = Config::new(addr, database, KafkaConfig::new(NO_BROKER), ProbeArgs::default());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let error = runtime.block_on(saga_service::run::<Probe>(config, std::future::pending())).unwrap_err();
+    let error = runtime.block_on(probe().run_until(config, std::future::pending())).unwrap_err();
     assert!(error.to_string().starts_with("HTTP_ADDR: "), "{error}");
     assert_eq!(error.exit_code(), 1);
 }

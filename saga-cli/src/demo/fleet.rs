@@ -1,17 +1,14 @@
 //! The embedded broker and the four services, run as their binaries run them.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr, time::Duration};
 
-use inventory_service::Inventory;
-use order_service::{Order, OrderArgs};
-use payment_service::Payment;
+use order_service::OrderArgs;
 use saga_core::{Namespace, graph::Choreography};
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 use saga_service::{
-    Bound, Config, NoArgs, Service, ServiceError,
+    Config, NoArgs, Service, ServiceError,
     config::{HttpAddr, TraceConfig},
 };
-use shipping_service::Shipping;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -50,19 +47,19 @@ impl Member {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Order => Order::NAME,
-            Self::Inventory => Inventory::NAME,
-            Self::Payment => Payment::NAME,
-            Self::Shipping => Shipping::NAME,
+            Self::Order => order_service::service().name(),
+            Self::Inventory => inventory_service::service().name(),
+            Self::Payment => payment_service::service().name(),
+            Self::Shipping => shipping_service::service().name(),
         }
     }
 
     fn usual_address(self) -> &'static str {
         match self {
-            Self::Order => Order::HTTP_ADDR,
-            Self::Inventory => Inventory::HTTP_ADDR,
-            Self::Payment => Payment::HTTP_ADDR,
-            Self::Shipping => Shipping::HTTP_ADDR,
+            Self::Order => order_service::service().default_address(),
+            Self::Inventory => inventory_service::service().default_address(),
+            Self::Payment => payment_service::service().default_address(),
+            Self::Shipping => shipping_service::service().default_address(),
         }
     }
 }
@@ -124,10 +121,10 @@ impl Fleet {
     pub(crate) async fn start(&mut self, member: Member, deadline: Duration, http: &Http) -> Result<(), DemoError> {
         let failed = |cause| DemoError::Service(member.name(), cause);
         let (address, running) = match member {
-            Member::Order => self.launch::<Order>(member, OrderArgs { saga_deadline: deadline }).await,
-            Member::Inventory => self.launch::<Inventory>(member, NoArgs {}).await,
-            Member::Payment => self.launch::<Payment>(member, NoArgs {}).await,
-            Member::Shipping => self.launch::<Shipping>(member, NoArgs {}).await,
+            Member::Order => self.launch(member, order_service::service, OrderArgs { saga_deadline: deadline }).await,
+            Member::Inventory => self.launch(member, inventory_service::service, NoArgs {}).await,
+            Member::Payment => self.launch(member, payment_service::service, NoArgs {}).await,
+            Member::Shipping => self.launch(member, shipping_service::service, NoArgs {}).await,
         }
         .map_err(failed)?;
         self.running.insert(member, running);
@@ -152,8 +149,14 @@ impl Fleet {
         Ok(())
     }
 
-    async fn launch<S: Service>(&self, member: Member, args: S::Args) -> Result<(SocketAddr, Running), ServiceError> {
-        let url = self.dir.url(S::NAME).map_err(|error| ServiceError::config("DATABASE_URL", error.to_string()))?;
+    async fn launch<A: Clone + Debug + Send + Sync + 'static>(
+        &self,
+        member: Member,
+        service: fn() -> Service<A>,
+        args: A,
+    ) -> Result<(SocketAddr, Running), ServiceError> {
+        let name = member.name();
+        let url = self.dir.url(name).map_err(|error| ServiceError::config("DATABASE_URL", error.to_string()))?;
         let config = |address: HttpAddr| {
             let mut config = Config::new(address, url.clone(), self.broker.config(), args.clone());
             config.trace = self.trace.clone();
@@ -161,15 +164,15 @@ impl Fleet {
         };
         let any = || HttpAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         let bound = match self.addresses.get(&member) {
-            Some(again) => Bound::<S>::bind(config((*again).into())).await?,
+            Some(again) => service().bind(config((*again).into())).await?,
             None if self.usual_addresses => {
                 let usual = member.usual_address().parse().unwrap_or_else(|_| any());
-                match Bound::<S>::bind(config(usual)).await {
-                    Err(ServiceError::Listen { .. }) => Bound::<S>::bind(config(any())).await?,
+                match service().bind(config(usual)).await {
+                    Err(ServiceError::Listen { .. }) => service().bind(config(any())).await?,
                     bound => bound?,
                 }
             }
-            None => Bound::<S>::bind(config(any())).await?,
+            None => service().bind(config(any())).await?,
         };
         let address = bound.local_addr()?;
         let (stop, told) = oneshot::channel::<()>();
@@ -181,7 +184,7 @@ impl Fleet {
             };
             if let Err(error) = bound.run(told).await {
                 // Nobody may be listening any more.
-                let _ = failures.send(DemoError::Service(S::NAME, error));
+                let _ = failures.send(DemoError::Service(name, error));
             }
         });
         Ok((address, Running { stop, ended }))

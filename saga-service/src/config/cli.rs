@@ -94,7 +94,7 @@ struct Maybe<T>(Option<T>);
 /// What came of the command line and the environment.
 #[derive(Clone, Debug)]
 pub struct Parsed<A> {
-    /// For [`run()`](crate::run()).
+    /// For [`Service::run_until`](crate::Service::run_until).
     pub config: Config<A>,
     /// For [`telemetry::init`](crate::telemetry::init).
     pub log: LogConfig,
@@ -105,38 +105,54 @@ pub struct Parsed<A> {
 }
 
 /// The command line of a service.
-pub fn command<S: Service>() -> Command {
-    let command = Command::new(format!("{}-service", S::NAME))
-        .about(format!("The {} participant of the choreography", S::NAME))
+pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
+    let command = Command::new(format!("{name}-service"))
+        .about(format!("The {name} participant of the choreography"))
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(trace::HELP);
     let command = Settings::augment_args(command);
-    let http_addr = or(S::HTTP_ADDR, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
+    let parse_addr = or(http_addr, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
     let command = command
-        .mut_arg("http_addr", |arg| arg.required(false).default_value(S::HTTP_ADDR).value_parser(http_addr))
+        .mut_arg("http_addr", |arg| arg.required(false).default_value(http_addr).value_parser(parse_addr))
         .mut_arg("database_url", |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            arg.help(format!("{help} [default: {}]", default_database(S::NAME)))
+            arg.help(format!("{help} [default: {}]", default_database(name)))
         });
-    S::Args::augment_args(command)
+    A::augment_args(command)
 }
 
-/// Reads a service's settings from its command line and its environment.
-///
-/// # Errors
-/// When help was asked for, or when a setting is wrong.
-pub fn parse<S: Service>(
+impl<A: Args + 'static> Service<A> {
+    /// Its flags and variables.
+    pub fn command(&self) -> Command {
+        command::<A>(self.name, self.http_addr)
+    }
+
+    /// Reads its settings from a command line and an environment.
+    ///
+    /// # Errors
+    /// When help was asked for, or when a setting is wrong.
+    pub fn parse(
+        &self,
+        command_line: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Parsed<A>, Stop> {
+        parse(self.command(), self.name, command_line, environment)
+    }
+}
+
+fn parse<A: Args>(
+    mut command: Command,
+    name: &str,
     command_line: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Parsed<S::Args>, Stop> {
-    let mut command = command::<S>();
+) -> Result<Parsed<A>, Stop> {
     let matches = match command.try_get_matches_from_mut(command_line) {
         Ok(matches) => matches,
         Err(error) => return Err(Stop::of(&error, &command)),
     };
     let environment: Vec<_> = environment.into_iter().collect();
     let settings = Settings::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
-    let args = S::Args::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
+    let args = A::from_arg_matches(&matches).map_err(|error| Stop::of(&error, &command))?;
 
     let namespace = settings.saga_namespace.clone();
     let instance_id = settings.saga_instance_id.clone().and_then(|id| id.0);
@@ -153,7 +169,7 @@ pub fn parse<S: Service>(
             queue: settings.http_queue,
         },
         shutdown_grace: settings.shutdown_grace,
-        database_url: database_url(&settings, &matches, &namespace.of(S::NAME))?,
+        database_url: database_url(&settings, &matches, &namespace.of(name))?,
         namespace,
         kafka: kafka::flags(kafka, &settings.kafka_cfg)?,
         topics: TopicConfig {

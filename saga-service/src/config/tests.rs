@@ -2,28 +2,14 @@
 
 use std::ffi::OsString;
 
-use saga_store::Migration;
-
 use super::*;
-use crate::{Deps, NoArgs, Parts, Service, ServiceError};
-
-struct Stock;
-
-impl Service for Stock {
-    const NAME: &'static str = "stock";
-    const HTTP_ADDR: &'static str = "127.0.0.1:8099";
-    const MIGRATIONS: &'static [Migration] = &[];
-    type Args = NoArgs;
-
-    fn build(_: &NoArgs, _: &Deps) -> Result<Parts, ServiceError> {
-        Ok(Parts::new(saga_core::Participant::named("stock")))
-    }
-}
+use crate::{NoArgs, serve};
 
 fn parsed(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config<NoArgs>, String> {
     let flags = ["stock-service"].iter().chain(flags).map(OsString::from);
     let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-    match parse::<Stock>(flags, variables) {
+    let stock = serve(saga_core::Participant::named("stock")).http("127.0.0.1:8099");
+    match stock.parse(flags, variables) {
         Ok(parsed) => Ok(parsed.config),
         Err(stop) => Err(format!("{stop:?}")),
     }

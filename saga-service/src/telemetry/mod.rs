@@ -37,7 +37,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub struct Telemetry(LogWriter);
 
 impl Telemetry {
-    /// Gives what is logged a moment to be written. Spans are a service's own: see [`run()`](crate::run()).
+    /// Gives what is logged a moment to be written. Spans are a service's own: see [`Service::run_until`](crate::Service::run_until).
     pub fn flush(&self) {
         // Whoever does not read is not waited for.
         let _ = self.0.flush(FLUSH);

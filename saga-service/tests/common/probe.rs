@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use saga_core::{Event, Outcome, Participant, Step, StepResult, handler::Cx};
-use saga_service::{Deps, Json, Parts, Path, Problem, Service, ServiceError, Trace};
+use saga_service::{Deps, Json, Path, Problem, Service, ServiceError, Trace};
 use saga_store::{Db, Migration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,21 +43,18 @@ impl Default for ProbeArgs {
     }
 }
 
-pub(crate) struct Probe;
-
-impl Service for Probe {
-    const NAME: &'static str = "probe";
-    const HTTP_ADDR: &'static str = "127.0.0.1:8099";
-    const MIGRATIONS: &'static [Migration] =
-        &[Migration { name: "probe", sql: "CREATE TABLE probe (id text PRIMARY KEY)" }];
-    type Args = ProbeArgs;
-
-    fn build(args: &ProbeArgs, deps: &Deps) -> Result<Parts, ServiceError> {
+pub(crate) fn probe() -> Service<ProbeArgs> {
+    const MIGRATIONS: &[Migration] = &[Migration { name: "probe", sql: "CREATE TABLE probe (id text PRIMARY KEY)" }];
+    let participant = |args: &ProbeArgs, _: &Deps| {
         if args.probe_limit == 0 {
             return Err(ServiceError::config("PROBE_LIMIT", "must be at least 1"));
         }
-        Ok(Parts::new(Participant::named("probe").step(Step::new("answer", answer))).with_routes(routes(deps.clone())))
-    }
+        Ok(Participant::named("probe").step(Step::new("answer", answer)))
+    };
+    Service::built("probe", participant)
+        .http("127.0.0.1:8099")
+        .migrations(MIGRATIONS)
+        .routes(|deps| routes(deps.clone()))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -11,5 +11,5 @@ mod service;
 mod store;
 
 pub use participant::{ItemsBack, participant};
-pub use service::Inventory;
+pub use service::service;
 pub use store::MIGRATIONS;

@@ -1,5 +1,5 @@
 //! The inventory service's binary.
 
 fn main() -> std::process::ExitCode {
-    saga_service::main::<inventory_service::Inventory>()
+    inventory_service::service().run()
 }

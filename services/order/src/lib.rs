@@ -11,5 +11,5 @@ mod service;
 mod store;
 
 pub use participant::{NothingHeld, participant};
-pub use service::{Order, OrderArgs};
+pub use service::{OrderArgs, service};
 pub use store::MIGRATIONS;

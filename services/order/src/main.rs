@@ -1,5 +1,5 @@
 //! The order service's binary.
 
 fn main() -> std::process::ExitCode {
-    saga_service::main::<order_service::Order>()
+    order_service::service().run()
 }

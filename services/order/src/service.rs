@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use saga_service::{Deps, Parts, Service, ServiceError};
-use saga_store::Migration;
+use saga_service::Service;
 
 use crate::{MIGRATIONS, http, participant};
-
-/// The order service.
-#[derive(Clone, Copy, Debug)]
-pub struct Order;
 
 /// The order service's own flags.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -30,17 +25,13 @@ fn deadline(text: &str) -> Result<Duration, String> {
     saga_service::config::duration(text, &(SHORTEST..=LONGEST))
 }
 
-impl Service for Order {
-    const NAME: &'static str = "order";
-    const HTTP_ADDR: &'static str = "127.0.0.1:8081";
-    const MIGRATIONS: &'static [Migration] = MIGRATIONS;
-    const KNOWN_EVENTS: &'static [&'static str] = order_flow_events::NAMES;
-    type Args = OrderArgs;
-
-    fn build(args: &OrderArgs, deps: &Deps) -> Result<Parts, ServiceError> {
-        let routes = http::routes(deps.db.clone(), deps.outbox.clone());
-        Ok(Parts::new(participant(args.saga_deadline)).with_routes(routes))
-    }
+/// The order service.
+pub fn service() -> Service<OrderArgs> {
+    Service::built("order", |args: &OrderArgs, _| Ok(participant(args.saga_deadline)))
+        .http("127.0.0.1:8081")
+        .migrations(MIGRATIONS)
+        .known_events(order_flow_events::NAMES)
+        .routes(|deps| http::routes(deps.db.clone(), deps.outbox.clone()))
 }
 
 #[cfg(test)]

@@ -15,5 +15,5 @@ mod store;
 pub use gateway::Gateway;
 pub use participant::{MoneyBack, participant};
 pub use sandbox::SandboxGateway;
-pub use service::Payment;
+pub use service::service;
 pub use store::MIGRATIONS;

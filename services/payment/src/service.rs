@@ -3,25 +3,20 @@
 use std::sync::Arc;
 
 use saga_service::{Deps, NoArgs, Parts, Service, ServiceError};
-use saga_store::Migration;
 
 use crate::{MIGRATIONS, SandboxGateway, http, participant};
 
 /// The payment service, on the sandbox gateway.
-#[derive(Clone, Copy, Debug)]
-pub struct Payment;
+pub fn service() -> Service {
+    Service::built("payment", parts)
+        .http("127.0.0.1:8083")
+        .migrations(MIGRATIONS)
+        .known_events(order_flow_events::NAMES)
+        .routes(|deps| http::routes(deps.db.clone()))
+}
 
-impl Service for Payment {
-    const NAME: &'static str = "payment";
-    const HTTP_ADDR: &'static str = "127.0.0.1:8083";
-    const MIGRATIONS: &'static [Migration] = MIGRATIONS;
-    const KNOWN_EVENTS: &'static [&'static str] = order_flow_events::NAMES;
-    type Args = NoArgs;
-
-    fn build(_: &NoArgs, deps: &Deps) -> Result<Parts, ServiceError> {
-        let gateway = Arc::new(SandboxGateway::beside(&deps.database_url, &deps.namespace)?);
-        let routes = http::routes(deps.db.clone()).merge(http::sandbox_routes(gateway.clone()));
-        let ledger = gateway.database().clone();
-        Ok(Parts::new(participant(gateway)).with_routes(routes).with_database(ledger))
-    }
+fn parts(_: &NoArgs, deps: &Deps) -> Result<Parts, ServiceError> {
+    let gateway = Arc::new(SandboxGateway::beside(&deps.database_url, &deps.namespace)?);
+    let (ledger, routes) = (gateway.database().clone(), http::sandbox_routes(gateway.clone()));
+    Ok(Parts::new(participant(gateway)).with_routes(routes).with_database(ledger))
 }

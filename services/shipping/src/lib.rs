@@ -11,5 +11,5 @@ mod service;
 mod store;
 
 pub use participant::participant;
-pub use service::Shipping;
+pub use service::service;
 pub use store::MIGRATIONS;

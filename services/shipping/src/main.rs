@@ -1,5 +1,5 @@
 //! The shipping service's binary.
 
 fn main() -> std::process::ExitCode {
-    saga_service::main::<shipping_service::Shipping>()
+    shipping_service::service().run()
 }
