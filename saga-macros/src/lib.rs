@@ -1,8 +1,9 @@
 //! The derives of saga-core: `Event` for a domain event, `Trigger` for an enum of events that start the same step.
 
 use proc_macro::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::TokenStream as Tokens;
-use quote::quote;
+use quote::{format_ident, quote};
 use syn::{
     Data, DeriveInput, Fields, LitInt, LitStr, Path, Type,
     parse::{Parse, ParseStream},
@@ -20,6 +21,65 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Trigger)]
 pub fn derive_trigger(input: TokenStream) -> TokenStream {
     expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// The data of an event, with everything that it has to be: `#[saga_event(name = "order.created", topic = "order.events", saga =
+/// "order_id")]` derives `Event` (see there for the attribute), `Clone`, `Debug`, serde's two and `JsonSchema`, and needs none
+/// of those crates beside `saga`.
+#[proc_macro_attribute]
+pub fn saga_event(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let (attribute, item) = (Tokens::from(attribute), Tokens::from(item));
+    expand_data(&item, &quote!(#[event(#attribute)]), true).into()
+}
+
+/// A part of an event's data: derives `Clone`, `Debug`, `PartialEq`, serde's two and `JsonSchema`.
+#[proc_macro_attribute]
+pub fn saga_data(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    if !attribute.is_empty() {
+        let message = "#[saga_data] takes nothing: an event is #[saga_event(name = .., topic = .., saga = ..)]";
+        return syn::Error::new(proc_macro2::Span::call_site(), message).to_compile_error().into();
+    }
+    expand_data(&Tokens::from(item), &quote!(), false).into()
+}
+
+fn expand_data(item: &Tokens, event: &Tokens, is_event: bool) -> Tokens {
+    let saga = saga();
+    let (serde, schemars) = (format!("{saga}::__private::serde"), format!("{saga}::__private::schemars"));
+    let (serde, schemars) = (serde.replace(' ', ""), schemars.replace(' ', ""));
+    let derive_event = is_event.then(|| quote!(#[derive(#saga::Event)]));
+    quote! {
+        #[derive(
+            ::core::clone::Clone, ::core::fmt::Debug, ::core::cmp::PartialEq,
+            #saga::__private::serde::Serialize, #saga::__private::serde::Deserialize, #saga::__private::schemars::JsonSchema,
+        )]
+        #derive_event
+        #[serde(crate = #serde)]
+        #[schemars(crate = #schemars)]
+        #event
+        #item
+    }
+}
+
+/// The path of the crate `saga`.
+fn saga() -> Tokens {
+    match crate_name("saga") {
+        Ok(FoundCrate::Name(name)) => path(&name),
+        _ => path("saga"),
+    }
+}
+
+/// The path of saga-core, or of `saga`, which has all that is in it.
+fn core() -> Tokens {
+    match (crate_name("saga-core"), crate_name("saga")) {
+        (Ok(FoundCrate::Name(name)), _) | (Err(_), Ok(FoundCrate::Name(name))) => path(&name),
+        (Err(_), Ok(FoundCrate::Itself)) => path("saga"),
+        _ => path("saga_core"),
+    }
+}
+
+fn path(name: &str) -> Tokens {
+    let name = format_ident!("{name}");
+    quote!(::#name)
 }
 
 #[derive(Default)]
@@ -88,12 +148,13 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
         }
     };
     let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    let core = core();
     Ok(quote! {
-        impl #generics ::saga_core::Event for #ident #type_generics #bounds {
+        impl #generics #core::Event for #ident #type_generics #bounds {
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
             const TOPIC: &'static str = #topic;
-            fn saga_id(&self) -> ::saga_core::SagaId { ::saga_core::SagaId::from(self.#saga) }
+            fn saga_id(&self) -> #core::SagaId { #core::SagaId::from(self.#saga) }
             fn saga_field() -> ::std::option::Option<&'static str> { ::std::option::Option::Some(#saga_field) }
             #validate
         }
@@ -121,21 +182,22 @@ fn expand_trigger(input: &DeriveInput) -> syn::Result<Tokens> {
     let names: Vec<_> = variants.iter().map(|(name, _)| name).collect();
     let types: Vec<_> = variants.iter().map(|(_, ty)| ty).collect();
     let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    let core = core();
     Ok(quote! {
-        impl #generics ::saga_core::Trigger for #ident #type_generics #bounds {
-            fn event_types() -> ::std::vec::Vec<::saga_core::event::EventType> {
-                ::std::vec![#(::saga_core::event::EventType::of::<#types>()),*]
+        impl #generics #core::Trigger for #ident #type_generics #bounds {
+            fn event_types() -> ::std::vec::Vec<#core::event::EventType> {
+                ::std::vec![#(#core::event::EventType::of::<#types>()),*]
             }
-            fn decode(name: &str, version: u32, data: &[u8]) -> ::std::result::Result<Self, ::saga_core::event::DecodeError> {
-                #(if name == <#types as ::saga_core::Event>::NAME {
-                    return <#types as ::saga_core::Trigger>::decode(name, version, data).map(Self::#names);
+            fn decode(name: &str, version: u32, data: &[u8]) -> ::std::result::Result<Self, #core::event::DecodeError> {
+                #(if name == <#types as #core::Event>::NAME {
+                    return <#types as #core::Trigger>::decode(name, version, data).map(Self::#names);
                 })*
-                ::std::result::Result::Err(::saga_core::event::DecodeError::Undecodable(
+                ::std::result::Result::Err(#core::event::DecodeError::Undecodable(
                     ::std::format!("{name} does not start this step"),
                 ))
             }
-            fn saga_id(&self) -> ::saga_core::SagaId {
-                match self { #(Self::#names(event) => ::saga_core::Event::saga_id(event)),* }
+            fn saga_id(&self) -> #core::SagaId {
+                match self { #(Self::#names(event) => #core::Event::saga_id(event)),* }
             }
         }
     })

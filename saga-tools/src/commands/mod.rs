@@ -3,6 +3,7 @@
 mod check;
 mod graph;
 mod inspect;
+mod new;
 mod produce;
 mod schemas;
 mod watch;
@@ -33,6 +34,7 @@ pub enum Looking {
     Schemas(schemas::Schemas),
     Inspect(inspect::Inspect),
     Watch(watch::Watch),
+    New(new::New),
 }
 
 impl Command {
@@ -60,6 +62,7 @@ impl Looking {
             Self::Schemas(command) => command.run(flow)?,
             Self::Inspect(command) => command.run(flow)?,
             Self::Watch(command) => command.run(flow)?,
+            Self::New(command) => command.run()?,
         })
     }
 }

@@ -1,0 +1,113 @@
+//! `saga new`: a project with one participant, its test and its `main`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use crate::output::{OutputError, print};
+
+/// Each file of the project, and what is in it.
+const FILES: [(&str, &str); 8] = [
+    ("Cargo.toml", include_str!("../../templates/participant/Cargo.toml.in")),
+    ("README.md", include_str!("../../templates/participant/README.md")),
+    (".gitignore", include_str!("../../templates/participant/gitignore")),
+    ("src/events.rs", include_str!("../../templates/participant/src/events.rs")),
+    ("src/lib.rs", include_str!("../../templates/participant/src/lib.rs")),
+    ("src/main.rs", include_str!("../../templates/participant/src/main.rs")),
+    ("src/participant.rs", include_str!("../../templates/participant/src/participant.rs")),
+    ("tests/participant.rs", include_str!("../../templates/participant/tests/participant.rs")),
+];
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// Write a project with one participant: events, a step, its compensation, a test, and a service
+#[derive(Args)]
+pub(crate) struct New {
+    /// The participant's name, which is also its consumer group: small letters, digits and underscores
+    #[arg(value_parser = name)]
+    name: String,
+    /// The folder to make [default: one of the participant's name]
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Depend on the crate `saga` in this folder, instead of the one in the framework's repository
+    #[arg(long, value_name = "DIR")]
+    framework: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NewError {
+    #[error("{} is there already", .0.display())]
+    Exists(PathBuf),
+    #[error("{}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{}: there is no crate saga", .0.display())]
+    NoFramework(PathBuf),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl New {
+    pub(crate) fn run(self) -> Result<ExitCode, NewError> {
+        let Self { name, dir, framework } = self;
+        let dir = dir.unwrap_or_else(|| name.clone().into());
+        if dir.exists() {
+            return Err(NewError::Exists(dir));
+        }
+        let framework = match framework {
+            None => format!("git = {REPOSITORY:?}"),
+            Some(path) => {
+                let found = path.join("Cargo.toml").is_file().then(|| path.canonicalize().ok()).flatten();
+                format!("path = {:?}", found.ok_or(NewError::NoFramework(path))?)
+            }
+        };
+        for (file, text) in FILES {
+            let text = text.replace("{name}", &name).replace("{crate}", &name);
+            write(&dir.join(file), &text.replace("{framework}", &framework))?;
+        }
+        let shown = dir.display();
+        print(&format!("{shown}: a participant with one step. Next:\n  cd {shown}\n  cargo test\n  cargo run\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), NewError> {
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
+    written.map_err(|cause| NewError::File { path: path.to_owned(), cause })
+}
+
+/// What can be a crate, a consumer group and the first part of an event's name.
+fn name(text: &str) -> Result<String, String> {
+    let is_name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    match text.bytes().next() {
+        Some(first) if is_name && first.is_ascii_lowercase() && text.len() <= 32 => Ok(text.to_owned()),
+        _ => Err("expected up to 32 small letters, digits and underscores, the first one a letter".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_a_crate_a_group_and_an_event() {
+        assert!(name("flight").is_ok() && name("flight_2").is_ok());
+        for bad in ["", "Flight", "2flight", "flight-2", "a b", "../x", &"a".repeat(33)] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_template_is_left_open() {
+        for (file, text) in FILES {
+            let text = text.replace("{name}", "").replace("{crate}", "").replace("{framework}", "");
+            assert!(!["{name", "{crate", "{framework"].iter().any(|open| text.contains(open)), "{file}");
+        }
+    }
+}
