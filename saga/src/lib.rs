@@ -105,7 +105,7 @@ pub mod prelude {
         routing::{delete, get, post, put},
     };
     #[cfg(feature = "testing")]
-    pub use saga_core::testing::{MemoryBroker, MemoryStore, Scenario, VirtualClock};
+    pub use saga_core::testing::{Flow, MemoryBroker, MemoryStore, Scenario, VirtualClock};
     #[cfg(feature = "service")]
     pub use saga_service::{Deps, Json, NoArgs, Parts, Path, Problem, Service, ServiceError, Trace};
     #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -27,6 +27,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     logs: BTreeMap<TopicPartition, Vec<Record>>,
+    /// All records, in the order in which they were written.
+    history: Vec<Record>,
     groups: BTreeMap<String, Group>,
     members: u64,
     /// Publishing fails this many more times.
@@ -92,6 +94,11 @@ impl MemoryBroker {
         self.state().logs.iter().filter(|(p, _)| &*p.topic == topic).flat_map(|(_, log)| log.clone()).collect()
     }
 
+    /// All records of all topics, in the order in which they were written.
+    pub fn history(&self) -> Vec<Record> {
+        self.state().history.clone()
+    }
+
     /// The next `count` publishings are not acknowledged.
     pub fn refuse(&self, count: usize) {
         self.state().refusals = count;
@@ -123,7 +130,9 @@ impl State {
         let log = self.logs.entry(partition.clone()).or_default();
         let offset = i64::try_from(log.len()).unwrap_or(i64::MAX);
         let OutRecord { key, value, headers, .. } = record;
-        log.push(Record { topic: partition.topic, partition: number, offset, key, value, headers });
+        let record = Record { topic: partition.topic, partition: number, offset, key, value, headers };
+        log.push(record.clone());
+        self.history.push(record);
     }
 
     /// Spreads the group's partitions evenly; partitions move only when they must.

@@ -3,12 +3,14 @@
 
 mod broker;
 mod clock;
+mod flow;
 mod scenario;
 mod store;
 mod tracer;
 
 pub use broker::{MemoryBroker, MemoryConsumer, MemoryProducer};
 pub use clock::VirtualClock;
+pub use flow::{Flow, Running};
 pub use scenario::{Published, Scenario};
 pub use store::{Fault, MemoryStore, MemoryTx};
 pub use tracer::MemoryTracer;

@@ -32,6 +32,8 @@ pub struct Scenario<S: Store> {
 /// An event that the participant published.
 #[derive(Clone, Debug)]
 pub struct Published {
+    /// Who published it: the participant's name.
+    pub source: String,
     /// Its type.
     pub event_type: String,
     /// Its saga.
@@ -45,12 +47,13 @@ pub struct Published {
 }
 
 impl Published {
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         let text = |name: &str| {
             let header = record.headers.iter().find(|h| h.is(name));
             header.and_then(|h| h.value.clone()).and_then(|v| String::from_utf8(v).ok()).unwrap_or_default()
         };
         Self {
+            source: text(header::SOURCE).trim_start_matches('/').to_owned(),
             event_type: text(header::TYPE),
             saga_id: record.key.clone().and_then(|key| String::from_utf8(key).ok()).unwrap_or_default(),
             data: record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok()).unwrap_or_default(),
@@ -144,7 +147,7 @@ impl<S: Store> Scenario<S> {
 /// Marks what a scenario gave, so that it is not taken for what the participant published.
 const SCENARIO: &str = "x-scenario";
 
-fn record<E: Event>(event: &E, id: Uuid, time: Timestamp) -> OutRecord {
+pub(super) fn record<E: Event>(event: &E, id: Uuid, time: Timestamp) -> OutRecord {
     let (saga_id, trace): (SagaId, _) = (Event::saga_id(event), TraceContext::default());
     let outgoing =
         Outgoing { id, source: "scenario", saga_id, causation_id: None, time, trace: &trace, null_compensation: false };

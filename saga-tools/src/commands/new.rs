@@ -11,9 +11,10 @@ use clap::Args;
 use crate::output::{OutputError, print};
 
 /// Each file of the project, and what is in it.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("Cargo.toml", include_str!("../../templates/participant/Cargo.toml.in")),
     ("README.md", include_str!("../../templates/participant/README.md")),
+    (".cargo/config.toml", include_str!("../../templates/participant/cargo-config.toml")),
     (".gitignore", include_str!("../../templates/participant/gitignore")),
     ("src/events.rs", include_str!("../../templates/participant/src/events.rs")),
     ("src/lib.rs", include_str!("../../templates/participant/src/lib.rs")),

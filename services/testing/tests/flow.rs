@@ -5,26 +5,19 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use futures::FutureExt;
 use order_flow_testing::{Answer, call, in_memory};
 use payment_service::SandboxGateway;
-use saga_core::{
-    Participant,
-    clock::Clock,
-    runtime::{Handle, Options, Runtime},
-    testing::{MemoryBroker, MemoryProducer, VirtualClock},
-};
-use saga_store::{Db, Migration};
+use saga_core::testing::{Published, Running};
+use saga_store::Db;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 const STOCK: i64 = 10;
 
 /// The routes of the four services, and what went over the wire.
-struct Flow {
+struct Flow<'a> {
     routes: Router,
-    broker: MemoryBroker,
-    clock: VirtualClock,
+    running: &'a Running<Db>,
 }
 
 /// How an order ended, as the services tell it.
@@ -38,42 +31,32 @@ struct End {
     refunded: i64,
 }
 
-impl Flow {
+impl Flow<'_> {
     /// Runs the four participants until the test is done.
-    async fn run(deadline: Duration, test: impl AsyncFn(&Self)) {
-        let (broker, clock) = (MemoryBroker::new(3), VirtualClock::start());
+    async fn run(deadline: Duration, test: impl AsyncFn(&Flow<'_>)) {
         let gateway = Arc::new(SandboxGateway::new(in_memory(SandboxGateway::LEDGER).await));
-        let (order, order_db) = handle("order", order_service::MIGRATIONS, &broker, clock).await;
-        let (inventory, inventory_db) = handle("inventory", inventory_service::MIGRATIONS, &broker, clock).await;
-        let (payment, payment_db) = handle("payment", payment_service::MIGRATIONS, &broker, clock).await;
-        let (shipping, shipping_db) = handle("shipping", shipping_service::MIGRATIONS, &broker, clock).await;
-        let routes = order_service::http::routes(order_db, order.outbox())
-            .merge(inventory_service::http::routes(inventory_db))
-            .merge(payment_service::http::routes(payment_db))
-            .merge(payment_service::http::sandbox_routes(gateway.clone()))
-            .merge(shipping_service::http::routes(shipping_db));
-
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let stopped = stopped.map(|_| ()).shared();
-        let run = |participant: Participant<Db>, handle: Handle<Db, MemoryProducer, VirtualClock>| {
-            let consumer = broker.subscribe(participant.name(), &participant.declaration().consumed_topics());
-            Runtime::new(participant, handle, Options::default()).run(consumer, stopped.clone())
-        };
-        let services = futures::future::try_join4(
-            run(order_service::participant(deadline), order),
-            run(inventory_service::participant(), inventory),
-            run(payment_service::participant(gateway), payment),
-            run(shipping_service::participant(), shipping),
-        );
-        let flow = Self { routes, broker: broker.clone(), clock };
-        let test = async {
+        let order = in_memory(order_service::MIGRATIONS).await;
+        let inventory = in_memory(inventory_service::MIGRATIONS).await;
+        let payment = in_memory(payment_service::MIGRATIONS).await;
+        let shipping = in_memory(shipping_service::MIGRATIONS).await;
+        let participants = [
+            (order_service::participant(deadline), order.clone()),
+            (inventory_service::participant(), inventory.clone()),
+            (payment_service::participant(gateway.clone()), payment.clone()),
+            (shipping_service::participant(), shipping.clone()),
+        ];
+        let run = async |running: &Running<Db>| {
+            let routes = order_service::http::routes(order, running.outbox("order"))
+                .merge(inventory_service::http::routes(inventory))
+                .merge(payment_service::http::routes(payment))
+                .merge(payment_service::http::sandbox_routes(gateway))
+                .merge(shipping_service::http::routes(shipping));
+            let flow = Flow { routes, running };
             flow.call("PUT /stock/SKU-1", json!({"quantity": STOCK})).await;
             test(&flow).await;
             flow.nothing_was_lost().await;
-            drop(stop);
         };
-        let (services, ()) = futures::join!(services, test);
-        services.unwrap();
+        saga_core::testing::Flow::on(participants).run(run).await;
     }
 
     async fn call(&self, line: &str, body: Value) -> Answer {
@@ -97,11 +80,10 @@ impl Flow {
     /// Waits until the order has ended, and everybody is done with it.
     async fn end(&self, order_id: Uuid) -> End {
         loop {
-            self.clock.sleep(Duration::from_millis(50)).await;
+            self.running.pass(Duration::from_millis(50)).await;
             let order = self.call(&format!("GET /orders/{order_id}"), Value::Null).await.body;
-            let settled =
-                ["order", "inventory", "payment", "shipping"].iter().all(|group| self.broker.is_caught_up(group));
-            if !settled || !["confirmed", "cancelled"].contains(&order["status"].as_str().unwrap()) {
+            if !self.running.is_caught_up() || !["confirmed", "cancelled"].contains(&order["status"].as_str().unwrap())
+            {
                 continue;
             }
             let payment = self.call(&format!("GET /payments/{order_id}"), Value::Null).await.body;
@@ -126,14 +108,9 @@ impl Flow {
 
     /// The types of the events of an order, sorted.
     fn events(&self, order_id: Uuid) -> Vec<String> {
-        let topics = ["order.events", "inventory.events", "payment.events", "shipping.events"];
-        let of_order = |record: &saga_core::record::Record| record.key == Some(order_id.to_string().into_bytes());
-        let records = topics.iter().flat_map(|topic| self.broker.records(topic)).filter(of_order);
-        let event_type = |record: saga_core::record::Record| {
-            let header = record.headers.iter().find(|h| h.is("ce_type")).and_then(|h| h.value.clone());
-            String::from_utf8(header.unwrap()).unwrap()
-        };
-        let mut types: Vec<String> = records.map(event_type).collect();
+        let of_order = |event: &Published| event.saga_id == order_id.to_string();
+        let events = self.running.events().into_iter().filter(of_order);
+        let mut types: Vec<String> = events.map(|event| event.event_type).collect();
         types.sort();
         types
     }
@@ -141,20 +118,9 @@ impl Flow {
     async fn nothing_was_lost(&self) {
         let (available, reserved) = self.stock().await;
         assert_eq!(available + reserved, STOCK, "units are neither made nor lost");
-        for participant in ["order", "inventory", "payment", "shipping"] {
-            assert!(self.broker.records(&format!("{participant}.dlq")).is_empty(), "{participant} gave something up");
-        }
+        let letters = self.running.dead_letters();
+        assert!(letters.is_empty(), "{letters:?}");
     }
-}
-
-async fn handle(
-    name: &'static str,
-    migrations: &'static [Migration],
-    broker: &MemoryBroker,
-    clock: VirtualClock,
-) -> (Handle<Db, MemoryProducer, VirtualClock>, Db) {
-    let db = in_memory(migrations).await;
-    (Handle::new(name, db.clone(), broker.producer(), clock), db)
 }
 
 const MINUTES: Duration = Duration::from_secs(300);
@@ -207,7 +173,7 @@ async fn a_customers_cancellation_undoes_the_order_and_keeps_its_reason() {
     Flow::run(MINUTES, async |flow| {
         // The bank does not answer, so there is time to change one's mind.
         let order_id = flow.order("tok_timeout", "DE", "SKU-1").await;
-        flow.clock.sleep(Duration::from_secs(1)).await;
+        flow.running.pass(Duration::from_secs(1)).await;
         let path = format!("POST /orders/{order_id}/cancel");
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);

@@ -1,0 +1,231 @@
+//! A whole flow under test: several participants on one broker, in virtual time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use uuid::Uuid;
+
+use super::{
+    MemoryBroker, MemoryProducer, MemoryStore, VirtualClock,
+    scenario::{Published, record},
+};
+use crate::{
+    clock::Clock,
+    event::Event,
+    graph::Choreography,
+    participant::Participant,
+    record::OutRecord,
+    runtime::{Handle, Metrics, Options, Outbox, Runtime},
+    store::Store,
+};
+
+/// Whoever is still busy after this much virtual time waits for ever.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const STEP: Duration = Duration::from_millis(20);
+
+/// A flow under test. Its participants run on the same runtime as in production, each with a database of its own, in virtual
+/// time: use it inside `#[tokio::test(start_paused = true)]`.
+///
+/// ```
+/// # use saga_core::{Event, Never, Outcome, Participant, Step, StepResult, handler::Cx, testing::{Flow, MemoryStore}};
+/// # use schemars::JsonSchema;
+/// # use serde::{Deserialize, Serialize};
+/// # use uuid::Uuid;
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+/// # struct Requested { trip_id: Uuid }
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// # #[event(name = "flight.reserved", topic = "flight.events", saga = "trip_id")]
+/// # struct Reserved { trip_id: Uuid }
+/// # async fn reserve(_: &mut Cx<'_, MemoryStore>, trip: Requested) -> StepResult<Reserved, Never> {
+/// #     Ok(Outcome::Success(Reserved { trip_id: trip.trip_id }))
+/// # }
+/// # async fn note(_: &mut Cx<'_, MemoryStore>, _: Reserved) -> StepResult<Never, Never> { Ok(Outcome::Quiet) }
+/// # fn flight() -> Participant<MemoryStore> { Participant::named("flight").step(Step::new("reserve", reserve)) }
+/// # fn trip() -> Participant<MemoryStore> { Participant::named("trip").step(Step::new("note", note)) }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+/// Flow::of([trip(), flight()])
+///     .run(async |flow| {
+///         let trip_id = Uuid::new_v4();
+///         flow.when(&Requested { trip_id }).await;
+///         assert_eq!(flow.types(), ["trip.requested", "flight.reserved"]);
+///         assert!(flow.dead_letters().is_empty());
+///     })
+///     .await;
+/// # });
+/// ```
+pub struct Flow<S: Store> {
+    members: Vec<(Participant<S>, Handle<S, MemoryProducer, VirtualClock>, S)>,
+    broker: MemoryBroker,
+    clock: VirtualClock,
+}
+
+/// A flow that runs.
+pub struct Running<S: Store> {
+    broker: MemoryBroker,
+    clock: VirtualClock,
+    members: BTreeMap<&'static str, Member<S>>,
+    choreography: Choreography,
+}
+
+struct Member<S: Store> {
+    store: S,
+    metrics: Metrics,
+    outbox: Outbox<S, MemoryProducer, VirtualClock>,
+}
+
+impl Flow<MemoryStore> {
+    /// These participants, each with a store in memory.
+    pub fn of(participants: impl IntoIterator<Item = Participant<MemoryStore>>) -> Self {
+        Self::on(participants.into_iter().map(|participant| (participant, MemoryStore::default())))
+    }
+}
+
+impl<S: Store> Flow<S> {
+    /// These participants, each on its database.
+    pub fn on(participants: impl IntoIterator<Item = (Participant<S>, S)>) -> Self {
+        let (broker, clock) = (MemoryBroker::new(3), VirtualClock::start());
+        let member = |(participant, store): (Participant<S>, S)| {
+            let handle = Handle::new(participant.name(), store.clone(), broker.producer(), clock);
+            (participant, handle, store)
+        };
+        Self { members: participants.into_iter().map(member).collect(), broker, clock }
+    }
+
+    /// Runs the participants until the test is over.
+    ///
+    /// # Panics
+    /// When a participant ends by itself.
+    pub async fn run<T>(self, test: impl AsyncFnOnce(&Running<S>) -> T) -> T {
+        let Self { members, broker, clock } = self;
+        let choreography = Choreography::of(members.iter().map(|(member, ..)| member.declaration()).collect());
+        let (mut running, mut known) = (FuturesUnordered::new(), BTreeMap::new());
+        for (participant, handle, store) in members {
+            let name = participant.name();
+            let (metrics, outbox) = (handle.metrics().clone(), handle.outbox());
+            known.insert(name, Member { store, metrics, outbox });
+            let consumer = broker.subscribe(name, &participant.declaration().consumed_topics());
+            let run = Runtime::new(participant, handle, Options::default()).run(consumer, std::future::pending());
+            running.push(run.map(move |result| (name, result)));
+        }
+        let flow = Running { broker, clock, members: known, choreography };
+        tokio::select! {
+            biased;
+            Some((name, result)) = running.next() => panic!("{name} has ended: {result:?}"),
+            result = test(&flow) => result,
+        }
+    }
+}
+
+impl<S: Store> Running<S> {
+    /// The event comes from outside, and everybody does what follows from it: see [`Running::settle`]. Returns what was
+    /// published because of it, in order.
+    pub async fn when<E: Event>(&self, event: &E) -> Vec<Published> {
+        self.when_record(record(event, Uuid::now_v7(), self.clock.now())).await
+    }
+
+    /// A record of any kind comes from outside.
+    pub async fn when_record(&self, record: OutRecord) -> Vec<Published> {
+        let before = self.broker.history().len();
+        self.broker.append(record);
+        self.settle().await;
+        self.broker.history()[before + 1..].iter().map(Published::of).collect()
+    }
+
+    /// Time passes, and everybody does what is due.
+    pub async fn after(&self, time: Duration) -> Vec<Published> {
+        let before = self.broker.history().len();
+        self.clock.sleep(time).await;
+        self.settle().await;
+        self.broker.history()[before..].iter().map(Published::of).collect()
+    }
+
+    /// Time passes, and nobody is waited for.
+    pub async fn pass(&self, time: Duration) {
+        self.clock.sleep(time).await;
+    }
+
+    /// Whether everybody has handled all that there is, parked events aside.
+    pub fn is_caught_up(&self) -> bool {
+        self.members.keys().all(|name| self.broker.is_caught_up(name))
+    }
+
+    /// Until nobody has anything to do: all events are handled, published and acknowledged, and no step is to be tried again.
+    /// Sagas that are blocked by a dead letter, and deadlines, are not waited for.
+    ///
+    /// # Panics
+    /// When somebody is busy for more than a day.
+    pub async fn settle(&self) {
+        let (begun, mut quiet) = (self.clock.now(), 0);
+        // Twice in a row: what one has just published another may not have seen yet.
+        while quiet < 2 {
+            self.clock.sleep(STEP).await;
+            quiet = if self.is_quiet().await { quiet + 1 } else { 0 };
+            let waited = Duration::try_from(self.clock.now().duration_since(begun)).unwrap_or_default();
+            assert!(waited < PATIENCE, "somebody is busy for more than a day: {:?}", self.types());
+        }
+    }
+
+    async fn is_quiet(&self) -> bool {
+        for (name, member) in &self.members {
+            let summary = member.store.summary().await.unwrap_or_default();
+            if summary.parked_sagas > 0 || summary.outbox_pending > 0 || !self.broker.is_caught_up(name) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// All events so far, dead letters aside, in the order in which they were written.
+    pub fn events(&self) -> Vec<Published> {
+        self.written(|topic| !topic.ends_with(".dlq"))
+    }
+
+    /// Their types.
+    pub fn types(&self) -> Vec<String> {
+        self.events().into_iter().map(|event| event.event_type).collect()
+    }
+
+    /// All dead letters so far.
+    pub fn dead_letters(&self) -> Vec<Published> {
+        self.written(|topic| topic.ends_with(".dlq"))
+    }
+
+    fn written(&self, of: impl Fn(&str) -> bool) -> Vec<Published> {
+        self.broker.history().iter().filter(|record| of(&record.topic)).map(Published::of).collect()
+    }
+
+    /// The database of this participant.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn store(&self, participant: &str) -> &S {
+        &self.member(participant).store
+    }
+
+    /// What this participant has counted: calls of its effects, retries, duplicates, late events.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn metrics(&self, participant: &str) -> &Metrics {
+        &self.member(participant).metrics
+    }
+
+    /// For events that this participant publishes outside any step.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn outbox(&self, participant: &str) -> Outbox<S, MemoryProducer, VirtualClock> {
+        self.member(participant).outbox.clone()
+    }
+
+    fn member(&self, participant: &str) -> &Member<S> {
+        let known = self.members.get(participant);
+        known.unwrap_or_else(|| panic!("no participant is named {participant}"))
+    }
+
+    /// The declarations together, to be checked.
+    pub fn choreography(&self) -> &Choreography {
+        &self.choreography
+    }
+}
