@@ -44,7 +44,11 @@ pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
     // Those that met everybody before are tried all the same, to see whether they still do.
     let mut tried: Vec<Handler> =
         works.iter().map(Handler::of).filter(|handler| is_everybodys(&shared, *handler)).collect();
-    let mut parts = vec![works];
+    let mut long: Vec<Handler> = Vec::new();
+    // Each of these alone, and behind the others: it is known what becomes of most.
+    let (probes, works): (Vec<Work>, Vec<Work>) = works.into_iter().partition(|work| work.is_admitted);
+    let mut parts: Vec<Vec<Work>> = probes.into_iter().map(|probe| vec![probe]).collect();
+    parts.push(works);
     while let Some(part) = parts.pop() {
         let (mut part, held) = without_what_meets_everybody(&shared, part, &tried);
         batch.works.extend(held);
@@ -68,23 +72,44 @@ pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
                 if took >= LONG {
                     let handler = Handler::of(&work);
                     shared.blame.borrow_mut().took_long(handler, took, shared.clock.now());
-                    tried.retain(|tried| *tried != handler);
+                    // Two of each, lest the one that fails is always the first.
+                    if long.contains(&handler) {
+                        tried.retain(|tried| *tried != handler);
+                    }
+                    long.push(handler);
                 }
                 batch.works.push((work, Err(error)));
             }
             Err((error, took)) => {
                 tracing::debug!(%error, events = part.len(), "a batch failed and is divided");
                 // What takes long is looked for in fewer tries.
-                let pieces = if took >= SLOW { 16 } else { 2 };
-                let size = part.len().div_ceil(pieces);
-                while part.len() > size {
-                    parts.push(part.split_off(part.len() - size));
-                }
-                parts.push(part);
+                parts.extend(divided(part, if took >= SLOW { 16 } else { 2 }));
             }
         }
     }
     batch
+}
+
+/// By handler first: what one does for everybody does not concern the others. The first is tried last.
+fn divided(part: Vec<Work>, pieces: usize) -> Vec<Vec<Work>> {
+    let (size, mut by_handler) = (part.len().div_ceil(pieces), Vec::<Vec<Work>>::new());
+    for work in part {
+        let same = by_handler.iter_mut().find(|works| works.first().map(Handler::of) == Some(Handler::of(&work)));
+        match same {
+            Some(works) => works.push(work),
+            None => by_handler.push(vec![work]),
+        }
+    }
+    if by_handler.len() > 1 {
+        return by_handler;
+    }
+    let mut only = by_handler.pop().unwrap_or_default();
+    let mut divided = Vec::with_capacity(pieces);
+    while only.len() > size {
+        divided.push(only.split_off(only.len() - size));
+    }
+    divided.push(only);
+    divided
 }
 
 fn is_everybodys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, handler: Handler) -> bool {
@@ -101,7 +126,7 @@ fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
     tried: &[Handler],
 ) -> (Vec<Work>, NotRun) {
     let blame = shared.blame.borrow();
-    if blame.is_clear() {
+    if blame.is_empty() {
         return (part, Vec::new());
     }
     let (mut kept, mut held) = (Vec::with_capacity(part.len()), Vec::new());

@@ -1,7 +1,10 @@
 //! Whose fault it is that the database refuses what a handler writes: that of one event, or, when the same refusal meets
 //! one saga after another, that of a schema, a trigger or a right. A statement that is wrong is never an event's.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -17,7 +20,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// What is stopped for an hour, or waits for a lost line, does not take that long by itself.
 const LONGEST_PAUSE: Duration = Duration::from_secs(90);
 /// An event that fails is tried more often than this. What has not been met for so long is gone, with the event that met it.
-const LINGERS: Duration = Duration::from_secs(300);
+const LINGERS: Duration = Duration::from_secs(900);
 
 /// What has failed after so long is left alone for ten times as long, so that most of the time is that of the others.
 pub(super) fn pause_after(took: Duration) -> Duration {
@@ -48,7 +51,8 @@ struct Suspicion {
     /// What the refusals in a row have in common.
     kind: String,
     why: String,
-    last: SagaId,
+    /// The sagas that it met last: those of them that are parked meet it again and again.
+    recent: VecDeque<SagaId>,
     sagas: u32,
     /// When it was met last.
     met: Timestamp,
@@ -77,18 +81,21 @@ impl Blame {
     }
 
     fn suspect(&mut self, handler: Handler, (kind, why): (&str, &str), saga: SagaId, now: Timestamp) -> &mut Suspicion {
-        let known = self.0.entry(handler).or_insert_with(|| Suspicion::new(kind, why, saga, now));
+        let known = self.0.entry(handler).or_insert_with(|| Suspicion::new(kind, why, now));
         known.met = now;
         if known.kind != kind {
             (known.kind, known.why) = (kind.to_owned(), why.to_owned());
             // It has not worked meanwhile: what is everybody's fault stays so.
             if known.sagas <= MANY {
-                *known = Suspicion { told: known.told, ..Suspicion::new(kind, why, saga, now) };
+                *known = Suspicion { told: known.told, ..Suspicion::new(kind, why, now) };
             }
         }
-        if known.sagas == 0 || known.last != saga {
+        if !known.recent.contains(&saga) {
             known.sagas = known.sagas.saturating_add(1);
-            known.last = saga;
+            known.recent.push_back(saga);
+            if known.recent.len() > MANY as usize {
+                known.recent.pop_front();
+            }
         }
         known
     }
@@ -116,12 +123,13 @@ impl Blame {
         self.0.remove(&handler).is_some_and(|known| known.told)
     }
 
-    /// Forgets what readiness has been told of and nothing has met for long: whatever failed is gone. Returns whether there
-    /// was any. What is still counted stays, however rare the events are.
+    /// What nothing has met for long is no matter of readiness any more: whatever failed is gone. Returns whether there was
+    /// any. The count stays, however rare the events are, and however long nothing could be tried.
     pub(super) fn forget(&mut self, now: Timestamp) -> bool {
         // The clock may have been set back.
         self.0.values_mut().for_each(|known| known.met = known.met.min(now));
-        self.0.extract_if(|_, known| known.told && now >= after(known.met, LINGERS)).count() > 0
+        let is_over = |known: &&mut Suspicion| known.told && now >= after(known.met, LINGERS);
+        self.0.values_mut().filter(is_over).map(|known| known.told = false).count() > 0
     }
 
     /// A try of what meets everybody took long: the next ones wait so many times as long, so that most of the time is that of
@@ -129,7 +137,13 @@ impl Blame {
     pub(super) fn took_long(&mut self, handler: Handler, took: Duration, now: Timestamp) {
         let Some(known) = self.0.get_mut(&handler).filter(|known| known.sagas > MANY) else { return };
         let end = after(now, pause_after(took).max(WINDOW));
-        known.windows = [(end, 0); 2];
+        // One more of each, lest the one that fails is always the first.
+        known.windows = [(end, 1); 2];
+    }
+
+    /// Whether no handler is under any suspicion.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether it meets everybody, and why.
@@ -144,9 +158,17 @@ impl Blame {
 }
 
 impl Suspicion {
-    fn new(kind: &str, why: &str, last: SagaId, now: Timestamp) -> Self {
+    fn new(kind: &str, why: &str, now: Timestamp) -> Self {
         let windows = [(after(now, WINDOW), 0); 2];
-        Self { kind: kind.to_owned(), why: why.to_owned(), last, sagas: 0, met: now, windows, told: false }
+        Self {
+            kind: kind.to_owned(),
+            why: why.to_owned(),
+            recent: VecDeque::new(),
+            sagas: 0,
+            met: now,
+            windows,
+            told: false,
+        }
     }
 }
 
@@ -210,17 +232,31 @@ mod tests {
     fn what_has_not_been_met_for_long_is_forgotten() {
         let mut blame = Blame::default();
         blame.broken(TAKE, "no such column", SagaId::random(), at(0));
-        assert!(!blame.forget(at(299)) && !blame.is_clear());
-        assert!(blame.forget(at(300)) && blame.is_clear());
+        assert!(!blame.forget(at(899)) && !blame.is_clear());
+        assert!(blame.forget(at(900)) && blame.is_clear());
         let mut blame = Blame::default();
         assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
-        assert!(!blame.forget(at(300)), "nobody was told of it");
+        assert!(!blame.forget(at(900)), "nobody was told of it");
+    }
+
+    #[test]
+    fn what_was_everybodys_is_so_again_after_a_long_outage() {
+        let mut blame = suspected();
+        assert!(blame.forget(at(900)) && blame.is_clear());
+        assert!(refused(&mut blame, TAKE, "23502", SagaId::random()), "nothing has worked meanwhile");
+        assert!(!blame.is_clear());
+    }
+
+    #[test]
+    fn two_sagas_in_turns_are_two() {
+        let (mut blame, sagas) = (Blame::default(), [SagaId::random(), SagaId::random(), SagaId::random()]);
+        assert!((0..30).all(|i| !refused(&mut blame, TAKE, "23502", sagas[i % 3])));
     }
 
     #[test]
     fn refusals_are_counted_however_rare_the_events_are() {
         let mut blame = Blame::default();
-        let everybodys = [0, 301, 602, 903].map(|second| {
+        let everybodys = [0, 901, 1802, 2703].map(|second| {
             blame.forget(at(second));
             refused(&mut blame, TAKE, "23502", SagaId::random())
         });

@@ -31,6 +31,8 @@ use crate::{
 
 /// A deadline whose handler fails is tried again after this; the others do not wait for it.
 const POSTPONE: Duration = Duration::from_secs(30);
+/// No deadline is postponed for longer.
+const LONGEST_POSTPONE: Duration = Duration::from_secs(90);
 /// One that waits for somebody's transaction, after this.
 const LOCKED: Duration = Duration::from_secs(1);
 
@@ -45,16 +47,16 @@ pub(super) enum Fired {
 /// The deadlines leave the slot to others for no longer than this.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Fires up to `limit` timers. When their transaction fails they are fired one by one, for four times as long as a transaction
+/// Fires timers, up to so many in one transaction. When that fails they are fired one by one, for four times as long as a transaction
 /// waits for a lock, so that one that cannot be fired holds neither the others nor the events. Timers that were not fired stay
 /// armed.
-pub(super) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, limit: usize) -> Fired {
+pub(super) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, together: usize) -> Fired {
     let (patience, began) = (shared.options.patience, shared.clock.now());
-    let failed = match attempt(&shared, limit, patience).await {
+    let failed = match attempt(&shared, together, patience).await {
         Ok(timers) => return Fired::All { timers },
         Err(failed) => failed,
     };
-    if let Err(error) = one_by_one(&shared, limit, failed).await {
+    if let Err(error) = one_by_one(&shared, failed).await {
         tracing::warn!(%error, "deadlines cannot be fired now");
     }
     let took = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
@@ -64,17 +66,16 @@ pub(super) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P
 /// Fires each by itself, after all failed together, and postpones those that cannot be fired.
 async fn one_by_one<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    limit: usize,
     together: Failed,
 ) -> Result<(), StepError> {
     let patience = shared.options.patience;
     let until = after(shared.clock.now(), patience * 4);
     match together.due.len() {
         0 => return Err(together.error),
-        1 => return Ok(postpone(shared, together).await?),
+        1 => postpone(shared, together).await?,
         _ => {}
     }
-    for _ in 0..limit {
+    for _ in 0..shared.options.max_batch {
         match attempt(shared, 1, patience / 10).await {
             Ok(0) => break,
             Ok(_) => {}
@@ -111,8 +112,11 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
         let DueTimer { saga_id, step, .. } = timer;
         tracing::error!(%saga_id, step, %error, "a deadline cannot be fired; it is tried again");
         if error.class() == ErrorClass::Infrastructure {
-            shared.failing.borrow_mut().failed(timer, after(shared.clock.now(), pause * 2));
-            shared.health.set_waiting("deadlines", Some(format!("the deadline of {step} cannot be fired: {error}")));
+            let again = shared.failing.borrow_mut().failed(timer, after(shared.clock.now(), pause * 2));
+            if again {
+                let why = format!("the deadline of {step} cannot be fired: {error}");
+                shared.health.set_waiting("deadlines", Some(why));
+            }
         }
     }
     shared.store.postpone(&due, pause).await
@@ -144,14 +148,18 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
 pub(super) struct Failing(HashMap<SagaId, Timestamp>);
 
 impl Failing {
-    fn failed(&mut self, timer: &DueTimer, until: Timestamp) {
-        self.0.insert(timer.saga_id, until);
+    /// Returns whether it has failed before: a line may be lost once.
+    fn failed(&mut self, timer: &DueTimer, until: Timestamp) -> bool {
+        self.0.insert(timer.saga_id, until).is_some()
     }
 
     /// These have been fired; others are disarmed, or another process's by now. Says whether the last one is gone with that.
     fn is_over(&mut self, fired: &[DueTimer], now: Timestamp) -> bool {
         let was_empty = self.0.is_empty();
-        self.0.retain(|saga, until| *until > now && fired.iter().all(|timer| timer.saga_id != *saga));
+        // The clock may have been set back.
+        let longest = after(now, 2 * LONGEST_POSTPONE);
+        let is_expected = |until: &Timestamp| *until > now && *until <= longest;
+        self.0.retain(|saga, until| is_expected(until) && fired.iter().all(|timer| timer.saga_id != *saga));
         !was_empty && self.0.is_empty()
     }
 }

@@ -61,6 +61,9 @@ pub(super) struct Work {
     pub(super) gives_up: Reason,
     /// After which time it is tried again, once it is parked.
     pub(super) pause: Duration,
+    /// It is one of those that are tried of what meets everybody: when it has to wait for the next turn, it is not counted
+    /// twice.
+    pub(super) is_admitted: bool,
     /// How long the transaction took that failed with it alone.
     pub(super) took: Duration,
     /// Its event as one value: see [`identity::cause`].
@@ -196,6 +199,7 @@ pub(super) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             failure: None,
             gives_up: Reason::Permanent,
             pause: Duration::ZERO,
+            is_admitted: false,
             took: Duration::ZERO,
             keys: Keys::default(),
             pass: None,

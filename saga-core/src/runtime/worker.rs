@@ -327,6 +327,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Ok(stage) => {
                 self.effects.unused(&work, self.shared.clock.now());
                 work.pass = None;
+                work.is_admitted = false;
                 work.stage = stage;
                 self.ready.push_back(work);
             }

@@ -55,7 +55,7 @@ const STEP: Duration = Duration::from_millis(20);
 /// # });
 /// ```
 pub struct Flow<S: Store> {
-    members: Vec<(Participant<S>, Handle<S, MemoryProducer, VirtualClock>, S)>,
+    members: Vec<(Participant<S>, S)>,
     broker: MemoryBroker,
     clock: VirtualClock,
 }
@@ -85,11 +85,7 @@ impl<S: Store> Flow<S> {
     /// These participants, each on its database.
     pub fn on(participants: impl IntoIterator<Item = (Participant<S>, S)>) -> Self {
         let (broker, clock) = (MemoryBroker::new(3), VirtualClock::start());
-        let member = |(participant, store): (Participant<S>, S)| {
-            let handle = Handle::new(participant.name(), store.clone(), broker.producer(), clock);
-            (participant, handle, store)
-        };
-        Self { members: participants.into_iter().map(member).collect(), broker, clock }
+        Self { members: participants.into_iter().collect(), broker, clock }
     }
 
     /// Runs the participants until the test is over.
@@ -98,10 +94,11 @@ impl<S: Store> Flow<S> {
     /// When a participant ends by itself.
     pub async fn run<T>(self, test: impl AsyncFnOnce(&Running<S>) -> T) -> T {
         let Self { members, broker, clock } = self;
-        let choreography = Choreography::of(members.iter().map(|(member, ..)| member.declaration()).collect());
+        let choreography = Choreography::of(members.iter().map(|(member, _)| member.declaration()).collect());
         let (mut running, mut known) = (FuturesUnordered::new(), BTreeMap::new());
-        for (participant, handle, store) in members {
+        for (participant, store) in members {
             let name = participant.name();
+            let handle = Handle::new(name, store.clone(), broker.producer(), clock);
             let (metrics, outbox) = (handle.metrics().clone(), handle.outbox());
             known.insert(name, Member { store, metrics, outbox });
             let consumer = broker.subscribe(name, &participant.declaration().consumed_topics());

@@ -65,13 +65,17 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     pub(super) fn failed(&mut self, mut work: Work, failure: StepError) {
         let now = self.shared.clock.now();
         let failed_at = *work.failed_at.get_or_insert(now);
+        if failure.is_nobodys_fault() && work.stage == Stage::Park {
+            // Somebody holds its saga's queue for a moment: why it is parked, and for how long, stays.
+            return self.goes_on(work, Happened::Retry);
+        }
         if failure.is_nobodys_fault() {
             // Nobody's fault: it uses up no attempt.
             work.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
             let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
             let pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
             work.pause = pause.max(pause_after(work.took));
-            if work.input.answer.is_some() && !failure.is_locked() {
+            if self.has_called(&work) && !failure.is_locked() {
                 work.pause = work.pause.max(waited.clamp(*UNRECORDED.start(), *UNRECORDED.end()));
             }
             work.failure = Some(failure);
@@ -101,6 +105,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         };
         work.failure = Some(failure);
         self.goes_on(work, happened);
+    }
+
+    /// Whether the outside system is asked again when the event comes back.
+    fn has_called(&self, work: &Work) -> bool {
+        let abandons = self.shared.participant.steps[work.step].action.abandon.is_some();
+        work.input.answer.is_some() || work.stage == Stage::Exhaust && abandons
     }
 
     /// The event is given up on: its dead letter goes out before it is held.

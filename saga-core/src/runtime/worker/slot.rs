@@ -172,12 +172,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     }
                 }
             }
-            if matches!(work.stage, Stage::Whole | Stage::Start)
+            if matches!(work.stage, Stage::Whole | Stage::Start | Stage::Exhaust)
+                && !work.is_admitted
                 && let Some(why) = self.shared.blame.borrow_mut().holds(Handler::of(&work), parked, now)
             {
                 work.held(&why, now, self.shared.options.longest_pause);
                 work.stage = Stage::Park;
             }
+            let handler = Handler::of(&work);
+            work.is_admitted = self.shared.blame.borrow().everybodys(handler).is_some();
             works.push(work);
         }
         self.ready = others;
@@ -204,8 +207,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     true => (self.batch_most * 2).min(self.shared.options.max_batch),
                     false => (self.batch_most / 16).max(1),
                 };
-                for work in batch.left {
-                    if self.is_ours(&work) { self.ready.push_back(work) } else { self.handed_over(&work) }
+                for mut work in batch.left {
+                    if self.is_ours(&work) {
+                        // Its breaker is asked anew.
+                        self.effects.unused(&work, now);
+                        work.pass = None;
+                        self.ready.push_back(work)
+                    } else {
+                        self.handed_over(&work)
+                    }
                 }
                 for (work, done) in batch.works {
                     match done {
