@@ -25,5 +25,5 @@ pub use error::ServiceError;
 pub use json::{Json, MAX_BODY, Path};
 pub use problem::Problem;
 pub use run::Bound;
-pub use service::{Deps, NoArgs, Outbox, Parts, Service, serve};
+pub use service::{Deps, NoArgs, Parts, Service, serve};
 pub use trace::Trace;

@@ -17,7 +17,7 @@ use saga_core::{
     store::Store,
 };
 use saga_kafka::{KafkaConsumer, KafkaProducer};
-use saga_store::{Db, UrlError};
+use saga_store::{Db, Outbox, UrlError};
 use tokio::net::TcpListener;
 use tracing::{Instrument, Span};
 
@@ -100,7 +100,7 @@ impl Assembled {
         let handle = Handle::in_namespace(namespace, name, db.clone(), producer.clone(), SystemClock, tracer);
         let deps = Deps {
             db: db.clone(),
-            outbox: handle.outbox(),
+            outbox: Outbox::new(db.clone(), handle.outbox()),
             tracer: traces.tracer(),
             database_url: config.database_url.clone(),
             namespace: config.namespace.clone(),

@@ -3,15 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use saga_core::{Namespace, Participant, clock::SystemClock, runtime, trace::Tracer};
-use saga_kafka::KafkaProducer;
-use saga_store::{DatabaseUrl, Db, Migration};
+use saga_core::{Namespace, Participant, trace::Tracer};
+use saga_store::{DatabaseUrl, Db, Migration, Outbox};
 
 use crate::error::ServiceError;
-
-/// Publishes events outside any step: make the row, write it in the transaction that it belongs to, and report it once it
-/// is committed, so that it leaves at once.
-pub type Outbox = runtime::Outbox<Db, KafkaProducer, SystemClock>;
 
 /// A participant as a service of its own.
 ///

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How often [`Db::transaction`] runs its work when it conflicts with others.
-const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 
 /// A participant's database. A clone is another handle on the same one.
 #[derive(Clone)]

@@ -34,7 +34,7 @@ use blame::Blame;
 pub use health::Health;
 use jiff::Timestamp;
 pub use metrics::{CallLabel, HandledLabel, Metrics, OutcomeLabel, ReasonLabel, StepLabel, StepOnly};
-pub use relay::Outbox;
+pub use relay::{Outbox, Relaying};
 use spans::Spans;
 use timers::Failing;
 

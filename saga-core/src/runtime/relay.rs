@@ -80,6 +80,44 @@ struct Report {
     acknowledged: BoxFuture<'static, Vec<Result<(), PublishError>>>,
 }
 
+/// An [`Outbox`] whatever its database, its transport and its clock are.
+pub trait Relaying: Send + Sync {
+    /// The row of an event that is published outside a step. The event has a new id of its own.
+    fn row(&self, event: EventType, data: Vec<u8>, saga: SagaId, trace: &TraceContext) -> OutboxRow;
+
+    /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
+    fn committed(&self, rows: Vec<OutboxRow>);
+
+    /// The rows of a transaction whose commit may or may not have happened: a look at the table finds out.
+    fn perhaps_committed(&self, rows: &[OutboxRow]);
+}
+
+impl<S: Store, P: Producer, C: Clock> Relaying for Outbox<S, P, C> {
+    fn row(&self, event: EventType, data: Vec<u8>, saga_id: SagaId, trace: &TraceContext) -> OutboxRow {
+        let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
+        let place = self.0.spans.place(trace, saga_id);
+        let outgoing = Outgoing {
+            id,
+            source: self.participant(),
+            saga_id,
+            causation_id: None,
+            time: created_at,
+            trace: self.0.spans.outgoing(&place),
+            null_compensation: false,
+        };
+        let record = self.0.namespace.place(seal(event, data, &outgoing));
+        OutboxRow { id, saga_id, event_type: event.name.to_owned(), created_at, record, span: place.ids, link: None }
+    }
+
+    fn committed(&self, rows: Vec<OutboxRow>) {
+        Outbox::committed(self, rows);
+    }
+
+    fn perhaps_committed(&self, rows: &[OutboxRow]) {
+        Outbox::perhaps_committed(self, rows);
+    }
+}
+
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     pub(super) fn new(
         spans: Spans,
@@ -117,39 +155,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// # Errors
     /// When the event cannot be written as JSON.
     pub fn row<E: Event>(&self, event: &E, trace: &TraceContext) -> Result<OutboxRow, StepError> {
-        let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
-        let saga_id = Event::saga_id(event);
-        let place = self.0.spans.place(trace, saga_id);
-        let outgoing = Outgoing {
-            id,
-            source: self.participant(),
-            saga_id,
-            causation_id: None,
-            time: created_at,
-            trace: self.0.spans.outgoing(&place),
-            null_compensation: false,
-        };
-        let record = self.0.namespace.place(seal(EventType::of::<E>(), event.data()?, &outgoing));
-        let event_type = E::NAME.to_owned();
-        Ok(OutboxRow { id, saga_id, event_type, created_at, record, span: place.ids, link: None })
-    }
-
-    /// As [`Outbox::row`], of an event that goes on in its saga's trace, `saga`, and that something else led to, such as a
-    /// request: its span is linked to `cause`. When the saga has no trace yet, it goes on in that of the cause.
-    ///
-    /// # Errors
-    /// As [`Outbox::row`].
-    pub fn row_because<E: Event>(
-        &self,
-        event: &E,
-        saga: &TraceContext,
-        cause: &TraceContext,
-    ) -> Result<OutboxRow, StepError> {
-        if saga.traceparent.is_none() {
-            return self.row(event, cause);
-        }
-        let row = self.row(event, saga)?;
-        Ok(OutboxRow { link: cause.traceparent.is_some().then(|| cause.clone()), ..row })
+        Ok(Relaying::row(self, EventType::of::<E>(), event.data()?, Event::saga_id(event), trace))
     }
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.

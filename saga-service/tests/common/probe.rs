@@ -9,7 +9,7 @@ use axum::{
 };
 use saga_core::{Event, Outcome, Participant, Step, StepResult, handler::Cx};
 use saga_service::{Deps, Json, Path, Problem, Service, ServiceError, Trace};
-use saga_store::{Db, Migration};
+use saga_store::{Db, Migration, Publishing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -71,14 +71,11 @@ struct Echo {
 fn routes(deps: Deps) -> Router {
     let ask = async move |Trace(trace): Trace| {
         let asked = Asked { id: Uuid::now_v7() };
-        let rows = deps
-            .db
-            .transaction(async |tx| {
-                let row = deps.outbox.row(&asked, &trace)?;
-                Ok::<_, Problem>((tx, vec![row.clone()], vec![row]))
-            })
-            .await?;
-        deps.outbox.committed(rows);
+        let publish = async |mut tx: Publishing| {
+            tx.publish(&asked)?;
+            Ok::<_, Problem>((tx, ()))
+        };
+        deps.outbox.transaction(&trace, publish).await?;
         Ok::<_, Problem>((StatusCode::ACCEPTED, Json(asked)))
     };
     let count: fn() -> StatusCode = || panic!("a defect");

@@ -17,6 +17,7 @@ mod outbox;
 mod parking;
 mod pooler;
 mod progress;
+mod publishing;
 mod races;
 mod sharing;
 mod statements;

@@ -9,11 +9,9 @@ use axum::{
 };
 use jiff::Timestamp;
 use order_flow_events::{OrderCancellationRequested, OrderCreated, Reason};
-use saga_core::{
-    SagaId, clock::Clock, envelope::header, runtime::Outbox, store::OutboxRow, trace::TraceContext, transport::Producer,
-};
+use saga_core::{SagaId, envelope::header, store::OutboxRow, trace::TraceContext};
 use saga_service::{Json, Path, Problem, Trace};
-use saga_store::{Db, Rows, Tx, params};
+use saga_store::{Db, Outbox, Rows, Tx, params};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -23,7 +21,7 @@ use crate::{
 };
 
 /// `POST /orders`, `GET /orders/{id}`, `POST /orders/{id}/cancel`.
-pub fn routes<P: Producer, C: Clock>(db: Db, outbox: Outbox<Db, P, C>) -> Router {
+pub fn routes(db: Db, outbox: Outbox) -> Router {
     Router::new()
         .route("/orders", post(create))
         .route("/orders/{id}", get(show))
@@ -31,15 +29,10 @@ pub fn routes<P: Producer, C: Clock>(db: Db, outbox: Outbox<Db, P, C>) -> Router
         .with_state(App { db, outbox })
 }
 
-struct App<P: Producer, C: Clock> {
+#[derive(Clone)]
+struct App {
     db: Db,
-    outbox: Outbox<Db, P, C>,
-}
-
-impl<P: Producer, C: Clock> Clone for App<P, C> {
-    fn clone(&self) -> Self {
-        Self { db: self.db.clone(), outbox: self.outbox.clone() }
-    }
+    outbox: Outbox,
 }
 
 /// The answer to a request that changes an order.
@@ -49,8 +42,8 @@ struct Accepted {
     status: Status,
 }
 
-async fn create<P: Producer, C: Clock>(
-    State(app): State<App<P, C>>,
+async fn create(
+    State(app): State<App>,
     Trace(trace): Trace,
     headers: HeaderMap,
     Json(request): Json<OrderRequest>,
@@ -58,22 +51,19 @@ async fn create<P: Producer, C: Clock>(
     let key = idempotency_key(&headers)?;
     let fingerprint = request.fingerprint().map_err(|e| Problem::internal(&e))?;
     let order = request.order(SagaId::random().as_uuid()).map_err(Problem::unprocessable)?;
-    let row = app.outbox.row(&order, &trace)?;
     let earlier = app
-        .db
-        .transaction(async |tx| {
+        .outbox
+        .transaction(&trace, async |mut tx| {
             if let Some(key) = &key
                 && let Some(earlier) = take_key(&tx, key, fingerprint, order.order_id).await?
             {
-                return Ok::<_, Problem>((tx, Some(earlier), Vec::new()));
+                return Ok::<_, Problem>((tx, Some(earlier)));
             }
-            insert(&tx, &order, &row).await?;
-            Ok((tx, None, vec![row.clone()]))
+            let event = tx.publish(&order)?.clone();
+            insert(&tx, &order, &event).await?;
+            Ok((tx, None))
         })
         .await?;
-    if earlier.is_none() {
-        app.outbox.committed(vec![row]);
-    }
     let order_id = earlier.unwrap_or(order.order_id);
     let location = [(LOCATION, format!("/orders/{order_id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(Accepted { order_id, status: Status::Pending })).into_response())
@@ -125,10 +115,7 @@ struct Shown {
     history: Vec<Entry>,
 }
 
-async fn show<P: Producer, C: Clock>(
-    State(app): State<App<P, C>>,
-    Path(order_id): Path<Uuid>,
-) -> Result<Json<Shown>, Problem> {
+async fn show(State(app): State<App>, Path(order_id): Path<Uuid>) -> Result<Json<Shown>, Problem> {
     let row = app.db.query_opt(SELECT, params![order_id]).await?.ok_or_else(unknown_order)?;
     Ok(Json(Shown {
         order_id,
@@ -139,27 +126,22 @@ async fn show<P: Producer, C: Clock>(
     }))
 }
 
-async fn cancel<P: Producer, C: Clock>(
-    State(app): State<App<P, C>>,
-    Trace(trace): Trace,
-    Path(order_id): Path<Uuid>,
-) -> Result<Response, Problem> {
+async fn cancel(State(app): State<App>, Trace(trace): Trace, Path(order_id): Path<Uuid>) -> Result<Response, Problem> {
     let request = OrderCancellationRequested { order_id, reason: Reason::CancelledByCustomer };
-    let (status, rows) = app
-        .db
-        .transaction(async |tx| {
+    let status = app
+        .outbox
+        .transaction(&trace, async |mut tx| {
             let row = tx.query_opt(LOCK, params![order_id]).await?.ok_or_else(unknown_order)?;
             let status = read_status(&row.get::<String>("status")?)?;
             if status != Status::Pending {
-                return Ok::<_, Problem>((tx, (status, Vec::new()), Vec::new()));
+                return Ok::<_, Problem>((tx, status));
             }
             let of_order = TraceContext { traceparent: row.get("traceparent")?, tracestate: row.get("tracestate")? };
-            let event = app.outbox.row_because(&request, &of_order, &trace)?;
-            request_cancellation(&tx, &request, event.created_at).await?;
-            Ok((tx, (Status::Cancelling, vec![event.clone()]), vec![event]))
+            let at = tx.publish_in(&request, &of_order)?.created_at;
+            request_cancellation(&tx, &request, at).await?;
+            Ok((tx, Status::Cancelling))
         })
         .await?;
-    app.outbox.committed(rows);
     let code = match status {
         Status::Pending | Status::Cancelling => StatusCode::ACCEPTED,
         Status::Cancelled => StatusCode::OK,

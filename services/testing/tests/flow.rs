@@ -8,7 +8,7 @@ use axum::Router;
 use order_flow_testing::{Answer, call, in_memory};
 use payment_service::SandboxGateway;
 use saga_core::testing::{Published, Running};
-use saga_store::Db;
+use saga_store::{Db, Outbox};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ impl Flow<'_> {
             (shipping_service::participant(), shipping.clone()),
         ];
         let run = async |running: &Running<Db>| {
-            let routes = order_service::http::routes(order, running.outbox("order"))
+            let routes = order_service::http::routes(order.clone(), Outbox::new(order, running.outbox("order")))
                 .merge(inventory_service::http::routes(inventory))
                 .merge(payment_service::http::routes(payment))
                 .merge(payment_service::http::sandbox_routes(gateway))

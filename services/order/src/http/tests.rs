@@ -12,7 +12,7 @@ use saga_core::{
     store::{OutboxRow, Store},
     testing::MemoryBroker,
 };
-use saga_store::Db;
+use saga_store::{Db, Outbox};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ struct Service {
 impl Service {
     fn on(db: Db) -> Self {
         let handle = Handle::new("order", db.clone(), MemoryBroker::new(1).producer(), SystemClock);
-        Self { routes: routes(db.clone(), handle.outbox()), db }
+        Self { routes: routes(db.clone(), Outbox::new(db.clone(), handle.outbox())), db }
     }
 
     async fn post(&self, body: Value) -> Answer {

@@ -1,0 +1,178 @@
+//! Events that are published outside a step, on a request: written with what they tell of, and handed over after the commit.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    ops::Deref,
+    sync::Arc,
+};
+
+use saga_core::{
+    Event, StepError,
+    event::EventType,
+    handler::Emit,
+    runtime::Relaying,
+    store::{Changes, OutboxRow, Store, StoreError},
+    trace::TraceContext,
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::{Db, Tx, db::TRIES};
+
+/// Sagas share so many locks.
+const LOCKS: usize = 1024;
+
+/// Publishes events outside any step: in one transaction with the rows that they tell of, and in the order of the commits.
+///
+/// ```
+/// # use saga_core::{Event, SagaId, StepError, trace::TraceContext};
+/// # use saga_store::{Outbox, params};
+/// # use schemars::JsonSchema; use serde::{Deserialize, Serialize}; use uuid::Uuid;
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+/// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+/// # struct Requested { trip_id: Uuid }
+/// async fn request(outbox: &Outbox, trace: &TraceContext) -> Result<Uuid, StepError> {
+///     let trip = Requested { trip_id: Uuid::new_v4() };
+///     outbox
+///         .transaction(trace, async |mut tx| {
+///             tx.execute("INSERT INTO trip (trip_id) VALUES ($1)", params![trip.trip_id]).await?;
+///             tx.publish(&trip)?;
+///             Ok::<_, StepError>((tx, trip.trip_id))
+///         })
+///         .await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Outbox {
+    db: Db,
+    relay: Arc<dyn Relaying>,
+    /// From before a commit until its events are handed over: those of one saga leave in the order of their commits.
+    turns: Arc<Turns>,
+}
+
+struct Turns {
+    locks: Vec<Arc<Mutex<()>>>,
+    hash: RandomState,
+}
+
+/// A transaction that may publish. Everything that a [`Tx`] does, it does.
+pub struct Publishing {
+    tx: Tx,
+    relay: Arc<dyn Relaying>,
+    trace: TraceContext,
+    rows: Vec<OutboxRow>,
+}
+
+impl Deref for Publishing {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl Publishing {
+    /// The event is published when the transaction is committed, and not otherwise. It has a new id of its own, and goes on
+    /// in the trace of what is asked for. Returns it as it is written.
+    ///
+    /// # Errors
+    /// When the event cannot be written as JSON.
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<&OutboxRow, StepError> {
+        let row = self.relay.row(EventType::of::<E>(), event.data()?, Event::saga_id(event), &self.trace);
+        Ok(self.push(row))
+    }
+
+    /// As [`Publishing::publish`], of an event that goes on in its saga's own trace; its span is linked to what is asked for.
+    ///
+    /// # Errors
+    /// As [`Publishing::publish`].
+    pub fn publish_in<E: Event>(&mut self, event: &E, saga: &TraceContext) -> Result<&OutboxRow, StepError> {
+        if saga.traceparent.is_none() {
+            return self.publish(event);
+        }
+        let row = self.relay.row(EventType::of::<E>(), event.data()?, Event::saga_id(event), saga);
+        let link = self.trace.traceparent.is_some().then(|| self.trace.clone());
+        Ok(self.push(OutboxRow { link, ..row }))
+    }
+
+    fn push(&mut self, row: OutboxRow) -> &OutboxRow {
+        self.rows.push(row);
+        &self.rows[self.rows.len() - 1]
+    }
+}
+
+impl Outbox {
+    /// Of this database, whose events this relay publishes.
+    pub fn new(db: Db, relay: impl Relaying + 'static) -> Self {
+        let locks = (0..LOCKS).map(|_| Arc::default()).collect();
+        Self { db, relay: Arc::new(relay), turns: Arc::new(Turns { locks, hash: RandomState::new() }) }
+    }
+
+    /// Runs `work` in a transaction, and commits the transaction that `work` hands back with its events, which leave at once.
+    /// When it conflicts with another transaction it is run again, so that `work` must do nothing outside of the transaction.
+    /// What was begun is finished also when nobody waits for it any more. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What `work` returned, after a rollback; or why the transaction could not begin or be committed. After
+    /// [`StoreError::Unavailable`] it may have been committed or not; when it was, its events are published.
+    pub async fn transaction<T, E, F, Work>(&self, trace: &TraceContext, work: F) -> Result<T, E>
+    where
+        E: From<StoreError>,
+        F: Fn(Publishing) -> Work,
+        Work: Future<Output = Result<(Publishing, T), E>>,
+    {
+        let mut tries = 1;
+        loop {
+            let tx = self.db.begin_plain().await?;
+            let failure = tx.failure.clone();
+            let publishing = Publishing { tx, relay: self.relay.clone(), trace: trace.clone(), rows: Vec::new() };
+            let done = match work(publishing).await {
+                Ok((done, value)) => {
+                    let committed = self.commit(done).await;
+                    failure.note(committed).map(|()| value).map_err(E::from)
+                }
+                Err(error) => Err(error),
+            };
+            if done.is_ok() || !failure.is_conflict() || tries == TRIES {
+                return done;
+            }
+            tries += 1;
+        }
+    }
+
+    async fn commit(&self, done: Publishing) -> Result<(), StoreError> {
+        let Publishing { tx, relay, rows, .. } = done;
+        if rows.is_empty() {
+            return self.db.commit(tx, Changes::default()).await.map(|_| ());
+        }
+        // Whoever waits for a saga's lock here holds nothing that its owner's COMMIT still needs.
+        let turn = self.turns.of(&rows).await;
+        let db = self.db.clone();
+        // A client that leaves takes neither the commit along nor what follows it.
+        let commit = tokio::spawn(async move {
+            let changes = Changes { outbox: rows.clone(), ..Changes::default() };
+            let committed = db.commit(tx, changes).await;
+            match &committed {
+                Ok(_) => relay.committed(rows),
+                Err(StoreError::Unavailable(_)) => relay.perhaps_committed(&rows),
+                Err(_) => {}
+            }
+            drop(turn);
+            committed.map(|_| ())
+        });
+        commit.await.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("the commit was broken off: {error}"))))
+    }
+}
+
+impl Turns {
+    /// Each lock once, and in one order, whichever sagas they are of.
+    async fn of(&self, rows: &[OutboxRow]) -> Vec<OwnedMutexGuard<()>> {
+        #[allow(clippy::cast_possible_truncation, reason = "the remainder is small")]
+        let lock = |row: &OutboxRow| (self.hash.hash_one(row.saga_id) % LOCKS as u64) as usize;
+        let mut turn = Vec::new();
+        for place in rows.iter().map(lock).collect::<BTreeSet<_>>() {
+            turn.push(self.locks[place].clone().lock_owned().await);
+        }
+        turn
+    }
+}
