@@ -70,7 +70,7 @@ mod tests {
     /// What is generated of the flow and kept in the repository.
     #[test]
     fn the_readme_and_the_contracts_show_the_flow_as_it_is() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let flow = order_flow().unwrap();
         let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
         let is_drawn = readme.contains(&format!("```mermaid\n{}```", flow.to_mermaid()));
