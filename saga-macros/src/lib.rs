@@ -17,8 +17,10 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
     expand_event(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
-/// Implements `saga_core::Trigger` for an enum whose variants hold one event each.
-#[proc_macro_derive(Trigger)]
+/// Implements `saga_core::Trigger` for an enum whose variants hold one event each. What all of them have is reached without
+/// looking which one it is: `#[trigger(fields(order_id: Uuid))]` makes `fn order_id(&self) -> &Uuid`, and `#[trigger(into =
+/// InventoryReleased { order_id, reason })]` the event that a compensation publishes, also when there was nothing to undo.
+#[proc_macro_derive(Trigger, attributes(trigger))]
 pub fn derive_trigger(input: TokenStream) -> TokenStream {
     expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
 }
@@ -161,7 +163,58 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
     })
 }
 
+#[derive(Default)]
+struct TriggerAttribute {
+    /// Fields that every event has, and their types.
+    fields: Vec<(syn::Ident, Type)>,
+    /// The event that it becomes, and the fields that it takes over.
+    into: Option<(Path, Vec<syn::Ident>)>,
+}
+
+impl Parse for TriggerAttribute {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut attribute = Self::default();
+        while !input.is_empty() {
+            let key: syn::Ident = input.parse()?;
+            match key.to_string().as_str() {
+                "fields" => {
+                    let list;
+                    syn::parenthesized!(list in input);
+                    while !list.is_empty() {
+                        let name = list.parse()?;
+                        list.parse::<syn::Token![:]>()?;
+                        attribute.fields.push((name, list.parse()?));
+                        if !list.is_empty() {
+                            list.parse::<syn::Token![,]>()?;
+                        }
+                    }
+                }
+                "into" => {
+                    input.parse::<syn::Token![=]>()?;
+                    let event = input.parse()?;
+                    let list;
+                    syn::braced!(list in input);
+                    let names = list.parse_terminated(syn::Ident::parse, syn::Token![,])?;
+                    attribute.into = Some((event, names.into_iter().collect()));
+                }
+                _ => {
+                    return Err(syn::Error::new(
+                        key.span(),
+                        "expected fields(name: Type, ..) or into = Event { name, .. }",
+                    ));
+                }
+            }
+            if !input.is_empty() {
+                input.parse::<syn::Token![,]>()?;
+            }
+        }
+        Ok(attribute)
+    }
+}
+
 fn expand_trigger(input: &DeriveInput) -> syn::Result<Tokens> {
+    let attribute = input.attrs.iter().find(|a| a.path().is_ident("trigger"));
+    let attribute: TriggerAttribute = attribute.map_or_else(|| Ok(TriggerAttribute::default()), |a| a.parse_args())?;
     let Data::Enum(data) = &input.data else {
         return Err(syn::Error::new(input.span(), "a Trigger is an enum with one event per variant"));
     };
@@ -182,8 +235,31 @@ fn expand_trigger(input: &DeriveInput) -> syn::Result<Tokens> {
     let names: Vec<_> = variants.iter().map(|(name, _)| name).collect();
     let types: Vec<_> = variants.iter().map(|(_, ty)| ty).collect();
     let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    let accessors = attribute.fields.iter().map(|(name, of)| {
+        let doc = format!("The `{name}` of whichever event it is.");
+        quote! {
+            #[doc = #doc]
+            pub fn #name(&self) -> &#of {
+                match self { #(Self::#names(event) => &event.#name),* }
+            }
+        }
+    });
+    let accessors =
+        (!attribute.fields.is_empty()).then(|| quote!(impl #generics #ident #type_generics #bounds { #(#accessors)* }));
+    let into = attribute.into.as_ref().map(|(event, fields)| {
+        let variants = names.iter().map(|name| quote!(#ident::#name(event) => Self { #(#fields: event.#fields),* }));
+        quote! {
+            impl #generics ::core::convert::From<#ident #type_generics> for #event #bounds {
+                fn from(why: #ident #type_generics) -> Self {
+                    match why { #(#variants),* }
+                }
+            }
+        }
+    });
     let core = core();
     Ok(quote! {
+        #accessors
+        #into
         impl #generics #core::Trigger for #ident #type_generics #bounds {
             fn event_types() -> ::std::vec::Vec<#core::event::EventType> {
                 ::std::vec![#(#core::event::EventType::of::<#types>()),*]

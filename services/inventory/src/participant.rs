@@ -13,20 +13,12 @@ pub fn participant() -> Participant<Db> {
 
 /// No money was taken, or it was given back: the items are free again.
 #[derive(Clone, Debug, Trigger)]
+#[trigger(into = InventoryReleased { order_id, reason })]
 pub enum ItemsBack {
     /// The charge was refused.
     Declined(PaymentDeclined),
     /// The charge was undone.
     Refunded(PaymentRefunded),
-}
-
-impl From<ItemsBack> for InventoryReleased {
-    fn from(why: ItemsBack) -> Self {
-        match why {
-            ItemsBack::Declined(PaymentDeclined { order_id, reason })
-            | ItemsBack::Refunded(PaymentRefunded { order_id, reason }) => Self { order_id, reason },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub(crate) async fn cancel(
             NothingHeld::Rejected(_) => &rejected,
             NothingHeld::Released(_) => &released,
         };
-        params![event.order_id(), event.reason().as_str(), format!("{seen}{cancelled}")]
+        params![*event.order_id(), event.reason().as_str(), format!("{seen}{cancelled}")]
     };
     let rows: Rows = freed.iter().map(row).collect();
     let mut reasons: HashMap<Uuid, Reason> = HashMap::with_capacity(freed.len());
@@ -77,7 +77,7 @@ pub(crate) async fn cancel(
         reasons.insert(row.get("order_id")?, reason);
     }
     let outcome = |event: NothingHeld| {
-        let order_id = event.order_id();
+        let order_id = *event.order_id();
         match reasons.remove(&order_id) {
             Some(reason) => Outcome::Success(OrderCancelled { order_id, reason }),
             None => {

@@ -26,27 +26,12 @@ pub fn participant(deadline: Duration) -> Participant<Db> {
 
 /// The saga holds nothing (any more), so the order can end.
 #[derive(Clone, Debug, Trigger)]
+#[trigger(fields(order_id: Uuid, reason: Reason))]
 pub enum NothingHeld {
     /// Nothing was ever set aside.
     Rejected(InventoryRejected),
     /// All that had been done is undone.
     Released(InventoryReleased),
-}
-
-impl NothingHeld {
-    pub(crate) fn order_id(&self) -> Uuid {
-        match self {
-            Self::Rejected(event) => event.order_id,
-            Self::Released(event) => event.order_id,
-        }
-    }
-
-    pub(crate) fn reason(&self) -> &Reason {
-        match self {
-            Self::Rejected(event) => &event.reason,
-            Self::Released(event) => &event.reason,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
         Ok(to_void.refund(void).await?)
     };
     let give_back = async move |call: &Call, why: &MoneyBack| {
-        let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: why.order_id() };
+        let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: *why.order_id() };
         Ok(to_refund.refund(refund).await?)
     };
     Participant::named("payment").step(
@@ -44,29 +44,12 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
 
 /// There is no parcel: the money goes back.
 #[derive(Clone, Debug, Trigger)]
+#[trigger(fields(order_id: Uuid), into = PaymentRefunded { order_id, reason })]
 pub enum MoneyBack {
     /// Nobody ships to the address.
     Rejected(ShippingRejected),
     /// The order was cancelled.
     Cancelled(ShippingCancelled),
-}
-
-impl MoneyBack {
-    fn order_id(&self) -> Uuid {
-        match self {
-            Self::Rejected(event) => event.order_id,
-            Self::Cancelled(event) => event.order_id,
-        }
-    }
-}
-
-impl From<MoneyBack> for PaymentRefunded {
-    fn from(why: MoneyBack) -> Self {
-        match why {
-            MoneyBack::Rejected(ShippingRejected { order_id, reason })
-            | MoneyBack::Cancelled(ShippingCancelled { order_id, reason }) => Self { order_id, reason },
-        }
-    }
 }
 
 #[cfg(test)]
