@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     barrier::Op,
     event::{Event, EventType},
-    graph::{Declaration, End, Ending, Finding},
+    graph::{Accepted, Declaration, End, Ending, Finding, Rule},
     handler::Emit,
     step::{ErasedStep, Step},
     store::Store,
@@ -70,12 +70,13 @@ pub struct Participant<S: Store> {
     pub(crate) steps: Vec<ErasedStep<S>>,
     publishes: Vec<EventType>,
     ends: Vec<End>,
+    accepted: Vec<Accepted>,
 }
 
 impl<S: Store> Participant<S> {
     /// A participant without steps. The name is its consumer group, its `ce_source` and the stem of its dead-letter topic.
     pub fn named(name: &'static str) -> Self {
-        Self { name, steps: Vec::new(), publishes: Vec::new(), ends: Vec::new() }
+        Self { name, steps: Vec::new(), publishes: Vec::new(), ends: Vec::new(), accepted: Vec::new() }
     }
 
     /// Adds a step.
@@ -106,6 +107,14 @@ impl<S: Store> Participant<S> {
         self
     }
 
+    /// Accepts what is found of this participant by this rule, with the reason, which `saga check` shows. When nothing is found
+    /// by it any more, that is a finding.
+    #[must_use]
+    pub fn accept(mut self, rule: Rule, why: &'static str) -> Self {
+        self.accepted.push(Accepted { rule, why });
+        self
+    }
+
     /// The participant, if it can work: see [`Declaration::check`]. A service does this when it starts.
     ///
     /// # Errors
@@ -127,6 +136,7 @@ impl<S: Store> Participant<S> {
             steps: self.steps.iter().map(|s| s.spec.clone()).collect(),
             publishes: self.publishes.clone(),
             ends: self.ends.clone(),
+            accepted: self.accepted.clone(),
         }
     }
 

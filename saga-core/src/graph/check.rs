@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::graph::{Choreography, Declaration, EventKey, Node};
+use crate::graph::{Accepted, Choreography, Declaration, EventKey, Node};
 
 /// A rule that every choreography must keep.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
@@ -45,11 +45,13 @@ pub enum Rule {
     StepsDoNotCycle,
     /// Whatever happens, the saga ends.
     PathsEnd,
+    /// What is accepted and no longer found would hide what comes later.
+    AcceptedIsFound,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are checked.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
@@ -63,6 +65,7 @@ impl Rule {
         Self::WaitsHaveDeadlines,
         Self::StepsDoNotCycle,
         Self::PathsEnd,
+        Self::AcceptedIsFound,
     ];
 
     /// Whether one participant can be judged by it alone, without the others.
@@ -86,6 +89,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
+            Self::AcceptedIsFound => "accepted-is-found",
         }
     }
 
@@ -105,6 +109,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
+            Self::AcceptedIsFound => "every finding that is accepted is still there",
         }
     }
 }
@@ -162,9 +167,41 @@ impl Declaration {
 }
 
 impl Choreography {
-    /// Checks every [`Rule`]. No findings means that the declarations fit together; that no interleaving of them goes
-    /// wrong is for the model checker to say.
+    /// Checks every [`Rule`]. No findings means that the declarations fit together, or that what does not is accepted; that no
+    /// interleaving of them goes wrong is for the model checker to say.
     pub fn check(&self) -> Vec<Finding> {
+        let mut findings = self.found();
+        let stale = self.acceptances().filter(|(participant, accepted)| {
+            !findings.iter().any(|finding| finding.participant == *participant && finding.rule == accepted.rule)
+        });
+        let stale: Vec<Finding> = stale
+            .map(|(participant, Accepted { rule, why })| {
+                let message = format!("{rule} is accepted ({why}), and nothing is found by it: remove .accept(..)");
+                Finding::in_participant(Rule::AcceptedIsFound, participant, message)
+            })
+            .collect();
+        findings.retain(|finding| self.why_accepted(finding).is_none());
+        findings.extend(stale);
+        findings
+    }
+
+    /// What is found and accepted, with the reasons.
+    pub fn accepted(&self) -> Vec<(Finding, &'static str)> {
+        self.found().into_iter().filter_map(|finding| self.why_accepted(&finding).map(|why| (finding, why))).collect()
+    }
+
+    fn acceptances(&self) -> impl Iterator<Item = (&'static str, Accepted)> {
+        self.declarations().iter().flat_map(|d| d.accepted.iter().map(|accepted| (d.participant, *accepted)))
+    }
+
+    fn why_accepted(&self, finding: &Finding) -> Option<&'static str> {
+        let concerns = |(participant, accepted): &(&str, Accepted)| {
+            *participant == finding.participant && accepted.rule == finding.rule
+        };
+        self.acceptances().find(concerns).map(|(_, accepted)| accepted.why)
+    }
+
+    fn found(&self) -> Vec<Finding> {
         let rules = [
             contracts::participants_are_distinct,
             contracts::steps_are_named,

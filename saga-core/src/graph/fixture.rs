@@ -45,7 +45,7 @@ pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {
 }
 
 fn participant(participant: &'static str, steps: Vec<StepSpec>) -> Declaration {
-    Declaration { participant, steps, publishes: Vec::new(), ends: Vec::new() }
+    Declaration { participant, steps, publishes: Vec::new(), ends: Vec::new(), accepted: Vec::new() }
 }
 
 pub(crate) fn order() -> Declaration {

@@ -32,6 +32,17 @@ pub struct Declaration {
     pub publishes: Vec<EventType>,
     /// Events that end a saga and need no consumer.
     pub ends: Vec<End>,
+    /// Findings about it that are accepted.
+    pub accepted: Vec<Accepted>,
+}
+
+/// A finding that a team accepts: what is found of the participant by this rule is no longer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The rule.
+    pub rule: Rule,
+    /// The reason.
+    pub why: &'static str,
 }
 
 /// An event that ends a saga.

@@ -20,6 +20,14 @@ pub(crate) struct Check {
 struct Report<'a> {
     rules: Vec<RuleReport>,
     findings: &'a [Finding],
+    accepted: Vec<AcceptedReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct AcceptedReport<'a> {
+    #[serde(flatten)]
+    finding: &'a Finding,
+    why: &'static str,
 }
 
 #[derive(Serialize)]
@@ -31,35 +39,39 @@ struct RuleReport {
 
 impl Check {
     pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, OutputError> {
-        let findings = flow.check();
+        let (findings, accepted) = (flow.check(), flow.accepted());
         if self.json {
-            print_json(&Report::of(&findings))?;
+            print_json(&Report::of(&findings, &accepted))?;
         } else {
-            print(&text(&findings))?;
+            print(&text(&findings, &accepted))?;
         }
         Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 impl<'a> Report<'a> {
-    fn of(findings: &'a [Finding]) -> Self {
+    fn of(findings: &'a [Finding], accepted: &'a [(Finding, &'static str)]) -> Self {
         let report = |rule: Rule| RuleReport {
             rule,
             promise: rule.promise(),
             kept: findings.iter().all(|finding| finding.rule != rule),
         };
-        Self { rules: Rule::ALL.into_iter().map(report).collect(), findings }
+        let accepted = accepted.iter().map(|(finding, why)| AcceptedReport { finding, why }).collect();
+        Self { rules: Rule::ALL.into_iter().map(report).collect(), findings, accepted }
     }
 }
 
-fn text(findings: &[Finding]) -> String {
+fn text(findings: &[Finding], accepted: &[(Finding, &'static str)]) -> String {
     let mut text = String::new();
-    for RuleReport { rule, promise, kept } in Report::of(findings).rules {
+    for RuleReport { rule, promise, kept } in Report::of(findings, accepted).rules {
         let mark = if kept { '✓' } else { '✗' };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{mark} {promise}");
         for finding in findings.iter().filter(|finding| finding.rule == rule) {
             let _ = writeln!(text, "    {}: {}", finding.participant, finding.message);
+        }
+        for (finding, why) in accepted.iter().filter(|(finding, _)| finding.rule == rule) {
+            let _ = writeln!(text, "    accepted, {why}: {}: {}", finding.participant, finding.message);
         }
     }
     let count = match findings.len() {
@@ -83,12 +95,12 @@ mod tests {
             event: None,
             message: "add .deadline(..)".to_owned(),
         };
-        let text = text(&[finding]);
+        let text = text(&[finding], &[]);
         assert!(
             text.contains("✗ every participant that waits has a deadline\n    order: add .deadline(..)\n"),
             "{text}"
         );
         assert_eq!(text.matches('✓').count(), Rule::ALL.len() - 1);
-        assert!(text.ends_with("13 rules checked, 1 finding\n"));
+        assert!(text.ends_with("14 rules checked, 1 finding\n"));
     }
 }

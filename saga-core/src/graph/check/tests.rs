@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::graph::{
-    Declaration, End, Ending, StepSpec,
+    Accepted, Declaration, End, Ending, StepSpec,
     fixture::{deadline, event, events, inventory, order, order_flow, payment, shipping, step, undo, with_schema},
 };
 
@@ -41,6 +41,19 @@ fn a_participant_is_judged_alone_by_what_it_says_itself() {
     twice.steps.push(step("reserve", &["order.created"]));
     let rules: Vec<Rule> = twice.check().into_iter().map(|finding| finding.rule).collect();
     assert_eq!(rules, [Rule::StepsAreNamed, Rule::OneStepPerEvent]);
+}
+
+#[test]
+fn what_is_accepted_is_no_finding_and_one_again_when_it_no_longer_applies() {
+    let accepted = |flow: &mut Flow| {
+        flow[0].accepted.push(Accepted { rule: Rule::WaitsHaveDeadlines, why: "an operator looks every day" });
+    };
+    let unbounded = |flow: &mut Flow| flow[0].steps[0].deadline = None;
+    let found = places(unbounded);
+    assert!(found.iter().any(|(rule, participant, ..)| (*rule, *participant) == (Rule::WaitsHaveDeadlines, "order")));
+    let left = places(|flow| (unbounded(flow), accepted(flow)).1);
+    assert!(left.iter().all(|(rule, ..)| *rule != Rule::WaitsHaveDeadlines), "{left:?}");
+    assert_eq!(places(accepted), [(Rule::AcceptedIsFound, "order", "", "")]);
 }
 
 #[test]
@@ -213,7 +226,8 @@ fn a_later_wait_needs_a_deadline_of_its_own() {
 #[test]
 fn two_steps_in_no_order_wait_for_each_other() {
     let makes = |name, trigger, success| StepSpec { success: Some(event(success)), ..step(name, &[trigger]) };
-    let declared = |participant, steps| Declaration { participant, steps, publishes: vec![], ends: vec![] };
+    let declared =
+        |participant, steps| Declaration { participant, steps, publishes: vec![], ends: vec![], accepted: vec![] };
     let done = End { event: event("shop.closed"), ending: Ending::Completed };
     let close = StepSpec { success: Some(done.event), ..step("close", &["till.counted", "floor.swept"]) };
     let flow = Choreography::of(vec![

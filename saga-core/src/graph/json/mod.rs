@@ -27,9 +27,17 @@ struct ParticipantDoc {
     publishes: Vec<EventKeyDoc>,
     #[serde(default)]
     ends: Vec<EndDoc>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<AcceptedDoc>,
     /// In a choreography only those that it declares otherwise than the choreography's list has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventDoc>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AcceptedDoc {
+    rule: String,
+    why: String,
 }
 
 #[derive(Serialize, Deserialize)]

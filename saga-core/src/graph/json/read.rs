@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{CHOREOGRAPHY, CompensationDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc};
 use crate::{
     event::EventType,
-    graph::{Choreography, DeadlineSpec, Declaration, End, StepSpec, UndoSpec},
+    graph::{Accepted, Choreography, DeadlineSpec, Declaration, End, Rule, StepSpec, UndoSpec},
 };
 
 /// A document that declares no participants.
@@ -89,8 +89,14 @@ impl ParticipantDoc {
             let unknown = || DeclarationError::UnknownEvent { participant: self.name.clone(), event: key.clone() };
             own.get(key).or_else(|| shared.get(key)).copied().ok_or_else(unknown)
         };
+        // A rule that only a newer program knows is checked by none here.
+        let accepted = self.accepted.iter().filter_map(|accepted| {
+            let rule = Rule::ALL.into_iter().find(|rule| rule.name() == accepted.rule)?;
+            Some(Accepted { rule, why: lasting(&accepted.why) })
+        });
         Ok(Declaration {
             participant: lasting(&self.name),
+            accepted: accepted.collect(),
             steps: self.steps.iter().map(|step| step.spec(find)).collect::<Result<_, _>>()?,
             publishes: self.publishes.iter().map(find).collect::<Result<_, _>>()?,
             ends: self

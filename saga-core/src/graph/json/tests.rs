@@ -71,5 +71,6 @@ fn what_a_newer_program_adds_breaks_nothing() {
     let mut document = inventory().to_json();
     document["owner"] = json!("the stock team");
     document["steps"][0]["retries"] = json!(3);
+    document["accepted"] = json!([{"rule": "no-two-owners", "why": "history"}]);
     assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [inventory()]);
 }

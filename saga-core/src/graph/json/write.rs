@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::{
-    CHOREOGRAPHY, ChoreographyDoc, CompensationDoc, DeadlineDoc, EdgeDoc, EndDoc, EventDoc, EventKeyDoc, EventNodeDoc,
-    NodeDoc, PARTICIPANT, ParticipantDoc, PublisherDoc, StepDoc, TargetDoc,
+    AcceptedDoc, CHOREOGRAPHY, ChoreographyDoc, CompensationDoc, DeadlineDoc, EdgeDoc, EndDoc, EventDoc, EventKeyDoc,
+    EventNodeDoc, NodeDoc, PARTICIPANT, ParticipantDoc, PublisherDoc, StepDoc, TargetDoc,
 };
 use crate::{
     event::EventType,
@@ -75,6 +75,11 @@ impl ParticipantDoc {
             steps: declaration.steps.iter().map(StepDoc::of).collect(),
             publishes: keys(&declaration.publishes),
             ends: declaration.ends.iter().map(|end| EndDoc { event: key(end.event), ending: end.ending }).collect(),
+            accepted: declaration
+                .accepted
+                .iter()
+                .map(|accepted| AcceptedDoc { rule: accepted.rule.name().to_owned(), why: accepted.why.to_owned() })
+                .collect(),
             events: events.into_iter().map(EventDoc::of).collect(),
         }
     }
