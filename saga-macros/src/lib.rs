@@ -26,7 +26,7 @@ pub fn derive_trigger(input: TokenStream) -> TokenStream {
 }
 
 /// The data of an event, with everything that it has to be: `#[saga_event(name = "order.created", topic = "order.events", saga =
-/// "order_id")]` derives `Event` (see there for the attribute), `Clone`, `Debug`, serde's two and `JsonSchema`, and needs none
+/// "order_id")]` derives `Event` (see there for the attribute), `Clone`, `Debug`, `PartialEq`, serde's two and `JsonSchema`, and needs none
 /// of those crates beside `saga`.
 #[proc_macro_attribute]
 pub fn saga_event(attribute: TokenStream, item: TokenStream) -> TokenStream {

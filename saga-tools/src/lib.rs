@@ -1,6 +1,7 @@
 //! The command line of a choreography: `check`, `graph`, `schemas`, `produce`, `inspect` and `watch`, for any flow.
 //!
-//! A flow of one's own has its own `saga` in ten lines:
+//! A flow of one's own has its own `saga` in ten lines (with the crate `saga` and its feature `tools`: `saga::graph::Choreography`
+//! and `saga::tools::main`):
 //!
 //! ```no_run
 //! # use saga_core::{Participant, testing::MemoryStore};

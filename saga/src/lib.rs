@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [dependencies]
-//! saga = { version = "0.1", features = ["service"] }
+//! saga = { git = "https://github.com/saga-choreography/saga", features = ["service"] }
 //! ```
 //!
 //! A whole participant: what it consumes and publishes, what it does and undoes, and the `main` of its service. Nothing is left
@@ -56,8 +56,9 @@
 //! }
 //! ```
 //!
-//! `saga new flight` writes a project like this, with a test. What the words mean is in [`participant`], [`step`] and
-//! [`event`]; how to test is in [`testing`].
+//! `saga new flight` writes a project like this, with tests. [`Participant`] says how steps, starts and ends are declared,
+//! [`Step`] what a step may have, [`Event`] what an event is; [`testing`] has `Scenario` for one participant and `Flow` for
+//! several. What the words mean is in the repository's ARCHITECTURE.md.
 //!
 //! | Feature | What it adds |
 //! |---|---|

@@ -223,6 +223,17 @@ impl Choreography {
         self.events.keys().copied().filter(|e| is_requested(*e) && is_action(*e)).collect()
     }
 
+    /// [`Choreography::starts`], and the events that start an action although nobody publishes them: those come from outside, and
+    /// whoever checks the flow is told to declare them.
+    pub fn entrances(&self) -> Vec<EventKey> {
+        let from_outside = |event: &EventKey| {
+            self.producers(*event).next().is_none() && self.consumers(*event).any(|n| n.kind == NodeKind::Action)
+        };
+        let mut entrances = self.starts();
+        entrances.extend(self.events.keys().copied().filter(from_outside));
+        entrances
+    }
+
     /// Every edge, in the order of the nodes that they leave.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         let mut edges = Vec::new();

@@ -68,7 +68,7 @@ impl Choreography {
 
     fn progress(&self, seen: impl Fn(EventKey) -> bool) -> Progress {
         let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
-        let forward = self.reach(self.starts(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
+        let forward = self.reach(self.entrances(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
         match (ended(Ending::Completed), ended(Ending::Undone)) {
             (true, true) => Progress::Contradictory,
             (true, false) => Progress::Completed,

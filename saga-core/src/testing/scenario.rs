@@ -20,7 +20,8 @@ use crate::{
 
 /// A participant under test. Handlers see the same runtime as in production, in virtual time.
 ///
-/// Use it inside `#[tokio::test(start_paused = true)]` with a store in memory; with a real database leave time running.
+/// Use it inside `#[tokio::test(start_paused = true)]` with a store or a SQLite database in memory; with PostgreSQL
+/// leave time running.
 pub struct Scenario<S: Store> {
     participant: Option<Participant<S>>,
     store: S,

@@ -107,7 +107,6 @@ pub struct Parsed<A> {
 /// The command line of a service.
 pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
     let command = Command::new(format!("{name}-service"))
-        .about(format!("The {name} participant of the choreography"))
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(trace::HELP);
     let command = Settings::augment_args(command);
@@ -118,7 +117,8 @@ pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             arg.help(format!("{help} [default: {}]", default_database(name)))
         });
-    A::augment_args(command)
+    // The service's own flags have a doc comment, which is not the service's.
+    A::augment_args(command).about(format!("The {name} participant of the choreography")).long_about(None)
 }
 
 impl<A: Args + 'static> Service<A> {

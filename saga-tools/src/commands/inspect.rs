@@ -38,10 +38,10 @@ Fields may be added; those that are there stay. Times are RFC 3339, UTC.
 knows, belongs to another flow: its `status` is unknown, and nothing is said to be expected of it.
 
 Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong, 3 when it
-was found and has events that the flow does not know: name its flow with --flow.";
+was found, and has ended in two ways or has events that the flow does not know: name its flow with --flow.";
 
-/// The saga has events that the flow does not know.
-const UNKNOWN: u8 = 3;
+/// The saga is there, and something is wrong with it.
+const WRONG: u8 = 3;
 
 /// Show one saga: all its events and dead letters, what made each, and what is expected next
 ///
@@ -104,7 +104,7 @@ impl Inspect {
             let lines = report.lines(now);
             print(&lines.iter().map(|line| line.render(colour, None) + "\n").collect::<String>())?;
         }
-        Ok(if report.is_known() { ExitCode::SUCCESS } else { ExitCode::from(UNKNOWN) })
+        Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
     }
 }
 

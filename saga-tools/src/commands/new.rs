@@ -64,7 +64,9 @@ impl New {
         let framework = match framework {
             None => format!("git = {REPOSITORY:?}"),
             Some(path) => {
-                let found = path.join("Cargo.toml").is_file().then(|| path.canonicalize().ok()).flatten();
+                // The crate, or the repository around it.
+                let found = [path.clone(), path.join("saga")].into_iter().find(|path| is_saga(path));
+                let found = found.and_then(|path| path.canonicalize().ok());
                 format!("path = {:?}", found.ok_or(NewError::NoFramework(path))?)
             }
         };
@@ -73,9 +75,13 @@ impl New {
             write(&dir.join(file), &text.replace("{framework}", &framework))?;
         }
         let shown = dir.display();
-        print(&format!("{shown}: a participant with one step. Next:\n  cd {shown}\n  cargo test\n  cargo run\n"))?;
+        print(&format!("{shown}: a participant with one step. Next:\n  cd {shown}\n  cargo test\n  cargo run\nIts README.md says what comes then.\n"))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn is_saga(path: &Path) -> bool {
+    fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|manifest| manifest.lines().any(|line| line == "name = \"saga\""))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), NewError> {
@@ -87,6 +93,7 @@ fn write(path: &Path, text: &str) -> Result<(), NewError> {
 fn name(text: &str) -> Result<String, String> {
     let is_name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     match text.bytes().next() {
+        _ if text == "saga" => Err("saga is the crate that it depends on: choose another name".to_owned()),
         Some(first) if is_name && first.is_ascii_lowercase() && text.len() <= 32 => Ok(text.to_owned()),
         _ => Err("expected up to 32 small letters, digits and underscores, the first one a letter".to_owned()),
     }
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn a_name_is_that_of_a_crate_a_group_and_an_event() {
         assert!(name("flight").is_ok() && name("flight_2").is_ok());
-        for bad in ["", "Flight", "2flight", "flight-2", "a b", "../x", &"a".repeat(33)] {
+        for bad in ["", "saga", "Flight", "2flight", "flight-2", "a b", "../x", &"a".repeat(33)] {
             assert!(name(bad).is_err(), "{bad}");
         }
     }

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::{
     contract::{ContractError, faults},
     kafka::{KafkaArgs, KafkaArgsError},
-    output::{OutputError, print, print_json},
+    output::{OutputError, print, print_json, say},
 };
 
 const EXAMPLES: &str = "\
@@ -172,6 +172,9 @@ impl Produce {
         let event = find(flow, &self.event)?;
         let (data, saga_id) = of_saga(event, self.data.read()?, self.saga_id)?;
         let saga_id = check(event, &data)?.unwrap_or(saga_id);
+        for field in unknown(event, &data) {
+            say(&format!("the schema of {} has no field {field}: consumers will not see it", event.name));
+        }
         let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
         let config = self.kafka.config()?;
         let namespace = self.kafka.namespace();
@@ -284,6 +287,13 @@ fn of_saga(event: EventType, mut data: Value, given: Option<Uuid>) -> Result<(Va
         }
         _ => Ok((data, saga.unwrap_or_else(new).into())),
     }
+}
+
+/// The fields of the data that its schema does not name.
+fn unknown(event: EventType, data: &Value) -> Vec<String> {
+    let schema = event.schema();
+    let (Some(known), Some(fields)) = (schema["properties"].as_object(), data.as_object()) else { return Vec::new() };
+    fields.keys().filter(|field| !known.contains_key(*field)).cloned().collect()
 }
 
 /// A broker that is away is found out within seconds, and before anything is on its way: a producer would wait for it.

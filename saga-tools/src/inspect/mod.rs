@@ -109,8 +109,12 @@ impl Report {
         missing.into_iter().chain(unknown).collect()
     }
 
-    /// Whether the flow knows all events of the saga.
-    pub(crate) fn is_known(&self) -> bool {
+    /// Whether the saga has no more than one end, and the flow knows all of its events.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_known() && self.story.status != Status::Contradictory
+    }
+
+    fn is_known(&self) -> bool {
         self.story.unknown_events.is_empty()
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
     let firsts = teller.firsts;
     let unknown_events: BTreeSet<String> =
         timeline.iter().filter(|m| m.what == Kind::Event && !m.known).filter_map(|m| m.event.clone()).collect();
-    let started_at = flow.starts().iter().filter_map(|start| firsts.get(start.name)).min().copied();
+    let started_at = flow.entrances().iter().filter_map(|start| firsts.get(start.name)).min().copied();
     // Explained with this flow it would be something false: other flows may have events and participants of the same names.
     let is_ours = unknown_events.is_empty() || started_at.is_some();
 

@@ -187,7 +187,7 @@ impl Ledger {
             }
             return;
         }
-        let is_start = self.standings.flow().starts().contains(&key);
+        let is_start = self.standings.flow().entrances().contains(&key);
         if !is_start && self.others.contains(&event.saga) {
             return;
         }

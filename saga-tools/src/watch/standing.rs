@@ -77,7 +77,7 @@ impl Standings {
 fn depths(flow: &Choreography) -> Vec<usize> {
     let nodes = flow.nodes();
     let mut depths = vec![usize::MAX; nodes.len()];
-    let mut events = flow.starts();
+    let mut events = flow.entrances();
     let mut depth = 0;
     while !events.is_empty() {
         let mut next = Vec::new();

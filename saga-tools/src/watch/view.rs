@@ -28,8 +28,8 @@ pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
         remarks.push(format!("{room} sagas are followed at most: {untracked} records of others were not"));
     }
     if now.totals.of_other_flows > 0 {
-        let sagas = now.totals.of_other_flows;
-        remarks.push(format!("{sagas} of another flow, of which nothing is said: name it with --flow"));
+        let sagas = count(usize::try_from(now.totals.of_other_flows).unwrap_or(usize::MAX), "saga");
+        remarks.push(format!("{sagas} with events that this flow does not know: of another flow? Name it with --flow"));
     }
     if now.totals.contradictory > 0 {
         remarks.push(format!("{} both completed and undone, which must never happen", now.totals.contradictory));

@@ -53,7 +53,9 @@ fn is_undone_by_the_cancelling_step(flow: &Choreography, node: &Node) -> bool {
 }
 
 pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
-    let occurring = flow.occurring();
+    // What comes from outside undeclared is a finding of its own.
+    let outside = flow.entrances().into_iter().chain(flow.occurring().events);
+    let occurring = flow.reach(outside, |_, _| true);
     let mut findings = Vec::new();
     for undo in flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation) {
         if occurring.has(undo) {
@@ -62,7 +64,7 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
         // A trigger that nobody publishes is a finding of its own.
         if undo.triggers.iter().all(|t| flow.producers(*t).next().is_some()) {
             let message = format!(
-                "{} can never run, because {} only follows from itself: start it by a refusal, or by the event of the \
+                "{} can never run, because {} would only follow from itself: start it by a refusal, or by the event of the \
                  compensation before it",
                 undo.name,
                 list(&undo.triggers),

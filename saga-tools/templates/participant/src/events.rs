@@ -10,7 +10,11 @@ pub struct RequestMade {
 }
 
 /// A participant that comes later could not do its part: what {name} did is to be undone.
-#[saga_event(name = "request.cancelled", topic = "request.events", saga = "request_id")]
+#[saga_event(
+    name = "request.cancelled",
+    topic = "request.events",
+    saga = "request_id"
+)]
 pub struct RequestCancelled {
     pub request_id: Uuid,
 }
@@ -34,6 +38,8 @@ pub struct Released {
 /// Also when there was nothing to undo.
 impl From<RequestCancelled> for Released {
     fn from(why: RequestCancelled) -> Self {
-        Self { request_id: why.request_id }
+        Self {
+            request_id: why.request_id,
+        }
     }
 }

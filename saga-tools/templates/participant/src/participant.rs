@@ -17,22 +17,39 @@ const RELEASE: &str = "DELETE FROM reservations WHERE request_id = $1";
 const MOST: i64 = 10;
 
 pub fn participant() -> Participant<Db> {
-    // A step's name is a key in the database: it stays, whatever its function is called.
-    Participant::named("{name}").step(Step::new("reserve", reserve).undone_by(release))
+    Participant::named("{name}")
+        // Whoever starts the flow is no participant of it, so it is declared here.
+        .publishes::<RequestMade>()
+        .publishes::<RequestCancelled>()
+        // A step's name is a key in the database: it stays, whatever its function is called.
+        .step(Step::new("reserve", reserve).undone_by(release))
+        .completes_with::<Reserved>()
+        .cancels_with::<Rejected>()
+        .cancels_with::<Released>()
 }
 
 /// The service: where it listens unless HTTP_ADDR says otherwise, and its tables.
 pub fn service() -> Service {
-    saga::serve(participant()).http("127.0.0.1:8090").migrations(MIGRATIONS)
+    saga::serve(participant())
+        .http("127.0.0.1:8090")
+        .migrations(MIGRATIONS)
 }
 
 // request.made -> {name}.reserved | {name}.rejected
 async fn reserve(cx: &mut Cx<'_, Db>, request: RequestMade) -> StepResult<Reserved, Rejected> {
-    let RequestMade { request_id, quantity } = request;
+    let RequestMade {
+        request_id,
+        quantity,
+    } = request;
     if quantity > MOST {
-        return Ok(Outcome::Refused(Rejected { request_id, reason: "too_many".to_owned() }));
+        return Ok(Outcome::Refused(Rejected {
+            request_id,
+            reason: "too_many".to_owned(),
+        }));
     }
-    cx.tx().execute(RESERVE, params![request_id, quantity]).await?;
+    cx.tx()
+        .execute(RESERVE, params![request_id, quantity])
+        .await?;
     Ok(Outcome::Success(Reserved { request_id }))
 }
 
