@@ -93,6 +93,7 @@ pub use saga_tools as tools;
 pub mod prelude {
     pub use saga_core::{
         ErrorClass, Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult, Trigger,
+        graph::Rule,
         handler::{Call, Cx},
         step::{BreakerPolicy, EffectLimits},
     };

@@ -23,9 +23,13 @@ pub fn participant() -> Participant<Db> {
         .publishes::<RequestCancelled>()
         // A step's name is a key in the database: it stays, whatever its function is called.
         .step(Step::new("reserve", reserve).undone_by(release))
-        .completes_with::<Reserved>()
         .cancels_with::<Rejected>()
         .cancels_with::<Released>()
+        // Where the flow ends well, .completes_with::<..>() says so; then this line goes.
+        .accept(
+            Rule::PublishedIsConsumed,
+            "who takes it from here is to be written",
+        )
 }
 
 /// The service: where it listens unless HTTP_ADDR says otherwise, and its tables.

@@ -50,7 +50,7 @@ async fn a_request_that_was_cancelled_before_it_came_reserves_nothing() {
 
 /// All participants of a flow together, each on a database; here there is one.
 #[tokio::test(start_paused = true)]
-async fn a_request_ends_with_its_reservation() {
+async fn a_request_is_reserved_and_nothing_is_dead_lettered() {
     Flow::on([(participant(), database().await)])
         .run(async |flow| {
             flow.when(&made(3)).await;
