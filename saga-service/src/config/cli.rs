@@ -106,9 +106,7 @@ pub struct Parsed<A> {
 
 /// The command line of a service.
 pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
-    let command = Command::new(format!("{name}-service"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .after_help(trace::HELP);
+    let command = Command::new(format!("{name}-service")).version(env!("CARGO_PKG_VERSION")).after_help(trace::HELP);
     let command = Settings::augment_args(command);
     let parse_addr = or(http_addr, |text| text.parse::<HttpAddr>().map(|addr| addr.to_string()));
     let command = command

@@ -75,13 +75,16 @@ impl New {
             write(&dir.join(file), &text.replace("{framework}", &framework))?;
         }
         let shown = dir.display();
-        print(&format!("{shown}: a participant with one step. Next:\n  cd {shown}\n  cargo test\n  cargo run\nIts README.md says what comes then.\n"))?;
+        print(&format!(
+            "{shown}: a participant with one step. Next:\n  cd {shown}\n  cargo test\n  cargo run\nIts README.md says what comes then.\n"
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn is_saga(path: &Path) -> bool {
-    fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|manifest| manifest.lines().any(|line| line == "name = \"saga\""))
+    fs::read_to_string(path.join("Cargo.toml"))
+        .is_ok_and(|manifest| manifest.lines().any(|line| line == "name = \"saga\""))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), NewError> {

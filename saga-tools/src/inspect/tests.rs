@@ -260,3 +260,14 @@ fn what_a_newer_participant_publishes_takes_nothing_from_what_is_known() {
     let story = told(&written);
     assert_eq!((story.status, story.unknown_events), (Status::Completed, vec!["order.priced".to_owned()]));
 }
+
+#[test]
+fn a_start_that_nobody_declares_is_a_start() {
+    let mut written = Written::chain(1, &CONFIRMED[..2]);
+    let mut flow = written.flow.to_json();
+    flow["participants"][0]["publishes"] = serde_json::json!([]);
+    written.flow = saga_core::graph::Choreography::from_json(flow.to_string().as_bytes()).unwrap();
+    let story = told(&written);
+    assert!(story.started_at.is_some() && !story.is_turning_back);
+    assert_eq!((story.status, story.expected[0].step), (Status::Unfinished, "charge"));
+}
