@@ -1,4 +1,4 @@
-//! A batch of events brought to the end of their transactions: together when that works; else the batch is halved until
+//! A batch of events brought to the end of their transactions: together when that works; else the batch is divided until
 //! what fails, or waits for somebody's lock, stands alone, so that one event neither takes others with it nor costs each of
 //! them a transaction.
 
@@ -172,14 +172,14 @@ impl Patience {
 
 /// That many conflicts of one batch in a row are no coincidence: somebody holds what it needs, and readiness says so.
 const MANY_CONFLICTS: u32 = 20;
-/// After so many, a batch is halved: two that take what they share in different orders meet less often the smaller they are.
+/// After so many, a batch is divided: two that take what they share in different orders meet less often the smaller they are.
 const SOME_CONFLICTS: u32 = 5;
 /// A transaction that takes longer is near the limit of a statement's time: run again unchanged, it would fail for ever.
 const SLOW: Duration = Duration::from_secs(8);
 /// So often in a row a handler finds the database unavailable in a transaction that it has opened, before that is taken for
 /// the doing of what the handler asks of it.
 const SOME_FAILURES: u32 = 5;
-/// So often, before a batch is halved.
+/// So often, before a batch is divided.
 const FEW_FAILURES: u32 = 2;
 
 /// What the tries of one batch have met.

@@ -3,24 +3,23 @@
 mod arrivals;
 mod failures;
 mod labels;
+mod repeats;
 mod slot;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
-    sync::Arc,
 };
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::{
     RunError, Shared,
     attempt::Done,
     burial::Buried,
     effects::{CallError, Effects},
-    lanes::{Lanes, Lined},
+    lanes::Lanes,
     metrics::StepLabel,
     offsets::Offsets,
     plan,
@@ -29,70 +28,20 @@ use super::{
     work::{Origin, Work},
 };
 use crate::{
-    barrier::Op,
     clock::{Clock, after},
     event::SagaId,
     outcome::StepError,
-    record::{Record, TopicPartition},
+    record::TopicPartition,
     step::Erased,
     store::Store,
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
 use arrivals::size;
+use repeats::Repeat;
 use slot::{Slot, Turn};
 
 /// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
 const FULL_LANE: usize = 64;
-
-/// A record that only repeats an event in flight.
-#[derive(Debug)]
-struct Repeat {
-    partition: TopicPartition,
-    epoch: u64,
-    offset: i64,
-    bytes: usize,
-}
-
-impl Repeat {
-    /// One from a partition; a parked event has a row of its own to be removed.
-    fn of(work: &Work) -> Option<Self> {
-        let Origin::Partition { epoch } = work.origin else { return None };
-        let (partition, offset, bytes) = (work.record.topic_partition(), work.record.offset, size(&work.record));
-        Some(Self { partition, epoch, offset, bytes })
-    }
-}
-
-/// What a record that only repeats an event has in common with it.
-#[derive(Debug)]
-pub(super) struct Likeness {
-    cause: Uuid,
-    half: (usize, Op),
-    origin: Origin,
-    record: Arc<Record>,
-}
-
-impl PartialEq for Likeness {
-    /// The event, what it starts, the assignment in which it was read, and its bytes: a producer may give one id to events of
-    /// several types, an event that was mended and published once more under its old id is another, and one that is
-    /// redelivered must be handled should the earlier assignment's work be handed over.
-    /// A record without an id is named after its place: there the headers say which event it is.
-    fn eq(&self, other: &Self) -> bool {
-        let is_partition = matches!(self.origin, Origin::Partition { .. });
-        let (one, two) = (&self.record, &other.record);
-        is_partition
-            && (self.half, self.origin) == (other.half, other.origin)
-            && (one.partition, &one.topic, &one.value) == (two.partition, &two.topic, &two.value)
-            && (self.cause == other.cause || one.headers == two.headers)
-    }
-}
-
-impl Lined for Work {
-    type Likeness = Likeness;
-
-    fn likeness(&self) -> Likeness {
-        Likeness { cause: self.cause_id, half: (self.step, self.op), origin: self.origin, record: self.record.clone() }
-    }
-}
 
 pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     shared: Rc<Shared<S, P, C>>,

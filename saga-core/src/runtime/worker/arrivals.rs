@@ -10,7 +10,8 @@ use super::{
         lanes::Entered,
         work::{Origin, Reading, Work, read},
     },
-    FULL_LANE, Repeat, Worker,
+    FULL_LANE, Worker,
+    repeats::Repeat,
 };
 use crate::{
     clock::Clock,
