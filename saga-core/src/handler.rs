@@ -261,12 +261,12 @@ where
     note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`"
 )]
-pub trait Undo<S: Store, T, C, Shape>: Send + Sync + 'static {
+pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.
     fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> impl Future<Output = Result<Vec<C>, StepError>>;
 }
 
-impl<S, F, T, C> Undo<S, T, C, shape::Single> for F
+impl<S, F, T, C> Compensation<S, T, C, shape::Single> for F
 where
     S: Store,
     T: Trigger,
@@ -283,7 +283,7 @@ where
     }
 }
 
-impl<S, F, T, C> Undo<S, T, C, shape::Set> for F
+impl<S, F, T, C> Compensation<S, T, C, shape::Set> for F
 where
     S: Store,
     T: Trigger,

@@ -7,8 +7,8 @@ use futures::future::LocalBoxFuture;
 use crate::{
     barrier::Op,
     event::{DecodeError, Event, EventType, SagaId, Trigger},
-    graph::{DeadlineSpec, StepSpec, UndoSpec},
-    handler::{Action, ActionAfter, Call, Cx, Emit, Undo},
+    graph::{CompensationSpec, DeadlineSpec, StepSpec},
+    handler::{Action, ActionAfter, Call, Compensation, Cx, Emit},
     outcome::{Outcome, StepError},
     panics::caught,
     retry::RetryPolicy,
@@ -118,7 +118,7 @@ pub(crate) struct Half<S: Store> {
 pub(crate) struct ErasedStep<S: Store> {
     pub(crate) spec: StepSpec,
     pub(crate) action: Half<S>,
-    pub(crate) undo: Option<Half<S>>,
+    pub(crate) compensation: Option<Half<S>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) effects: EffectLimits,
     pub(crate) expire: Option<Box<ExpireFn<S>>>,
@@ -128,7 +128,7 @@ impl<S: Store> ErasedStep<S> {
     pub(crate) fn half(&self, op: Op) -> Option<&Half<S>> {
         match op {
             Op::Action => Some(&self.action),
-            Op::Compensate => self.undo.as_ref(),
+            Op::Compensate => self.compensation.as_ref(),
         }
     }
 }
@@ -202,7 +202,7 @@ where
             triggers: T::event_types(),
             success: O::event_type(),
             refusal: R::event_type(),
-            undo: None,
+            compensation: None,
             deadline: None,
             effect: action.effect.is_some(),
             pivot: false,
@@ -210,7 +210,7 @@ where
         let erased = ErasedStep {
             spec,
             action,
-            undo: None,
+            compensation: None,
             retry: RetryPolicy::default(),
             effects: EffectLimits::default(),
             expire: None,
@@ -276,9 +276,9 @@ where
     where
         U: Trigger + Sync,
         C: Event + From<U>,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
-        self.set_undo::<Shape, U, C, F>(None, undo);
+        self.set_compensation::<Shape, U, C, F>(None, undo);
         self
     }
 
@@ -290,21 +290,25 @@ where
         U: Trigger + Sync,
         C: Event + From<U>,
         E: AsyncFn(&Call, &U) -> Result<(), StepError> + Send + Sync + 'static,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
-        self.set_undo::<Shape, U, C, F>(Some(effect_fn(effect)), undo);
+        self.set_compensation::<Shape, U, C, F>(Some(effect_fn(effect)), undo);
         self
     }
 
-    fn set_undo<Shape, U, C, F>(&mut self, effect: Option<Box<EffectFn>>, undo: F)
+    fn set_compensation<Shape, U, C, F>(&mut self, effect: Option<Box<EffectFn>>, undo: F)
     where
         U: Trigger + Sync,
         C: Event + From<U>,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
         let name = function_name::<F>();
-        self.erased.spec.undo =
-            Some(UndoSpec { name, triggers: U::event_types(), event: EventType::of::<C>(), effect: effect.is_some() });
+        self.erased.spec.compensation = Some(CompensationSpec {
+            name,
+            triggers: U::event_types(),
+            event: EventType::of::<C>(),
+            effect: effect.is_some(),
+        });
         let undo = Arc::new(undo);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
             let undo = undo.clone();
@@ -319,7 +323,7 @@ where
             let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
             made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
         });
-        self.erased.undo =
+        self.erased.compensation =
             Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None, abandon: None });
     }
 

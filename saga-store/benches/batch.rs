@@ -122,7 +122,7 @@ async fn parked(name: &str, db: &Db) {
                 let (pause, failed_at) = (Duration::from_secs(60), Timestamp::now());
                 changes.push(places.iter().map(|&at| ParkChange::Remove { at }).collect());
                 let reason = || "gateway: timed out".to_owned();
-                changes.push(places.iter().map(|&at| ParkChange::Hold { at, reason: reason() }).collect());
+                changes.push(places.iter().map(|&at| ParkChange::Block { at, reason: reason() }).collect());
                 let retry = |at| ParkChange::Retry { at, attempts: 2, pause, failed_at, reason: reason() };
                 changes.push(places.iter().copied().map(retry).collect());
             }
@@ -146,7 +146,7 @@ fn parking(saga_id: SagaId) -> Parking {
         pause: Duration::ZERO,
         failed_at: Some(Timestamp::now()),
         reason: "gateway: timed out".into(),
-        held: false,
+        blocked: false,
     }
 }
 

@@ -11,7 +11,7 @@ use saga_core::{
     Event, StepError,
     event::EventType,
     handler::Emit,
-    runtime::Relaying,
+    runtime::AnyOutbox,
     store::{Changes, OutboxRow, Store, StoreError},
     trace::TraceContext,
 };
@@ -45,7 +45,7 @@ const LOCKS: usize = 1024;
 #[derive(Clone)]
 pub struct Outbox {
     db: Db,
-    relay: Arc<dyn Relaying>,
+    relay: Arc<dyn AnyOutbox>,
     /// From before a commit until its events are handed over: those of one saga leave in the order of their commits.
     turns: Arc<Turns>,
 }
@@ -58,7 +58,7 @@ struct Turns {
 /// A transaction that may publish. Everything that a [`Tx`] does, it does.
 pub struct Publishing {
     tx: Tx,
-    relay: Arc<dyn Relaying>,
+    relay: Arc<dyn AnyOutbox>,
     trace: TraceContext,
     rows: Vec<OutboxRow>,
 }
@@ -103,7 +103,7 @@ impl Publishing {
 
 impl Outbox {
     /// Of this database, whose events this relay publishes.
-    pub fn new(db: Db, relay: impl Relaying + 'static) -> Self {
+    pub fn new(db: Db, relay: impl AnyOutbox + 'static) -> Self {
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         Self { db, relay: Arc::new(relay), turns: Arc::new(Turns { locks, hash: RandomState::new() }) }
     }

@@ -27,7 +27,7 @@ pub fn origin<'a>(flow: &'a Choreography, event: &Event, cause: Option<&str>) ->
     let fits = |(node, how): &&(&Node, How)| match how {
         How::Request => event.cause.is_none(),
         How::Deadline => has_passed,
-        How::Success | How::Refusal | How::Undone => takes(node),
+        How::Success | How::Refusal | How::Compensated => takes(node),
     };
     nodes.iter().find(fits).or(nodes.first()).copied()
 }

@@ -122,7 +122,7 @@ fn park(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
             let values = params![at.seq, attempts, due, failed_at, marks::clean(reason), marks::op(at.op)];
             conn.prepare_cached(RETRY)?.execute(values)?;
         }
-        ParkChange::Hold { at, reason } => {
+        ParkChange::Block { at, reason } => {
             conn.prepare_cached(HOLD)?.execute(params![at.seq, marks::clean(reason), marks::op(at.op)])?;
         }
         ParkChange::Remove { at } => {
@@ -166,9 +166,9 @@ fn put(conn: &Connection, seq: Option<i64>, parking: &Parking, waits: bool) -> r
         marks::headers(&record.headers),
         parking.attempts,
         parking.failed_at.map(micros),
-        parking.held,
+        parking.blocked,
         marks::clean(&parking.reason),
-        (!waits && !parking.held).then(|| in_micros(parking.pause)),
+        (!waits && !parking.blocked).then(|| in_micros(parking.pause)),
     ])?;
     Ok(())
 }

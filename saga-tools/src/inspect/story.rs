@@ -144,7 +144,7 @@ pub(crate) fn tell(flow: &Choreography, saga_id: Uuid, mut seen: Vec<Seen>) -> S
         saga_id,
         status: match state.progress {
             Progress::Completed => Status::Completed,
-            Progress::Undone => Status::Undone,
+            Progress::Compensated => Status::Undone,
             Progress::Contradictory => Status::Contradictory,
             Progress::Forward | Progress::Backward if !is_ours => Status::Unknown,
             Progress::Forward | Progress::Backward => Status::Unfinished,

@@ -23,8 +23,8 @@ pub fn participant() -> Participant<Db> {
         .publishes::<RequestCancelled>()
         // A step's name is a key in the database: it stays, whatever its function is called.
         .step(Step::new("reserve", reserve).undone_by(release))
-        .cancels_with::<Rejected>()
-        .cancels_with::<Released>()
+        .compensates_with::<Rejected>()
+        .compensates_with::<Released>()
         // Where the flow ends well, .completes_with::<..>() says so; then this line goes.
         .accept(
             Rule::PublishedIsConsumed,

@@ -26,7 +26,7 @@ impl Gauge<'_> {
     pub(crate) fn lines(&self, what: String) -> [Line; 2] {
         let (confirmed, cancelled) = {
             let journal = self.watcher.journal();
-            (journal.ended(End::Completed), journal.ended(End::Undone))
+            (journal.ended(End::Completed), journal.ended(End::Compensated))
         };
         let ended = confirmed + cancelled;
         let mut numbers = Line::new();

@@ -98,7 +98,7 @@ fn note(flow: &Choreography, order: &Placed, event: &Event) -> String {
     match origin(flow, event, None) {
         Some((_, How::Refusal)) => format!("refused: {reason}"),
         Some(_) if event.null => "nothing to undo".to_owned(),
-        Some((node, How::Undone)) if node.kind == NodeKind::Compensation => format!("undoes {}", node.step),
+        Some((node, How::Compensated)) if node.kind == NodeKind::Compensation => format!("undoes {}", node.step),
         Some((_, How::Deadline)) if reason == "deadline" => "the deadline has passed".to_owned(),
         None if order.via == Via::Event => "published straight to Kafka".to_owned(),
         _ => reason,

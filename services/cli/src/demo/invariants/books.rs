@@ -90,7 +90,7 @@ fn book(evidence: &Evidence<'_>, declaration: &Declaration) -> (Book, Vec<String
 pub(super) fn consumed(declaration: &Declaration) -> BTreeMap<&'static str, (&'static str, &'static str, Op)> {
     let halves = declaration.steps.iter().flat_map(|step| {
         let actions = step.triggers.iter().map(|event| (event, Op::Action));
-        let undo = step.undo.iter().flat_map(|undo| undo.triggers.iter().map(|event| (event, Op::Compensate)));
+        let undo = step.compensation.iter().flat_map(|undo| undo.triggers.iter().map(|event| (event, Op::Compensate)));
         actions.chain(undo).map(|(event, op)| (event.name, (event.topic, step.name, op)))
     });
     halves.collect()

@@ -30,7 +30,7 @@ pub(super) fn ended(evidence: &Evidence<'_>) -> Invariant {
         {
             violations.push(format!("{}: GET /orders says {}", order.id, answer.status));
         }
-        let end = if order.reason().is_none() { End::Completed } else { End::Undone };
+        let end = if order.reason().is_none() { End::Completed } else { End::Compensated };
         if journal.end(order.id).map(|(end, _)| end) != Some(end) {
             violations.push(format!("{}: its last event is not on the topics", order.id));
         }

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use super::{
+use crate::runtime::{
     Metrics, Shared,
-    breaker::{Breaker, Pass},
-    metrics::{CallLabel, StepOnly},
+    effects::breaker::{Breaker, Pass},
+    in_flight::InFlight,
     stage::Stage,
-    work::Work,
+    telemetry::metrics::{CallLabel, StepOnly},
 };
 use crate::{
     ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, participant::Participant, step::Erased,
@@ -21,7 +21,7 @@ use crate::{
 
 /// Why an effect gave no answer.
 #[derive(Debug)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// Its circuit breaker is open: the outside system was not asked, and no attempt is used up. Ask again then.
     NotCalled { until: Timestamp },
     /// The call failed, or its answer is lost.
@@ -29,17 +29,17 @@ pub(super) enum CallError {
 }
 
 /// One guard per step: how many calls at once, and whether any are made at all.
-pub(super) struct Effects {
+pub(crate) struct Effects {
     guards: Vec<Rc<Guard>>,
 }
 
 /// The steps whose breaker is open.
 #[derive(Default)]
-pub(super) struct Open {
+pub(crate) struct Open {
     /// Nothing is called: their parked events are better left where they are.
-    pub(super) resting: Vec<&'static str>,
+    pub(crate) resting: Vec<&'static str>,
     /// The next call is the trial.
-    pub(super) on_trial: Vec<&'static str>,
+    pub(crate) on_trial: Vec<&'static str>,
 }
 
 struct Guard {
@@ -48,7 +48,7 @@ struct Guard {
 }
 
 impl Effects {
-    pub(super) fn new<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Self {
+    pub(crate) fn new<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Self {
         let guard = |limits: &crate::step::EffectLimits| {
             Rc::new(Guard {
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
@@ -60,29 +60,29 @@ impl Effects {
 
     /// Asks for the work's call before its start is recorded: what was never called leaves nothing to be undone. Says when to
     /// ask again where the outside system is left alone.
-    pub(super) fn ask<S: Store, P: Producer, C: Clock>(
+    pub(crate) fn ask<S: Store, P: Producer, C: Clock>(
         &self,
         shared: &Shared<S, P, C>,
-        work: &Work,
+        event: &InFlight,
     ) -> Result<Pass, Timestamp> {
-        let guard = &self.guards[work.step];
+        let guard = &self.guards[event.step];
         let asked = guard.breaker.borrow_mut().admits(shared.clock.now());
-        guard.show(&shared.metrics, work.name);
+        guard.show(&shared.metrics, event.name);
         if asked.is_err() {
-            count(shared, work, "rejected");
+            count(shared, event, "rejected");
         }
         asked
     }
 
     /// The work goes another way than to its call.
-    pub(super) fn unused(&self, work: &Work, now: Timestamp) {
-        if let Some(pass) = work.pass {
-            self.guards[work.step].breaker.borrow_mut().unused(pass, now);
+    pub(crate) fn unused(&self, event: &InFlight, now: Timestamp) {
+        if let Some(pass) = event.pass {
+            self.guards[event.step].breaker.borrow_mut().unused(pass, now);
         }
     }
 
     /// The steps whose breaker is open.
-    pub(super) fn open<S: Store>(&self, participant: &Participant<S>, now: Timestamp) -> Open {
+    pub(crate) fn open<S: Store>(&self, participant: &Participant<S>, now: Timestamp) -> Open {
         let mut open = Open::default();
         for (guard, step) in self.guards.iter().zip(&participant.steps) {
             let breaker = guard.breaker.borrow();
@@ -96,46 +96,46 @@ impl Effects {
     }
 
     /// Calls the work's effect. The future owns all it needs.
-    pub(super) fn call<S: Store, P: Producer, C: Clock>(
+    pub(crate) fn call<S: Store, P: Producer, C: Clock>(
         &self,
         shared: Rc<Shared<S, P, C>>,
-        mut work: Work,
-    ) -> LocalBoxFuture<'static, (Work, Result<Erased, CallError>)> {
-        let guard = self.guards[work.step].clone();
+        mut event: InFlight,
+    ) -> LocalBoxFuture<'static, (InFlight, Result<Erased, CallError>)> {
+        let guard = self.guards[event.step].clone();
         async move {
             let _permit = guard.permits.acquire().await;
-            let step = &shared.participant.steps[work.step];
-            let abandons = work.stage == Stage::Abandon;
-            let half = step.half(work.op);
+            let step = &shared.participant.steps[event.step];
+            let abandons = event.stage == Stage::Abandon;
+            let half = step.half(event.op);
             let effect = half.and_then(|half| if abandons { half.abandon.as_ref() } else { half.effect.as_ref() });
             let Some(effect) = effect else {
-                return (work, Err(CallError::Failed(StepError::permanent("the step has no effect"))));
+                return (event, Err(CallError::Failed(StepError::permanent("the step has no effect"))));
             };
             let admitted = {
                 let mut breaker = guard.breaker.borrow_mut();
-                let earlier = work.pass.take().filter(|pass| breaker.still_admits(*pass));
+                let earlier = event.pass.take().filter(|pass| breaker.still_admits(*pass));
                 earlier.map_or_else(|| breaker.admits(shared.clock.now()), Ok)
             };
-            guard.show(&shared.metrics, work.name);
+            guard.show(&shared.metrics, event.name);
             let pass = match admitted {
                 Ok(pass) => pass,
                 Err(until) => {
-                    count(&shared, &work, "rejected");
-                    return (work, Err(CallError::NotCalled { until }));
+                    count(&shared, &event, "rejected");
+                    return (event, Err(CallError::NotCalled { until }));
                 }
             };
-            let op = if abandons { Op::Compensate } else { work.op };
-            let place = shared.spans.place(&work.place.context, work.saga_id());
+            let op = if abandons { Op::Compensate } else { event.op };
+            let place = shared.spans.place(&event.place.context, event.saga_id());
             let began = shared.clock.now();
             let call = Call {
-                idempotency_key: if op == Op::Action { work.keys.action } else { work.keys.compensation },
-                action_key: work.keys.action,
-                saga_id: work.saga_id(),
-                attempt: work.attempts + 1,
+                idempotency_key: if op == Op::Action { event.keys.action } else { event.keys.compensation },
+                action_key: event.keys.action,
+                saga_id: event.saga_id(),
+                attempt: event.attempts + 1,
                 trace: shared.spans.outgoing(&place).clone(),
             };
-            let answer = AssertUnwindSafe(effect(call, work.input.trigger.clone())).catch_unwind();
-            let answer = answer.instrument(work.lines());
+            let answer = AssertUnwindSafe(effect(call, event.input.trigger.clone())).catch_unwind();
+            let answer = answer.instrument(event.lines());
             let timeout = shared.clock.sleep(step.effects.timeout);
             futures::pin_mut!(answer, timeout);
             let (result, ended) = match futures::future::select(answer, timeout).await {
@@ -154,13 +154,13 @@ impl Effects {
             let end = shared.clock.now();
             guard.breaker.borrow_mut().record(pass, !down, end);
             let took = end.duration_since(began).as_secs_f64().max(0.0);
-            shared.metrics.effect_seconds.get_or_create(&StepOnly { step: work.name }).observe(took);
-            let name = if abandons { format!("void {}", work.name) } else { format!("effect {}", work.half) };
+            shared.metrics.effect_seconds.get_or_create(&StepOnly { step: event.name }).observe(took);
+            let name = if abandons { format!("void {}", event.name) } else { format!("effect {}", event.half) };
             let error = result.as_ref().err().map(ToString::to_string);
-            shared.spans.effect(&work, &place, name, (began, end), (ended, error));
-            guard.show(&shared.metrics, work.name);
-            count(&shared, &work, ended);
-            (work, result.map_err(CallError::Failed))
+            shared.spans.effect(&event, &place, name, (began, end), (ended, error));
+            guard.show(&shared.metrics, event.name);
+            count(&shared, &event, ended);
+            (event, result.map_err(CallError::Failed))
         }
         .boxed_local()
     }
@@ -172,6 +172,6 @@ impl Guard {
     }
 }
 
-fn count<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, result: &'static str) {
-    shared.metrics.effect_calls.get_or_create(&CallLabel { step: work.name, result }).inc();
+fn count<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight, result: &'static str) {
+    shared.metrics.effect_calls.get_or_create(&CallLabel { step: event.name, result }).inc();
 }

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{
-    super::{
-        lanes::Lined,
-        work::{Origin, Work},
-    },
-    arrivals::size,
+use crate::runtime::{
+    consume::saga_queues::Queued,
+    in_flight::{InFlight, TakenFrom},
 };
 use crate::{
     barrier::Op,
@@ -18,38 +15,38 @@ use crate::{
 
 /// A record that only repeats an event in flight.
 #[derive(Debug)]
-pub(super) struct Repeat {
-    pub(super) partition: TopicPartition,
-    pub(super) epoch: u64,
-    pub(super) offset: i64,
-    pub(super) bytes: usize,
+pub(crate) struct Repeat {
+    pub(crate) partition: TopicPartition,
+    pub(crate) epoch: u64,
+    pub(crate) offset: i64,
+    pub(crate) bytes: usize,
 }
 
 impl Repeat {
     /// One from a partition; a parked event has a row of its own to be removed.
-    pub(super) fn of(work: &Work) -> Option<Self> {
-        let Origin::Partition { epoch } = work.origin else { return None };
-        let (partition, offset, bytes) = (work.record.topic_partition(), work.record.offset, size(&work.record));
+    pub(crate) fn of(event: &InFlight) -> Option<Self> {
+        let TakenFrom::Partition { epoch } = event.origin else { return None };
+        let (partition, offset, bytes) = (event.record.topic_partition(), event.record.offset, event.record.size());
         Some(Self { partition, epoch, offset, bytes })
     }
 }
 
 /// What a record that only repeats an event has in common with it.
 #[derive(Debug)]
-pub(crate) struct Likeness {
+pub(crate) struct DedupKey {
     cause: Uuid,
     half: (usize, Op),
-    origin: Origin,
+    origin: TakenFrom,
     record: Arc<Record>,
 }
 
-impl PartialEq for Likeness {
+impl PartialEq for DedupKey {
     /// The event, what it starts, the assignment in which it was read, and its bytes: a producer may give one id to events of
     /// several types, an event that was mended and published once more under its old id is another, and one that is
     /// redelivered must be handled should the earlier assignment's work be handed over.
     /// A record without an id is named after its place: there the headers say which event it is.
     fn eq(&self, other: &Self) -> bool {
-        let is_partition = matches!(self.origin, Origin::Partition { .. });
+        let is_partition = matches!(self.origin, TakenFrom::Partition { .. });
         let (one, two) = (&self.record, &other.record);
         is_partition
             && (self.half, self.origin) == (other.half, other.origin)
@@ -58,10 +55,10 @@ impl PartialEq for Likeness {
     }
 }
 
-impl Lined for Work {
-    type Likeness = Likeness;
+impl Queued for InFlight {
+    type DedupKey = DedupKey;
 
-    fn likeness(&self) -> Likeness {
-        Likeness { cause: self.cause_id, half: (self.step, self.op), origin: self.origin, record: self.record.clone() }
+    fn dedup_key(&self) -> DedupKey {
+        DedupKey { cause: self.cause_id, half: (self.step, self.op), origin: self.origin, record: self.record.clone() }
     }
 }

@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::work::{Origin, Work};
+use crate::runtime::in_flight::{InFlight, TakenFrom};
 use crate::{
     barrier::Op,
     event::SagaId,
@@ -19,7 +19,7 @@ use crate::{
 
 /// One participant's spans.
 #[derive(Clone, Debug)]
-pub(super) struct Spans {
+pub(crate) struct Spans {
     tracer: Arc<dyn Tracer>,
     participant: &'static str,
 }
@@ -40,28 +40,28 @@ struct Told {
 }
 
 /// How an event's handling ended.
-pub(super) struct Ending<'a> {
+pub(crate) struct Ending<'a> {
     /// `success`, `refused`, `null_compensation`, `parked` and so on.
-    pub(super) outcome: &'static str,
-    pub(super) error: Option<&'a str>,
+    pub(crate) outcome: &'static str,
+    pub(crate) error: Option<&'a str>,
 }
 
 /// A published event that is not acknowledged yet.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(crate) struct Sending {
     ids: Option<Ids>,
     link: Option<TraceContext>,
     topic: Cow<'static, str>,
     event_type: String,
     saga_id: SagaId,
     /// When its row was written.
-    pub(super) created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was handed to the producer.
     began: Timestamp,
 }
 
 impl Sending {
-    pub(super) fn of(row: &OutboxRow, began: Timestamp) -> Self {
+    pub(crate) fn of(row: &OutboxRow, began: Timestamp) -> Self {
         Self {
             ids: row.span,
             link: row.link.clone(),
@@ -74,33 +74,33 @@ impl Sending {
     }
 
     /// What every line that is logged about it says.
-    pub(super) fn lines(&self) -> tracing::Span {
+    pub(crate) fn lines(&self) -> tracing::Span {
         let trace_id = self.ids.map(|ids| format!("{:032x}", u128::from_be_bytes(ids.trace_id)));
         tracing::error_span!("send", saga_id = %self.saga_id, trace_id)
     }
 }
 
 impl Spans {
-    pub(super) fn new(tracer: Arc<dyn Tracer>, participant: &'static str) -> Self {
+    pub(crate) fn new(tracer: Arc<dyn Tracer>, participant: &'static str) -> Self {
         Self { tracer, participant }
     }
 
-    pub(super) fn participant(&self) -> &'static str {
+    pub(crate) fn participant(&self) -> &'static str {
         self.participant
     }
 
     /// A place below `parent`, or at the beginning of the saga's own trace.
-    pub(super) fn place(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
+    pub(crate) fn place(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
         self.tracer.place(parent, saga_id.as_uuid().as_u128())
     }
 
     /// As [`Spans::place`], below a context that came in from elsewhere.
-    pub(super) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
+    pub(crate) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
         self.place(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
     }
 
     /// What is said of a place to others.
-    pub(super) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
+    pub(crate) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
         if self.tracer.propagates() { &place.context } else { &NOWHERE }
     }
 
@@ -112,68 +112,68 @@ impl Spans {
     }
 
     /// An event was handled, from when it was taken in hand; `parked` says that it will be tried again.
-    pub(super) fn process(&self, work: &Work, end: Timestamp, ending: &Ending<'_>) {
-        let Some(ids) = work.place.ids else { return };
-        let mut attributes = of_record(&work.record, self.participant);
-        attributes.push(("messaging.message.id", work.envelope.event_id.clone().into()));
-        attributes.push(("messaging.message.conversation_id", work.saga_id().to_string().into()));
-        attributes.push(("cloudevents.event_type", work.envelope.event_type.clone().into()));
-        attributes.extend(of_step(work));
+    pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &Ending<'_>) {
+        let Some(ids) = event.place.ids else { return };
+        let mut attributes = of_record(&event.record, self.participant);
+        attributes.push(("messaging.message.id", event.envelope.event_id.clone().into()));
+        attributes.push(("messaging.message.conversation_id", event.saga_id().to_string().into()));
+        attributes.push(("cloudevents.event_type", event.envelope.event_type.clone().into()));
+        attributes.extend(of_step(event));
         attributes.push(("saga.outcome", ending.outcome.into()));
-        if let Some(published) = work.envelope.time {
+        if let Some(published) = event.envelope.time {
             attributes
-                .push(("saga.waited_seconds", work.taken.duration_since(published).as_secs_f64().max(0.0).into()));
+                .push(("saga.waited_seconds", event.taken.duration_since(published).as_secs_f64().max(0.0).into()));
         }
-        if matches!(work.origin, Origin::Parked { .. }) {
+        if matches!(event.origin, TakenFrom::Parked { .. }) {
             attributes.push(("saga.parked", true.into()));
         }
         let error = ending.error.map(str::to_owned);
         if error.is_some() {
             attributes.push(("error.type", ending.outcome.into()));
         }
-        let name = format!("process {}", work.record.topic).into();
-        self.tell(ids, Told { kind: Kind::Consumer, name, start: work.taken, end, attributes, link: None, error });
+        let name = format!("process {}", event.record.topic).into();
+        self.tell(ids, Told { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error });
     }
 
     /// A transaction that an event had a part in.
-    pub(super) fn transaction(
+    pub(crate) fn transaction(
         &self,
-        work: &Work,
+        event: &InFlight,
         phase: &'static str,
         (start, end): (Timestamp, Timestamp),
         events: usize,
     ) {
-        if work.place.ids.is_none() {
+        if event.place.ids.is_none() {
             return;
         }
-        let Some(ids) = self.place(&work.place.context, work.saga_id()).ids else { return };
-        let mut attributes: Attributes = of_step(work).collect();
+        let Some(ids) = self.place(&event.place.context, event.saga_id()).ids else { return };
+        let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.phase", phase.into()));
         attributes.push(("saga.batch.events", i64::try_from(events).unwrap_or(i64::MAX).into()));
-        let name = format!("transaction {}", work.half).into();
+        let name = format!("transaction {}", event.half).into();
         self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 
     /// A parked event is done with: the time since it failed first.
-    pub(super) fn parked(&self, work: &Work, end: Timestamp) {
-        let (Origin::Parked { .. }, Some(start)) = (work.origin, work.failed_at) else { return };
-        let Some(ids) = self.arrived(&work.envelope.trace, work.saga_id()).ids else { return };
-        let attributes = of_step(work).collect();
-        let name = format!("parked {}", work.half).into();
+    pub(crate) fn parked(&self, event: &InFlight, end: Timestamp) {
+        let (TakenFrom::Parked { .. }, Some(start)) = (event.origin, event.failed_at) else { return };
+        let Some(ids) = self.arrived(&event.envelope.trace, event.saga_id()).ids else { return };
+        let attributes = of_step(event).collect();
+        let name = format!("parked {}", event.half).into();
         self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 
     /// A call of an effect, told at its own place, which the outside system was given.
-    pub(super) fn effect(
+    pub(crate) fn effect(
         &self,
-        work: &Work,
+        event: &InFlight,
         place: &Place,
         name: String,
         (start, end): (Timestamp, Timestamp),
         (result, error): (&'static str, Option<String>),
     ) {
         let Some(ids) = place.ids else { return };
-        let mut attributes: Attributes = of_step(work).collect();
+        let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.effect.result", result.into()));
         if error.is_some() {
             attributes.push(("error.type", result.into()));
@@ -182,7 +182,7 @@ impl Spans {
     }
 
     /// An event was acknowledged, or was not.
-    pub(super) fn sent(&self, id: Uuid, sending: Sending, end: Timestamp, error: Option<String>) {
+    pub(crate) fn sent(&self, id: Uuid, sending: Sending, end: Timestamp, error: Option<String>) {
         let Sending { ids: Some(ids), link, topic, event_type, saga_id, began, .. } = sending else { return };
         let mut attributes = of_sending(&topic, saga_id);
         attributes.push(("messaging.message.id", id.to_string().into()));
@@ -195,7 +195,7 @@ impl Spans {
     }
 
     /// A dead letter was acknowledged. The record keeps the context that it came with, so that a replay goes on from there.
-    pub(super) fn dead_letter(&self, parent: &Place, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
+    pub(crate) fn dead_letter(&self, parent: &Place, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
         if parent.ids.is_none() {
             return;
         }
@@ -206,7 +206,7 @@ impl Spans {
     }
 
     /// A record that cannot be read became a dead letter.
-    pub(super) fn poison(
+    pub(crate) fn poison(
         &self,
         place: &Place,
         record: &Record,
@@ -223,7 +223,7 @@ impl Spans {
     }
 
     /// A deadline was fired.
-    pub(super) fn deadline(
+    pub(crate) fn deadline(
         &self,
         place: &Place,
         step: &'static str,
@@ -267,12 +267,12 @@ fn of_sending(topic: &str, saga_id: SagaId) -> Attributes {
     ]
 }
 
-fn of_step(work: &Work) -> impl Iterator<Item = (&'static str, Value)> {
-    let op = match work.op {
+fn of_step(event: &InFlight) -> impl Iterator<Item = (&'static str, Value)> {
+    let op = match event.op {
         Op::Action => "action",
         Op::Compensate => "compensate",
     };
-    let attempt = i64::from(work.attempts) + 1;
+    let attempt = i64::from(event.attempts) + 1;
     let of_retry = (attempt > 1).then_some(("saga.attempt", attempt.into()));
-    [("saga.step", work.half.into()), ("saga.op", op.into())].into_iter().chain(of_retry)
+    [("saga.step", event.half.into()), ("saga.op", op.into())].into_iter().chain(of_retry)
 }

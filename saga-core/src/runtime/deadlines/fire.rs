@@ -1,27 +1,19 @@
 //! Deadlines: timers that are due call the handler of the step that armed them, in one transaction.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    panic::AssertUnwindSafe,
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
-use jiff::Timestamp;
 use tracing::Instrument;
 
-use super::{
+use crate::runtime::{
     Shared,
-    attempt::panicked,
-    blame::pause_after,
-    plan::{Cause, outbox_row},
+    transaction::handler_failures::pause_after,
+    transaction::pending_writes::{Cause, outbox_row},
 };
 use crate::{
     barrier::Op,
     clock::{Clock, after},
     envelope::DEADLINE_CAUSE,
-    event::SagaId,
     handler::{Cx, Seen},
     outcome::{ErrorClass, StepError},
     step::End,
@@ -31,13 +23,11 @@ use crate::{
 
 /// A deadline whose handler fails is tried again after this; the others do not wait for it.
 const POSTPONE: Duration = Duration::from_secs(30);
-/// No deadline is postponed for longer.
-const LONGEST_POSTPONE: Duration = Duration::from_secs(90);
 /// One that waits for somebody's transaction, after this.
 const LOCKED: Duration = Duration::from_secs(1);
 
 /// What a turn of the deadlines came to.
-pub(super) enum Fired {
+pub(crate) enum Fired {
     /// All that were due, up to the limit: so many.
     All { timers: usize },
     /// The database was away, or some were in trouble, for so long.
@@ -45,14 +35,14 @@ pub(super) enum Fired {
 }
 
 /// The deadlines leave the slot to others for no longer than this.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Fires timers, up to so many in one transaction. When that fails they are fired one by one, for four times as long as a transaction
 /// waits for a lock, so that one that cannot be fired holds neither the others nor the events. Timers that were not fired stay
 /// armed.
-pub(super) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, together: usize) -> Fired {
-    let (patience, began) = (shared.options.patience, shared.clock.now());
-    let failed = match attempt(&shared, together, patience).await {
+pub(crate) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, together: usize) -> Fired {
+    let (lock_timeout, began) = (shared.options.lock_timeout, shared.clock.now());
+    let failed = match attempt(&shared, together, lock_timeout).await {
         Ok(timers) => return Fired::All { timers },
         Err(failed) => failed,
     };
@@ -68,15 +58,15 @@ async fn one_by_one<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     together: Failed,
 ) -> Result<(), StepError> {
-    let patience = shared.options.patience;
-    let until = after(shared.clock.now(), patience * 4);
+    let lock_timeout = shared.options.lock_timeout;
+    let until = after(shared.clock.now(), lock_timeout * 4);
     match together.due.len() {
         0 => return Err(together.error),
         1 => postpone(shared, together).await?,
         _ => {}
     }
     for _ in 0..shared.options.max_batch {
-        match attempt(shared, 1, patience / 10).await {
+        match attempt(shared, 1, lock_timeout / 10).await {
             Ok(0) => break,
             Ok(_) => {}
             Err(Failed { error, due, .. }) if due.is_empty() => return Err(error),
@@ -126,11 +116,11 @@ async fn postpone<S: Store, P: Producer, C: Clock>(
 async fn attempt<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     limit: usize,
-    patience: Duration,
+    lock_timeout: Duration,
 ) -> Result<usize, Failed> {
     let began = shared.clock.now();
     let took = || Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
-    let begun = shared.store.begin_due(limit, patience).await;
+    let begun = shared.store.begin_due(limit, lock_timeout).await;
     let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new(), took: took() })?;
     if !due.is_empty()
         && let Err(error) = expire(shared, tx, &due).await
@@ -141,27 +131,6 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
         shared.health.set_waiting("deadlines", None);
     }
     Ok(due.len())
-}
-
-/// Deadlines that cannot be fired although the database answers, and until when the next attempt of each is to be expected.
-#[derive(Default)]
-pub(super) struct Failing(HashMap<SagaId, Timestamp>);
-
-impl Failing {
-    /// Returns whether it has failed before: a line may be lost once.
-    fn failed(&mut self, timer: &DueTimer, until: Timestamp) -> bool {
-        self.0.insert(timer.saga_id, until).is_some()
-    }
-
-    /// These have been fired; others are disarmed, or another process's by now. Says whether the last one is gone with that.
-    fn is_over(&mut self, fired: &[DueTimer], now: Timestamp) -> bool {
-        let was_empty = self.0.is_empty();
-        // The clock may have been set back.
-        let longest = after(now, 2 * LONGEST_POSTPONE);
-        let is_expected = |until: &Timestamp| *until > now && *until <= longest;
-        self.0.retain(|saga, until| is_expected(until) && fired.iter().all(|timer| timer.saga_id != *saga));
-        !was_empty && self.0.is_empty()
-    }
 }
 
 async fn expire<S: Store, P: Producer, C: Clock>(
@@ -195,7 +164,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         };
         let mut cx = Cx::new(&mut tx, now).of(&seen);
         let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().instrument(lines).await;
-        let ends = ends.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+        let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
         for (timer, end) in timers.iter().zip(ends) {
             let place = shared.spans.place(&timer.trace, timer.saga_id);
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };

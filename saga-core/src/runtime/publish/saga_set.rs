@@ -8,55 +8,55 @@ use crate::event::SagaId;
 const WORDS: usize = 1 << 14;
 
 /// Sagas that something is true of, or that merely share a bit with one. Whoever asks must be safe with a yes too many.
-pub(super) struct Sagas {
+pub(crate) struct SagaSet {
     bits: Vec<u64>,
     empty: bool,
     hasher: RandomState,
 }
 
-impl Sagas {
-    pub(super) fn none() -> Self {
+impl SagaSet {
+    pub(crate) fn none() -> Self {
         Self { bits: vec![0; WORDS], empty: true, hasher: RandomState::new() }
     }
 
     /// None; of the same kind as `other`, so that it can be added to that.
-    pub(super) fn like(other: &Self) -> Self {
+    pub(crate) fn like(other: &Self) -> Self {
         Self { hasher: other.hasher.clone(), ..Self::none() }
     }
 
-    pub(super) fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self { bits: vec![u64::MAX; WORDS], empty: false, hasher: RandomState::new() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.empty
     }
 
-    pub(super) fn has(&self, saga_id: SagaId) -> bool {
+    pub(crate) fn has(&self, saga_id: SagaId) -> bool {
         let (word, bit) = self.place(saga_id);
         !self.empty && self.bits[word] & bit != 0
     }
 
-    pub(super) fn add(&mut self, saga_id: SagaId) {
+    pub(crate) fn add(&mut self, saga_id: SagaId) {
         let (word, bit) = self.place(saga_id);
         self.bits[word] |= bit;
         self.empty = false;
     }
 
-    pub(super) fn add_everyone(&mut self) {
+    pub(crate) fn add_everyone(&mut self) {
         self.bits.fill(u64::MAX);
         self.empty = false;
     }
 
     /// The other is of the same kind.
-    pub(super) fn add_all(&mut self, other: &Self) {
+    pub(crate) fn add_all(&mut self, other: &Self) {
         if !other.empty {
             self.bits.iter_mut().zip(&other.bits).for_each(|(bits, more)| *bits |= more);
             self.empty = false;
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if !self.empty {
             self.bits.fill(0);
             self.empty = true;
@@ -76,14 +76,14 @@ mod tests {
 
     #[test]
     fn every_saga_that_was_added_is_there_and_hardly_any_other() {
-        let mut sagas = Sagas::none();
+        let mut sagas = SagaSet::none();
         let added: Vec<SagaId> = std::iter::repeat_with(SagaId::random).take(20_000).collect();
         assert!(sagas.is_empty() && !sagas.has(added[0]));
         added.iter().for_each(|saga| sagas.add(*saga));
         assert!(added.iter().all(|saga| sagas.has(*saga)));
         let others = std::iter::repeat_with(SagaId::random).take(10_000).filter(|saga| sagas.has(*saga)).count();
         assert!(others < 400, "{others} of 10,000");
-        let mut more = Sagas::like(&sagas);
+        let mut more = SagaSet::like(&sagas);
         more.add_all(&sagas);
         sagas.clear();
         assert!(sagas.is_empty() && added.iter().all(|saga| more.has(*saga) && !sagas.has(*saga)));
@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn whoever_shares_a_bit_in_one_set_does_not_in_the_next() {
         let added: Vec<SagaId> = std::iter::repeat_with(SagaId::random).take(20_000).collect();
-        let of = |mut sagas: Sagas| {
+        let of = |mut sagas: SagaSet| {
             added.iter().for_each(|saga| sagas.add(*saga));
             sagas
         };
-        let (one, two) = (of(Sagas::none()), of(Sagas::none()));
+        let (one, two) = (of(SagaSet::none()), of(SagaSet::none()));
         let shares: Vec<SagaId> =
             std::iter::repeat_with(SagaId::random).take(10_000).filter(|saga| one.has(*saga)).collect();
         let again = shares.iter().filter(|saga| two.has(**saga)).count();

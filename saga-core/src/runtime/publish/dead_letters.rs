@@ -4,10 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{
+use crate::runtime::{
     Shared,
-    metrics::{ReasonLabel, StepOnly},
-    work::Work,
+    in_flight::InFlight,
+    telemetry::metrics::{ReasonLabel, StepOnly},
 };
 use crate::{
     barrier::Op,
@@ -21,27 +21,30 @@ use crate::{
 };
 
 /// A dead letter that the broker has acknowledged.
-pub(super) enum Buried {
+pub(crate) enum DeadLettered {
     /// A record that could not be read.
     Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
     /// An event whose step failed for good.
-    Event(Box<Work>),
+    Event(Box<InFlight>),
 }
 
 /// A dead letter, and what its spans tell.
-pub(super) struct Burial {
-    pub(super) dead: OutRecord,
-    pub(super) reason: Reason,
-    pub(super) buried: Buried,
-    pub(super) place: Place,
-    pub(super) record: Arc<Record>,
-    pub(super) began: Timestamp,
-    pub(super) why: String,
+pub(crate) struct DeadLetterDelivery {
+    pub(crate) dead: OutRecord,
+    pub(crate) reason: Reason,
+    pub(crate) dead_lettered: DeadLettered,
+    pub(crate) place: Place,
+    pub(crate) record: Arc<Record>,
+    pub(crate) began: Timestamp,
+    pub(crate) why: String,
 }
 
-impl Burial {
+impl DeadLetterDelivery {
     /// Publishes it, however long the broker makes us wait.
-    pub(super) async fn carry_out<S: Store, P: Producer, C: Clock>(mut self, shared: Rc<Shared<S, P, C>>) -> Buried {
+    pub(crate) async fn deliver<S: Store, P: Producer, C: Clock>(
+        mut self,
+        shared: Rc<Shared<S, P, C>>,
+    ) -> DeadLettered {
         let mut pause = shared.options.first_pause;
         let mut reduced = reduced(&self.dead);
         loop {
@@ -65,22 +68,22 @@ impl Burial {
         }
         shared.health.set_waiting("dead letters", None);
         shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
-        if let Buried::Event(work) = &self.buried
-            && work.op == Op::Compensate
+        if let DeadLettered::Event(event) = &self.dead_lettered
+            && event.op == Op::Compensate
         {
-            shared.metrics.compensations_given_up.get_or_create(&StepOnly { step: work.name }).inc();
+            shared.metrics.compensations_dead_lettered.get_or_create(&StepOnly { step: event.name }).inc();
         }
         self.told(&shared)
     }
 
     /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
-    fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> Buried {
-        let Self { dead, reason, buried, place, record, began, why } = self;
+    fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> DeadLettered {
+        let Self { dead, reason, dead_lettered, place, record, began, why } = self;
         let (spans, now) = (&shared.spans, shared.clock.now());
         spans.dead_letter(&place, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
-        if matches!(buried, Buried::Poison { .. }) {
+        if matches!(dead_lettered, DeadLettered::Poison { .. }) {
             spans.poison(&place, &record, (began, now), (reason.as_str(), why));
         }
-        buried
+        dead_lettered
     }
 }

@@ -5,10 +5,6 @@
 //! broker but the rows of that one saga; rows are found by what they are (not marked sent), and each walk begins at the
 //! beginning, so that a transaction that commits late loses nothing.
 
-mod sagas;
-mod state;
-mod walks;
-
 use std::{
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,7 +22,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Health, Metrics, spans::Spans};
+use super::backlog::Backlog;
+use crate::runtime::{Health, Metrics, telemetry::spans::Spans};
 use crate::{
     Namespace,
     clock::{Clock, after},
@@ -38,17 +35,16 @@ use crate::{
     trace::TraceContext,
     transport::{Producer, PublishError},
 };
-use state::State;
 
 /// How often the table is looked through for rows that nobody has in hand.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Acknowledged rows wait this long for a transaction that takes their removal along.
-const FORGET_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const FORGET_EVERY: Duration = Duration::from_millis(250);
 /// A row that the broker refused is tried again only so often: somebody has to mend its topic or its size.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The participant's way to publish events that are committed in its database. A clone is the same relay.
-pub struct Outbox<S: Store, P: Producer, C: Clock>(Arc<Relay<S, P, C>>);
+pub struct Outbox<S: Store, P: Producer, C: Clock>(pub(crate) Arc<Inner<S, P, C>>);
 
 impl<S: Store, P: Producer, C: Clock> Clone for Outbox<S, P, C> {
     fn clone(&self) -> Self {
@@ -56,32 +52,32 @@ impl<S: Store, P: Producer, C: Clock> Clone for Outbox<S, P, C> {
     }
 }
 
-struct Relay<S, P, C> {
-    spans: Spans,
-    namespace: Namespace,
-    store: S,
-    producer: P,
-    clock: C,
-    health: Health,
-    metrics: Metrics,
-    state: Mutex<State>,
+pub(crate) struct Inner<S, P, C> {
+    pub(crate) spans: Spans,
+    pub(crate) namespace: Namespace,
+    pub(crate) store: S,
+    pub(crate) producer: P,
+    pub(crate) clock: C,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    pub(crate) state: Mutex<Backlog>,
     /// Something was left to a walk.
-    left: Notify,
+    pub(crate) left: Notify,
     /// The producer has one row less.
-    returned: Notify,
-    reports: mpsc::UnboundedSender<Report>,
-    inbox_of_reports: Mutex<Option<mpsc::UnboundedReceiver<Report>>>,
+    pub(crate) returned: Notify,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) inbox_of_reports: Mutex<Option<mpsc::UnboundedReceiver<Report>>>,
 }
 
 /// A row handed to the producer, and the future of its acknowledgement.
-struct Report {
+pub(crate) struct Report {
     id: Uuid,
     saga_id: SagaId,
     acknowledged: BoxFuture<'static, Vec<Result<(), PublishError>>>,
 }
 
 /// An [`Outbox`] whatever its database, its transport and its clock are.
-pub trait Relaying: Send + Sync {
+pub trait AnyOutbox: Send + Sync {
     /// The row of an event that is published outside a step. The event has a new id of its own.
     fn row(&self, event: EventType, data: Vec<u8>, saga: SagaId, trace: &TraceContext) -> OutboxRow;
 
@@ -92,7 +88,7 @@ pub trait Relaying: Send + Sync {
     fn perhaps_committed(&self, rows: &[OutboxRow]);
 }
 
-impl<S: Store, P: Producer, C: Clock> Relaying for Outbox<S, P, C> {
+impl<S: Store, P: Producer, C: Clock> AnyOutbox for Outbox<S, P, C> {
     fn row(&self, event: EventType, data: Vec<u8>, saga_id: SagaId, trace: &TraceContext) -> OutboxRow {
         let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
         let place = self.0.spans.place(trace, saga_id);
@@ -119,7 +115,7 @@ impl<S: Store, P: Producer, C: Clock> Relaying for Outbox<S, P, C> {
 }
 
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
-    pub(super) fn new(
+    pub(crate) fn new(
         spans: Spans,
         namespace: Namespace,
         store: S,
@@ -129,7 +125,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         metrics: Metrics,
     ) -> Self {
         let (reports, receiver) = mpsc::unbounded_channel();
-        Self(Arc::new(Relay {
+        Self(Arc::new(Inner {
             spans,
             namespace,
             store,
@@ -137,7 +133,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             clock,
             health,
             metrics,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Backlog::new()),
             left: Notify::new(),
             returned: Notify::new(),
             reports,
@@ -145,7 +141,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, Backlog> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +151,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// # Errors
     /// When the event cannot be written as JSON.
     pub fn row<E: Event>(&self, event: &E, trace: &TraceContext) -> Result<OutboxRow, StepError> {
-        Ok(Relaying::row(self, EventType::of::<E>(), event.data()?, Event::saga_id(event), trace))
+        Ok(AnyOutbox::row(self, EventType::of::<E>(), event.data()?, Event::saga_id(event), trace))
     }
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
@@ -172,36 +168,36 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     }
 
     /// The rows of a transaction whose commit may or may not have happened: a look at the table finds out.
-    pub(super) fn perhaps_committed(&self, rows: &[OutboxRow]) {
+    pub(crate) fn perhaps_committed(&self, rows: &[OutboxRow]) {
         rows.iter().for_each(|row| self.look_for(row.saga_id));
     }
 
     /// The saga may have a row in the table that nobody here knows of. What is committed for it goes out behind that.
-    pub(super) fn look_for(&self, saga_id: SagaId) {
+    pub(crate) fn look_for(&self, saga_id: SagaId) {
         let mut state = self.state();
         state.leave(saga_id);
         self.tell_of_left(&state);
     }
 
     /// Any saga may: another process wrote for it before its partition came here.
-    pub(super) fn look_for_all(&self) {
+    pub(crate) fn look_for_all(&self) {
         let mut state = self.state();
         state.leave_everyone();
         self.tell_of_left(&state);
     }
 
-    fn tell_of_left(&self, state: &State) {
+    fn tell_of_left(&self, state: &Backlog) {
         if state.something_is_left() {
             self.0.left.notify_one();
         }
     }
 
-    fn room(&self, state: &State) -> usize {
+    pub(crate) fn room(&self, state: &Backlog) -> usize {
         state.room().min(self.0.producer.room())
     }
 
     /// False when the producer does not take it now.
-    fn hand_over(&self, state: &mut State, row: OutboxRow) -> bool {
+    pub(crate) fn hand_over(&self, state: &mut Backlog, row: OutboxRow) -> bool {
         state.handed(&row, self.0.clock.now());
         let (id, saga_id) = (row.id, row.saga_id);
         let mut acknowledged = self.0.producer.publish(vec![row.record]);
@@ -218,7 +214,13 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     }
 
     /// False when the row is left to a walk.
-    fn settle(&self, state: &mut State, id: Uuid, saga_id: SagaId, mut results: Vec<Result<(), PublishError>>) -> bool {
+    fn settle(
+        &self,
+        state: &mut Backlog,
+        id: Uuid,
+        saga_id: SagaId,
+        mut results: Vec<Result<(), PublishError>>,
+    ) -> bool {
         let Some(sending) = state.returned(id, saga_id) else { return true };
         self.0.returned.notify_one();
         let now = self.0.clock.now();
@@ -253,44 +255,44 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     }
 
     /// Acknowledged rows, to be forgotten in a transaction that happens anyway: say how it ended.
-    pub(super) fn take_acknowledged(&self) -> Vec<Uuid> {
+    pub(crate) fn take_acknowledged(&self) -> Vec<Uuid> {
         self.state().take_acknowledged()
     }
 
     /// That transaction did not happen.
-    pub(super) fn put_back(&self, ids: &[Uuid]) {
+    pub(crate) fn put_back(&self, ids: &[Uuid]) {
         self.state().put_back(ids);
     }
 
     /// It did.
-    pub(super) fn forgotten(&self, ids: &[Uuid]) {
+    pub(crate) fn forgotten(&self, ids: &[Uuid]) {
         self.state().forgotten(ids);
     }
 
-    pub(super) fn producer(&self) -> &P {
+    pub(crate) fn producer(&self) -> &P {
         &self.0.producer
     }
 
-    pub(super) fn spans(&self) -> &Spans {
+    pub(crate) fn spans(&self) -> &Spans {
         &self.0.spans
     }
 
-    pub(super) fn namespace(&self) -> &Namespace {
+    pub(crate) fn namespace(&self) -> &Namespace {
         &self.0.namespace
     }
 
-    pub(super) fn participant(&self) -> &'static str {
+    pub(crate) fn participant(&self) -> &'static str {
         self.0.spans.participant()
     }
 
     /// Runs until `stop` completes and then until everything that the producer has is acknowledged; the caller bounds the time.
-    pub(super) async fn run(&self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(&self, stop: impl Future<Output = ()>) {
         let receiver = self.0.inbox_of_reports.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(reports) = receiver else { return };
         let mut reporting = pin!(join(self.read_reports(reports), self.forget()));
         {
-            let walking = pin!(self.walks());
-            select(pin!(stop), select(reporting.as_mut(), walking)).await;
+            let sweeping = pin!(self.sweeps());
+            select(pin!(stop), select(reporting.as_mut(), sweeping)).await;
         }
         let idle = async {
             while !self.state().is_idle() {

@@ -6,13 +6,16 @@ use std::{rc::Rc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{
+use crate::runtime::{
     Shared,
-    attempt::{At, Done, Transaction, Trouble, attempt},
-    blame::Handler,
-    plan::Due,
+    in_flight::{InFlight, TakenFrom},
     stage::Stage,
-    work::{Origin, Work},
+    transaction::handler_failures::HandlerId,
+    transaction::{
+        attempt::attempt,
+        due::Due,
+        result::{Done, FailedAttempt, FailedIn, Transaction},
+    },
 };
 use crate::{
     clock::{Clock, after},
@@ -22,13 +25,13 @@ use crate::{
 };
 
 /// What transactions made of their events.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// What became of each event, or why it failed; nothing was written of one that failed.
-    pub(super) works: Vec<(Work, Result<Done, StepError>)>,
+    pub(crate) events: Vec<(InFlight, Result<Done, StepError>)>,
     /// Those that have to wait for the next turn.
-    pub(super) left: Vec<Work>,
+    pub(crate) left: Vec<InFlight>,
     /// When the first of what is written here is due.
-    pub(super) due: Due<Timestamp>,
+    pub(crate) due: Due<Timestamp>,
 }
 
 /// A batch in trouble leaves the slot to others after this, as soon as some of it is done with.
@@ -37,48 +40,48 @@ const TURN: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_millis(500);
 
 /// Runs these events to the end of their transactions, however long the database makes us wait.
-pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, works: Vec<Work>) -> Batch {
-    let mut batch = Batch { works: Vec::with_capacity(works.len()), left: Vec::new(), due: Due::default() };
-    let mut patience = Patience::new(&shared.options.patience, &works);
+pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, events: Vec<InFlight>) -> Batch {
+    let mut batch = Batch { events: Vec::with_capacity(events.len()), left: Vec::new(), due: Due::default() };
+    let mut lock_timeout = LockBudget::new(&shared.options.lock_timeout, &events);
     let until = after(shared.clock.now(), TURN);
     // Those that met everybody before are tried all the same, to see whether they still do.
-    let mut tried: Vec<Handler> =
-        works.iter().map(Handler::of).filter(|handler| is_everybodys(&shared, *handler)).collect();
-    let mut long: Vec<Handler> = Vec::new();
+    let mut tried: Vec<HandlerId> =
+        events.iter().map(HandlerId::of).filter(|handler| fails_for_everybody(&shared, *handler)).collect();
+    let mut long: Vec<HandlerId> = Vec::new();
     // Each of these alone, and behind the others: it is known what becomes of most.
-    let (probes, works): (Vec<Work>, Vec<Work>) = works.into_iter().partition(|work| work.is_admitted);
-    let mut parts: Vec<Vec<Work>> = probes.into_iter().map(|probe| vec![probe]).collect();
-    parts.push(works);
+    let (probes, events): (Vec<InFlight>, Vec<InFlight>) = events.into_iter().partition(|event| event.is_admitted);
+    let mut parts: Vec<Vec<InFlight>> = probes.into_iter().map(|probe| vec![probe]).collect();
+    parts.push(events);
     while let Some(part) = parts.pop() {
         let (mut part, held) = without_what_meets_everybody(&shared, part, &tried);
-        batch.works.extend(held);
+        batch.events.extend(held);
         if part.is_empty() {
             continue;
         }
-        if !batch.works.is_empty() && shared.clock.now() >= until {
+        if !batch.events.is_empty() && shared.clock.now() >= until {
             batch.left.append(&mut part);
             continue;
         }
-        match transact(&shared, &part, &mut patience).await {
+        match transact(&shared, &part, &mut lock_timeout).await {
             Ok(Transaction { done, ran, due }) => {
                 batch.due = batch.due.or(due);
                 worked(&shared, &part, &ran);
-                batch.works.extend(part.into_iter().zip(done.into_iter().map(Ok)));
+                batch.events.extend(part.into_iter().zip(done.into_iter().map(Ok)));
             }
             Err((error, took)) if part.len() == 1 => {
-                let Some(mut work) = part.pop() else { continue };
-                work.took = took;
-                let error = judge(&shared, &work, error);
+                let Some(mut event) = part.pop() else { continue };
+                event.took = took;
+                let error = judge(&shared, &event, error);
                 if took >= LONG {
-                    let handler = Handler::of(&work);
-                    shared.blame.borrow_mut().took_long(handler, took, shared.clock.now());
+                    let handler = HandlerId::of(&event);
+                    shared.handler_failures.borrow_mut().took_long(handler, took, shared.clock.now());
                     // Two of each, lest the one that fails is always the first.
                     if long.contains(&handler) {
                         tried.retain(|tried| *tried != handler);
                     }
                     long.push(handler);
                 }
-                batch.works.push((work, Err(error)));
+                batch.events.push((event, Err(error)));
             }
             Err((error, took)) => {
                 tracing::debug!(%error, events = part.len(), "a batch failed and is divided");
@@ -91,13 +94,14 @@ pub(super) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
 }
 
 /// By handler first: what one does for everybody does not concern the others. The first is tried last.
-fn divided(part: Vec<Work>, pieces: usize) -> Vec<Vec<Work>> {
-    let (size, mut by_handler) = (part.len().div_ceil(pieces), Vec::<Vec<Work>>::new());
-    for work in part {
-        let same = by_handler.iter_mut().find(|works| works.first().map(Handler::of) == Some(Handler::of(&work)));
+fn divided(part: Vec<InFlight>, pieces: usize) -> Vec<Vec<InFlight>> {
+    let (size, mut by_handler) = (part.len().div_ceil(pieces), Vec::<Vec<InFlight>>::new());
+    for event in part {
+        let same =
+            by_handler.iter_mut().find(|events| events.first().map(HandlerId::of) == Some(HandlerId::of(&event)));
         match same {
-            Some(works) => works.push(work),
-            None => by_handler.push(vec![work]),
+            Some(events) => events.push(event),
+            None => by_handler.push(vec![event]),
         }
     }
     if by_handler.len() > 1 {
@@ -112,33 +116,33 @@ fn divided(part: Vec<Work>, pieces: usize) -> Vec<Vec<Work>> {
     divided
 }
 
-fn is_everybodys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, handler: Handler) -> bool {
-    shared.blame.borrow().everybodys(handler).is_some()
+fn fails_for_everybody<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, handler: HandlerId) -> bool {
+    shared.handler_failures.borrow().fails_for_everybody(handler).is_some()
 }
 
 /// Events that did not run, and why.
-type NotRun = Vec<(Work, Result<Done, StepError>)>;
+type NotRun = Vec<(InFlight, Result<Done, StepError>)>;
 
 /// What an earlier part of the batch has shown to meet everybody is not tried with each of the others.
 fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    part: Vec<Work>,
-    tried: &[Handler],
-) -> (Vec<Work>, NotRun) {
-    let blame = shared.blame.borrow();
-    if blame.is_empty() {
+    part: Vec<InFlight>,
+    tried: &[HandlerId],
+) -> (Vec<InFlight>, NotRun) {
+    let handler_failures = shared.handler_failures.borrow();
+    if handler_failures.is_empty() {
         return (part, Vec::new());
     }
     let (mut kept, mut held) = (Vec::with_capacity(part.len()), Vec::new());
-    for work in part {
-        let handler = Handler::of(&work);
-        let runs = matches!(work.stage, Stage::Whole | Stage::Start | Stage::Finish | Stage::Exhaust);
-        match blame.everybodys(handler).filter(|_| runs && !tried.contains(&handler)) {
+    for event in part {
+        let handler = HandlerId::of(&event);
+        let runs = matches!(event.stage, Stage::Whole | Stage::Start | Stage::Finish | Stage::Exhaust);
+        match handler_failures.fails_for_everybody(handler).filter(|_| runs && !tried.contains(&handler)) {
             Some(why) => {
                 let error = StoreError::Broken(why.to_owned()).into();
-                held.push((work, Err(error)));
+                held.push((event, Err(error)));
             }
-            None => kept.push(work),
+            None => kept.push(event),
         }
     }
     (kept, held)
@@ -146,17 +150,17 @@ fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
 
 /// How long the transactions of a batch wait for locks: the first for some time, those that look for what is locked for a
 /// tenth of it, and all together for a bounded time.
-struct Patience {
+struct LockBudget {
     first: Duration,
     left: Duration,
     looking: bool,
 }
 
-impl Patience {
-    fn new(patience: &Duration, works: &[Work]) -> Self {
+impl LockBudget {
+    fn new(lock_timeout: &Duration, events: &[InFlight]) -> Self {
         // What was parked may have been parked for a lock that is still held: fresh events do not wait for it again.
-        let parked = works.iter().any(|work| matches!(work.origin, Origin::Parked { .. }));
-        Self { first: *patience, left: *patience * 4, looking: parked }
+        let parked = events.iter().any(|event| matches!(event.origin, TakenFrom::Parked { .. }));
+        Self { first: *lock_timeout, left: *lock_timeout * 4, looking: parked }
     }
 
     fn now(&self) -> Duration {
@@ -193,13 +197,13 @@ struct Tries {
 
 impl Tries {
     /// Counts a failure that may pass, and says why the batch is not tried again as it is; none when it is.
-    fn enough(&mut self, error: &StepError, at: At, took: Duration, events: usize) -> Option<&'static str> {
-        let handlers = at != At::Framework;
+    fn enough(&mut self, error: &StepError, at: FailedIn, took: Duration, events: usize) -> Option<&'static str> {
+        let handlers = at != FailedIn::Framework;
         self.conflicts += u32::from(error.is_conflict());
         let broken = error.broken().is_some();
         let unavailable = handlers && !broken && !error.is_conflict();
         self.unavailable += u32::from(unavailable);
-        self.broken += u32::from(at == At::Handler && broken);
+        self.broken += u32::from(at == FailedIn::HandlerId && broken);
         let together = events > 1;
         let of_database = unavailable || error.is_conflict();
         if took >= SLOW && (together || handlers && of_database) {
@@ -220,14 +224,14 @@ impl Tries {
 /// how long the tries took in which the database was there.
 async fn transact<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    works: &[Work],
-    patience: &mut Patience,
+    events: &[InFlight],
+    lock_timeout: &mut LockBudget,
 ) -> Result<Transaction, (StepError, Duration)> {
     let mut pause = shared.options.first_pause;
     let (mut tries, mut took) = (Tries::default(), Duration::ZERO);
     loop {
         let began = shared.clock.now();
-        let Trouble { error, at } = match attempt(shared, works, patience.now()).await {
+        let FailedAttempt { error, at } = match attempt(shared, events, lock_timeout.now()).await {
             Ok(done) => {
                 shared.health.set_waiting("database", None);
                 return Ok(done);
@@ -235,23 +239,23 @@ async fn transact<S: Store, P: Producer, C: Clock>(
             Err(trouble) => trouble,
         };
         let tried = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
-        if at != At::Framework {
+        if at != FailedIn::Framework {
             took += tried;
             // It had opened a transaction for us.
             shared.health.set_waiting("database", None);
         }
         if error.is_locked() {
-            patience.waited();
+            lock_timeout.waited();
             return Err((error, tried));
         }
         if error.class() != ErrorClass::Infrastructure {
             return Err((error, tried));
         }
         let is_quick = error.is_conflict() && tries.conflicts < MANY_CONFLICTS;
-        if at == At::Framework && !is_quick {
+        if at == FailedIn::Framework && !is_quick {
             shared.health.set_waiting("database", Some(error.to_string()));
         }
-        if let Some(why) = tries.enough(&error, at, tried, works.len()) {
+        if let Some(why) = tries.enough(&error, at, tried, events.len()) {
             // That a statement is wrong is told by whoever judges it.
             return Err((if error.broken().is_some() { error } else { error.set_aside(why) }, took.max(tried)));
         }
@@ -260,7 +264,7 @@ async fn transact<S: Store, P: Producer, C: Clock>(
         if !is_quick {
             pause = (pause * 2).min(shared.options.longest_pause);
         }
-        if at != At::Framework {
+        if at != FailedIn::Framework {
             took += wait;
         }
         shared.clock.sleep(wait).await;
@@ -269,37 +273,37 @@ async fn transact<S: Store, P: Producer, C: Clock>(
 
 /// A refusal of the database that meets one saga after another is no event's fault, and a statement that is wrong never is:
 /// nothing is dead-lettered for it, and readiness says why. What is set aside for one saga after another is treated alike.
-fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, work: &Work, error: StepError) -> StepError {
-    let (handler, saga, now) = (Handler::of(work), work.saga_id(), shared.clock.now());
-    let mut blame = shared.blame.borrow_mut();
+fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight, error: StepError) -> StepError {
+    let (handler, saga, now) = (HandlerId::of(event), event.saga_id(), shared.clock.now());
+    let mut handler_failures = shared.handler_failures.borrow_mut();
     if let Some(why) = error.broken() {
-        blame.broken(handler, why, saga, now);
-        shared.health.set_waiting("handlers", Some(format!("a statement of {} is wrong: {why}", work.half)));
+        handler_failures.broken(handler, why, saga, now);
+        shared.health.set_waiting("handlers", Some(format!("a statement of {} is wrong: {why}", event.half)));
         return error;
     }
     if error.is_set_aside() {
         let why = Refusal::new("set aside", error.to_string());
-        if blame.refused(handler, &why, saga, now) {
-            let why = format!("{} fails for one saga after another: {error}", work.half);
+        if handler_failures.refused(handler, &why, saga, now) {
+            let why = format!("{} fails for one saga after another: {error}", event.half);
             shared.health.set_waiting("handlers", Some(why));
         }
         return error;
     }
     let Some(why) = error.rejected() else { return error };
-    if !blame.refused(handler, why, saga, now) {
+    if !handler_failures.refused(handler, why, saga, now) {
         return error;
     }
-    let why = format!("{} is refused for one saga after another: {why}", work.half);
+    let why = format!("{} is refused for one saga after another: {why}", event.half);
     shared.health.set_waiting("handlers", Some(why.clone()));
     StoreError::Broken(why).into()
 }
 
 /// Handlers that have worked are under no suspicion.
-fn worked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, works: &[Work], ran: &[bool]) {
-    let mut blame = shared.blame.borrow_mut();
-    for (work, ran) in works.iter().zip(ran) {
-        let own = *ran && matches!(work.stage, Stage::Whole | Stage::Finish | Stage::Exhaust);
-        if own && blame.worked(Handler::of(work)) && blame.is_clear() {
+fn worked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, events: &[InFlight], ran: &[bool]) {
+    let mut handler_failures = shared.handler_failures.borrow_mut();
+    for (event, ran) in events.iter().zip(ran) {
+        let own = *ran && matches!(event.stage, Stage::Whole | Stage::Finish | Stage::Exhaust);
+        if own && handler_failures.worked(HandlerId::of(event)) && handler_failures.is_clear() {
             shared.health.set_waiting("handlers", None);
         }
     }

@@ -21,11 +21,11 @@ pub(super) fn refusals_are_answered(flow: &Choreography) -> Vec<Finding> {
         .collect()
 }
 
-pub(super) fn steps_can_be_undone(flow: &Choreography) -> Vec<Finding> {
+pub(super) fn steps_can_be_compensated(flow: &Choreography) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in flow.nodes() {
         let before = flow.before_the_pivot().iter().any(|n| same(n, node));
-        if !before || flow.compensation_of(node).is_some() || is_undone_by_the_cancelling_step(flow, node) {
+        if !before || flow.compensation_of(node).is_some() || is_compensated_by_the_last_step(flow, node) {
             continue;
         }
         let failures = flow.later_failures(node);
@@ -36,7 +36,7 @@ pub(super) fn steps_can_be_undone(flow: &Choreography) -> Vec<Finding> {
                 node.name,
                 list(failures.iter().map(|f| f.event)),
             );
-            findings.push(Finding::at(Rule::StepsCanBeUndone, node, message).about(first.event));
+            findings.push(Finding::at(Rule::StepsCanBeCompensated, node, message).about(first.event));
         }
     }
     findings
@@ -44,7 +44,7 @@ pub(super) fn steps_can_be_undone(flow: &Choreography) -> Vec<Finding> {
 
 /// A step without an event changes only what its participant keeps about the saga. The first step of a saga, and that
 /// of a participant which also has the step that cancels the saga, leave that to the cancelling step.
-fn is_undone_by_the_cancelling_step(flow: &Choreography, node: &Node) -> bool {
+fn is_compensated_by_the_last_step(flow: &Choreography, node: &Node) -> bool {
     let is_silent = node.published(How::Success).next().is_none();
     let starts = flow.starts();
     let is_first = node.triggers.iter().all(|t| starts.contains(t));
@@ -114,7 +114,7 @@ pub(super) fn pivot_is_final(flow: &Choreography) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in flow.forward(flow.starts()).into_iter().filter(beyond) {
         for event in node.published(How::Refusal).chain(node.published(How::Deadline)) {
-            if flow.undoes_something(event) {
+            if flow.compensates_something(event) {
                 let message = format!(
                     "{} comes after the pivot, yet its {event} undoes earlier steps: move the pivot behind it, or answer \
                      with a step that goes forward",

@@ -5,7 +5,10 @@ use std::{pin::pin, time::Duration};
 use futures::future::select;
 use uuid::Uuid;
 
-use super::{FORGET_EVERY, Outbox, SWEEP_EVERY, state::Walk};
+use crate::runtime::publish::{
+    backlog::Sweep,
+    outbox::{FORGET_EVERY, Outbox, SWEEP_EVERY},
+};
 use crate::{
     clock::{Clock, after},
     store::{OutboxRow, Store, StoreError, Unsent},
@@ -25,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// Walks through the table when something was left there, and every now and then.
-    pub(super) async fn walks(&self) {
+    pub(crate) async fn sweeps(&self) {
         let mut sweep_at = self.0.clock.now();
         let mut pause = PAUSE;
         loop {
@@ -39,15 +42,15 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             }
             self.wait_for_room().await;
             sweep_at = after(self.0.clock.now(), SWEEP_EVERY);
-            let mut walk = self.state().begin_walk(self.0.clock.now());
-            let result = self.walk(&mut walk).await;
-            self.state().end_walk(&walk, result.is_ok());
+            let mut sweep = self.state().begin_sweep(self.0.clock.now());
+            let result = self.sweep(&mut sweep).await;
+            self.state().end_sweep(&sweep, result.is_ok());
             let trouble = result.as_ref().err().map(StoreError::to_string).or_else(|| self.state().trouble());
-            pause = if walk.handed > 0 && trouble.is_none() { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if sweep.handed > 0 && trouble.is_none() { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             let refusal = self.state().refusal(self.0.clock.now());
             self.0.health.set_waiting("outbox", trouble.or(refusal));
             // A long table of rows that have to wait is not read all the time.
-            let reading = if walk.waiting.is_empty() { Duration::ZERO } else { walk.reading.min(10 * LONGEST_PAUSE) };
+            let reading = if sweep.waiting.is_empty() { Duration::ZERO } else { sweep.reading.min(10 * LONGEST_PAUSE) };
             self.0.clock.sleep(if result.is_err() { LONGEST_PAUSE } else { pause.max(reading) }).await;
         }
     }
@@ -61,21 +64,21 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     }
 
     /// Hands over what the producer does not have, in the order of the table, however long it takes to have room for it.
-    async fn walk(&self, walk: &mut Walk) -> Result<(), StoreError> {
+    async fn sweep(&self, sweep: &mut Sweep) -> Result<(), StoreError> {
         let mut behind = 0;
         loop {
             let began = self.0.clock.now();
             let page = self.0.store.unsent(behind, GRACE, PAGE).await?;
-            walk.read_since(began, self.0.clock.now());
+            sweep.read_since(began, self.0.clock.now());
             let mut rest: &[Unsent] = &page;
             while !rest.is_empty() {
                 self.wait_for_room().await;
                 let (chosen, looked_at) = {
                     let state = self.state();
-                    state.choose(rest, self.room(&state).min(CHUNK), walk)
+                    state.choose(rest, self.room(&state).min(CHUNK), sweep)
                 };
                 rest = &rest[looked_at..];
-                self.hand_over_all(&chosen, walk).await?;
+                self.hand_over_all(&chosen, sweep).await?;
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => behind = last.seq,
@@ -84,29 +87,29 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
     }
 
-    fn hand_over_rows(&self, rows: Vec<OutboxRow>, walk: &mut Walk) {
+    fn hand_over_rows(&self, rows: Vec<OutboxRow>, sweep: &mut Sweep) {
         let mut state = self.state();
         for row in rows {
             let saga_id = row.saga_id;
             // Looked at again: something may have been committed meanwhile.
             if state.is_free(saga_id) && self.hand_over(&mut state, row) {
-                walk.handed += 1;
+                sweep.handed += 1;
             } else {
-                walk.waiting.add(saga_id);
+                sweep.waiting.add(saga_id);
             }
         }
     }
 
-    async fn hand_over_all(&self, chosen: &[Uuid], walk: &mut Walk) -> Result<(), StoreError> {
+    async fn hand_over_all(&self, chosen: &[Uuid], sweep: &mut Sweep) -> Result<(), StoreError> {
         if chosen.is_empty() {
             return Ok(());
         }
-        let (began, handed) = (self.0.clock.now(), walk.handed);
+        let (began, handed) = (self.0.clock.now(), sweep.handed);
         let rows = self.0.store.outbox(chosen).await?;
-        walk.read_since(began, self.0.clock.now());
+        sweep.read_since(began, self.0.clock.now());
         tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
-        self.hand_over_rows(rows, walk);
-        if walk.handed == handed {
+        self.hand_over_rows(rows, sweep);
+        if sweep.handed == handed {
             // The producer takes none of them, as with the broker away: what is behind is looked at nevertheless, without haste.
             let took = Duration::try_from(self.0.clock.now().duration_since(began)).unwrap_or_default();
             self.0.clock.sleep((9 * took).min(LONGEST_PAUSE)).await;

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{stage::Stage, work::Work};
+use crate::runtime::{in_flight::InFlight, stage::Stage};
 use crate::{barrier::Op, clock::after, event::SagaId, store::Refusal};
 
 /// So many sagas in a row are met by the same refusal before it is taken for everybody's.
@@ -18,36 +18,36 @@ const MANY: u32 = 3;
 const PROBES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(5);
 /// What is stopped for an hour, or waits for a lost line, does not take that long by itself.
-const LONGEST_PAUSE: Duration = Duration::from_secs(90);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(90);
 /// An event that fails is tried more often than this. What has not been met for so long is gone, with the event that met it.
 const LINGERS: Duration = Duration::from_secs(900);
 
 /// What has failed after so long is left alone for ten times as long, so that most of the time is that of the others.
-pub(super) fn pause_after(took: Duration) -> Duration {
+pub(crate) fn pause_after(took: Duration) -> Duration {
     (took * 10).min(LONGEST_PAUSE)
 }
 
 /// A handler: that of a half of a step, or the one that refuses when the retries of its action are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Handler {
-    pub(super) step: usize,
-    pub(super) op: Op,
-    pub(super) exhausted: bool,
+pub(crate) struct HandlerId {
+    pub(crate) step: usize,
+    pub(crate) op: Op,
+    pub(crate) exhausted: bool,
 }
 
-impl Handler {
+impl HandlerId {
     /// The one that runs in the event's transaction.
-    pub(super) fn of(work: &Work) -> Self {
-        Self { step: work.step, op: work.op, exhausted: work.stage == Stage::Exhaust }
+    pub(crate) fn of(event: &InFlight) -> Self {
+        Self { step: event.step, op: event.op, exhausted: event.stage == Stage::Exhaust }
     }
 }
 
 /// The handlers that are refused, since they last worked. Pure.
 #[derive(Debug, Default)]
-pub(super) struct Blame(HashMap<Handler, Suspicion>);
+pub(crate) struct HandlerFailures(HashMap<HandlerId, Failures>);
 
 #[derive(Debug)]
-struct Suspicion {
+struct Failures {
     /// What the refusals in a row have in common.
     kind: String,
     why: String,
@@ -66,28 +66,34 @@ struct Suspicion {
 /// The kind of a statement that is wrong, whatever is wrong with it.
 const BROKEN: &str = "";
 
-impl Blame {
+impl HandlerFailures {
     /// The database refused an event. Returns whether that is no longer taken for the event's fault.
-    pub(super) fn refused(&mut self, handler: Handler, why: &Refusal, saga: SagaId, now: Timestamp) -> bool {
+    pub(crate) fn refused(&mut self, handler: HandlerId, why: &Refusal, saga: SagaId, now: Timestamp) -> bool {
         let known = self.suspect(handler, (why.kind(), &why.to_string()), saga, now);
-        let everybodys = known.sagas > MANY;
-        known.told |= everybodys;
-        everybodys
+        let fails_for_everybody = known.sagas > MANY;
+        known.told |= fails_for_everybody;
+        fails_for_everybody
     }
 
     /// A statement of the handler's is wrong, which is no event's fault from the first one on.
-    pub(super) fn broken(&mut self, handler: Handler, why: &str, saga: SagaId, now: Timestamp) {
+    pub(crate) fn broken(&mut self, handler: HandlerId, why: &str, saga: SagaId, now: Timestamp) {
         self.suspect(handler, (BROKEN, why), saga, now).told = true;
     }
 
-    fn suspect(&mut self, handler: Handler, (kind, why): (&str, &str), saga: SagaId, now: Timestamp) -> &mut Suspicion {
-        let known = self.0.entry(handler).or_insert_with(|| Suspicion::new(kind, why, now));
+    fn suspect(
+        &mut self,
+        handler: HandlerId,
+        (kind, why): (&str, &str),
+        saga: SagaId,
+        now: Timestamp,
+    ) -> &mut Failures {
+        let known = self.0.entry(handler).or_insert_with(|| Failures::new(kind, why, now));
         known.met = now;
         if known.kind != kind {
             (known.kind, known.why) = (kind.to_owned(), why.to_owned());
             // It has not worked meanwhile: what is everybody's fault stays so.
             if known.sagas <= MANY {
-                *known = Suspicion { told: known.told, ..Suspicion::new(kind, why, now) };
+                *known = Failures { told: known.told, ..Failures::new(kind, why, now) };
             }
         }
         if !known.recent.contains(&saga) {
@@ -101,7 +107,7 @@ impl Blame {
     }
 
     /// Why an event of this handler waits; none when it may be tried now.
-    pub(super) fn holds(&mut self, handler: Handler, parked: bool, now: Timestamp) -> Option<String> {
+    pub(crate) fn holds(&mut self, handler: HandlerId, parked: bool, now: Timestamp) -> Option<String> {
         let known = self.0.get_mut(&handler).filter(|known| known.sagas > MANY)?;
         let (end, left) = &mut known.windows[usize::from(parked)];
         // The clock may have been set back.
@@ -119,22 +125,22 @@ impl Blame {
     }
 
     /// A handler worked. Says whether readiness had been told of it.
-    pub(super) fn worked(&mut self, handler: Handler) -> bool {
+    pub(crate) fn worked(&mut self, handler: HandlerId) -> bool {
         self.0.remove(&handler).is_some_and(|known| known.told)
     }
 
     /// What nothing has met for long is no matter of readiness any more: whatever failed is gone. Returns whether there was
     /// any. The count stays, however rare the events are, and however long nothing could be tried.
-    pub(super) fn forget(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn forget(&mut self, now: Timestamp) -> bool {
         // The clock may have been set back.
         self.0.values_mut().for_each(|known| known.met = known.met.min(now));
-        let is_over = |known: &&mut Suspicion| known.told && now >= after(known.met, LINGERS);
+        let is_over = |known: &&mut Failures| known.told && now >= after(known.met, LINGERS);
         self.0.values_mut().filter(is_over).map(|known| known.told = false).count() > 0
     }
 
     /// A try of what meets everybody took long: the next ones wait so many times as long, so that most of the time is that of
     /// the other handlers.
-    pub(super) fn took_long(&mut self, handler: Handler, took: Duration, now: Timestamp) {
+    pub(crate) fn took_long(&mut self, handler: HandlerId, took: Duration, now: Timestamp) {
         let Some(known) = self.0.get_mut(&handler).filter(|known| known.sagas > MANY) else { return };
         let end = after(now, pause_after(took).max(WINDOW));
         // One more of each, lest the one that fails is always the first.
@@ -142,22 +148,22 @@ impl Blame {
     }
 
     /// Whether no handler is under any suspicion.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether it meets everybody, and why.
-    pub(super) fn everybodys(&self, handler: Handler) -> Option<&str> {
+    pub(crate) fn fails_for_everybody(&self, handler: HandlerId) -> Option<&str> {
         self.0.get(&handler).filter(|known| known.sagas > MANY).map(|known| known.why.as_str())
     }
 
     /// Whether readiness has been told of none.
-    pub(super) fn is_clear(&self) -> bool {
+    pub(crate) fn is_clear(&self) -> bool {
         self.0.values().all(|known| !known.told)
     }
 }
 
-impl Suspicion {
+impl Failures {
     fn new(kind: &str, why: &str, now: Timestamp) -> Self {
         let windows = [(after(now, WINDOW), 0); 2];
         Self {
@@ -176,127 +182,131 @@ impl Suspicion {
 mod tests {
     use super::*;
 
-    const TAKE: Handler = Handler { step: 0, op: Op::Action, exhausted: false };
-    const OTHER: Handler = Handler { step: 1, ..TAKE };
+    const TAKE: HandlerId = HandlerId { step: 0, op: Op::Action, exhausted: false };
+    const OTHER: HandlerId = HandlerId { step: 1, ..TAKE };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn refused(blame: &mut Blame, handler: Handler, kind: &str, saga: SagaId) -> bool {
-        blame.refused(handler, &Refusal::new(kind, format!("{kind}: key (id)=({saga})")), saga, at(0))
+    fn refused(handler_failures: &mut HandlerFailures, handler: HandlerId, kind: &str, saga: SagaId) -> bool {
+        handler_failures.refused(handler, &Refusal::new(kind, format!("{kind}: key (id)=({saga})")), saga, at(0))
     }
 
-    fn suspected() -> Blame {
-        let mut blame = Blame::default();
-        let refused = [(); 5].map(|()| refused(&mut blame, TAKE, "23502", SagaId::random()));
+    fn suspected() -> HandlerFailures {
+        let mut handler_failures = HandlerFailures::default();
+        let refused = [(); 5].map(|()| refused(&mut handler_failures, TAKE, "23502", SagaId::random()));
         assert_eq!(refused, [false, false, false, true, true]);
-        blame
+        handler_failures
     }
 
     #[test]
     fn a_refusal_that_meets_many_sagas_in_a_row_is_everybodys_whatever_values_it_quotes() {
-        let mut blame = suspected();
-        assert!(!blame.is_clear());
-        assert!(!refused(&mut blame, OTHER, "23502", SagaId::random()), "another step begins anew");
+        let mut handler_failures = suspected();
+        assert!(!handler_failures.is_clear());
+        assert!(!refused(&mut handler_failures, OTHER, "23502", SagaId::random()), "another step begins anew");
     }
 
     #[test]
     fn another_refusal_begins_anew_until_one_is_everybodys_and_clears_nothing_then() {
-        let mut blame = Blame::default();
+        let mut handler_failures = HandlerFailures::default();
         for kind in ["23502", "23514", "23502", "23514", "23502", "23514"] {
-            assert!(!refused(&mut blame, TAKE, kind, SagaId::random()));
+            assert!(!refused(&mut handler_failures, TAKE, kind, SagaId::random()));
         }
-        let mut blame = suspected();
-        assert!(refused(&mut blame, TAKE, "23514", SagaId::random()), "nothing has worked meanwhile");
-        assert!(!blame.is_clear());
-        assert!(blame.worked(TAKE) && blame.is_clear());
+        let mut handler_failures = suspected();
+        assert!(refused(&mut handler_failures, TAKE, "23514", SagaId::random()), "nothing has worked meanwhile");
+        assert!(!handler_failures.is_clear());
+        assert!(handler_failures.worked(TAKE) && handler_failures.is_clear());
     }
 
     #[test]
     fn a_wrong_statement_is_told_at_once_and_stops_its_step_only_when_it_meets_many() {
-        let mut blame = Blame::default();
-        blame.broken(TAKE, "no such column", SagaId::random(), at(0));
-        assert!(!blame.is_clear());
-        assert_eq!(blame.holds(TAKE, false, at(0)), None);
-        assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
-        assert!(!blame.is_clear(), "it is still to be mended");
+        let mut handler_failures = HandlerFailures::default();
+        handler_failures.broken(TAKE, "no such column", SagaId::random(), at(0));
+        assert!(!handler_failures.is_clear());
+        assert_eq!(handler_failures.holds(TAKE, false, at(0)), None);
+        assert!(!refused(&mut handler_failures, TAKE, "23502", SagaId::random()));
+        assert!(!handler_failures.is_clear(), "it is still to be mended");
         for _ in 0..4 {
-            blame.broken(TAKE, "no such column", SagaId::random(), at(0));
+            handler_failures.broken(TAKE, "no such column", SagaId::random(), at(0));
         }
-        assert_eq!(blame.holds(TAKE, false, at(0)), Some("its statement is wrong: no such column".to_owned()));
-        assert!(blame.worked(TAKE) && blame.is_clear());
+        assert_eq!(
+            handler_failures.holds(TAKE, false, at(0)),
+            Some("its statement is wrong: no such column".to_owned())
+        );
+        assert!(handler_failures.worked(TAKE) && handler_failures.is_clear());
     }
 
     #[test]
     fn what_has_not_been_met_for_long_is_forgotten() {
-        let mut blame = Blame::default();
-        blame.broken(TAKE, "no such column", SagaId::random(), at(0));
-        assert!(!blame.forget(at(899)) && !blame.is_clear());
-        assert!(blame.forget(at(900)) && blame.is_clear());
-        let mut blame = Blame::default();
-        assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
-        assert!(!blame.forget(at(900)), "nobody was told of it");
+        let mut handler_failures = HandlerFailures::default();
+        handler_failures.broken(TAKE, "no such column", SagaId::random(), at(0));
+        assert!(!handler_failures.forget(at(899)) && !handler_failures.is_clear());
+        assert!(handler_failures.forget(at(900)) && handler_failures.is_clear());
+        let mut handler_failures = HandlerFailures::default();
+        assert!(!refused(&mut handler_failures, TAKE, "23502", SagaId::random()));
+        assert!(!handler_failures.forget(at(900)), "nobody was told of it");
     }
 
     #[test]
     fn what_was_everybodys_is_so_again_after_a_long_outage() {
-        let mut blame = suspected();
-        assert!(blame.forget(at(900)) && blame.is_clear());
-        assert!(refused(&mut blame, TAKE, "23502", SagaId::random()), "nothing has worked meanwhile");
-        assert!(!blame.is_clear());
+        let mut handler_failures = suspected();
+        assert!(handler_failures.forget(at(900)) && handler_failures.is_clear());
+        assert!(refused(&mut handler_failures, TAKE, "23502", SagaId::random()), "nothing has worked meanwhile");
+        assert!(!handler_failures.is_clear());
     }
 
     #[test]
     fn two_sagas_in_turns_are_two() {
-        let (mut blame, sagas) = (Blame::default(), [SagaId::random(), SagaId::random(), SagaId::random()]);
-        assert!((0..30).all(|i| !refused(&mut blame, TAKE, "23502", sagas[i % 3])));
+        let (mut handler_failures, sagas) =
+            (HandlerFailures::default(), [SagaId::random(), SagaId::random(), SagaId::random()]);
+        assert!((0..30).all(|i| !refused(&mut handler_failures, TAKE, "23502", sagas[i % 3])));
     }
 
     #[test]
     fn refusals_are_counted_however_rare_the_events_are() {
-        let mut blame = Blame::default();
-        let everybodys = [0, 901, 1802, 2703].map(|second| {
-            blame.forget(at(second));
-            refused(&mut blame, TAKE, "23502", SagaId::random())
+        let mut handler_failures = HandlerFailures::default();
+        let fails_for_everybody = [0, 901, 1802, 2703].map(|second| {
+            handler_failures.forget(at(second));
+            refused(&mut handler_failures, TAKE, "23502", SagaId::random())
         });
-        assert_eq!(everybodys, [false, false, false, true]);
+        assert_eq!(fails_for_everybody, [false, false, false, true]);
     }
 
     #[test]
     fn a_clock_that_is_set_back_holds_nothing_for_longer() {
-        let mut blame = suspected();
-        (0..=PROBES).for_each(|_| drop(blame.holds(TAKE, false, at(10_000))));
-        assert!(blame.holds(TAKE, false, at(10_000)).is_some());
-        assert_eq!(blame.holds(TAKE, false, at(100)), None);
+        let mut handler_failures = suspected();
+        (0..=PROBES).for_each(|_| drop(handler_failures.holds(TAKE, false, at(10_000))));
+        assert!(handler_failures.holds(TAKE, false, at(10_000)).is_some());
+        assert_eq!(handler_failures.holds(TAKE, false, at(100)), None);
     }
 
     #[test]
     fn one_saga_that_is_refused_again_and_again_is_one() {
-        let (mut blame, saga) = (Blame::default(), SagaId::random());
-        assert!((0..20).all(|_| !refused(&mut blame, TAKE, "23502", saga)));
-        assert_eq!(blame.holds(TAKE, false, at(0)), None);
+        let (mut handler_failures, saga) = (HandlerFailures::default(), SagaId::random());
+        assert!((0..20).all(|_| !refused(&mut handler_failures, TAKE, "23502", saga)));
+        assert_eq!(handler_failures.holds(TAKE, false, at(0)), None);
     }
 
     #[test]
     fn a_suspected_step_is_tried_with_some_events_at_a_time_and_others_as_usual() {
-        let mut blame = suspected();
-        assert!(blame.holds(TAKE, false, at(4)).unwrap().contains("23502"));
+        let mut handler_failures = suspected();
+        assert!(handler_failures.holds(TAKE, false, at(4)).unwrap().contains("23502"));
         for _ in 0..PROBES {
-            assert_eq!(blame.holds(TAKE, true, at(5)), None);
+            assert_eq!(handler_failures.holds(TAKE, true, at(5)), None);
         }
-        assert!(blame.holds(TAKE, true, at(5)).is_some());
-        assert_eq!(blame.holds(TAKE, false, at(9)), None, "the turns of fresh ones are their own");
-        assert!(blame.holds(TAKE, true, at(9)).is_some());
-        assert_eq!(blame.holds(TAKE, true, at(10)), None);
-        assert_eq!(blame.holds(Handler { op: Op::Compensate, ..TAKE }, false, at(4)), None);
+        assert!(handler_failures.holds(TAKE, true, at(5)).is_some());
+        assert_eq!(handler_failures.holds(TAKE, false, at(9)), None, "the turns of fresh ones are their own");
+        assert!(handler_failures.holds(TAKE, true, at(9)).is_some());
+        assert_eq!(handler_failures.holds(TAKE, true, at(10)), None);
+        assert_eq!(handler_failures.holds(HandlerId { op: Op::Compensate, ..TAKE }, false, at(4)), None);
     }
 
     #[test]
     fn a_handler_that_works_for_others_clears_what_it_is_suspected_of() {
-        let mut blame = suspected();
-        assert!(!blame.worked(OTHER), "another step's success says nothing");
-        assert!(blame.worked(TAKE) && blame.is_clear());
-        assert!(!refused(&mut blame, TAKE, "23502", SagaId::random()));
+        let mut handler_failures = suspected();
+        assert!(!handler_failures.worked(OTHER), "another step's success says nothing");
+        assert!(handler_failures.worked(TAKE) && handler_failures.is_clear());
+        assert!(!refused(&mut handler_failures, TAKE, "23502", SagaId::random()));
     }
 }

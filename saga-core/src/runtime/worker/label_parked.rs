@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::{
+use crate::runtime::{
     Shared,
-    work::{Origin, Reading, read},
+    consume::read::{Reading, read},
+    in_flight::TakenFrom,
 };
 use crate::{
     barrier::Op,
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Says of what an earlier version has parked which step it concerns, so that its compensation may overtake it.
-pub(super) async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Result<(), StoreError> {
+pub(crate) async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Result<(), StoreError> {
     loop {
         let events = shared.store.unlabelled_parked(shared.options.max_batch).await?;
         if events.is_empty() {
@@ -31,8 +32,8 @@ pub(super) async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Share
 fn label<S: Store>(participant: &Participant<S>, event: ParkedEvent) -> ParkedLabel {
     let ParkedEvent { seq, record, .. } = event;
     let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
-    match read(participant, Arc::new(record), Origin::Parked { seq }) {
-        Reading::Event(work) => ParkedLabel { seq, cause: work.cause_id, step: work.name, op: work.op },
+    match read(participant, Arc::new(record), TakenFrom::Parked { seq }) {
+        Reading::Event(event) => ParkedLabel { seq, cause: event.cause_id, step: event.name, op: event.op },
         Reading::PassOver | Reading::Poison(_) => {
             ParkedLabel { seq, cause: identity::cause("", &place), step: "", op: Op::Action }
         }

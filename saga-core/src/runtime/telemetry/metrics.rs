@@ -1,11 +1,20 @@
 //! The numbers a participant counts, under Prometheus names.
 
+use std::hash::Hash;
+
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
+
+use crate::{barrier::Op, dead_letter::Reason, graph::Ending, participant::Participant, store::Store};
 
 /// Which half of which step.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -37,7 +46,7 @@ pub struct StepOnly {
 /// How a saga ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `completed` or `cancelled`.
+    /// `completed` or `compensated`.
     pub outcome: &'static str,
 }
 
@@ -78,7 +87,7 @@ pub struct Metrics {
     pub duration_seconds: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
     pub compensations: Family<StepOnly, Counter>,
     pub compensations_failed: Family<StepOnly, Counter>,
-    pub compensations_given_up: Family<StepOnly, Counter>,
+    pub compensations_dead_lettered: Family<StepOnly, Counter>,
     pub wait_seconds: Histogram,
     pub implausible_times: Counter,
     pub handler_seconds: Family<StepLabel, Histogram, fn() -> Histogram>,
@@ -97,7 +106,7 @@ pub struct Metrics {
     pub deadlines_fired: Counter,
     pub published: Counter,
     pub rebalances: Counter,
-    pub in_hand: Gauge,
+    pub in_flight: Gauge,
     pub breaker_open: Family<StepOnly, Gauge>,
     pub transaction_seconds: Histogram,
     pub batch_events: Histogram,
@@ -113,7 +122,7 @@ impl Default for Metrics {
             duration_seconds: Family::new_with_constructor(|| Histogram::new(SAGA_SECONDS)),
             compensations: Family::default(),
             compensations_failed: Family::default(),
-            compensations_given_up: Family::default(),
+            compensations_dead_lettered: Family::default(),
             wait_seconds: Histogram::new(SAGA_SECONDS),
             implausible_times: Counter::default(),
             handler_seconds: Family::new_with_constructor(seconds),
@@ -132,7 +141,7 @@ impl Default for Metrics {
             deadlines_fired: Counter::default(),
             published: Counter::default(),
             rebalances: Counter::default(),
-            in_hand: Gauge::default(),
+            in_flight: Gauge::default(),
             breaker_open: Family::default(),
             transaction_seconds: seconds(),
             batch_events: Histogram::new(sizes),
@@ -143,7 +152,7 @@ impl Default for Metrics {
 impl Metrics {
     /// An event that says to be of this time was taken in hand. Whoever publishes may write any time, and one that is centuries
     /// away would be all that the mean of the others shows.
-    pub(super) fn waited(&self, published: Timestamp, now: Timestamp) {
+    pub(crate) fn waited(&self, published: Timestamp, now: Timestamp) {
         let waited = now.duration_since(published).as_secs_f64();
         if !(-LONGEST_AHEAD..=LONGEST_WAIT).contains(&waited) {
             self.implausible_times.inc();
@@ -162,7 +171,7 @@ impl Metrics {
         let help = "Failed attempts of a compensation";
         saga.register("compensations_failed", help, self.compensations_failed.clone());
         let help = "Compensations that went to the dead letters: what the step did stays done until an operator acts";
-        saga.register("compensations_given_up", help, self.compensations_given_up.clone());
+        saga.register("compensations_dead_lettered", help, self.compensations_dead_lettered.clone());
         let help = "Time from the publishing of an event until it was taken in hand";
         saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
         let help = "Events whose own time is more than 30 days ago or an hour ahead";
@@ -187,7 +196,7 @@ impl Metrics {
         saga.register("deadlines_fired", "Deadlines that published their event", self.deadlines_fired.clone());
         saga.register("events_published", "Events acknowledged by the broker", self.published.clone());
         saga.register("rebalances", "Changes of the assigned partitions", self.rebalances.clone());
-        saga.register("events_in_hand", "Events taken from the broker and not done yet", self.in_hand.clone());
+        saga.register("events_in_flight", "Events taken from the broker and not done yet", self.in_flight.clone());
         saga.register("breaker_open", "Whether a step's circuit breaker is open", self.breaker_open.clone());
         saga.register_with_unit(
             "transaction_duration",
@@ -197,4 +206,62 @@ impl Metrics {
         );
         saga.register("batch_events", "Events that shared a transaction", self.batch_events.clone());
     }
+}
+
+/// How a saga ended, as a label says it.
+pub(crate) fn outcome(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Compensated => "compensated",
+    }
+}
+
+/// The half of a step, as a label says it.
+pub(crate) fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Action => "action",
+        Op::Compensate => "compensate",
+    }
+}
+
+/// Everything that the participant may ever count, but for what has no use as 0: histograms, and how often handlers ended
+/// how.
+pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) {
+    for reason in Reason::ALL {
+        zero(&metrics.dead_letters, &ReasonLabel { reason: reason.as_str() });
+    }
+    if participant.ends_sagas() {
+        for ending in [Ending::Completed, Ending::Compensated] {
+            zero(&metrics.finished, &OutcomeLabel { outcome: outcome(ending) });
+        }
+    }
+    for step in &participant.steps {
+        let name = step.spec.name;
+        let of_step = StepOnly { step: name };
+        for op in [Op::Action, Op::Compensate] {
+            let Some(half) = step.half(op) else { continue };
+            let of_half = StepLabel { step: name, op: op_name(op) };
+            zero(&metrics.retries, &of_half);
+            zero(&metrics.duplicates, &of_half);
+            zero(&metrics.repetitions, &of_half);
+            if op == Op::Compensate {
+                zero(&metrics.compensations, &of_step);
+                zero(&metrics.compensations_failed, &of_step);
+                zero(&metrics.compensations_dead_lettered, &of_step);
+                zero(&metrics.null_compensations, &of_half);
+            } else if step.compensation.is_some() {
+                zero(&metrics.late, &of_half);
+            }
+            if half.effect.is_some() {
+                zero(&metrics.breaker_open, &of_step);
+                for result in ["ok", "failed", "timeout", "rejected"] {
+                    zero(&metrics.effect_calls, &CallLabel { step: name, result });
+                }
+            }
+        }
+    }
+}
+
+fn zero<L: Clone + Hash + Eq, M, C: MetricConstructor<M>>(family: &Family<L, M, C>, label: &L) {
+    drop(family.get_or_create(label));
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{
+use crate::runtime::{
     Shared,
-    metrics::{HandledLabel, StepLabel, StepOnly},
+    in_flight::{InFlight, TakenFrom},
     stage::Stage,
-    work::{Origin, Work},
+    telemetry::metrics::{HandledLabel, StepLabel, StepOnly, op_name},
+    transaction::due::Due,
 };
 use crate::{
     barrier::{Mark, Op, Skip},
@@ -24,43 +25,18 @@ use crate::{
 };
 
 /// What the transaction will write, collected while its events are decided.
-pub(super) struct Plan {
-    pub(super) now: Timestamp,
-    pub(super) changes: Changes,
-    pub(super) counts: Vec<Count>,
+pub(crate) struct PendingWrites {
+    pub(crate) now: Timestamp,
+    pub(crate) changes: Changes,
+    pub(crate) counts: Vec<Count>,
     /// The shortest times after which something that is written here is due.
-    pub(super) due: Due<Duration>,
+    pub(crate) due: Due<Duration>,
     /// How each event's handling ended, if it ended here.
-    pub(super) outcomes: Vec<Option<&'static str>>,
-}
-
-/// When the next parked event and the next deadline are due.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due<T> {
-    pub(super) parked: Option<T>,
-    pub(super) deadline: Option<T>,
-}
-
-impl<T> Default for Due<T> {
-    fn default() -> Self {
-        Self { parked: None, deadline: None }
-    }
-}
-
-impl<T: Ord> Due<T> {
-    /// The earlier of each.
-    pub(super) fn or(self, other: Self) -> Self {
-        let earlier = |a: Option<T>, b: Option<T>| a.into_iter().chain(b).min();
-        Self { parked: earlier(self.parked, other.parked), deadline: earlier(self.deadline, other.deadline) }
-    }
-
-    pub(super) fn map<U>(self, to: impl Fn(T) -> U) -> Due<U> {
-        Due { parked: self.parked.map(&to), deadline: self.deadline.map(&to) }
-    }
+    pub(crate) outcomes: Vec<Option<&'static str>>,
 }
 
 /// What to count once the transaction has committed.
-pub(super) enum Count {
+pub(crate) enum Count {
     Skipped(usize, Skip),
     /// A parked action whose place its compensation took.
     Overtaken(usize),
@@ -69,26 +45,26 @@ pub(super) enum Count {
 }
 
 impl Count {
-    pub(super) fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, works: &[Work]) {
+    pub(crate) fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, events: &[InFlight]) {
         let metrics = &shared.metrics;
         match self {
             Self::Skipped(i, skip) => {
                 if skip == Skip::Duplicate {
                     // Perhaps of one that another process committed and had no time to publish.
-                    shared.outbox.look_for(works[i].saga_id());
+                    shared.outbox.look_for(events[i].saga_id());
                 }
-                let label = label(&works[i]);
+                let label = label(&events[i]);
                 match skip {
                     Skip::Duplicate | Skip::Alternative => metrics.duplicates.get_or_create(&label).inc(),
                     Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
                     Skip::Late => metrics.late.get_or_create(&label).inc(),
                 };
-                tracing::debug!(saga_id = %works[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+                tracing::debug!(saga_id = %events[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
             }
             Self::Overtaken(i) => {
-                let label = StepLabel { step: works[i].name, op: op_name(Op::Action) };
+                let label = StepLabel { step: events[i].name, op: op_name(Op::Action) };
                 metrics.late.get_or_create(&label).inc();
-                works[i].lines().in_scope(|| tracing::info!("a parked action was overtaken by its compensation"));
+                events[i].lines().in_scope(|| tracing::info!("a parked action was overtaken by its compensation"));
             }
             Self::Handled(label) => {
                 if label.op == op_name(Op::Compensate) {
@@ -103,38 +79,31 @@ impl Count {
     }
 }
 
-pub(super) fn label(work: &Work) -> StepLabel {
-    StepLabel { step: work.name, op: op_name(work.op) }
+pub(crate) fn label(event: &InFlight) -> StepLabel {
+    StepLabel { step: event.name, op: op_name(event.op) }
 }
 
-pub(super) fn op_name(op: Op) -> &'static str {
-    match op {
-        Op::Action => "action",
-        Op::Compensate => "compensate",
-    }
-}
-
-impl Plan {
-    pub(super) fn new(now: Timestamp, works: usize) -> Self {
-        let outcomes = vec![None; works];
+impl PendingWrites {
+    pub(crate) fn new(now: Timestamp, events: usize) -> Self {
+        let outcomes = vec![None; events];
         Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
     }
 
     /// A handler has run: its event, its mark, its timers. `found` says that its row was there before.
-    pub(super) fn ran<S: Store, P: Producer, C: Clock>(
+    pub(crate) fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
-        (at, work): (usize, &Work),
+        (at, event): (usize, &InFlight),
         end: End,
         found: bool,
     ) -> Result<(), StepError> {
         let refused = matches!(end, End::Event { refused: true, .. });
         // A row that this transaction has made says `done` already.
         if refused || found {
-            self.mark(work, if refused { Mark::Refused } else { Mark::Done });
+            self.mark(event, if refused { Mark::Refused } else { Mark::Done });
         }
-        if work.op == Op::Action && shared.has_deadlines {
-            self.time(shared, work, refused);
+        if event.op == Op::Action && shared.has_deadlines {
+            self.time(shared, event, refused);
         }
         let outcome = match &end {
             End::Event { refused: true, .. } => "refused",
@@ -142,61 +111,61 @@ impl Plan {
             End::Quiet => "quiet",
         };
         self.outcomes[at] = Some(outcome);
-        self.counts.push(Count::Handled(HandledLabel { step: work.name, op: op_name(work.op), outcome }));
-        self.publish(shared, work, end, false)
+        self.counts.push(Count::Handled(HandledLabel { step: event.name, op: op_name(event.op), outcome }));
+        self.publish(shared, event, end, false)
     }
 
     /// Progress of this participant ends its earlier wait, and may begin another.
-    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, work: &Work, refused: bool) {
-        self.changes.disarm.push(work.saga_id());
-        let deadline = shared.participant.steps[work.step].spec.deadline.as_ref().filter(|_| !refused);
+    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, refused: bool) {
+        self.changes.disarm.push(event.saga_id());
+        let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
         if let Some(deadline) = deadline {
             self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
-            let (saga_id, trace) = (work.saga_id(), work.place.context.clone());
-            self.changes.arm.push(Timer { saga_id, step: work.name, after: deadline.after, trace });
+            let (saga_id, trace) = (event.saga_id(), event.place.context.clone());
+            self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
         }
     }
 
     /// Writes the step's event to the outbox, and what it means for the progress of its saga.
-    pub(super) fn publish<S: Store, P: Producer, C: Clock>(
+    pub(crate) fn publish<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
-        work: &Work,
+        event: &InFlight,
         end: End,
         null: bool,
     ) -> Result<(), StepError> {
         if null {
-            self.counts.push(Count::Null(label(work)));
+            self.counts.push(Count::Null(label(event)));
         }
-        let progress = Progress { saga_id: work.saga_id(), at: self.now };
+        let progress = Progress { saga_id: event.saga_id(), at: self.now };
         if shared.ends(&end) {
             self.changes.ended.push(progress);
-        } else if work.op == Op::Action && shared.participant.ends_sagas() {
+        } else if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(progress);
         }
         let cause = Cause {
-            source: &work.envelope.source,
-            id: &work.envelope.event_id,
-            step: work.name,
-            op: work.op,
-            trace: &work.place.context,
+            source: &event.envelope.source,
+            id: &event.envelope.event_id,
+            step: event.name,
+            op: event.op,
+            trace: &event.place.context,
         };
-        self.changes.outbox.extend(outbox_row(shared, work.saga_id(), &cause, end, null, self.now)?);
+        self.changes.outbox.extend(outbox_row(shared, event.saga_id(), &cause, end, null, self.now)?);
         Ok(())
     }
 
     /// What the barrier row of the event's half of its step says from now on.
-    pub(super) fn mark(&mut self, work: &Work, mark: Mark) {
-        self.changes.marks.push(MarkChange { saga_id: work.saga_id(), step: work.name, op: work.op, mark });
+    pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
+        self.changes.marks.push(MarkChange { saga_id: event.saga_id(), step: event.name, op: event.op, mark });
     }
 
     /// The event is done with: when it was parked, its place is free, and so is that of an action that it has overtaken.
-    pub(super) fn settled(&mut self, at: usize, work: &Work, overtakes: Option<i64>) {
+    pub(crate) fn settled(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
         if let Some(seq) = overtakes {
-            self.remove(ParkedAt { saga_id: work.saga_id(), seq, op: Op::Action });
+            self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action });
             self.counts.push(Count::Overtaken(at));
         }
-        if let Some(place) = work.parked_at() {
+        if let Some(place) = event.parked_at() {
             self.remove(place);
         }
     }
@@ -207,54 +176,54 @@ impl Plan {
     }
 
     /// The saga is parked: the event waits behind its head.
-    pub(super) fn queue(&mut self, work: &Work) {
+    pub(crate) fn queue(&mut self, event: &InFlight) {
         let reason = "waits behind an earlier event of its saga".to_owned();
-        let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(work, reason, false) };
+        let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(event, reason, false) };
         self.changes.park.push(ParkChange::Append(parking));
     }
 
     /// A compensation whose effect is about to be called takes the place of its parked action, so that it does not queue
     /// behind what it undoes when it fails. Returns its place from now on.
-    pub(super) fn overtake<S: Store, P: Producer, C: Clock>(
+    pub(crate) fn overtake<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
-        (at, work): (usize, &Work),
+        (at, event): (usize, &InFlight),
         action: i64,
-    ) -> Origin {
+    ) -> TakenFrom {
         self.counts.push(Count::Overtaken(at));
-        match work.origin {
+        match event.origin {
             // It stands before the action already.
-            Origin::Parked { seq } if seq < action => {
-                self.remove(ParkedAt { saga_id: work.saga_id(), seq: action, op: Op::Action });
-                work.origin
+            TakenFrom::Parked { seq } if seq < action => {
+                self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action });
+                event.origin
             }
             _ => {
-                let reason = format!("{} is being called", work.half);
-                let by = Parking { pause: shared.options.lease, ..parking(work, reason, false) };
+                let reason = format!("{} is being called", event.half);
+                let by = Parking { pause: shared.options.lease, ..parking(event, reason, false) };
                 self.changes.park.push(ParkChange::Overtake { seq: action, by });
-                Origin::Parked { seq: action }
+                TakenFrom::Parked { seq: action }
             }
         }
     }
 
     /// Moves an event that failed to the table of parked ones.
-    pub(super) fn keep(&mut self, at: usize, work: &Work, overtakes: Option<i64>) {
-        let held = work.stage == Stage::Hold;
-        let (attempts, pause, failed_at) = (work.attempts, work.pause, work.failed_at.unwrap_or(self.now));
-        let reason = cap(&work.reason()).to_owned();
-        if !held {
+    pub(crate) fn keep(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
+        let blocked = event.stage == Stage::Block;
+        let (attempts, pause, failed_at) = (event.attempts, event.pause, event.failed_at.unwrap_or(self.now));
+        let reason = cap(&event.reason()).to_owned();
+        if !blocked {
             self.wake(pause);
         }
-        self.outcomes[at] = Some(if held { "held" } else { "parked" });
-        self.changes.park.push(match (work.parked_at(), overtakes) {
+        self.outcomes[at] = Some(if blocked { "blocked" } else { "parked" });
+        self.changes.park.push(match (event.parked_at(), overtakes) {
             // A parked action of its step stays where it is, until the compensation ends.
-            (Some(place), _) if held => ParkChange::Hold { at: place, reason },
+            (Some(place), _) if blocked => ParkChange::Block { at: place, reason },
             (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
             (None, Some(seq)) => {
                 self.counts.push(Count::Overtaken(at));
-                ParkChange::Overtake { seq, by: parking(work, reason, held) }
+                ParkChange::Overtake { seq, by: parking(event, reason, blocked) }
             }
-            (None, None) => ParkChange::Append(parking(work, reason, held)),
+            (None, None) => ParkChange::Append(parking(event, reason, blocked)),
         });
     }
 
@@ -263,33 +232,33 @@ impl Plan {
     }
 }
 
-fn parking(work: &Work, reason: String, held: bool) -> Parking {
+fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
     Parking {
-        saga_id: work.saga_id(),
-        cause: work.cause_id,
-        event_id: work.envelope.event_id.clone(),
-        step: work.name,
-        op: work.op,
-        record: (*work.record).clone(),
-        attempts: work.attempts,
-        pause: work.pause,
-        failed_at: work.failed_at,
+        saga_id: event.saga_id(),
+        cause: event.cause_id,
+        event_id: event.envelope.event_id.clone(),
+        step: event.name,
+        op: event.op,
+        record: (*event.record).clone(),
+        attempts: event.attempts,
+        pause: event.pause,
+        failed_at: event.failed_at,
         reason,
-        held,
+        blocked,
     }
 }
 
 /// What an event was caused by.
-pub(super) struct Cause<'a> {
-    pub(super) source: &'a str,
-    pub(super) id: &'a str,
-    pub(super) step: &'static str,
-    pub(super) op: Op,
-    pub(super) trace: &'a TraceContext,
+pub(crate) struct Cause<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) step: &'static str,
+    pub(crate) op: Op,
+    pub(crate) trace: &'a TraceContext,
 }
 
 /// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
-pub(super) fn outbox_row<S: Store, P: Producer, C: Clock>(
+pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     saga: crate::SagaId,
     cause: &Cause<'_>,
