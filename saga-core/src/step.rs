@@ -182,7 +182,11 @@ where
     })
 }
 
-fn same_count<A>(handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
+/// One for each event; none when the handler has named events that fail, for then it runs again without them.
+fn same_count<S: Store, A>(cx: &Cx<'_, S>, handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
+    if cx.has_rejected() {
+        return Ok(Vec::new());
+    }
     if made.len() == wanted {
         return Ok(made);
     }
@@ -227,7 +231,8 @@ where
             Box::pin(async move {
                 let count = inputs.len();
                 let triggers = inputs.iter().map(|i| trigger_of::<T>(&i.trigger)).collect::<Result<_, _>>()?;
-                let outcomes = same_count(name, action.run(cx, triggers).await?, count)?;
+                let outcomes = action.run(cx, triggers).await?;
+                let outcomes = same_count(cx, name, outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
@@ -253,7 +258,8 @@ where
                     Ok((trigger_of(&input.trigger)?, answer_of(input)?))
                 };
                 let inputs = inputs.iter().map(pair).collect::<Result<_, _>>()?;
-                let outcomes = same_count(name, action.run(cx, inputs).await?, count)?;
+                let outcomes = action.run(cx, inputs).await?;
+                let outcomes = same_count(cx, name, outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
@@ -315,7 +321,8 @@ where
             Box::pin(async move {
                 let count = inputs.len();
                 let triggers = inputs.iter().map(|i| trigger_of::<U>(&i.trigger)).collect::<Result<_, _>>()?;
-                let events = same_count(name, undo.run(cx, triggers).await?, count)?;
+                let events = undo.run(cx, triggers).await?;
+                let events = same_count(cx, name, events, count)?;
                 events.iter().map(|event| End::of(event, false)).collect()
             })
         });
@@ -389,7 +396,11 @@ where
             let expired = expired.clone();
             Box::pin(async move {
                 let count = sagas.len();
-                let outcomes = same_count("the deadline's handler", expired(cx, sagas).await?, count)?;
+                let outcomes = expired(cx, sagas).await?;
+                if let Some((_, error)) = cx.take_rejected().pop() {
+                    return Err(error);
+                }
+                let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         }));

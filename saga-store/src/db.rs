@@ -223,8 +223,9 @@ impl Store for Db {
 
     async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
         tx.failure.check_at_commit()?;
+        let writes = tx.take_deferred();
         match tx.session {
-            Session::Postgres(session) => session.commit(&self.0.schema, &changes).await,
+            Session::Postgres(session) => session.commit(&self.0.schema, &changes, writes).await,
             Session::Sqlite(session) => session.commit(&self.0.schema, &changes),
         }
     }

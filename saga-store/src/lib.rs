@@ -30,6 +30,7 @@
 //! ```
 
 mod db;
+mod deferred;
 mod error;
 mod marks;
 mod migrate;
@@ -41,6 +42,7 @@ mod sqlite;
 mod tx;
 mod url;
 mod value;
+mod write;
 
 pub use db::Db;
 pub use error::{ConnectError, Misconfigured};
@@ -50,6 +52,7 @@ pub use row::{Column, Row};
 pub use tx::Tx;
 pub use url::{DatabaseUrl, UrlError};
 pub use value::{FromValue, Rows, Value};
+pub use write::Write;
 
 // For those who use the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
 pub use rusqlite;

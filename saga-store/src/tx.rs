@@ -1,8 +1,14 @@
 //! An open transaction as handlers see it: one API over both databases.
 
-use saga_core::store::{Refusal, StoreError};
+use std::sync::{Mutex, PoisonError};
+
+use saga_core::{
+    SagaId,
+    store::{Refusal, StoreError},
+};
 
 use crate::{
+    deferred,
     error::Failure,
     postgres,
     row::Row,
@@ -21,6 +27,8 @@ use crate::{
 pub struct Tx {
     pub(crate) session: Session,
     pub(crate) failure: Failure,
+    /// What is sent before the next statement, or with the commit.
+    deferred: Mutex<Vec<deferred::Write>>,
 }
 
 pub(crate) enum Session {
@@ -30,7 +38,47 @@ pub(crate) enum Session {
 
 impl Tx {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, failure: Failure::default() }
+        Self { session, failure: Failure::default(), deferred: Mutex::default() }
+    }
+
+    /// Writes with the commit, or before the next statement that is waited for: once, in its order, and without a round trip of
+    /// its own. See [`Write`](crate::Write), which handlers use.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<(), StoreError> {
+        self.defer(None, sql, params.as_ref())
+    }
+
+    /// Sends what was written so far and waits for it: for whoever goes on with [`Tx::postgres`], which does not.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.failure.check()?;
+        let writes = self.take_deferred();
+        match &self.session {
+            Session::Postgres(session) if !writes.is_empty() => self.failure.note(session.write(writes).await),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn defer(&self, saga: Option<SagaId>, sql: &'static str, params: &[Value]) -> Result<(), StoreError> {
+        self.failure.check()?;
+        self.failure.note(params.iter().try_for_each(Value::check))?;
+        match &self.session {
+            Session::Postgres(_) => {
+                let write = deferred::Write { saga, sql, params: params.to_vec() };
+                self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(write);
+                Ok(())
+            }
+            // There is no round trip to be saved.
+            Session::Sqlite(session) => self.failure.note(session.execute(sql, None, params).map(|_| ())),
+        }
+    }
+
+    pub(crate) fn take_deferred(&self) -> Vec<deferred::Write> {
+        std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs a statement and tells how many rows it wrote.
@@ -120,7 +168,7 @@ impl Tx {
     }
 
     async fn run_execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
-        self.failure.check()?;
+        self.flush().await?;
         self.failure.note(match &self.session {
             Session::Postgres(session) => session.execute(sql, rows, params).await,
             Session::Sqlite(session) => session.execute(sql, rows, params),
@@ -133,7 +181,7 @@ impl Tx {
         rows: Option<&Rows>,
         params: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
-        self.failure.check()?;
+        self.flush().await?;
         self.failure.note(match &self.session {
             Session::Postgres(session) => session.query(sql, rows, params).await,
             Session::Sqlite(session) => session.query(sql, rows, params),

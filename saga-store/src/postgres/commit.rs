@@ -13,7 +13,10 @@ use super::{
     statement::{Param, refs},
     time::{Micros, seconds},
 };
-use crate::marks;
+use crate::{
+    deferred::{Write, grouped},
+    marks,
+};
 
 /// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
 /// transaction's own or locked by it, so that they stay where they were found.
@@ -62,15 +65,24 @@ impl Call<'_> {
 }
 
 impl Session {
-    /// Writes the changes and commits.
-    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
+    /// Sends what handlers have left to be sent, writes the changes and commits.
+    pub(crate) async fn commit(
+        self,
+        schema: &str,
+        changes: &Changes,
+        writes: Vec<Write>,
+    ) -> Result<Committed, StoreError> {
+        let groups = grouped(writes);
+        let writes = self.writes(&groups).await?;
         let calls = calls(&schema, changes);
         let mut statements = Vec::with_capacity(calls.len());
         for call in &calls {
             statements.push((self.prepared(call.sql).await?, refs(&call.params)));
         }
         let client = self.client();
-        let mut all = Vec::with_capacity(calls.len() + 1);
+        let (params, of_handlers) = (writes.params(), writes.len());
+        let mut all = Vec::with_capacity(of_handlers + calls.len() + 1);
+        all.extend(writes.execute(client, &params).map(|write| write.map_ok(|()| Vec::new()).boxed()));
         for ((prepared, params), call) in statements.iter().zip(&calls) {
             all.push(if call.returns_rows() {
                 client.query(&prepared.statement, params).map_err(Failed::from).boxed()
@@ -79,12 +91,12 @@ impl Session {
             });
         }
         // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
-        let commit = client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
+        let commit = client.batch_execute(if all.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
         all.push(commit.map_ok(|()| Vec::new()).map_err(|error| Failed { error, at: At::Commit }).boxed());
         let answers = self.exchange(in_order(all)).await?;
         self.closed();
         let mut committed = Committed::default();
-        for (call, rows) in calls.iter().zip(&answers) {
+        for (call, rows) in calls.iter().zip(&answers[of_handlers..]) {
             match call.sql {
                 BEGUN => committed.begun = rows.len() as u64,
                 ENDED => committed.ended = progress(rows)?,

@@ -17,6 +17,7 @@ mod session;
 mod statement;
 mod time;
 mod tls;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 //! what fails, or waits for somebody's lock, stands alone, so that one event neither takes others with it nor costs each of
 //! them a transaction.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -68,7 +68,22 @@ pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
                 worked(&shared, &part, &ran);
                 batch.events.extend(part.into_iter().zip(done.into_iter().map(Ok)));
             }
-            Err((error, took)) if part.len() == 1 => {
+            Err(PartFailed { named, took, .. }) if !named.is_empty() => {
+                let mut failed: BTreeMap<usize, StepError> = named.into_iter().rev().collect();
+                let mut others = Vec::with_capacity(part.len());
+                for (place, mut event) in part.into_iter().enumerate() {
+                    match failed.remove(&place) {
+                        Some(error) => {
+                            event.took = took;
+                            let error = judge(&shared, &event, error);
+                            batch.events.push((event, Err(error)));
+                        }
+                        None => others.push(event),
+                    }
+                }
+                parts.push(others);
+            }
+            Err(PartFailed { error, took, .. }) if part.len() == 1 => {
                 let Some(mut event) = part.pop() else { continue };
                 event.took = took;
                 let error = judge(&shared, &event, error);
@@ -83,7 +98,7 @@ pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
                 }
                 batch.events.push((event, Err(error)));
             }
-            Err((error, took)) => {
+            Err(PartFailed { error, took, .. }) => {
                 tracing::debug!(%error, events = part.len(), "a batch failed and is divided");
                 // What takes long is looked for in fewer tries.
                 parts.extend(divided(part, if took >= SLOW { 16 } else { 2 }));
@@ -203,7 +218,8 @@ impl Tries {
         let broken = error.broken().is_some();
         let unavailable = handlers && !broken && !error.is_conflict();
         self.unavailable += u32::from(unavailable);
-        self.broken += u32::from(at == FailedIn::HandlerId && broken);
+        // What handlers leave to be written with the commit fails there.
+        self.broken += u32::from(handlers && broken);
         let together = events > 1;
         let of_database = unavailable || error.is_conflict();
         if took >= SLOW && (together || handlers && of_database) {
@@ -220,18 +236,27 @@ impl Tries {
     }
 }
 
+/// Why events did not come to the end of their transaction together.
+struct PartFailed {
+    error: StepError,
+    /// How long the tries took in which the database was there.
+    took: Duration,
+    /// The events, by their place, that their handler has named as those that fail: the others did not fail.
+    named: Vec<(usize, StepError)>,
+}
+
 /// Tries until the transaction commits, until the batch is to be divided, or until the one event is to be set aside: then with
 /// how long the tries took in which the database was there.
 async fn transact<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     events: &[InFlight],
     lock_timeout: &mut LockBudget,
-) -> Result<Transaction, (StepError, Duration)> {
+) -> Result<Transaction, PartFailed> {
     let mut pause = shared.options.first_pause;
     let (mut tries, mut took) = (Tries::default(), Duration::ZERO);
     loop {
         let began = shared.clock.now();
-        let FailedAttempt { error, at } = match attempt(shared, events, lock_timeout.now()).await {
+        let FailedAttempt { error, at, named } = match attempt(shared, events, lock_timeout.now()).await {
             Ok(done) => {
                 shared.health.set_waiting("database", None);
                 return Ok(done);
@@ -246,10 +271,10 @@ async fn transact<S: Store, P: Producer, C: Clock>(
         }
         if error.is_locked() {
             lock_timeout.waited();
-            return Err((error, tried));
+            return Err(PartFailed { error, took: tried, named });
         }
-        if error.class() != ErrorClass::Infrastructure {
-            return Err((error, tried));
+        if !named.is_empty() || error.class() != ErrorClass::Infrastructure {
+            return Err(PartFailed { error, took: tried, named });
         }
         let is_quick = error.is_conflict() && tries.conflicts < MANY_CONFLICTS;
         if at == FailedIn::Framework && !is_quick {
@@ -257,7 +282,8 @@ async fn transact<S: Store, P: Producer, C: Clock>(
         }
         if let Some(why) = tries.enough(&error, at, tried, events.len()) {
             // That a statement is wrong is told by whoever judges it.
-            return Err((if error.broken().is_some() { error } else { error.set_aside(why) }, took.max(tried)));
+            let error = if error.broken().is_some() { error } else { error.set_aside(why) };
+            return Err(PartFailed { error, took: took.max(tried), named });
         }
         // Deadlocks and serialisation failures are over as soon as the other transaction is.
         let wait = if is_quick { shared.options.first_pause / 10 } else { pause };

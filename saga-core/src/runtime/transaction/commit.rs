@@ -40,7 +40,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                     shared.outbox.perhaps_committed(&rows);
                 }
                 let at = if ran.contains(&true) { FailedIn::Commit } else { FailedIn::Framework };
-                return Err(FailedAttempt { error: error.into(), at });
+                return Err(FailedAttempt { error: error.into(), at, named: Vec::new() });
             }
         };
         let end = shared.clock.now();

@@ -33,6 +33,8 @@ pub(crate) struct Transaction {
 pub(crate) struct FailedAttempt {
     pub(crate) error: StepError,
     pub(crate) at: FailedIn,
+    /// The events, by their place, that the handler has named as those that fail.
+    pub(crate) named: Vec<(usize, StepError)>,
 }
 
 /// Where a transaction failed.
@@ -41,19 +43,19 @@ pub(crate) enum FailedIn {
     /// In what the framework alone does.
     Framework,
     /// While a handler ran.
-    HandlerId,
+    Handler,
     /// At the commit of what handlers have written.
     Commit,
 }
 
 impl From<StoreError> for FailedAttempt {
     fn from(error: StoreError) -> Self {
-        Self { error: error.into(), at: FailedIn::Framework }
+        Self { error: error.into(), at: FailedIn::Framework, named: Vec::new() }
     }
 }
 
 impl From<StepError> for FailedAttempt {
     fn from(error: StepError) -> Self {
-        Self { error, at: FailedIn::HandlerId }
+        Self { error, at: FailedIn::Handler, named: Vec::new() }
     }
 }

@@ -7,7 +7,11 @@ use tracing::Instrument;
 
 use crate::runtime::{
     in_flight::InFlight,
-    transaction::{open::Attempt, pending_writes::label},
+    transaction::{
+        open::Attempt,
+        pending_writes::label,
+        result::{FailedAttempt, FailedIn},
+    },
 };
 use crate::{
     clock::Clock,
@@ -19,7 +23,7 @@ use crate::{
 };
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
-    pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), StepError> {
+    pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
         let (shared, events) = (self.shared, self.events);
         for ((step, op), at) in std::mem::take(&mut self.calls) {
             let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
@@ -33,6 +37,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let took = shared.clock.now().duration_since(began).as_secs_f64();
             shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
             let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+            none_rejected(&mut cx, &at)?;
             for (&i, end) in at.iter().zip(ends) {
                 self.ran(i, end)?;
             }
@@ -40,7 +45,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         Ok(())
     }
 
-    pub(crate) async fn run_refusals(&mut self, tx: &mut S::Tx) -> Result<(), StepError> {
+    pub(crate) async fn run_refusals(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
         for i in std::mem::take(&mut self.refusals) {
             let event = &self.events[i];
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
@@ -49,10 +54,26 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let mut cx = Cx::new(tx, self.writes.now).of(&seen);
             let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
             let end = end.instrument(event.lines()).await;
-            self.ran(i, end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?)?;
+            let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+            none_rejected(&mut cx, &[i])?;
+            self.ran(i, end)?;
         }
         Ok(())
     }
+}
+
+/// Fails with the events that the handler has named; `at` are those that it was called with.
+fn none_rejected<S: Store>(cx: &mut Cx<'_, S>, at: &[usize]) -> Result<(), FailedAttempt> {
+    let rejected = cx.take_rejected();
+    if rejected.is_empty() {
+        return Ok(());
+    }
+    let event = |(place, error): (usize, StepError)| Some((*at.get(place)?, error));
+    let Some(named) = rejected.into_iter().map(event).collect::<Option<Vec<_>>>() else {
+        return Err(StepError::permanent("the handler has named an event that it was not given").into());
+    };
+    let error = StepError::transient("the handler has named the events that fail");
+    Err(FailedAttempt { error, at: FailedIn::Handler, named })
 }
 
 /// What lines say that are logged while a handler runs: whose they are when it runs for one saga alone.
