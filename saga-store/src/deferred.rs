@@ -60,6 +60,14 @@ impl Group {
         self.insert.is_some() && write.saga.is_some_and(|saga| !self.sagas.contains(&saga))
     }
 
+    /// Rows that may be there already are locked in the order of their keys, so that two transactions wait for each other
+    /// instead of in a circle.
+    fn sort(&mut self) {
+        if let Some(insert) = self.insert.as_ref().filter(|insert| !insert.key.is_empty()) {
+            self.rows.sort_by_cached_key(|row| insert.key_of(row));
+        }
+    }
+
     /// The text that inserts all rows at once, once the types of the parameters are known.
     pub(crate) fn of_many(&self, types: &[&str]) -> Option<String> {
         self.insert.as_ref().filter(|_| self.rows.len() > 1).map(|insert| insert.of_many(types))
@@ -88,6 +96,7 @@ pub(crate) fn grouped(writes: Vec<Write>) -> Vec<Group> {
             None => groups.push(Group::new(write, insert)),
         }
     }
+    groups.iter_mut().for_each(Group::sort);
     groups
 }
 

@@ -4,7 +4,7 @@ use saga_core::{event::SagaId, store::StoreError};
 use uuid::Uuid;
 
 /// A parameter, or a column of a result. The column types that both databases share: `text`, `bigint`, `boolean`, `bytea`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Value {
     /// NULL.
     #[default]
