@@ -1,4 +1,4 @@
-//! The events of the order flow: what the four services tell each other, one file per topic.
+//! The events of the order flow: one file per topic.
 //!
 //! | file | topic | events |
 //! |---|---|---|
@@ -7,9 +7,9 @@
 //! | `payment.rs` | `payment.events` | `payment.charged`, `payment.declined`, `payment.refunded` |
 //! | `shipping.rs` | `shipping.events` | `shipping.scheduled`, `shipping.rejected`, `shipping.cancelled` |
 //!
-//! Every event carries the order's id, which is the saga's, and what its consumers need and nothing else: the amount and
-//! the payment method travel with `inventory.reserved`, the address goes on with `payment.charged`. Refusals and
-//! compensations carry the [`Reason`], from the participant that said no back to the order.
+//! Every event carries the order's id, which is the saga's id, and exactly the data that its consumers need: the amount and
+//! the payment method are in `inventory.reserved`, the address is also in `payment.charged`. Refusals and compensations
+//! carry the [`Reason`] from the participant that refused to the order service.
 
 mod inventory;
 mod order;
