@@ -37,8 +37,8 @@ pub struct Event {
     pub null: bool,
     /// The `reason` of a refusal or compensation, if it is a single word. No other data is kept.
     pub reason: Option<String>,
-    /// The data fields that hold the saga's id.
-    pub saga_fields: Vec<String>,
+    /// The data fields that hold the saga's id; none when the data is not a JSON object.
+    pub saga_fields: Option<Vec<String>>,
 }
 
 /// The data fields that hold the saga's id, at most four.
@@ -88,9 +88,9 @@ pub fn kind_of(record: &Record) -> Option<String> {
 /// When consumers cannot read it either.
 pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison> {
     let (envelope, data) = envelope::open(record)?.envelope()?;
-    let mut data: Map<String, Value> = serde_json::from_slice(&data).unwrap_or_default();
+    let mut data: Option<Map<String, Value>> = serde_json::from_slice(&data).ok();
     Ok(Event {
-        saga_fields: saga_fields(&data, envelope.saga_id),
+        saga_fields: data.as_ref().map(|data| saga_fields(data, envelope.saga_id)),
         saga: envelope.saga_id.as_uuid(),
         identity: envelope.identity(),
         source: capped(envelope.source.trim_start_matches('/')),
@@ -98,7 +98,7 @@ pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison
         cause: envelope.causation_id.map(capped),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
-        reason: match data.remove("reason") {
+        reason: match data.as_mut().and_then(|data| data.remove("reason")) {
             Some(Value::String(reason)) => word(reason),
             _ => None,
         },

@@ -117,6 +117,13 @@ impl Written {
         self.write(kind, record, ms);
     }
 
+    /// Writes an event whose data is cut off.
+    pub(crate) fn cut_off(&mut self, kind: &str, ms: i64) {
+        let mut record = self.sealed(kind, None, ms, false);
+        record.value.as_mut().unwrap().truncate(10);
+        self.write(kind, record, ms);
+    }
+
     /// Writes a record that no consumer can read.
     pub(crate) fn poison(&mut self, ms: i64) {
         let mut record = self.sealed("order.created", None, ms, false);

@@ -8,10 +8,11 @@ use saga_core::{
 use crate::event::Event;
 
 /// The event's declaration in its version, if the flow has one. Two flows may share an event name and a topic. The event
-/// belongs to the other flow when its data lacks the saga's id where this flow's data has it.
+/// belongs to the other flow when its data lacks the saga's id where this flow's data has it. Unreadable data tells nothing.
 pub fn declared_event(flow: &Choreography, event: &Event) -> Option<EventKey> {
     let (key, node) = flow.events_named(&event.kind).find(|(key, _)| key.version == event.version)?;
-    let holds_its_saga = node.event.saga_field.is_none_or(|field| event.saga_fields.iter().any(|held| held == field));
+    let holds = |field: &str| event.saga_fields.as_ref().is_none_or(|fields| fields.iter().any(|held| held == field));
+    let holds_its_saga = node.event.saga_field.is_none_or(holds);
     holds_its_saga.then_some(key)
 }
 

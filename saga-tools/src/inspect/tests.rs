@@ -255,7 +255,7 @@ fn an_event_without_the_saga_id_in_its_data_belongs_to_another_flow() {
     let mut written = Written::chain(1, &CONFIRMED[..3]);
     written.observed.drain(..2);
     let RecordContent::Event(event) = &mut written.observed[0].content else { panic!("an event") };
-    event.saga_fields = vec!["trip_id".to_owned()];
+    event.saga_fields = Some(vec!["trip_id".to_owned()]);
     let history = written_history(&written);
     assert_eq!((history.status, history.unknown_events), (Status::Unknown, vec!["payment.charged".to_owned()]));
 }

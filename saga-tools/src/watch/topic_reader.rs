@@ -51,7 +51,7 @@ pub(super) struct TopicReader {
     updates: Sender<ReaderUpdate>,
 }
 
-/// Dead dead_letters count whatever their key, since a bad key may be the reason. Event topics may hold records of others,
+/// Dead letters count whatever their key, since a bad key may be the reason. Event topics may hold records of others,
 /// whose keys are not saga ids.
 fn is_wanted(topic: &str, key: Option<&[u8]>) -> bool {
     has_dead_letters(topic) || key.is_none() || saga_of(key).is_some()

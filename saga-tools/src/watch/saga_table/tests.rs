@@ -120,6 +120,17 @@ fn a_dead_letter_blocks_its_saga() {
 }
 
 #[test]
+fn an_event_whose_data_is_cut_off_is_of_this_flow_and_blocked() {
+    let mut table = table(10);
+    let mut written = Written::new(1);
+    written.cut_off("order.created", 0);
+    written.dead_letter("inventory", "order.created", 100);
+    fold(&mut table, &written);
+    assert_eq!((table.totals().of_other_flows, waits_for(&table)), (0, vec![("reserve", 1)]));
+    assert_eq!(table.waiting()[0].blocked, 1);
+}
+
+#[test]
 fn a_forged_reason_takes_no_room() {
     let mut table = table(10);
     let mut written = Written::chain(1, &CONFIRMED[..2]);
