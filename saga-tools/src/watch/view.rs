@@ -81,13 +81,17 @@ fn rates(now: &Snapshot) -> Vec<Line> {
     lines.push(row("started", now.totals.started, Some((interval.started, minute.started))));
     lines.push(row("finished", now.totals.finished, Some((interval.finished, minute.finished))));
     lines.extend(now.ended.iter().map(|(end, sagas)| row(&format!("  {end}"), *sagas, None)));
-    let letters = Some((interval.dead_letters, minute.dead_letters));
-    lines.push(row("dead letters", now.totals.dead_letters, letters));
+    let dead_letters = Some((interval.dead_letters, minute.dead_letters));
+    lines.push(row("dead letters", now.totals.dead_letters, dead_letters));
     let in_flight = u64::try_from(now.in_flight).unwrap_or(u64::MAX);
     lines.push(row("in flight", in_flight, None));
     if now.totals.forgotten > 0 {
         let why = format!("   start missing, silent for {}", seconds(now.forgets_after_s));
         lines.push(row("  forgotten", now.totals.forgotten, None).add(DIM, why));
+    }
+    if now.totals.foreign > 0 {
+        let why = "   no participant declares them";
+        lines.push(row("unknown events", now.totals.foreign, None).add(DIM, why));
     }
     lines
 }
@@ -130,6 +134,9 @@ pub(super) fn line(now: &Snapshot) -> String {
     );
     if now.totals.forgotten > 0 {
         text += &format!("  forgotten {}", now.totals.forgotten);
+    }
+    if now.totals.foreign > 0 {
+        text += &format!("  unknown events {}", now.totals.foreign);
     }
     if !now.connection.caught_up {
         text += "  (reading back)";
@@ -197,6 +204,15 @@ mod tests {
         now.totals.forgotten = 12;
         assert!(text(&now).contains("  forgotten                     12   start missing, silent for 15 min 00 s\n"));
         assert!(line(&now).contains("dead letters 1  forgotten 12"));
+    }
+
+    #[test]
+    fn events_that_no_participant_declares_are_shown() {
+        let mut now = snapshot(ConnectionStatus { caught_up: true, ..ConnectionStatus::default() });
+        assert!(!text(&now).contains("unknown events") && !line(&now).contains("unknown events"));
+        now.totals.foreign = 12;
+        assert!(text(&now).contains("  unknown events                  12   no participant declares them\n"));
+        assert!(line(&now).contains("  unknown events 12"));
     }
 
     #[test]
