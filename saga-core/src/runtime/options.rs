@@ -25,8 +25,6 @@ pub struct Options {
     pub poll_every: Duration,
     /// On shutdown: how long work in hand may take before it is left to the next start.
     pub drain: Duration,
-    /// Every event type of the choreography. A type that is not among them is warned of, once; empty: none is.
-    pub known_events: Vec<&'static str>,
 }
 
 impl Default for Options {
@@ -41,7 +39,6 @@ impl Default for Options {
             lock_timeout: Duration::from_millis(250),
             poll_every: Duration::from_secs(1),
             drain: Duration::from_secs(5),
-            known_events: Vec::new(),
         }
     }
 }

@@ -71,7 +71,6 @@ pub(crate) struct Worker<S: Store, P: Producer, C: Clock> {
     fire_most: usize,
     /// What the slot was used for last.
     turn: Turn,
-    unknown_types: HashSet<String>,
 }
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
@@ -98,7 +97,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             batch_most: shared.options.max_batch,
             fire_most: shared.options.max_batch,
             turn: Turn::Batch,
-            unknown_types: HashSet::new(),
             shared,
         }
     }

@@ -18,28 +18,9 @@ mod reason;
 mod rules;
 mod shipping;
 
-use saga_core::Event;
-
 pub use inventory::{InventoryRejected, InventoryReleased, InventoryReserved};
 pub use order::{Address, Item, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated};
 pub use payment::{PaymentCharged, PaymentDeclined, PaymentRefunded};
 pub use reason::{Reason, UnknownReason};
 pub use rules::{check_sku, total_of};
 pub use shipping::{ShippingCancelled, ShippingRejected, ShippingScheduled};
-
-/// The types of all events of the flow.
-pub const NAMES: &[&str] = &[
-    OrderCreated::NAME,
-    OrderCancellationRequested::NAME,
-    OrderConfirmed::NAME,
-    OrderCancelled::NAME,
-    InventoryReserved::NAME,
-    InventoryRejected::NAME,
-    InventoryReleased::NAME,
-    PaymentCharged::NAME,
-    PaymentDeclined::NAME,
-    PaymentRefunded::NAME,
-    ShippingScheduled::NAME,
-    ShippingRejected::NAME,
-    ShippingCancelled::NAME,
-];

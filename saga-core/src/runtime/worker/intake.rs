@@ -15,7 +15,7 @@ use crate::runtime::{
 use crate::{
     clock::Clock,
     dead_letter::letter,
-    envelope::{open, trace_of},
+    envelope::trace_of,
     event::SagaId,
     handler::Seen,
     record::Record,
@@ -33,7 +33,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         match read(&self.shared.participant, record.clone(), TakenFrom::Partition { epoch }) {
             Reading::PassOver => {
                 self.shared.metrics.passed_over.inc();
-                self.warn_of_unknown_type(&record);
                 self.offsets.done(&partition, epoch, offset);
             }
             Reading::Poison(poison) => {
@@ -74,20 +73,6 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     pub(crate) fn take_in_flight(&self, event: &mut InFlight) {
         event.taken = self.shared.clock.now();
         event.place = self.shared.spans.arrived(&event.envelope.trace, event.saga_id());
-    }
-
-    pub(crate) fn warn_of_unknown_type(&mut self, record: &Record) {
-        let known = &self.shared.options.known_events;
-        if known.is_empty() || self.unknown_types.len() >= 100 {
-            return;
-        }
-        if let Ok(opened) = open(record)
-            && !known.contains(&opened.event_type())
-            && self.unknown_types.insert(opened.event_type().to_owned())
-        {
-            let event_type: String = opened.event_type().chars().take(100).collect();
-            tracing::warn!(event_type, topic = %record.topic, "passing over events of a type that no participant declares");
-        }
     }
 
     /// The head of a parked saga is due.
