@@ -5,14 +5,14 @@ use std::collections::{HashSet, VecDeque};
 use uuid::Uuid;
 
 pub(super) struct BoundedSagaSet {
-    room: usize,
+    capacity: usize,
     known: HashSet<Uuid>,
     order: VecDeque<Uuid>,
 }
 
 impl BoundedSagaSet {
-    pub(super) fn new(room: usize) -> Self {
-        Self { room, known: HashSet::new(), order: VecDeque::new() }
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, known: HashSet::new(), order: VecDeque::new() }
     }
 
     pub(super) fn contains(&self, saga: &Uuid) -> bool {
@@ -20,12 +20,12 @@ impl BoundedSagaSet {
     }
 
     /// Returns whether the saga is new.
-    pub(super) fn note(&mut self, saga: Uuid) -> bool {
+    pub(super) fn insert(&mut self, saga: Uuid) -> bool {
         let is_new = self.known.insert(saga);
         if is_new {
             self.order.push_back(saga);
         }
-        while self.order.len() > self.room {
+        while self.order.len() > self.capacity {
             if let Some(oldest) = self.order.pop_front() {
                 self.known.remove(&oldest);
             }
@@ -34,7 +34,7 @@ impl BoundedSagaSet {
     }
 
     /// Returns whether the saga was present.
-    pub(super) fn forget(&mut self, saga: Uuid) -> bool {
+    pub(super) fn remove(&mut self, saga: Uuid) -> bool {
         let was_there = self.known.remove(&saga);
         if was_there {
             self.order.retain(|other| *other != saga);

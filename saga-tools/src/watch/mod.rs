@@ -138,7 +138,7 @@ impl Watch {
             ReaderUpdate::CaughtUp => {
                 self.connection.caught_up = true;
                 // Events from before the start do not count as a rate.
-                self.rates.note(self.begun.elapsed(), self.table.totals());
+                self.rates.record(self.begun.elapsed(), self.table.totals());
             }
             ReaderUpdate::Trouble(trouble) => self.connection.trouble = trouble,
             ReaderUpdate::Missing(topics) => self.connection.missing_topics = topics,
@@ -155,7 +155,7 @@ impl Watch {
         // Skip an update when the reader of standard output is slow.
         let Some(permit) = out.reserve() else { return Ok(()) };
         if self.connection.caught_up {
-            self.rates.note(self.begun.elapsed(), self.table.totals());
+            self.rates.record(self.begun.elapsed(), self.table.totals());
         }
         let rates = BothRates { interval: self.rates.interval(), minute: self.rates.minute() };
         let now = Snapshot::of(&self.table, &self.connection, rates, (self.settings.since, Timestamp::now()));

@@ -24,7 +24,7 @@ pub(crate) struct Rates(VecDeque<(Duration, Totals)>);
 
 impl Rates {
     /// Records the totals at this time since the start.
-    pub(crate) fn note(&mut self, at: Duration, totals: Totals) {
+    pub(crate) fn record(&mut self, at: Duration, totals: Totals) {
         self.0.push_back((at, totals));
         // Keep the newest entry that is at least a minute old: the minute is measured from it.
         while self.0.get(1).is_some_and(|(next, _)| at.saturating_sub(*next) >= MINUTE) {
@@ -67,7 +67,7 @@ mod tests {
         let mut rates = Rates::default();
         for second in 0..=100 {
             let started = if second <= 40 { 0 } else { (second - 40) * 3 };
-            rates.note(Duration::from_secs(second), Totals { started, ..Totals::default() });
+            rates.record(Duration::from_secs(second), Totals { started, ..Totals::default() });
         }
         assert_eq!((rates.interval().started, rates.interval().seconds), (3.0, 1.0));
         assert_eq!((rates.minute().started, rates.minute().seconds), (3.0, 60.0));
@@ -78,7 +78,7 @@ mod tests {
     fn before_the_second_look_nothing_is_known() {
         let mut rates = Rates::default();
         assert_eq!((rates.interval(), rates.minute()), (Rate::default(), Rate::default()));
-        rates.note(Duration::ZERO, Totals { started: 7, ..Totals::default() });
+        rates.record(Duration::ZERO, Totals { started: 7, ..Totals::default() });
         assert_eq!(rates.minute(), Rate::default());
     }
 }

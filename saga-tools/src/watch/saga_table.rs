@@ -91,7 +91,7 @@ pub(crate) struct WaitingSagas {
 /// The sagas in flight and the totals.
 pub(crate) struct SagaTable {
     states: StateCache,
-    room: Limits,
+    limits: Limits,
     sagas: HashMap<Uuid, Saga>,
     /// The latest write time of any record. `ce_time` is not used because a producer may set it to anything.
     clock: Timestamp,
@@ -108,19 +108,19 @@ pub(crate) struct SagaTable {
 }
 
 impl SagaTable {
-    pub(crate) fn new(flow: &Choreography, room: Limits) -> Self {
+    pub(crate) fn new(flow: &Choreography, limits: Limits) -> Self {
         let ends = flow.events().filter(|(_, node)| node.end.is_some()).map(|(key, _)| (key.name, 0)).collect();
         let deadlines = flow.declarations().iter().flat_map(|participant| &participant.steps);
         let deadline = deadlines.filter_map(|step| step.deadline.as_ref()).map(|deadline| deadline.after).max();
         let forget_after = deadline.unwrap_or(USUAL_DEADLINE).saturating_mul(DEADLINES);
         Self {
             states: StateCache::of(flow),
-            room,
+            limits,
             sagas: HashMap::new(),
             clock: Timestamp::UNIX_EPOCH,
             without_start: BTreeSet::new(),
             forget_after: forget_after.try_into().unwrap_or(SignedDuration::MAX),
-            other_flows: BoundedSagaSet::new(room.ended),
+            other_flows: BoundedSagaSet::new(limits.ended),
             ended: HashMap::new(),
             ended_order: VecDeque::new(),
             totals: Totals::default(),
@@ -136,8 +136,8 @@ impl SagaTable {
         self.totals
     }
 
-    pub(crate) fn room(&self) -> Limits {
-        self.room
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// How long a saga without an observed start is kept after its latest event.
@@ -190,11 +190,11 @@ impl SagaTable {
         if !is_start && self.other_flows.contains(&event.saga) {
             return;
         }
-        if is_start && self.other_flows.forget(event.saga) {
+        if is_start && self.other_flows.remove(event.saga) {
             // The event of a newer participant can be read before the start: topics have no common order.
             self.totals.of_other_flows -= 1;
         }
-        let Some(saga) = room_for(&mut self.sagas, self.room, event.saga, at) else {
+        let Some(saga) = entry(&mut self.sagas, self.limits, event.saga, at) else {
             // An end needs no entry in the table.
             if ends {
                 self.end(event.saga, key.name);
@@ -210,7 +210,7 @@ impl SagaTable {
             saga.is_started = true;
             self.totals.started += 1;
         }
-        note(&mut self.without_start, event.saga, saga, self.clock);
+        touch(&mut self.without_start, event.saga, saga, self.clock);
         let progress = self.states.get(saga.state).progress;
         if !matches!(progress, Progress::Forward | Progress::Backward) {
             self.end(event.saga, key.name);
@@ -226,7 +226,7 @@ impl SagaTable {
         if let Some(known) = self.sagas.remove(&saga) {
             self.without_start.remove(&(known.last_event, saga));
         }
-        self.totals.of_other_flows += u64::from(self.other_flows.note(saga));
+        self.totals.of_other_flows += u64::from(self.other_flows.insert(saga));
     }
 
     fn end(&mut self, saga: Uuid, by: &'static str) {
@@ -237,7 +237,7 @@ impl SagaTable {
         *self.endings.entry(by).or_default() += 1;
         self.ended.insert(saga, by);
         self.ended_order.push_back(saga);
-        while self.ended_order.len() > self.room.ended {
+        while self.ended_order.len() > self.limits.ended {
             if let Some(forgotten) = self.ended_order.pop_front() {
                 self.ended.remove(&forgotten);
             }
@@ -254,15 +254,15 @@ impl SagaTable {
         }
         let consumes = |node: &saga_core::graph::Node| node.triggers.iter().any(|trigger| trigger.name == event.kind);
         let nodes = flow.nodes().iter().enumerate();
-        let blocked_nodes = nodes.filter(|(_, node)| dead_letter.is_of(node.participant) && consumes(node));
-        let nodes_of_dead_letter: Vec<NodeIndex> = blocked_nodes.map(|(node, _)| node).collect();
-        let Some(saga) = room_for(&mut self.sagas, self.room, id, event.at.min(at)) else {
+        let matching = nodes.filter(|(_, node)| dead_letter.is_of(node.participant) && consumes(node));
+        let blocked_nodes: Vec<NodeIndex> = matching.map(|(node, _)| node).collect();
+        let Some(saga) = entry(&mut self.sagas, self.limits, id, event.at.min(at)) else {
             self.totals.untracked += 1;
             return;
         };
-        saga.blocked.retain(|(node, _)| !nodes_of_dead_letter.contains(node));
-        saga.blocked.extend(nodes_of_dead_letter.into_iter().map(|node| (node, dead_letter.reason.as_str().into())));
-        note(&mut self.without_start, id, saga, self.clock);
+        saga.blocked.retain(|(node, _)| !blocked_nodes.contains(node));
+        saga.blocked.extend(blocked_nodes.into_iter().map(|node| (node, dead_letter.reason.as_str().into())));
+        touch(&mut self.without_start, id, saga, self.clock);
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -302,22 +302,22 @@ impl SagaTable {
             let saga = self.view(*id, saga);
             let key = (saga.waits_for.is_none(), saga.waits_for.unwrap_or_default());
             let new = WaitingSagas { waits_for: saga.waits_for, sagas: 0, blocked: 0, oldest: saga.waits_since };
-            let queue = waiting.entry(key).or_insert(new);
-            queue.sagas += 1;
-            queue.blocked += usize::from(saga.blocked_by.is_some());
-            queue.oldest = queue.oldest.min(saga.waits_since);
+            let group = waiting.entry(key).or_insert(new);
+            group.sagas += 1;
+            group.blocked += usize::from(saga.blocked_by.is_some());
+            group.oldest = group.oldest.min(saga.waits_since);
         }
         waiting.into_values().collect()
     }
 }
 
 /// The saga's entry, new if necessary; none when the table is full.
-fn room_for(sagas: &mut HashMap<Uuid, Saga>, room: Limits, id: Uuid, at: Timestamp) -> Option<&mut Saga> {
-    if sagas.len() >= room.unfinished && !sagas.contains_key(&id) {
+fn entry(sagas: &mut HashMap<Uuid, Saga>, limits: Limits, id: Uuid, at: Timestamp) -> Option<&mut Saga> {
+    if sagas.len() >= limits.unfinished && !sagas.contains_key(&id) {
         return None;
     }
     let new = || Saga {
-        state: StateCache::NOTHING,
+        state: StateCache::INITIAL,
         is_started: false,
         first: at,
         last: at,
@@ -328,7 +328,7 @@ fn room_for(sagas: &mut HashMap<Uuid, Saga>, room: Limits, id: Uuid, at: Timesta
 }
 
 /// Notes that an event of the saga was read.
-fn note(without_start: &mut BTreeSet<(Timestamp, Uuid)>, id: Uuid, saga: &mut Saga, now: Timestamp) {
+fn touch(without_start: &mut BTreeSet<(Timestamp, Uuid)>, id: Uuid, saga: &mut Saga, now: Timestamp) {
     without_start.remove(&(saga.last_event, id));
     saga.last_event = now;
     if !saga.is_started {

@@ -67,7 +67,7 @@ pub(crate) struct Snapshot {
     pub(crate) connection: ConnectionStatus,
     pub(crate) in_flight: usize,
     /// Most sagas that are followed.
-    pub(crate) room: usize,
+    pub(crate) limit: usize,
     /// How long a saga without an observed start is followed after its last event, in seconds.
     pub(crate) forgets_after_s: f64,
     pub(crate) totals: Totals,
@@ -119,7 +119,7 @@ impl Snapshot {
             since,
             connection: connection.clone(),
             in_flight: table.in_flight(),
-            room: table.room().unfinished,
+            limit: table.limits().unfinished,
             forgets_after_s: table.forget_after().as_secs_f64(),
             totals: table.totals(),
             ended: table.endings().clone(),

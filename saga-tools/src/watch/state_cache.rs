@@ -27,7 +27,7 @@ pub(super) struct StateCache {
 
 impl StateCache {
     /// The state without any event.
-    pub(super) const NOTHING: usize = 0;
+    pub(super) const INITIAL: usize = 0;
 
     pub(super) fn of(flow: &Choreography) -> Self {
         let mut states = Self { flow: flow.clone(), depths: depths(flow), known: Vec::new() };

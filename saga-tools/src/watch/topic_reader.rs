@@ -154,8 +154,8 @@ impl TopicReader {
     }
 
     /// Returns whether the receiver still exists.
-    fn send(&self, updates: ReaderUpdate) -> bool {
-        self.updates.blocking_send(updates).is_ok()
+    fn send(&self, update: ReaderUpdate) -> bool {
+        self.updates.blocking_send(update).is_ok()
     }
 }
 

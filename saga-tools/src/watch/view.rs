@@ -26,8 +26,8 @@ pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
         remarks.push(format!("waiting for {}", now.connection.missing_topics.join(", ")));
     }
     if now.totals.untracked > 0 {
-        let (room, untracked) = (now.room, now.totals.untracked);
-        remarks.push(format!("at most {room} sagas are followed; {untracked} records of others were not counted"));
+        let (limit, untracked) = (now.limit, now.totals.untracked);
+        remarks.push(format!("at most {limit} sagas are followed; {untracked} records of others were not counted"));
     }
     if now.totals.of_other_flows > 0 {
         let sagas = count(usize::try_from(now.totals.of_other_flows).unwrap_or(usize::MAX), "saga");

@@ -18,7 +18,7 @@ pub(crate) struct OrderProgress<'a> {
 }
 
 /// The progress at one time.
-pub(crate) struct Status {
+pub(crate) struct ProgressSnapshot {
     pub(crate) ended: usize,
     pub(crate) all: usize,
     pub(crate) counts: Line,
@@ -27,7 +27,7 @@ pub(crate) struct Status {
 
 impl OrderProgress<'_> {
     /// The progress now, with the current activity.
-    pub(crate) fn during(&self, activity: String) -> Status {
+    pub(crate) fn during(&self, activity: String) -> ProgressSnapshot {
         let (confirmed, cancelled) = {
             let log = self.observer.log();
             (log.ended(Ending::Completed), log.ended(Ending::Compensated))
@@ -38,7 +38,7 @@ impl OrderProgress<'_> {
             .add(GOOD, format!("  {confirmed} confirmed"))
             .add(WARN, format!("  {cancelled} cancelled"));
         let time = duration(self.begun.elapsed().as_secs_f64() * 1000.0);
-        Status { ended, all: self.all, counts, activity: Line::new().add(DIM, format!("{time}  {activity}")) }
+        ProgressSnapshot { ended, all: self.all, counts, activity: Line::new().add(DIM, format!("{time}  {activity}")) }
     }
 }
 

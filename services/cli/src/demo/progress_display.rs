@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::progress::Status;
+use super::progress::ProgressSnapshot;
 use saga_tools::text::{BAD, BOLD, DIM, GOOD, Line, PLAIN};
 
 /// Without a terminal, progress is printed this often.
@@ -92,16 +92,16 @@ impl ProgressDisplay {
     }
 
     /// Shows the current activity with a bar of the orders that have ended.
-    pub(crate) fn progress(&mut self, status: &Status) {
+    pub(crate) fn progress(&mut self, snapshot: &ProgressSnapshot) {
         if !self.redraws {
-            self.plain_line(&[&status.counts, &status.activity]);
+            self.plain_line(&[&snapshot.counts, &snapshot.activity]);
             return;
         }
         let bar = self.bar(WITH_BAR);
-        bar.set_length(u64::try_from(status.all).unwrap_or(u64::MAX));
-        bar.set_position(u64::try_from(status.ended).unwrap_or(u64::MAX));
-        bar.set_prefix(status.counts.render(self.colour, None));
-        bar.set_message(status.activity.render(self.colour, None));
+        bar.set_length(u64::try_from(snapshot.all).unwrap_or(u64::MAX));
+        bar.set_position(u64::try_from(snapshot.ended).unwrap_or(u64::MAX));
+        bar.set_prefix(snapshot.counts.render(self.colour, None));
+        bar.set_message(snapshot.activity.render(self.colour, None));
     }
 
     /// Shows the current activity.

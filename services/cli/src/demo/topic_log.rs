@@ -55,11 +55,11 @@ impl TopicLog {
         Self { endings: flow.events().filter_map(end).collect(), ..Self::default() }
     }
 
-    pub(crate) fn add(&mut self, record: Record, seen: Instant) {
+    pub(crate) fn add(&mut self, record: Record, read_at: Instant) {
         let entry = Entry::of(record);
         if let Some(event) = &entry.event {
             if let Some(end) = self.endings.get(&event.kind) {
-                self.ended.entry(event.saga).or_insert((*end, seen));
+                self.ended.entry(event.saga).or_insert((*end, read_at));
             }
             if event.kind == OrderCancellationRequested::NAME {
                 self.cancellation_requested.insert(event.saga);
@@ -122,15 +122,15 @@ impl TopicObserver {
     pub(crate) fn start(kafka: &KafkaConfig, topics: &[String], flow: &Choreography) -> Result<Self, KafkaError> {
         let mut consumer = KafkaConsumer::subscribe(kafka, GROUP, topics)?;
         let shared = Arc::new(Shared { log: Mutex::new(TopicLog::of(flow)), changed: Notify::new() });
-        let log = shared.clone();
+        let shared_log = shared.clone();
         let task = tokio::spawn(async move {
             loop {
                 if let Signal::Records(records) = consumer.next(1000).await {
-                    let seen = Instant::now();
-                    let mut written = log.log();
-                    records.into_iter().for_each(|record| written.add(record, seen));
-                    drop(written);
-                    log.changed.notify_waiters();
+                    let read_at = Instant::now();
+                    let mut log = shared_log.log();
+                    records.into_iter().for_each(|record| log.add(record, read_at));
+                    drop(log);
+                    shared_log.changed.notify_waiters();
                 }
             }
         });
