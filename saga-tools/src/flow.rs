@@ -42,7 +42,7 @@ pub enum FlowError {
     Declaration { place: String, why: DeclarationError },
     #[error("--flow {path}: {cause}", path = .path.display())]
     File { path: PathBuf, cause: io::Error },
-    #[error("--flow {0}: it holds no declaration: no file *.json with what <service> --describe prints")]
+    #[error("--flow {0}: no declaration found: expected *.json files written by <service> --describe")]
     Nothing(String),
     #[error("--flow {url}: {why}")]
     Service { url: String, why: String },

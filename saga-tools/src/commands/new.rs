@@ -40,7 +40,7 @@ pub(crate) struct New {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NewError {
-    #[error("{} is there already", .0.display())]
+    #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     #[error("{}", path.display())]
     File {
@@ -48,7 +48,7 @@ pub(crate) enum NewError {
         #[source]
         cause: io::Error,
     },
-    #[error("{}: there is no crate saga", .0.display())]
+    #[error("{}: no crate named saga", .0.display())]
     NoFramework(PathBuf),
     #[error(transparent)]
     Output(#[from] OutputError),

@@ -75,7 +75,7 @@ pub struct Data {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProduceError {
-    #[error("{0} is no event of the flow; these are: {1}")]
+    #[error("the flow has no event {0}; its events are: {1}")]
     UnknownEvent(String, String),
     #[error("{}", path.display())]
     File {
@@ -91,7 +91,7 @@ pub(crate) enum ProduceError {
     Field(String, &'static str),
     #[error("{field} of the data is {found}, and --saga-id says {given}")]
     TwoSagas { field: &'static str, found: String, given: Uuid },
-    #[error("{event} is not published, because it does not fit its schema:\n  {}", faults.join("\n  "))]
+    #[error("{event} is not published, because it violates its schema:\n  {}", faults.join("\n  "))]
     Schema { event: EventKey, faults: Vec<String> },
     #[error("{0} is not published")]
     Rules(EventKey, #[source] DecodeError),
@@ -103,7 +103,7 @@ pub(crate) enum ProduceError {
     Kafka(#[from] KafkaError),
     #[error("the event was not published; start the broker, or name another with --bootstrap-servers")]
     NoBroker(#[source] ReadError),
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error("{topic}: {cause}")]
     Publish { topic: String, cause: PublishError },

@@ -60,7 +60,7 @@ pub(crate) struct Watch {
 pub(crate) enum WatchCommandError {
     #[error(transparent)]
     Settings(#[from] KafkaArgsError),
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Watch(#[from] WatchError),

@@ -53,11 +53,11 @@ pub(crate) enum WatchError {
     TopicReader(#[from] TopicReaderError),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the reading has ended")]
+    #[error("reading has ended unexpectedly")]
     Ended,
-    #[error("no signals")]
+    #[error("signals cannot be received")]
     Signals(#[source] io::Error),
-    #[error("no thread")]
+    #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
     #[error(transparent)]
     Output(#[from] OutputError),

@@ -164,6 +164,6 @@ impl TopicReader {
 pub(crate) enum TopicReaderError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("no thread")]
+    #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
 }

@@ -8,8 +8,10 @@ use saga_tools::KafkaArgs;
 
 use crate::bench::{self, Plan};
 
-/// Measures the four services: a closed loop of sagas, each started by an `order.created` on the broker and ended by its
-/// `order.confirmed`. The services are the real binaries, one process each, with their usual settings.
+/// Measure the throughput and latency of the four services
+///
+/// Runs a closed loop of sagas, each started by an `order.created` and ended by its `order.confirmed`. The services are
+/// the release binaries, one process each, with their default settings.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     /// Number of sagas in flight, one measurement for each

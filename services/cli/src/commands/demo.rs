@@ -35,7 +35,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoCommandError {
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Demo(#[from] DemoError),

@@ -58,7 +58,7 @@ pub(crate) enum DemoError {
     Folder(#[source] io::Error),
     #[error("the log cannot be written")]
     Log(#[source] io::Error),
-    #[error("signals cannot be listened for")]
+    #[error("signals cannot be received")]
     Signals(#[source] io::Error),
     #[error(transparent)]
     Config(#[from] ConfigError),
