@@ -21,8 +21,8 @@ pub struct KafkaArgs {
     #[arg(long, env = "SAGA_NAMESPACE", hide_env_values = true, value_name = "NAME")]
     #[arg(default_value = "", hide_default_value = true, value_parser = Namespace::from_str)]
     namespace: Namespace,
-    /// A librdkafka property; repeatable. KAFKA_CFG_<PROPERTY> sets one as well (KAFKA_CFG_SECURITY_PROTOCOL is
-    /// security.protocol), and KAFKA_CFG_<PROPERTY>_FILE names a file that holds the value
+    /// A librdkafka property; repeatable. KAFKA_CFG_... sets one as well (KAFKA_CFG_SECURITY_PROTOCOL is
+    /// security.protocol), and KAFKA_CFG_..._FILE names a file that holds the value
     #[arg(long, value_name = "PROPERTY=VALUE")]
     kafka_cfg: Vec<String>,
 }

@@ -90,7 +90,8 @@ fn counts(evidence: &Evidence<'_>, declaration: &Declaration) -> (EventCounts, V
 pub(super) fn consumed(declaration: &Declaration) -> BTreeMap<&'static str, (&'static str, &'static str, Op)> {
     let halves = declaration.steps.iter().flat_map(|step| {
         let actions = step.triggers.iter().map(|event| (event, Op::Action));
-        let compensations = step.compensation.iter().flat_map(|undo| undo.triggers.iter().map(|event| (event, Op::Compensate)));
+        let compensations =
+            step.compensation.iter().flat_map(|undo| undo.triggers.iter().map(|event| (event, Op::Compensate)));
         actions.chain(compensations).map(|(event, op)| (event.name, (event.topic, step.name, op)))
     });
     halves.collect()
