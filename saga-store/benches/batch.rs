@@ -19,6 +19,10 @@ const MIGRATIONS: &[Migration] = &[Migration {
     name: "reservation",
     sql: "CREATE TABLE reservation (order_id text PRIMARY KEY, quantity bigint NOT NULL)",
 }];
+const RESERVE_ONE: &str = "INSERT INTO reservation (order_id, quantity) VALUES ($1, $2)";
+const TAKE: &str =
+    "UPDATE reservation SET quantity = quantity - r.n FROM :rows(id text, n bigint) r WHERE order_id = r.id";
+const TAKE_ONE: &str = "UPDATE reservation SET quantity = quantity - $2 WHERE order_id = $1";
 const RESERVE: &str = "INSERT INTO reservation (order_id, quantity) SELECT r.id, r.n FROM :rows(id text, n bigint) r";
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -41,6 +45,9 @@ async fn main() {
             for size in [1, 100] {
                 println!("{name}, {size} {kind}: {}", figures(batches(&db, size, op, phase).await));
             }
+        }
+        for size in [1, 100, 500] {
+            written(name, &db, size).await;
         }
         parked(name, &db).await;
         let (mut times, mut sent) = (Vec::new(), Vec::new());
@@ -98,6 +105,33 @@ async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
     }
     db.mark_sent(&sent).await.expect("marked");
     times
+}
+
+/// What handlers write, as a set that is waited for and event by event with the commit.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+async fn written(name: &str, db: &Db, size: usize) {
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..ROUNDS / 3 {
+        let ids = || (0..size).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
+        let (set, single) = (ids(), ids());
+        let rows: Rows = set.iter().map(|id| params![*id, 2]).collect();
+        for (at, (of_set, of_one)) in [(RESERVE, RESERVE_ONE), (TAKE, TAKE_ONE)].into_iter().enumerate() {
+            let begun = Instant::now();
+            let tx = db.begin_plain().await.expect("begun");
+            tx.execute_rows(of_set, &rows, []).await.expect("executed");
+            db.commit(tx, Changes::default()).await.expect("committed");
+            times[2 * at].push(begun.elapsed());
+            let begun = Instant::now();
+            let tx = db.begin_plain().await.expect("begun");
+            single.iter().for_each(|id| tx.write(of_one, params![*id, 2]).expect("kept"));
+            db.commit(tx, Changes::default()).await.expect("committed");
+            times[2 * at + 1].push(begun.elapsed());
+        }
+    }
+    let kinds = ["inserted as a set", "inserted one by one", "updated as a set", "updated one by one"];
+    for (kind, times) in kinds.into_iter().zip(times) {
+        println!("{name}, {size} rows {kind}: {}", figures(times));
+    }
 }
 
 /// The transactions of a storm of retries.
