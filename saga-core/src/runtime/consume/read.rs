@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Reading {
     /// A type that it does not consume.
     PassOver,
-    /// It will never be able to handle it.
+    /// No version of this step can handle it.
     Poison(Poison),
     /// It starts this step.
     Event(Box<InFlight>),

@@ -1,4 +1,4 @@
-//! The commit: what was collected is written, and what it means is counted, traced and handed to the outbox.
+//! The commit: the pending writes go to the database, and after it metrics, spans and the outbox follow.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ use crate::{
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn commit(self, tx: S::Tx) -> Result<Transaction, FailedAttempt> {
         let Self { shared, events, writes, done, ran, .. } = self;
-        // What nobody has decided must not count as done with.
+        // An event that is not decided must not count as done.
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
             return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
         };
@@ -57,7 +57,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         for ((event, done), outcome) in events.iter().zip(&done).zip(outcomes) {
             trace(shared, event, done, outcome, ((now, end), events.len()));
         }
-        // The database counts from the transaction on: by now it is no earlier.
+        // The database counts from the begin of the transaction, so this is not too early.
         Ok(Transaction { done, ran, due: due.map(|pause| after(end, pause)) })
     }
 }
@@ -86,7 +86,7 @@ fn trace<S: Store, P: Producer, C: Clock>(
     }
 }
 
-/// As spans say it.
+/// The phase as the transaction's span names it.
 fn phase_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Start => "start",

@@ -16,15 +16,15 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) shared: &'a Shared<S, P, C>,
     pub(crate) events: &'a [InFlight],
     pub(crate) writes: PendingWrites,
-    /// None of an event that is still to be decided.
+    /// What became of each event; none while it is undecided.
     pub(crate) done: Vec<Option<Done>>,
-    /// Those whose handler runs, by the half of a step, since a handler may take many at once.
+    /// The events whose handler runs, by the half of a step, since a handler may take several.
     pub(crate) calls: BTreeMap<(usize, Op), Vec<usize>>,
-    /// Those that are refused because their retries are used up.
+    /// The events that are refused because their retries are used up.
     pub(crate) refusals: Vec<usize>,
     /// The place of the parked action that a compensation overtakes.
     pub(crate) overtakes: Vec<Option<i64>>,
-    /// Whether there was a row before, which says something else than the end.
+    /// Whether the barrier row was there before this transaction.
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run.
     pub(crate) ran: Vec<bool>,
