@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use saga_core::trace::{NoTracer, Place, Span, TraceContext, Tracer};
 
-use super::otlp::{OtlpTracer, PAUSE, SpanCounters};
+use super::otlp::{OtlpTracer, SpanCounters};
 use crate::{config::TraceConfig, error::ServiceError};
 
 /// A service's tracer, and what there is to be done with it besides tracing.
@@ -16,7 +16,7 @@ pub(crate) struct Traces {
 
 impl Traces {
     pub(crate) fn start(config: &TraceConfig, participant: &str) -> Result<Self, ServiceError> {
-        let otlp = OtlpTracer::start(config, participant, PAUSE)?.map(Arc::new);
+        let otlp = OtlpTracer::start(config, participant)?.map(Arc::new);
         let tracer: Arc<dyn Tracer> = match &otlp {
             Some(otlp) => otlp.clone(),
             None => Arc::new(NoTracer),
