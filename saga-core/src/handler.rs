@@ -1,14 +1,14 @@
 //! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
 
-use jiff::Timestamp;
+use std::sync::Arc;
 
-use tracing::Instrument;
+use jiff::Timestamp;
 
 use crate::{
     event::{Event, EventType, SagaId, Trigger},
     outcome::{Never, Outcome, StepError, StepResult},
     store::Store,
-    trace::TraceContext,
+    trace::{Around, TraceContext, UserSpans},
 };
 
 /// What a handler works with: the step's local transaction.
@@ -26,9 +26,15 @@ pub struct Cx<'t, S: Store> {
 pub(crate) struct Seen {
     pub(crate) saga_id: SagaId,
     pub(crate) trace: TraceContext,
+    /// Collects the spans that a handler opens for this saga alone.
+    pub(crate) spans: Option<Arc<dyn UserSpans>>,
 }
 
 impl Seen {
+    pub(crate) fn of(saga_id: SagaId, trace: TraceContext) -> Self {
+        Self { saga_id, trace, spans: None }
+    }
+
     /// What every line that is logged inside the step says.
     pub(crate) fn lines(&self, step: Option<&'static str>) -> tracing::Span {
         Self::lines_of(Some(self.saga_id), &self.trace, step)
@@ -103,15 +109,18 @@ impl<'t, S: Store> Cx<'t, S> {
     /// # }
     /// ```
     pub fn lines(&self, saga_id: SagaId) -> tracing::Span {
-        Seen { saga_id, trace: self.trace(saga_id) }.lines(None)
+        Seen::of(saga_id, self.trace(saga_id)).lines(None)
     }
 
-    /// The span of the event at this place.
-    fn lines_of(&self, place: usize) -> tracing::Span {
+    /// What is around the handler for the event at this place.
+    fn around(&self, place: usize) -> Around {
         match self.seen {
-            // One event alone has its span around all of the step.
-            [] | [_] => tracing::Span::none(),
-            seen => seen.get(place).map_or_else(tracing::Span::none, |seen| seen.lines(None)),
+            // One event alone has it around all of the step.
+            [] | [_] => Around { lines: tracing::Span::none(), spans: None },
+            seen => Around {
+                lines: seen.get(place).map_or_else(tracing::Span::none, |seen| seen.lines(None)),
+                spans: seen.get(place).and_then(|seen| seen.spans.clone()),
+            },
         }
     }
 }
@@ -209,8 +218,8 @@ where
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            outcomes.push(self(cx, trigger).instrument(lines).await?);
+            let around = cx.around(place);
+            outcomes.push(around.run(self(cx, trigger)).await?);
         }
         cx.place = None;
         Ok(outcomes)
@@ -260,8 +269,8 @@ where
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, (trigger, answer)) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            outcomes.push(self(cx, trigger, answer).instrument(lines).await?);
+            let around = cx.around(place);
+            outcomes.push(around.run(self(cx, trigger, answer)).await?);
         }
         cx.place = None;
         Ok(outcomes)
@@ -309,8 +318,8 @@ where
         let mut events = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            events.push(self(cx, trigger).instrument(lines).await?);
+            let around = cx.around(place);
+            events.push(around.run(self(cx, trigger)).await?);
         }
         cx.place = None;
         Ok(events)

@@ -6,12 +6,15 @@
 
 mod traceparent;
 mod tracestate;
+mod user;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
 pub use traceparent::Traceparent;
+pub(crate) use user::Around;
+pub use user::UserSpans;
 
 /// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,12 @@ pub trait Tracer: fmt::Debug + Send + Sync {
 
     /// Records a span that is over.
     fn record(&self, span: Span);
+
+    /// Collects the spans that the user's own code opens: below the one place, or, of several sagas at once, in a trace of
+    /// their own below a span of this name that is linked to each. None when nothing is recorded at these places.
+    fn user_spans(&self, _name: &str, _below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+        None
+    }
 
     /// Whether contexts are read from what comes into the process and written to what goes out: events, requests, calls of
     /// effects. Inside of it, spans are a tree and log lines name their trace all the same.

@@ -131,7 +131,7 @@ impl InFlight {
 
     /// Its saga and trace, also when the trace is not sampled.
     pub(crate) fn seen(&self) -> Seen {
-        Seen { saga_id: self.saga_id(), trace: self.place.context.clone() }
+        Seen::of(self.saga_id(), self.place.context.clone())
     }
 
     /// The log span of everything that is logged about it.

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
-use tracing::Instrument;
 
 use crate::runtime::{
     Shared,
@@ -18,6 +17,7 @@ use crate::{
     outcome::{ErrorClass, StepError},
     step::End,
     store::{Changes, DueTimer, Progress, Store, StoreError},
+    trace::{Around, Place},
     transport::Producer,
 };
 
@@ -143,7 +143,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         by_step.entry(&timer.step).or_default().push(timer);
     }
     let mut changes = Changes::default();
-    let mut spans = Vec::new();
+    let (mut recorded, mut user_spans) = (Vec::new(), Vec::new());
     for (name, timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
         let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
@@ -155,19 +155,21 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();
-        let seen = timers.iter().map(|timer| Seen { saga_id: timer.saga_id, trace: timer.trace.clone() });
-        let seen: Vec<Seen> = seen.collect();
+        let seen: Vec<Seen> = timers.iter().map(|timer| Seen::of(timer.saga_id, timer.trace.clone())).collect();
+        let places: Vec<Place> = timers.iter().map(|timer| shared.spans.place(&timer.trace, timer.saga_id)).collect();
+        let spans = shared.spans.user(step.spec.name, &places.iter().collect::<Vec<_>>());
+        user_spans.extend(spans.clone());
         let lines = match &seen[..] {
             [one] => one.lines(Some(step.spec.name)),
             many => tracing::error_span!("step", step = step.spec.name, sagas = many.len()),
         };
         let mut cx = Cx::new(&mut tx, now).of(&seen);
-        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().instrument(lines).await;
+        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind();
+        let ends = Around { lines, spans }.run(ends).await;
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
-        for (timer, end) in timers.iter().zip(ends) {
-            let place = shared.spans.place(&timer.trace, timer.saga_id);
+        for ((timer, place), end) in timers.iter().zip(places).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
-            spans.push((place.clone(), step.spec.name, timer.saga_id, outcome));
+            recorded.push((place.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
@@ -194,7 +196,8 @@ async fn expire<S: Store, P: Producer, C: Clock>(
     shared.progressed(&committed, end, &rows);
     shared.outbox.committed(rows);
     shared.metrics.deadlines_fired.inc_by(fired);
-    for (place, step, saga_id, outcome) in spans {
+    user_spans.iter().for_each(|spans| drop(spans.keep()));
+    for (place, step, saga_id, outcome) in recorded {
         shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
     }
     Ok(())

@@ -5,7 +5,6 @@ use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
 use futures::{FutureExt, future::LocalBoxFuture};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tracing::Instrument;
 
 use crate::runtime::{
     Metrics, Shared,
@@ -16,7 +15,7 @@ use crate::runtime::{
 };
 use crate::{
     ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, participant::Participant, step::Erased,
-    store::Store, transport::Producer,
+    store::Store, trace::Around, transport::Producer,
 };
 
 /// Why an effect returned no answer.
@@ -135,7 +134,8 @@ impl Effects {
                 trace: shared.spans.outgoing(&place).clone(),
             };
             let answer = AssertUnwindSafe(effect(call, event.input.trigger.clone())).catch_unwind();
-            let answer = answer.instrument(event.lines());
+            let user_spans = shared.spans.user(event.half, &[&place]);
+            let answer = Around { lines: event.lines(), spans: user_spans.clone() }.run(answer);
             let timeout = shared.clock.sleep(step.effects.timeout);
             futures::pin_mut!(answer, timeout);
             let (result, ended) = match futures::future::select(answer, timeout).await {
@@ -157,6 +157,9 @@ impl Effects {
             shared.metrics.effect_seconds.get_or_create(&StepOnly { step: event.name }).observe(took);
             let name = if abandons { format!("void {}", event.name) } else { format!("effect {}", event.half) };
             let error = result.as_ref().err().map(ToString::to_string);
+            if let Some(spans) = user_spans {
+                spans.keep();
+            }
             shared.spans.effect(&event, &place, name, (began, end), (ended, error));
             guard.show(&shared.metrics, event.name);
             count(&shared, &event, ended);

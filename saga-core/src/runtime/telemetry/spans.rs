@@ -14,7 +14,7 @@ use crate::{
     event::SagaId,
     record::Record,
     store::OutboxRow,
-    trace::{Ids, Kind, Place, Span, TraceContext, Tracer, Value},
+    trace::{Ids, Kind, Place, Span, TraceContext, Tracer, UserSpans, Value},
 };
 
 /// One participant's spans.
@@ -99,6 +99,19 @@ impl Spans {
         self.place(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
     }
 
+    /// Where the span of a transaction that this event has a part in is recorded.
+    pub(crate) fn transaction_place(&self, event: &InFlight) -> Place {
+        match event.place.ids {
+            Some(_) => self.place(&event.place.context, event.saga_id()),
+            None => Place::default(),
+        }
+    }
+
+    /// Collects the user's own spans below these places, while the handler or the effect of this name runs.
+    pub(crate) fn user(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+        self.tracer.user_spans(name, below)
+    }
+
     /// What is said of a place to others.
     pub(crate) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
         if self.tracer.propagates() { &place.context } else { &NOWHERE }
@@ -135,23 +148,21 @@ impl Spans {
         self.tell(ids, Told { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error });
     }
 
-    /// A transaction that an event had a part in.
+    /// A transaction that an event had a part in, linked to the user's own spans about all of its events.
     pub(crate) fn transaction(
         &self,
-        event: &InFlight,
+        (event, place): (&InFlight, &Place),
         phase: &'static str,
         (start, end): (Timestamp, Timestamp),
         events: usize,
+        link: Option<TraceContext>,
     ) {
-        if event.place.ids.is_none() {
-            return;
-        }
-        let Some(ids) = self.place(&event.place.context, event.saga_id()).ids else { return };
+        let Some(ids) = place.ids else { return };
         let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.phase", phase.into()));
         attributes.push(("saga.batch.events", i64::try_from(events).unwrap_or(i64::MAX).into()));
         let name = format!("transaction {}", event.half).into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link, error: None });
     }
 
     /// A parked event is done with: the time since it failed first.

@@ -1,6 +1,6 @@
 //! An open transaction: its events, what is decided of each, and what is to be written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -10,7 +10,14 @@ use crate::runtime::{
     stage::Happened,
     transaction::{pending_writes::PendingWrites, result::Done},
 };
-use crate::{barrier::Op, clock::Clock, outcome::StepError, store::Store, transport::Producer};
+use crate::{
+    barrier::Op,
+    clock::Clock,
+    outcome::StepError,
+    store::Store,
+    trace::{Place, UserSpans},
+    transport::Producer,
+};
 
 pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) shared: &'a Shared<S, P, C>,
@@ -28,6 +35,10 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run.
     pub(crate) ran: Vec<bool>,
+    /// Where the span of its part in the transaction is recorded.
+    pub(crate) places: Vec<Place>,
+    /// The user's own spans, and the events that they are about.
+    pub(crate) user_spans: Vec<(Vec<usize>, Arc<dyn UserSpans>)>,
 }
 
 impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
@@ -42,7 +53,17 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
+            places: events.iter().map(|event| shared.spans.transaction_place(event)).collect(),
+            user_spans: Vec::new(),
         }
+    }
+
+    /// Collects the spans that the user's own code opens about these events.
+    pub(crate) fn collect(&mut self, name: &str, at: &[usize]) -> Option<Arc<dyn UserSpans>> {
+        let places: Vec<&Place> = at.iter().map(|i| &self.places[*i]).collect();
+        let spans = self.shared.spans.user(name, &places)?;
+        self.user_spans.push((at.to_vec(), spans.clone()));
+        Some(spans)
     }
 
     pub(crate) fn is(&mut self, i: usize, happened: Happened, keys: Keys) {

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use tracing::Instrument;
 
 use crate::runtime::{
     in_flight::InFlight,
@@ -19,6 +18,7 @@ use crate::{
     outcome::StepError,
     step::Input,
     store::Store,
+    trace::Around,
     transport::Producer,
 };
 
@@ -29,11 +29,18 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
-            let seen: Vec<Seen> = at.iter().map(|i| events[*i].seen()).collect();
-            let lines = lines(&events[at[0]], &seen);
+            let mut seen: Vec<Seen> = at.iter().map(|i| events[*i].seen()).collect();
+            for (seen, i) in seen.iter_mut().zip(&at) {
+                seen.spans = self.collect(events[*i].half, &[*i]);
+            }
+            let spans = match &seen[..] {
+                [one] => one.spans.clone(),
+                _ => self.collect(events[at[0]].half, &at),
+            };
+            let around = Around { lines: lines(&events[at[0]], &seen), spans };
             let mut cx = Cx::new(tx, self.writes.now).of(&seen);
             let began = shared.clock.now();
-            let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().instrument(lines).await;
+            let ends = around.run(AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind()).await;
             let took = shared.clock.now().duration_since(began).as_secs_f64();
             shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
             let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
@@ -51,9 +58,10 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
             let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
             let seen = [event.seen()];
+            let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&seen);
             let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
-            let end = end.instrument(event.lines()).await;
+            let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
             self.ran(i, end)?;
