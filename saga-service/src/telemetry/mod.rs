@@ -5,6 +5,7 @@ mod json_lines;
 mod log_writer;
 mod otlp;
 mod traces;
+mod user_spans;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer,
     fmt::{self, format::JsonFields},
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -25,6 +26,7 @@ pub(crate) use log_writer::dropped_lines;
 pub use otlp::OtlpTracer;
 pub(crate) use otlp::{Sampling, SpanCounters};
 pub(crate) use traces::Traces;
+pub use user_spans::user_spans;
 
 use json_lines::JsonLines;
 
@@ -58,7 +60,9 @@ impl Telemetry {
 /// When there is no thread for it.
 pub fn init(config: &LogConfig) -> io::Result<Telemetry> {
     let terminal = io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::registry().with(EnvFilter::new(&config.filter.0));
+    let subscriber = tracing_subscriber::registry().with(user_spans());
+    // Of lines alone: a span is exported also when it is not logged.
+    let filter = EnvFilter::new(&config.filter.0);
     let writer = LogWriter::stderr()?;
     let telemetry = Telemetry(writer.clone());
     let lines = fmt::layer().with_writer(move || writer.clone());
@@ -69,10 +73,10 @@ pub fn init(config: &LogConfig) -> io::Result<Telemetry> {
     };
     let set = if json {
         let lines = lines.fmt_fields(JsonFields::new()).event_format(JsonLines).with_ansi(false);
-        subscriber.with(lines).try_init()
+        subscriber.with(lines.with_filter(filter)).try_init()
     } else {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        subscriber.with(lines.with_ansi(colour)).try_init()
+        subscriber.with(lines.with_ansi(colour).with_filter(filter)).try_init()
     };
     if set.is_ok() {
         panic::set_hook(Box::new(log_panic));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saga_core::trace::{NoTracer, Place, Span, TraceContext, Tracer};
+use saga_core::trace::{NoTracer, Place, Span, TraceContext, Tracer, UserSpans};
 
 use super::otlp::{OtlpTracer, SpanCounters};
 use crate::{config::TraceConfig, error::ServiceError};
@@ -52,6 +52,10 @@ impl Tracer for Unpropagated {
 
     fn record(&self, span: Span) {
         self.0.record(span);
+    }
+
+    fn user_spans(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+        self.0.user_spans(name, below)
     }
 
     fn propagates(&self) -> bool {

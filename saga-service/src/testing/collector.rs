@@ -109,10 +109,12 @@ impl Collector {
             .with_state(shared.clone())
             .route_service("/opentelemetry.proto.collector.trace.v1.TraceService/Export", grpc);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(addr))?;
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, told) = oneshot::channel::<()>();
         let serve = async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
             tokio::select! {
                 _ = axum::serve(listener, app) => {}
                 _ = told => {}

@@ -25,9 +25,9 @@ pub struct TraceConfig {
 /// For `--help`.
 pub(super) const HELP: &str = "Traces go to an OpenTelemetry collector, by OTLP over HTTP or gRPC. The standard variables say how; \
 they are variables only, without a flag, and one that is wrong is warned of: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER \
-(otlp or none), OTEL_EXPORTER_OTLP_PROTOCOL (http/protobuf, http/json or grpc), _ENDPOINT (default \
-http://localhost:4318, over gRPC http://localhost:4317), _INSECURE, \
-_HEADERS, _HEADERS_FILE (a file that holds them), _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
+(otlp or none), OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318, for grpc http://localhost:4317), _PROTOCOL \
+(http/protobuf, http/json or grpc), _INSECURE (for grpc, of an endpoint without http:// or https://), _HEADERS, \
+_HEADERS_FILE (a file that holds them), _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
 _CLIENT_CERTIFICATE, each also as OTEL_EXPORTER_OTLP_TRACES_*; OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, \
 OTEL_PROPAGATORS (tracecontext; baggage is accepted, and not handed on; none), OTEL_SERVICE_NAME, \
 OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*.";

@@ -17,13 +17,15 @@ use opentelemetry::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor,
 };
-use saga_core::trace::{Ids, Place, Span, TraceContext, Traceparent, Tracer};
+use saga_core::trace::{Ids, Place, Span, TraceContext, Traceparent, Tracer, UserSpans};
 
+use super::user_spans::AttemptSpans;
 use crate::{config::TraceConfig, error::ServiceError};
 use exporter::{Exporter, Stop};
 use tally::Tally;
 
 pub(crate) use sampling::Sampling;
+pub(crate) use span::data as finished;
 pub(crate) use tally::SpanCounters;
 
 /// Sends spans to an OpenTelemetry collector.
@@ -50,6 +52,11 @@ impl Queue {
         if self.tally.enter() {
             self.processor.on_end(span);
         }
+    }
+
+    /// A span was given up before it came here.
+    pub(crate) fn lost(&self) {
+        self.tally.lost(1);
     }
 }
 
@@ -138,6 +145,10 @@ impl Tracer for OtlpTracer {
         if self.queue.tally.enter() {
             self.queue.processor.on_end(span::data(span));
         }
+    }
+
+    fn user_spans(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+        Some(Arc::new(AttemptSpans::new(&self.queue, name, below)?))
     }
 }
 
