@@ -1,4 +1,36 @@
 //! Logs, to standard error, as text for people or as JSON for machines; traces, to a collector.
+//!
+//! # Your own spans
+//!
+//! Spans of `tracing` that a handler or an effect opens, at the level INFO and above, are in the saga's trace:
+//!
+//! ```
+//! use saga_core::{Event, StepError, handler::Call};
+//!
+//! # #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+//! # #[event(name = "order.created", topic = "order.events", saga = "order_id")]
+//! # struct OrderCreated { order_id: uuid::Uuid, currency: String }
+//! #[tracing::instrument(skip_all, fields(currency = order.currency))]
+//! async fn convert(order: &OrderCreated) -> Result<u64, StepError> {
+//!     # Ok(0)
+//! }
+//!
+//! /// `convert` is exported below the span of this call.
+//! async fn charge(_: &Call, order: &OrderCreated) -> Result<u64, StepError> {
+//!     convert(order).await
+//! }
+//! ```
+//!
+//! | opened in | exported | when |
+//! |---|---|---|
+//! | a handler of one event | below that event's `transaction` span | its transaction commits; of one that is redone, only the attempt that committed |
+//! | a set-based handler, for several events | in a trace of their own, below `handle <step>`, linked to and from the `transaction` span of each | likewise |
+//! | an effect | below the `effect` span of the call | the call ends |
+//!
+//! Events (`tracing::info!`) inside such a span are exported with it, so the rule for both is that of every trace: no data of
+//! persons. A trace that is not sampled has none of them. What `RUST_LOG` says is about lines only. One attempt keeps 128 spans;
+//! more are counted in `saga_spans_lost_total`. Where something else sets the process' subscriber, it needs the layer
+//! [`user_spans`].
 
 mod filter;
 mod json_lines;
