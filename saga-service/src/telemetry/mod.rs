@@ -7,7 +7,7 @@
 //! ```
 //! use saga_core::{Event, StepError, handler::Call};
 //!
-//! # #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+//! # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
 //! # #[event(name = "order.created", topic = "order.events", saga = "order_id")]
 //! # struct OrderCreated { order_id: uuid::Uuid, currency: String }
 //! #[tracing::instrument(skip_all, fields(currency = order.currency))]
