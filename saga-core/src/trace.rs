@@ -1,6 +1,6 @@
-//! Traces: the W3C context that is handed on from event to event, and the spans that are told when they are over.
+//! Traces: the W3C context that is handed on from event to event, and the spans that are recorded when they are over.
 //!
-//! A span is told once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
+//! A span is recorded once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
 //! no trace of itself, and nothing has to be kept open across an await. What needs the span's id before that (the header of
 //! an event that is about to be committed) takes a [`Place`] first.
 
@@ -53,7 +53,7 @@ impl TraceContext {
     }
 }
 
-/// A place in a trace for a span that will be told later.
+/// A place in a trace for a span that will be recorded later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Whatever follows is a child of this place. Handed on to other processes where the tracer

@@ -1,4 +1,4 @@
-//! A tracer in memory, with ids that can be foreseen: what was told can be read as a tree.
+//! A tracer in memory, with ids that can be foreseen: what was recorded can be read as a tree.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -15,7 +15,7 @@ pub struct MemoryTracer {
 }
 
 impl MemoryTracer {
-    /// What was told so far, in the order in which it was over.
+    /// What was recorded so far, in the order in which it was over.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

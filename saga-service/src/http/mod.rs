@@ -168,7 +168,7 @@ pub(crate) fn app(routes: Router, status: Status, gate: Gate, metrics: HttpMetri
         .layer(middleware::from_fn(guards::catch_panic))
         .layer(middleware::from_fn(problem::normalise))
         .layer(middleware::from_fn_with_state(status, guards::part_when_stopping))
-        .layer(middleware::from_fn_with_state(tracer, span::tell))
+        .layer(middleware::from_fn_with_state(tracer, span::record))
         .layer(middleware::from_fn_with_state(metrics, guards::measure))
 }
 

@@ -22,8 +22,8 @@ use crate::{metrics::method_name, trace::Trace};
 const SHELL: [&str; 5] =
     [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS, endpoints::PARTICIPANT];
 
-/// Gives the request its place in a trace, and tells of it when the answer is ready.
-pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
+/// Gives the request its place in a trace, and records its span when the answer is ready.
+pub(super) async fn record(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().filter(|route| !SHELL.contains(&route.as_str())).cloned();
     let Some(route) = route else { return next.run(request).await };
     let parent = if tracer.propagates() { Trace::of(request.headers()) } else { Trace::default() };
@@ -39,7 +39,7 @@ pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Req
     response
 }
 
-/// A request that is being served. Told of when it goes out of scope, so that one whose caller has left is told of too:
+/// A request that is being served. Recorded when it goes out of scope, so that one whose caller has left is recorded too:
 /// what it published is below it.
 struct Served {
     tracer: Arc<dyn Tracer>,

@@ -35,13 +35,13 @@ impl Traces {
 
     pub(crate) async fn shutdown(self, within: Duration) {
         let Some(otlp) = self.otlp else { return };
-        // It fails only if it panics, and the panic hook tells that.
+        // It fails only if it panics, and the panic hook logs that.
         let _ = tokio::task::spawn_blocking(move || otlp.shutdown(within)).await;
     }
 }
 
 /// `OTEL_PROPAGATORS=none`: contexts are neither read from what comes in nor written to what goes out. The spans that
-/// participants tell of a saga still share its trace, which has the saga's id.
+/// participants record of a saga still share its trace, which has the saga's id.
 #[derive(Debug)]
 struct Unpropagated(Arc<dyn Tracer>);
 

@@ -143,7 +143,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         by_step.entry(&timer.step).or_default().push(timer);
     }
     let mut changes = Changes::default();
-    let (mut recorded, mut user_spans) = (Vec::new(), Vec::new());
+    let (mut expired, mut user_spans) = (Vec::new(), Vec::new());
     for (name, timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
         let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
@@ -169,7 +169,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
         for ((timer, place), end) in timers.iter().zip(places).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
-            recorded.push((place.clone(), step.spec.name, timer.saga_id, outcome));
+            expired.push((place.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
@@ -197,7 +197,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
     shared.outbox.committed(rows);
     shared.metrics.deadlines_fired.inc_by(fired);
     user_spans.iter().for_each(|spans| drop(spans.keep()));
-    for (place, step, saga_id, outcome) in recorded {
+    for (place, step, saga_id, outcome) in expired {
         shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
     }
     Ok(())

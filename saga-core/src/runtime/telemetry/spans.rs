@@ -1,4 +1,4 @@
-//! What the runtime tells of its work: spans, under the names that OpenTelemetry has for messaging.
+//! The spans that the runtime records of its work, under the names that OpenTelemetry has for messaging.
 //!
 //! The span of an event's handling is a child of the context in the event, which its publisher's span put there: that is
 //! what makes a saga one trace. Events that share a transaction each have it in their own trace.
@@ -29,7 +29,7 @@ static NOWHERE: TraceContext = TraceContext { traceparent: None, tracestate: Non
 type Attributes = Vec<(&'static str, Value)>;
 
 /// A span of which all is known but its place.
-struct Told {
+struct Finished {
     kind: Kind,
     name: Cow<'static, str>,
     start: Timestamp,
@@ -117,8 +117,8 @@ impl Spans {
         if self.tracer.propagates() { &place.context } else { &NOWHERE }
     }
 
-    fn tell(&self, ids: Ids, told: Told) {
-        let Told { kind, name, start, end, attributes, link, error } = told;
+    fn record(&self, ids: Ids, span: Finished) {
+        let Finished { kind, name, start, end, attributes, link, error } = span;
         // A clock that is set back must not make a span end before it began.
         let end = end.max(start);
         self.tracer.record(Span { ids, kind, name, start, end, attributes, links: link.into_iter().collect(), error });
@@ -145,7 +145,10 @@ impl Spans {
             attributes.push(("error.type", ending.outcome.into()));
         }
         let name = format!("process {}", event.record.topic).into();
-        self.tell(ids, Told { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error });
+        self.record(
+            ids,
+            Finished { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error },
+        );
     }
 
     /// A transaction that an event had a part in, linked to the user's own spans about all of its events.
@@ -162,7 +165,7 @@ impl Spans {
         attributes.push(("saga.phase", phase.into()));
         attributes.push(("saga.batch.events", i64::try_from(events).unwrap_or(i64::MAX).into()));
         let name = format!("transaction {}", event.half).into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link, error: None });
     }
 
     /// A parked event is done with: the time since it failed first.
@@ -171,10 +174,10 @@ impl Spans {
         let Some(ids) = self.arrived(&event.envelope.trace, event.saga_id()).ids else { return };
         let attributes = of_step(event).collect();
         let name = format!("parked {}", event.half).into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 
-    /// A call of an effect, told at its own place, which the outside system was given.
+    /// A call of an effect, recorded at its own place, which the outside system was given.
     pub(crate) fn effect(
         &self,
         event: &InFlight,
@@ -189,7 +192,7 @@ impl Spans {
         if error.is_some() {
             attributes.push(("error.type", result.into()));
         }
-        self.tell(ids, Told { kind: Kind::Client, name: name.into(), start, end, attributes, link: None, error });
+        self.record(ids, Finished { kind: Kind::Client, name: name.into(), start, end, attributes, link: None, error });
     }
 
     /// An event was acknowledged, or was not.
@@ -202,7 +205,7 @@ impl Spans {
             attributes.push(("error.type", "unacknowledged".into()));
         }
         let name = format!("send {topic}").into();
-        self.tell(ids, Told { kind: Kind::Producer, name, start: began, end, attributes, link, error });
+        self.record(ids, Finished { kind: Kind::Producer, name, start: began, end, attributes, link, error });
     }
 
     /// A dead letter was acknowledged. The record keeps the context that it came with, so that a replay goes on from there.
@@ -213,7 +216,7 @@ impl Spans {
         let Some(ids) = self.place(&parent.context, saga_id).ids else { return };
         let attributes = of_sending(topic, saga_id);
         let name = format!("send {topic}").into();
-        self.tell(ids, Told { kind: Kind::Producer, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Producer, name, start, end, attributes, link: None, error: None });
     }
 
     /// A record that cannot be read became a dead letter.
@@ -230,7 +233,7 @@ impl Spans {
         attributes.push(("error.type", why.0.into()));
         let name = format!("process {}", record.topic).into();
         let ((start, end), error) = (times, Some(why.1));
-        self.tell(ids, Told { kind: Kind::Consumer, name, start, end, attributes, link: None, error });
+        self.record(ids, Finished { kind: Kind::Consumer, name, start, end, attributes, link: None, error });
     }
 
     /// A deadline was fired.
@@ -250,7 +253,7 @@ impl Spans {
             ("saga.outcome", outcome.into()),
         ];
         let name = format!("deadline {step}").into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 }
 

@@ -48,12 +48,12 @@ impl Exporter {
         let (jobs, received) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = blocking::sync_channel(1);
-        let (export, told) = (export.clone(), tally.clone());
+        let (export, counted) = (export.clone(), tally.clone());
         let run = move || {
             // Of what the thread does nothing is logged or traced: at the level of traces, libraries log headers, some of
             // which are secrets. What went wrong is in the result.
-            let quiet = Dispatch::new(Rejected::new(told.clone()));
-            dispatcher::with_default(&quiet, || match assemble(&export, &resource, told.reason.clone()) {
+            let quiet = Dispatch::new(Rejected::new(counted.clone()));
+            dispatcher::with_default(&quiet, || match assemble(&export, &resource, counted.reason.clone()) {
                 Ok((runtime, exporter)) => {
                     let _ = ready.send(Ok(()));
                     runtime.block_on(serve(&exporter, export.timeout, received, stopped));

@@ -1,4 +1,4 @@
-//! What becomes of spans, counted and told: the batch processor drops in silence what it has no room for.
+//! What becomes of spans, counted and logged: the batch processor drops in silence what it has no room for.
 
 use std::{
     error::Error,

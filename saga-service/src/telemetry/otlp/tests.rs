@@ -67,7 +67,7 @@ fn span(ids: Ids) -> Span {
 }
 
 /// Records a span of a new trace, if it is to be recorded.
-fn tell(tracer: &OtlpTracer) -> bool {
+fn record(tracer: &OtlpTracer) -> bool {
     let ids = tracer.place(&TraceContext::default(), 0).ids;
     ids.map(|ids| tracer.record(span(ids))).is_some()
 }
@@ -187,7 +187,7 @@ fn headers_of_a_file_are_sent_over_every_protocol() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().unwrap();
         let tracer = to(&collector.endpoint(), protocol, &[headers]);
-        assert!(tell(&tracer));
+        assert!(record(&tracer));
         tracer.shutdown(PATIENCE);
         assert_eq!(collector.requests()[0]["x-tenant"], "a b", "{protocol}");
     }
@@ -198,7 +198,7 @@ fn headers_of_a_file_are_sent_over_every_protocol() {
 fn what_nobody_takes_is_counted_and_contexts_are_handed_on() {
     for protocol in PROTOCOLS {
         let tracer = to(NOBODY, protocol, &[]);
-        assert!(tell(&tracer));
+        assert!(record(&tracer));
         eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
         let place = tracer.place(&context(PARENT), 1);
         assert!(place.context.parse().unwrap().sampled(), "others may record it");
@@ -213,7 +213,7 @@ fn a_bad_answer_costs_its_spans_and_holds_up_no_shutdown() {
             let collector = Collector::start().unwrap();
             collector.answer(answer);
             let tracer = to(&collector.endpoint(), protocol, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "200")]);
-            assert!(tell(&tracer), "{protocol} {answer:?}");
+            assert!(record(&tracer), "{protocol} {answer:?}");
             eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
             assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol} {answer:?}");
             assert!(collector.spans().is_empty() && !collector.requests().is_empty(), "{protocol} {answer:?}");
@@ -228,16 +228,16 @@ fn a_collector_that_does_not_answer_holds_up_no_shutdown_and_no_recording() {
         collector.answer(Answer::Hang);
         let size = [("OTEL_BSP_MAX_QUEUE_SIZE", "10"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")];
         let tracer = to(&collector.endpoint(), protocol, &size);
-        assert!(tell(&tracer));
+        assert!(record(&tracer));
         eventually(|| collector.requests().len(), |requests| *requests == 1);
         for _ in 0..1000 {
-            assert!(tell(&tracer));
+            assert!(record(&tracer));
         }
         // One is on its way, ten are queued.
         assert_eq!((tracer.queue.tally.queued(), tracer.counters().lost.get()), (10, 990), "{protocol}");
         assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol}");
         eventually(|| tracer.counters().lost.get(), |lost| *lost == 1001);
-        assert!(tell(&tracer));
+        assert!(record(&tracer));
         assert_eq!(tracer.counters().lost.get(), 1002, "{protocol}: what comes too late is lost");
     }
 }
@@ -248,7 +248,7 @@ fn the_last_spans_are_sent_when_it_is_shut_down() {
         let collector = Collector::start().unwrap();
         let tracer = at_the_end_to(&collector.endpoint(), protocol);
         for _ in 0..1500 {
-            tell(&tracer);
+            record(&tracer);
         }
         tracer.shutdown(PATIENCE);
         assert_eq!((collector.spans().len(), tracer.counters().exported.get()), (1500, 1500), "{protocol}");
@@ -260,10 +260,10 @@ fn spans_arrive_again_once_the_collector_is_back() {
     for protocol in PROTOCOLS {
         let addr = Collector::start().unwrap().addr();
         let tracer = to(&format!("http://{addr}"), protocol, &[]);
-        assert!(tell(&tracer));
+        assert!(record(&tracer));
         eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
         let collector = Collector::start_at(addr).unwrap();
-        eventually(|| tell(&tracer) && !collector.spans().is_empty(), |arrived| *arrived);
+        eventually(|| record(&tracer) && !collector.spans().is_empty(), |arrived| *arrived);
         eventually(|| tracer.queue.tally.is_failing(), |failing| !failing);
     }
 }
@@ -275,7 +275,7 @@ fn spans_that_the_collector_rejects_are_lost() {
         collector.answer(Answer::RejectSome(2));
         let tracer = at_the_end_to(&collector.endpoint(), protocol);
         for _ in 0..5 {
-            tell(&tracer);
+            record(&tracer);
         }
         tracer.shutdown(PATIENCE);
         assert_eq!((tracer.counters().exported.get(), tracer.counters().lost.get()), (3, 2), "{protocol}");
@@ -289,7 +289,7 @@ fn a_tracer_can_be_started_and_shut_down_inside_any_runtime() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let tracer = at_the_end_to(&collector.endpoint(), protocol);
-            assert!(tell(&tracer));
+            assert!(record(&tracer));
             tracer.shutdown(PATIENCE);
         });
         assert_eq!(collector.spans().len(), 1, "{protocol}");

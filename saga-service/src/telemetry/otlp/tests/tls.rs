@@ -117,9 +117,9 @@ fn both_sides_of_a_tls_connection_show_who_they_are() {
     for protocol in PROTOCOLS {
         for (arrives, more) in [(1, vec![trust, identity[0], identity[1]]), (0, vec![trust]), (0, identity.to_vec())] {
             let tracer = to(&endpoint, protocol, &[&more[..], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")]].concat());
-            assert!(tell(&tracer));
+            assert!(record(&tracer));
             let counters = tracer.counters();
-            eventually(|| counters.exported.get() + counters.lost.get(), |told| *told == 1);
+            eventually(|| counters.exported.get() + counters.lost.get(), |spans| *spans == 1);
             assert_eq!(counters.exported.get(), arrives, "{protocol} {more:?}");
         }
     }
