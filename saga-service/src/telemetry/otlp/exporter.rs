@@ -73,7 +73,12 @@ impl Exporter {
     async fn send(&self, batch: Vec<SpanData>) -> Option<OTelSdkResult> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send((batch, reply)).await.ok()?;
-        answer.await.ok()
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            // A job that is handed over at the very moment of the end may never be looked at.
+            () = self.jobs.closed() => None,
+        }
     }
 }
 
@@ -110,7 +115,11 @@ async fn serve(
             result = timeout(patience, trace::SpanExporter::export(exporter, batch)) => {
                 result.unwrap_or(Err(OTelSdkError::Timeout(patience)))
             }
-            _ = &mut stopped => return,
+            _ = &mut stopped => {
+                // Nobody hands over another one once the processor's thread hears of this one.
+                jobs.close();
+                return;
+            }
         };
         // Whoever has stopped waiting has counted it.
         let _ = reply.send(result);

@@ -243,6 +243,19 @@ fn a_collector_that_does_not_answer_holds_up_no_shutdown_and_no_recording() {
 }
 
 #[test]
+fn stopped_in_the_middle_it_leaves_no_span_uncounted() {
+    let collector = Collector::start().unwrap();
+    collector.answer(Answer::Hang);
+    let one_by_one = [("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
+    for _ in 0..300 {
+        let tracer = to(&collector.endpoint(), "http/protobuf", &one_by_one);
+        (0..3).for_each(|_| assert!(record(&tracer)));
+        tracer.shutdown(Duration::from_millis(1));
+        eventually(|| tracer.counters().lost.get(), |lost| *lost == 3);
+    }
+}
+
+#[test]
 fn the_last_spans_are_sent_when_it_is_shut_down() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().unwrap();
@@ -298,7 +311,7 @@ fn a_tracer_can_be_started_and_shut_down_inside_any_runtime() {
 
 #[test]
 #[ignore = "a measurement: cargo test -p saga-service cost_of -- --ignored --nocapture"]
-fn cost_of_a_place_and_of_a_record() {
+fn cost_of_a_place_of_a_record_and_of_collecting_spans() {
     let tracer = tracer(&[("OTEL_BSP_MAX_QUEUE_SIZE", "1000000"), ("OTEL_BSP_SCHEDULE_DELAY", "600000")]);
     let (parent, rounds) = (context(PARENT), 200_000_u32);
     let mut ids = Vec::new();
@@ -308,5 +321,9 @@ fn cost_of_a_place_and_of_a_record() {
     let spans: Vec<_> = ids.into_iter().map(span).collect();
     let started = Instant::now();
     spans.into_iter().for_each(|span| tracer.record(span));
-    println!("place {placed:?}, record {:?}", started.elapsed() / rounds);
+    let recorded = started.elapsed() / rounds;
+    let place = tracer.place(&parent, 1);
+    let started = Instant::now();
+    (0..rounds).for_each(|_| drop(tracer.user_spans("take", &[&place])));
+    println!("place {placed:?}, record {recorded:?}, collect {:?}", started.elapsed() / rounds);
 }
