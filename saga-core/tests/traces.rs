@@ -13,7 +13,7 @@ use saga_core::{
     runtime::{Handle, Metrics, Options, Runtime},
     store::Store,
     testing::{Fault, MemoryBroker, MemoryStore, MemoryTracer, VirtualClock},
-    trace::{Kind, Place, Span, TraceContext, Tracer, Value},
+    trace::{Kind, NewSpan, Span, TraceContext, Tracer, Value},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,8 +116,8 @@ struct World {
 struct Unpropagated(MemoryTracer);
 
 impl Tracer for Unpropagated {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
-        self.0.place(parent, new_trace)
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
+        self.0.new_span(parent, new_trace)
     }
 
     fn record(&self, span: Span) {

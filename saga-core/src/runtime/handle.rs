@@ -57,7 +57,7 @@ impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
         tracer: Arc<dyn Tracer>,
     ) -> Self {
         let (health, metrics) = (Health::default(), Metrics::default());
-        let spans = Spans::new(tracer, participant);
+        let spans = Spans::new(tracer, participant, P::NAMES);
         let (shared_health, shared_metrics) = (health.clone(), metrics.clone());
         let outbox =
             Outbox::new(spans, namespace, store.clone(), producer, clock.clone(), shared_health, shared_metrics);

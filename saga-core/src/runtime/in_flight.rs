@@ -11,13 +11,13 @@ use crate::{
     dead_letter::Reason,
     envelope::Envelope,
     event::SagaId,
-    handler::Seen,
+    handler::SagaContext,
     identity,
     outcome::StepError,
     record::Record,
     step::Input,
     store::ParkedAt,
-    trace::Place,
+    trace::NewSpan,
 };
 
 /// Where an event was taken from, which says what to do when it is done.
@@ -63,7 +63,7 @@ pub(crate) struct InFlight {
     /// The breaker's permission to call the effect, asked for before the start is recorded.
     pub(crate) pass: Option<Pass>,
     /// Its span.
-    pub(crate) place: Place,
+    pub(crate) span: NewSpan,
     /// When it was taken.
     pub(crate) taken: Timestamp,
 }
@@ -130,12 +130,12 @@ impl InFlight {
     }
 
     /// Its saga and trace, also when the trace is not sampled.
-    pub(crate) fn seen(&self) -> Seen {
-        Seen::of(self.saga_id(), self.place.context.clone())
+    pub(crate) fn saga_context(&self) -> SagaContext {
+        SagaContext::of(self.saga_id(), self.span.context.clone())
     }
 
     /// The log span of everything that is logged about it.
     pub(crate) fn lines(&self) -> tracing::Span {
-        self.seen().lines(Some(self.half))
+        self.saga_context().lines(Some(self.half))
     }
 }

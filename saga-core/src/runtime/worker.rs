@@ -23,7 +23,7 @@ use crate::runtime::{
     publish::dead_letters::DeadLettered,
     stage::{self, Happened, Stage},
     telemetry::metrics::StepLabel,
-    telemetry::spans::Ending,
+    telemetry::spans::HandlingOutcome,
     transaction::pending_writes::label,
     transaction::result::Done,
 };
@@ -307,7 +307,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     fn record_handed_over(&self, event: &InFlight) {
-        let ending = Ending { outcome: "handed_over", error: None };
+        let ending = HandlingOutcome { outcome: "handed_over", error: None };
         self.shared.spans.process(event, self.shared.clock.now(), &ending);
     }
 

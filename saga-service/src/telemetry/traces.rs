@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saga_core::trace::{NoTracer, Place, Span, TraceContext, Tracer, UserSpans};
+use saga_core::trace::{NewSpan, NoTracer, Span, TraceContext, Tracer, UserSpans};
 
 use super::otlp::{OtlpTracer, SpanCounters};
 use crate::{config::TraceConfig, error::ServiceError};
@@ -46,15 +46,15 @@ impl Traces {
 struct Unpropagated(Arc<dyn Tracer>);
 
 impl Tracer for Unpropagated {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
-        self.0.place(parent, new_trace)
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
+        self.0.new_span(parent, new_trace)
     }
 
     fn record(&self, span: Span) {
         self.0.record(span);
     }
 
-    fn user_spans(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+    fn user_spans(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
         self.0.user_spans(name, below)
     }
 
@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn a_context_is_handed_on_when_tracing_is_off() {
         for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
-            let place = traces(&[off]).tracer().place(&parent(), 1);
-            assert_eq!(place, Place { context: parent(), ids: None }, "{off:?}");
+            let span = traces(&[off]).tracer().new_span(&parent(), 1);
+            assert_eq!(span, NewSpan { context: parent(), ids: None }, "{off:?}");
         }
     }
 
@@ -90,12 +90,12 @@ mod tests {
     fn without_propagators_contexts_stay_inside_where_they_are_handed_on() {
         let tracer = traces(&[("OTEL_PROPAGATORS", "none")]).tracer();
         assert!(!tracer.propagates() && traces(&[]).tracer().propagates());
-        let first = tracer.place(&TraceContext::default(), 7);
+        let first = tracer.new_span(&TraceContext::default(), 7);
         let ids = first.ids.unwrap();
         assert_eq!(u128::from_be_bytes(ids.trace_id), 7);
-        let below = tracer.place(&first.context, 8).ids.unwrap();
+        let below = tracer.new_span(&first.context, 8).ids.unwrap();
         assert_eq!((below.trace_id, below.parent_id), (ids.trace_id, Some(ids.span_id)));
         let off = traces(&[("OTEL_PROPAGATORS", "none"), ("OTEL_SDK_DISABLED", "true")]).tracer();
-        assert_eq!(off.place(&TraceContext::default(), 7), Place::default());
+        assert_eq!(off.new_span(&TraceContext::default(), 7), NewSpan::default());
     }
 }

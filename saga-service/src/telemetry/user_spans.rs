@@ -16,7 +16,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
-use saga_core::trace::{Ids, Kind, Place, TraceContext, UserSpans};
+use saga_core::trace::{Ids, Kind, NewSpan, TraceContext, UserSpans};
 use tracing::{
     Level, Subscriber,
     dispatcher::{self, Dispatch},
@@ -151,12 +151,12 @@ struct Together {
 
 impl AttemptSpans {
     /// None when nothing is recorded at these places.
-    pub(super) fn new(queue: &Arc<Queue>, name: &str, places: &[&Place]) -> Option<Self> {
-        let recorded = places.iter().filter_map(|place| Some((place.ids?, &place.context)));
+    pub(super) fn new(queue: &Arc<Queue>, name: &str, new_spans: &[&NewSpan]) -> Option<Self> {
+        let recorded = new_spans.iter().filter_map(|span| Some((span.ids?, &span.context)));
         let recorded: Vec<(Ids, &TraceContext)> = recorded.collect();
         let (ids, state, together) = match &recorded[..] {
             [] => return None,
-            [(ids, context)] if places.len() == 1 => (*ids, context.tracestate.as_deref(), None),
+            [(ids, context)] if new_spans.len() == 1 => (*ids, context.tracestate.as_deref(), None),
             all => {
                 let new = RandomIdGenerator::default();
                 let (trace_id, span_id) = (new.new_trace_id().to_bytes(), new.new_span_id().to_bytes());

@@ -14,7 +14,7 @@ use crate::{
     record::Record,
     step::Input,
     store::Store,
-    trace::Place,
+    trace::NewSpan,
 };
 
 /// What a record is to this participant.
@@ -70,7 +70,7 @@ pub(crate) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             took: Duration::ZERO,
             keys: Keys::default(),
             pass: None,
-            place: Place::default(),
+            span: NewSpan::default(),
             taken: Timestamp::UNIX_EPOCH,
         })),
     }

@@ -13,11 +13,11 @@ use crate::{
     barrier::Op,
     clock::{Clock, after},
     envelope::DEADLINE_CAUSE,
-    handler::{Cx, Seen},
+    handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
     store::{Changes, DueTimer, Progress, Store, StoreError},
-    trace::{Around, Place},
+    trace::{Around, NewSpan},
     transport::Producer,
 };
 
@@ -155,21 +155,23 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();
-        let seen: Vec<Seen> = timers.iter().map(|timer| Seen::of(timer.saga_id, timer.trace.clone())).collect();
-        let places: Vec<Place> = timers.iter().map(|timer| shared.spans.place(&timer.trace, timer.saga_id)).collect();
-        let spans = shared.spans.user(step.spec.name, &places.iter().collect::<Vec<_>>());
+        let contexts: Vec<SagaContext> =
+            timers.iter().map(|timer| SagaContext::of(timer.saga_id, timer.trace.clone())).collect();
+        let new_spans: Vec<NewSpan> =
+            timers.iter().map(|timer| shared.spans.new_span(&timer.trace, timer.saga_id)).collect();
+        let spans = shared.spans.user(step.spec.name, &new_spans.iter().collect::<Vec<_>>());
         user_spans.extend(spans.clone());
-        let lines = match &seen[..] {
+        let lines = match &contexts[..] {
             [one] => one.lines(Some(step.spec.name)),
             many => tracing::error_span!("step", step = step.spec.name, sagas = many.len()),
         };
-        let mut cx = Cx::new(&mut tx, now).of(&seen);
+        let mut cx = Cx::new(&mut tx, now).of(&contexts);
         let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind();
         let ends = Around { lines, spans }.run(ends).await;
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
-        for ((timer, place), end) in timers.iter().zip(places).zip(ends) {
+        for ((timer, span), end) in timers.iter().zip(new_spans).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
-            expired.push((place.clone(), step.spec.name, timer.saga_id, outcome));
+            expired.push((span.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
@@ -177,7 +179,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             if shared.ends(&end) {
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &span.context };
             changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }
@@ -197,8 +199,8 @@ async fn expire<S: Store, P: Producer, C: Clock>(
     shared.outbox.committed(rows);
     shared.metrics.deadlines_fired.inc_by(fired);
     user_spans.iter().for_each(|spans| drop(spans.keep()));
-    for (place, step, saga_id, outcome) in expired {
-        shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
+    for (span, step, saga_id, outcome) in expired {
+        shared.spans.deadline(&span, step, saga_id, (now, end), outcome);
     }
     Ok(())
 }

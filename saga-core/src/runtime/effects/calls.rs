@@ -124,17 +124,17 @@ impl Effects {
                 }
             };
             let op = if abandons { Op::Compensate } else { event.op };
-            let place = shared.spans.place(&event.place.context, event.saga_id());
+            let span = shared.spans.new_span(&event.span.context, event.saga_id());
             let began = shared.clock.now();
             let call = Call {
                 idempotency_key: if op == Op::Action { event.keys.action } else { event.keys.compensation },
                 action_key: event.keys.action,
                 saga_id: event.saga_id(),
                 attempt: event.attempts + 1,
-                trace: shared.spans.outgoing(&place).clone(),
+                trace: shared.spans.outgoing(&span).clone(),
             };
             let answer = AssertUnwindSafe(effect(call, event.input.trigger.clone())).catch_unwind();
-            let user_spans = shared.spans.user(event.half, &[&place]);
+            let user_spans = shared.spans.user(event.half, &[&span]);
             let answer = Around { lines: event.lines(), spans: user_spans.clone() }.run(answer);
             let timeout = shared.clock.sleep(step.effects.timeout);
             futures::pin_mut!(answer, timeout);
@@ -160,7 +160,7 @@ impl Effects {
             if let Some(spans) = user_spans {
                 spans.keep();
             }
-            shared.spans.effect(&event, &place, name, (began, end), (ended, error));
+            shared.spans.effect(&event, &span, name, (began, end), (ended, error));
             guard.show(&shared.metrics, event.name);
             count(&shared, &event, ended);
             (event, result.map_err(CallError::Failed))

@@ -16,7 +16,7 @@ use crate::{
     event::SagaId,
     record::{OutRecord, Record, TopicPartition},
     store::Store,
-    trace::Place,
+    trace::NewSpan,
     transport::{Producer, PublishError},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct DeadLetterDelivery {
     pub(crate) dead: OutRecord,
     pub(crate) reason: Reason,
     pub(crate) dead_lettered: DeadLettered,
-    pub(crate) place: Place,
+    pub(crate) span: NewSpan,
     pub(crate) record: Arc<Record>,
     pub(crate) began: Timestamp,
     pub(crate) why: String,
@@ -79,11 +79,11 @@ impl DeadLetterDelivery {
     /// Records the span of the dead letter. The handling of a record that cannot be read ends with it; that of an event ends when
     /// the event is kept.
     fn record_spans<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> DeadLettered {
-        let Self { dead, reason, dead_lettered, place, record, began, why } = self;
+        let Self { dead, reason, dead_lettered, span, record, began, why } = self;
         let (spans, now) = (&shared.spans, shared.clock.now());
-        spans.dead_letter(&place, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
+        spans.dead_letter(&span, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
         if matches!(dead_lettered, DeadLettered::Poison { .. }) {
-            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
+            spans.poison(&span, &record, (began, now), (reason.as_str(), why));
         }
         dead_lettered
     }

@@ -91,18 +91,18 @@ pub trait AnyOutbox: Send + Sync {
 impl<S: Store, P: Producer, C: Clock> AnyOutbox for Outbox<S, P, C> {
     fn row(&self, event: EventType, data: Vec<u8>, saga_id: SagaId, trace: &TraceContext) -> OutboxRow {
         let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
-        let place = self.0.spans.place(trace, saga_id);
+        let span = self.0.spans.new_span(trace, saga_id);
         let outgoing = Outgoing {
             id,
             source: self.participant(),
             saga_id,
             causation_id: None,
             time: created_at,
-            trace: self.0.spans.outgoing(&place),
+            trace: self.0.spans.outgoing(&span),
             null_compensation: false,
         };
         let record = self.0.namespace.place(seal(event, data, &outgoing));
-        OutboxRow { id, saga_id, event_type: event.name.to_owned(), created_at, record, span: place.ids, link: None }
+        OutboxRow { id, saga_id, event_type: event.name.to_owned(), created_at, record, span: span.ids, link: None }
     }
 
     fn committed(&self, rows: Vec<OutboxRow>) {

@@ -14,7 +14,8 @@ use crate::{
     event::SagaId,
     record::Record,
     store::OutboxRow,
-    trace::{Ids, Kind, Place, Span, TraceContext, Tracer, UserSpans, Value},
+    trace::{Ids, Kind, NewSpan, Span, TraceContext, Tracer, UserSpans, Value},
+    transport::MessagingNames,
 };
 
 /// One participant's spans.
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) struct Spans {
     tracer: Arc<dyn Tracer>,
     participant: &'static str,
+    names: MessagingNames,
 }
 
 static NOWHERE: TraceContext = TraceContext { traceparent: None, tracestate: None };
@@ -40,7 +42,7 @@ struct Finished {
 }
 
 /// How an event's handling ended.
-pub(crate) struct Ending<'a> {
+pub(crate) struct HandlingOutcome<'a> {
     /// `success`, `refused`, `null_compensation`, `parked` and so on.
     pub(crate) outcome: &'static str,
     pub(crate) error: Option<&'a str>,
@@ -81,8 +83,8 @@ impl Sending {
 }
 
 impl Spans {
-    pub(crate) fn new(tracer: Arc<dyn Tracer>, participant: &'static str) -> Self {
-        Self { tracer, participant }
+    pub(crate) fn new(tracer: Arc<dyn Tracer>, participant: &'static str, names: MessagingNames) -> Self {
+        Self { tracer, participant, names }
     }
 
     pub(crate) fn participant(&self) -> &'static str {
@@ -90,31 +92,31 @@ impl Spans {
     }
 
     /// A place below `parent`, or at the beginning of the saga's own trace.
-    pub(crate) fn place(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
-        self.tracer.place(parent, saga_id.as_uuid().as_u128())
+    pub(crate) fn new_span(&self, parent: &TraceContext, saga_id: SagaId) -> NewSpan {
+        self.tracer.new_span(parent, saga_id.as_uuid().as_u128())
     }
 
     /// As [`Spans::place`], below a context that came in from elsewhere.
-    pub(crate) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
-        self.place(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
+    pub(crate) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> NewSpan {
+        self.new_span(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
     }
 
     /// Where the span of a transaction that this event has a part in is recorded.
-    pub(crate) fn transaction_place(&self, event: &InFlight) -> Place {
-        match event.place.ids {
-            Some(_) => self.place(&event.place.context, event.saga_id()),
-            None => Place::default(),
+    pub(crate) fn transaction_span(&self, event: &InFlight) -> NewSpan {
+        match event.span.ids {
+            Some(_) => self.new_span(&event.span.context, event.saga_id()),
+            None => NewSpan::default(),
         }
     }
 
     /// Collects the user's own spans below these places, while the handler or the effect of this name runs.
-    pub(crate) fn user(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+    pub(crate) fn user(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
         self.tracer.user_spans(name, below)
     }
 
     /// What is said of a place to others.
-    pub(crate) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
-        if self.tracer.propagates() { &place.context } else { &NOWHERE }
+    pub(crate) fn outgoing<'a>(&self, span: &'a NewSpan) -> &'a TraceContext {
+        if self.tracer.propagates() { &span.context } else { &NOWHERE }
     }
 
     fn record(&self, ids: Ids, span: Finished) {
@@ -125,9 +127,9 @@ impl Spans {
     }
 
     /// An event was handled, from when it was taken in hand; `parked` says that it will be tried again.
-    pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &Ending<'_>) {
-        let Some(ids) = event.place.ids else { return };
-        let mut attributes = of_record(&event.record, self.participant);
+    pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &HandlingOutcome<'_>) {
+        let Some(ids) = event.span.ids else { return };
+        let mut attributes = of_record(&event.record, self.participant, self.names);
         attributes.push(("messaging.message.id", event.envelope.event_id.clone().into()));
         attributes.push(("messaging.message.conversation_id", event.saga_id().to_string().into()));
         attributes.push(("cloudevents.event_type", event.envelope.event_type.clone().into()));
@@ -154,13 +156,13 @@ impl Spans {
     /// A transaction that an event had a part in, linked to the user's own spans about all of its events.
     pub(crate) fn transaction(
         &self,
-        (event, place): (&InFlight, &Place),
+        (event, span): (&InFlight, &NewSpan),
         phase: &'static str,
         (start, end): (Timestamp, Timestamp),
         events: usize,
         link: Option<TraceContext>,
     ) {
-        let Some(ids) = place.ids else { return };
+        let Some(ids) = span.ids else { return };
         let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.phase", phase.into()));
         attributes.push(("saga.batch.events", i64::try_from(events).unwrap_or(i64::MAX).into()));
@@ -181,12 +183,12 @@ impl Spans {
     pub(crate) fn effect(
         &self,
         event: &InFlight,
-        place: &Place,
+        span: &NewSpan,
         name: String,
         (start, end): (Timestamp, Timestamp),
         (result, error): (&'static str, Option<String>),
     ) {
-        let Some(ids) = place.ids else { return };
+        let Some(ids) = span.ids else { return };
         let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.effect.result", result.into()));
         if error.is_some() {
@@ -198,7 +200,7 @@ impl Spans {
     /// An event was acknowledged, or was not.
     pub(crate) fn sent(&self, id: Uuid, sending: Sending, end: Timestamp, error: Option<String>) {
         let Sending { ids: Some(ids), link, topic, event_type, saga_id, began, .. } = sending else { return };
-        let mut attributes = of_sending(&topic, saga_id);
+        let mut attributes = of_sending(&topic, saga_id, self.names);
         attributes.push(("messaging.message.id", id.to_string().into()));
         attributes.push(("cloudevents.event_type", event_type.into()));
         if error.is_some() {
@@ -209,12 +211,12 @@ impl Spans {
     }
 
     /// A dead letter was acknowledged. The record keeps the context that it came with, so that a replay goes on from there.
-    pub(crate) fn dead_letter(&self, parent: &Place, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
+    pub(crate) fn dead_letter(&self, parent: &NewSpan, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
         if parent.ids.is_none() {
             return;
         }
-        let Some(ids) = self.place(&parent.context, saga_id).ids else { return };
-        let attributes = of_sending(topic, saga_id);
+        let Some(ids) = self.new_span(&parent.context, saga_id).ids else { return };
+        let attributes = of_sending(topic, saga_id, self.names);
         let name = format!("send {topic}").into();
         self.record(ids, Finished { kind: Kind::Producer, name, start, end, attributes, link: None, error: None });
     }
@@ -222,13 +224,13 @@ impl Spans {
     /// A record that cannot be read became a dead letter.
     pub(crate) fn poison(
         &self,
-        place: &Place,
+        span: &NewSpan,
         record: &Record,
         times: (Timestamp, Timestamp),
         why: (&'static str, String),
     ) {
-        let Some(ids) = place.ids else { return };
-        let mut attributes = of_record(record, self.participant);
+        let Some(ids) = span.ids else { return };
+        let mut attributes = of_record(record, self.participant, self.names);
         attributes.push(("saga.outcome", "dead_letter".into()));
         attributes.push(("error.type", why.0.into()));
         let name = format!("process {}", record.topic).into();
@@ -239,13 +241,13 @@ impl Spans {
     /// A deadline was fired.
     pub(crate) fn deadline(
         &self,
-        place: &Place,
+        span: &NewSpan,
         step: &'static str,
         saga_id: SagaId,
         (start, end): (Timestamp, Timestamp),
         outcome: &'static str,
     ) {
-        let Some(ids) = place.ids else { return };
+        let Some(ids) = span.ids else { return };
         let attributes = vec![
             ("messaging.message.conversation_id", saga_id.to_string().into()),
             ("saga.participant", self.participant.into()),
@@ -257,23 +259,23 @@ impl Spans {
     }
 }
 
-fn of_record(record: &Record, group: &'static str) -> Attributes {
+fn of_record(record: &Record, group: &'static str, names: MessagingNames) -> Attributes {
     let mut attributes = Vec::with_capacity(18);
     attributes.extend([
-        ("messaging.system", Value::from("kafka")),
+        ("messaging.system", Value::from(names.system)),
         ("messaging.operation.name", "process".into()),
         ("messaging.operation.type", "process".into()),
         ("messaging.destination.name", record.topic.to_string().into()),
         ("messaging.destination.partition.id", record.partition.to_string().into()),
-        ("messaging.kafka.offset", record.offset.into()),
+        (names.offset, record.offset.into()),
         ("messaging.consumer.group.name", group.into()),
     ]);
     attributes
 }
 
-fn of_sending(topic: &str, saga_id: SagaId) -> Attributes {
+fn of_sending(topic: &str, saga_id: SagaId, names: MessagingNames) -> Attributes {
     vec![
-        ("messaging.system", "kafka".into()),
+        ("messaging.system", names.system.into()),
         ("messaging.operation.name", "send".into()),
         ("messaging.operation.type", "send".into()),
         ("messaging.destination.name", topic.to_owned().into()),

@@ -8,7 +8,7 @@ use crate::runtime::{
     Shared,
     in_flight::InFlight,
     stage::{Happened, Stage},
-    telemetry::spans::Ending,
+    telemetry::spans::HandlingOutcome,
     transaction::{
         open::Attempt,
         pending_writes::PendingWrites,
@@ -19,13 +19,13 @@ use crate::{
     clock::{Clock, after},
     outcome::StepError,
     store::{Store, StoreError},
-    trace::{Place, TraceContext, UserSpans},
+    trace::{NewSpan, TraceContext, UserSpans},
     transport::Producer,
 };
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn commit(self, tx: S::Tx) -> Result<Transaction, FailedAttempt> {
-        let Self { shared, events, writes, done, ran, places, user_spans, .. } = self;
+        let Self { shared, events, writes, done, ran, new_spans, user_spans, .. } = self;
         // An event that is not decided must not count as done.
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
             return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
@@ -58,9 +58,9 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             count.add(shared, events);
         }
         let mut links = keep(&user_spans, events.len()).into_iter();
-        for (((event, place), done), outcome) in events.iter().zip(&places).zip(&done).zip(outcomes) {
+        for (((event, span), done), outcome) in events.iter().zip(&new_spans).zip(&done).zip(outcomes) {
             let link = links.next().flatten();
-            trace(shared, (event, place, link), done, outcome, ((now, end), events.len()));
+            trace(shared, (event, span, link), done, outcome, ((now, end), events.len()));
         }
         // The database counts from the begin of the transaction, so this is not too early.
         Ok(Transaction { done, ran, due: due.map(|pause| after(end, pause)) })
@@ -82,21 +82,21 @@ fn keep(user_spans: &[(Vec<usize>, Arc<dyn UserSpans>)], events: usize) -> Vec<O
 /// The spans of an event's part in a transaction, and of its handling when it ended here.
 fn trace<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    (event, place, link): (&InFlight, &Place, Option<TraceContext>),
+    (event, span, link): (&InFlight, &NewSpan, Option<TraceContext>),
     done: &Done,
     outcome: Option<&'static str>,
     (times, events): ((Timestamp, Timestamp), usize),
 ) {
-    shared.spans.transaction((event, place), phase_name(event.stage), times, events, link);
+    shared.spans.transaction((event, span), phase_name(event.stage), times, events, link);
     let end = times.1;
     match done.happened {
         Happened::Ended => {
-            shared.spans.process(event, end, &Ending { outcome: outcome.unwrap_or("none"), error: None });
+            shared.spans.process(event, end, &HandlingOutcome { outcome: outcome.unwrap_or("none"), error: None });
             shared.spans.parked(event, end);
         }
         Happened::Kept => {
             let reason = event.reason();
-            let ending = Ending { outcome: outcome.unwrap_or("none"), error: Some(&reason) };
+            let ending = HandlingOutcome { outcome: outcome.unwrap_or("none"), error: Some(&reason) };
             shared.spans.process(event, end, &ending);
         }
         _ => {}

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     outcome::StepError,
     store::Store,
-    trace::{Place, UserSpans},
+    trace::{NewSpan, UserSpans},
     transport::Producer,
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     /// Whether its handler has run.
     pub(crate) ran: Vec<bool>,
     /// Where the span of its part in the transaction is recorded.
-    pub(crate) places: Vec<Place>,
+    pub(crate) new_spans: Vec<NewSpan>,
     /// The user's own spans, and the events that they are about.
     pub(crate) user_spans: Vec<(Vec<usize>, Arc<dyn UserSpans>)>,
 }
@@ -53,15 +53,15 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
-            places: events.iter().map(|event| shared.spans.transaction_place(event)).collect(),
+            new_spans: events.iter().map(|event| shared.spans.transaction_span(event)).collect(),
             user_spans: Vec::new(),
         }
     }
 
     /// Collects the spans that the user's own code opens about these events.
     pub(crate) fn collect(&mut self, name: &str, at: &[usize]) -> Option<Arc<dyn UserSpans>> {
-        let places: Vec<&Place> = at.iter().map(|i| &self.places[*i]).collect();
-        let spans = self.shared.spans.user(name, &places)?;
+        let new_spans: Vec<&NewSpan> = at.iter().map(|i| &self.new_spans[*i]).collect();
+        let spans = self.shared.spans.user(name, &new_spans)?;
         self.user_spans.push((at.to_vec(), spans.clone()));
         Some(spans)
     }

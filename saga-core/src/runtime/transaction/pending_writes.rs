@@ -121,7 +121,7 @@ impl PendingWrites {
         let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
         if let Some(deadline) = deadline {
             self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
-            let (saga_id, trace) = (event.saga_id(), event.place.context.clone());
+            let (saga_id, trace) = (event.saga_id(), event.span.context.clone());
             self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
         }
     }
@@ -148,7 +148,7 @@ impl PendingWrites {
             id: &event.envelope.event_id,
             step: event.name,
             op: event.op,
-            trace: &event.place.context,
+            trace: &event.span.context,
         };
         self.changes.outbox.extend(outbox_row(shared, event.saga_id(), &cause, end, null, self.now)?);
         Ok(())
@@ -274,17 +274,17 @@ pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
     let participant = shared.participant.name;
     let origin = identity::Origin { participant, saga, cause: (source, id), step, op };
     let (causation_id, id) = (Some(id), identity::published(origin, 0));
-    let place = shared.spans.place(trace, saga);
+    let span = shared.spans.new_span(trace, saga);
     let outgoing = Outgoing {
         id,
         source: participant,
         saga_id: saga,
         causation_id,
         time: now,
-        trace: shared.spans.outgoing(&place),
+        trace: shared.spans.outgoing(&span),
         null_compensation,
     };
     let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
     let (event_type, created_at) = (event_type.name.to_owned(), now);
-    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: place.ids, link: None }))
+    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None }))
 }

@@ -14,7 +14,7 @@ use crate::runtime::{
 };
 use crate::{
     clock::Clock,
-    handler::{Cx, Seen},
+    handler::{Cx, SagaContext},
     outcome::StepError,
     step::Input,
     store::Store,
@@ -29,16 +29,16 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
-            let mut seen: Vec<Seen> = at.iter().map(|i| events[*i].seen()).collect();
-            for (seen, i) in seen.iter_mut().zip(&at) {
-                seen.spans = self.collect(events[*i].half, &[*i]);
+            let mut sagas: Vec<SagaContext> = at.iter().map(|i| events[*i].saga_context()).collect();
+            for (sagas, i) in sagas.iter_mut().zip(&at) {
+                sagas.spans = self.collect(events[*i].half, &[*i]);
             }
-            let spans = match &seen[..] {
+            let spans = match &sagas[..] {
                 [one] => one.spans.clone(),
                 _ => self.collect(events[at[0]].half, &at),
             };
-            let around = Around { lines: lines(&events[at[0]], &seen), spans };
-            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let around = Around { lines: lines(&events[at[0]], &sagas), spans };
+            let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let began = shared.clock.now();
             let ends = around.run(AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind()).await;
             let took = shared.clock.now().duration_since(began).as_secs_f64();
@@ -57,9 +57,9 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let event = &self.events[i];
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
             let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
-            let seen = [event.seen()];
+            let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
-            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
             let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
@@ -85,8 +85,8 @@ fn none_rejected<S: Store>(cx: &mut Cx<'_, S>, at: &[usize]) -> Result<(), Faile
 }
 
 /// What lines say that are logged while a handler runs: whose they are when it runs for one saga alone.
-fn lines(event: &InFlight, seen: &[Seen]) -> tracing::Span {
-    match seen {
+fn lines(event: &InFlight, sagas: &[SagaContext]) -> tracing::Span {
+    match sagas {
         [one] => one.lines(Some(event.half)),
         many => tracing::error_span!("step", step = event.half, sagas = many.len()),
     }

@@ -122,9 +122,9 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         event.attempts += 1;
         event.stage = Stage::DeadLetter;
         let dead = letter(&self.shared.group(), &event.record, &poison, event.attempts, failed_at);
-        let (place, record, why) = (event.place.clone(), event.record.clone(), poison.message);
+        let (span, record, why) = (event.span.clone(), event.record.clone(), poison.message);
         let dead_lettered = DeadLettered::Event(Box::new(event));
-        let delivery = DeadLetterDelivery { dead, reason, dead_lettered, place, record, began: now, why };
+        let delivery = DeadLetterDelivery { dead, reason, dead_lettered, span, record, began: now, why };
         self.dead_letters.push(delivery.deliver(self.shared.clone()).boxed_local());
     }
 

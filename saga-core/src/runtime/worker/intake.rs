@@ -17,7 +17,7 @@ use crate::{
     dead_letter::letter,
     envelope::trace_of,
     event::SagaId,
-    handler::Seen,
+    handler::SagaContext,
     record::Record,
     store::{ParkedEvent, Store},
     transport::Producer,
@@ -41,8 +41,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes += bytes;
                 let now = self.shared.clock.now();
                 let saga_id = record.saga_id();
-                let place = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
-                let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
+                let span = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
+                let _lines = SagaContext::lines_of(saga_id, &span.context, None).entered();
                 let dead = letter(&self.shared.group(), &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
                 let dead_lettered = DeadLettered::Poison { partition, epoch, offset, bytes };
@@ -50,7 +50,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     dead,
                     reason: poison.reason,
                     dead_lettered,
-                    place,
+                    span,
                     record,
                     began: now,
                     why: poison.message,
@@ -72,7 +72,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// Notes when the handling of an event began, and its span.
     pub(crate) fn take_in_flight(&self, event: &mut InFlight) {
         event.taken = self.shared.clock.now();
-        event.place = self.shared.spans.arrived(&event.envelope.trace, event.saga_id());
+        event.span = self.shared.spans.arrived(&event.envelope.trace, event.saga_id());
     }
 
     /// Takes the head of a parked saga, which is due.

@@ -17,7 +17,7 @@ use opentelemetry::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor,
 };
-use saga_core::trace::{Ids, Place, Span, TraceContext, Traceparent, Tracer, UserSpans};
+use saga_core::trace::{Ids, NewSpan, Span, TraceContext, Traceparent, Tracer, UserSpans};
 
 use super::user_spans::AttemptSpans;
 use crate::{config::TraceConfig, error::ServiceError};
@@ -107,19 +107,19 @@ impl OtlpTracer {
         }
     }
 
-    fn below(&self, parent: Traceparent, context: &TraceContext) -> Place {
+    fn below(&self, parent: Traceparent, context: &TraceContext) -> NewSpan {
         let sampled = self.sampling.samples(Some(parent.sampled()), &parent.trace_id);
         if !sampled && !parent.sampled() {
-            return Place::handed_on(context);
+            return NewSpan::handed_on(context);
         }
         let span_id = if sampled { self.new_span_id() } else { parent.span_id };
         let traceparent = parent.child(span_id, sampled).to_text();
         let context = TraceContext { traceparent: Some(traceparent), tracestate: context.tracestate.clone() };
         let ids = Ids { trace_id: parent.trace_id, span_id, parent_id: Some(parent.span_id) };
-        Place { context, ids: sampled.then_some(ids) }
+        NewSpan { context, ids: sampled.then_some(ids) }
     }
 
-    fn first(&self, new_trace: u128) -> Place {
+    fn first(&self, new_trace: u128) -> NewSpan {
         let mut trace = TraceId::from(new_trace);
         while trace == TraceId::INVALID {
             trace = self.ids.new_trace_id();
@@ -129,12 +129,12 @@ impl OtlpTracer {
         // Also when it is not recorded here: others decide by it.
         let traceparent = Some(Traceparent::new(trace_id, span_id, sampled).to_text());
         let ids = Ids { trace_id, span_id, parent_id: None };
-        Place { context: TraceContext { traceparent, tracestate: None }, ids: sampled.then_some(ids) }
+        NewSpan { context: TraceContext { traceparent, tracestate: None }, ids: sampled.then_some(ids) }
     }
 }
 
 impl Tracer for OtlpTracer {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
         match parent.parse() {
             Some(traceparent) => self.below(traceparent, parent),
             None => self.first(new_trace),
@@ -147,7 +147,7 @@ impl Tracer for OtlpTracer {
         }
     }
 
-    fn user_spans(&self, name: &str, below: &[&Place]) -> Option<Arc<dyn UserSpans>> {
+    fn user_spans(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
         Some(Arc::new(AttemptSpans::new(&self.queue, name, below)?))
     }
 }

@@ -68,7 +68,7 @@ fn span(ids: Ids) -> Span {
 
 /// Records a span of a new trace, if it is to be recorded.
 fn record(tracer: &OtlpTracer) -> bool {
-    let ids = tracer.place(&TraceContext::default(), 0).ids;
+    let ids = tracer.new_span(&TraceContext::default(), 0).ids;
     ids.map(|ids| tracer.record(span(ids))).is_some()
 }
 
@@ -92,58 +92,58 @@ fn shutdown_takes(tracer: &OtlpTracer) -> Duration {
 
 #[test]
 fn below_a_parent_a_place_is_a_child_in_the_same_trace() {
-    let place = sampled_by("parentbased_always_off").place(&context(PARENT), 1);
-    let ids = place.ids.unwrap();
+    let span = sampled_by("parentbased_always_off").new_span(&context(PARENT), 1);
+    let ids = span.ids.unwrap();
     assert_eq!((u128::from_be_bytes(ids.trace_id), ids.parent_id), (TRACE, Some(0x00f067aa0ba902b7_u64.to_be_bytes())));
-    let handed_on = Traceparent::parse(place.context.traceparent.as_deref().unwrap()).unwrap();
+    let handed_on = Traceparent::parse(span.context.traceparent.as_deref().unwrap()).unwrap();
     assert_eq!((handed_on.trace_id, handed_on.span_id, handed_on.sampled()), (ids.trace_id, ids.span_id, true));
     assert_ne!(Some(ids.span_id), ids.parent_id);
-    assert_eq!(place.context.tracestate.as_deref(), Some("a=1"));
+    assert_eq!(span.context.tracestate.as_deref(), Some("a=1"));
 }
 
 #[test]
 fn what_a_parent_does_not_record_is_handed_on_as_it_came() {
-    let place = sampled_by("parentbased_always_on").place(&context(UNSAMPLED), 1);
-    assert_eq!(place, Place { context: context(UNSAMPLED), ids: None });
-    assert!(sampled_by("always_on").place(&context(UNSAMPLED), 1).ids.is_some());
+    let span = sampled_by("parentbased_always_on").new_span(&context(UNSAMPLED), 1);
+    assert_eq!(span, NewSpan { context: context(UNSAMPLED), ids: None });
+    assert!(sampled_by("always_on").new_span(&context(UNSAMPLED), 1).ids.is_some());
 }
 
 #[test]
 fn what_else_a_parent_says_of_the_trace_is_handed_on() {
     // That its id is random.
     let (random, dropped) = (PARENT.replace("-01", "-03"), PARENT.replace("-01", "-02"));
-    let place = sampled_by("always_on").place(&context(&random), 1);
-    assert!(place.context.traceparent.is_some_and(|text| text.ends_with("-03")));
-    assert_eq!(sampled_by("always_off").place(&context(&random), 1).context, context(&dropped));
+    let span = sampled_by("always_on").new_span(&context(&random), 1);
+    assert!(span.context.traceparent.is_some_and(|text| text.ends_with("-03")));
+    assert_eq!(sampled_by("always_off").new_span(&context(&random), 1).context, context(&dropped));
 }
 
 #[test]
 fn what_is_dropped_here_is_not_recorded_further_on() {
-    let place = sampled_by("always_off").place(&context(PARENT), 1);
-    assert_eq!(place, Place { context: context(UNSAMPLED), ids: None });
+    let span = sampled_by("always_off").new_span(&context(PARENT), 1);
+    assert_eq!(span, NewSpan { context: context(UNSAMPLED), ids: None });
 }
 
 #[test]
 fn a_new_trace_has_the_id_it_is_given_and_a_random_one_otherwise() {
     let tracer = sampled_by("parentbased_always_on");
-    let ids = tracer.place(&TraceContext::default(), TRACE).ids.unwrap();
+    let ids = tracer.new_span(&TraceContext::default(), TRACE).ids.unwrap();
     assert_eq!((u128::from_be_bytes(ids.trace_id), ids.parent_id), (TRACE, None));
-    assert_ne!(tracer.place(&TraceContext::default(), 0).ids.unwrap().trace_id, [0; 16]);
-    let malformed = tracer.place(&context("00-nonsense"), TRACE);
+    assert_ne!(tracer.new_span(&TraceContext::default(), 0).ids.unwrap().trace_id, [0; 16]);
+    let malformed = tracer.new_span(&context("00-nonsense"), TRACE);
     assert_eq!((malformed.ids.unwrap().parent_id, malformed.context.tracestate), (None, None));
 }
 
 #[test]
 fn a_new_trace_that_is_not_recorded_says_so_to_everybody_who_follows() {
     for sampler in ["always_off", "parentbased_always_off"] {
-        let place = sampled_by(sampler).place(&TraceContext::default(), TRACE);
-        let traceparent = Traceparent::parse(place.context.traceparent.as_deref().unwrap()).unwrap();
+        let span = sampled_by(sampler).new_span(&TraceContext::default(), TRACE);
+        let traceparent = Traceparent::parse(span.context.traceparent.as_deref().unwrap()).unwrap();
         assert_eq!((u128::from_be_bytes(traceparent.trace_id), traceparent.sampled()), (TRACE, false), "{sampler}");
-        assert_eq!(place.ids, None);
+        assert_eq!(span.ids, None);
     }
     let half = sampled_by("parentbased_traceidratio");
-    assert!(half.place(&TraceContext::default(), 0xff_ffff_ffff_ffff).ids.is_some());
-    assert!(half.place(&TraceContext::default(), 1).ids.is_none());
+    assert!(half.new_span(&TraceContext::default(), 0xff_ffff_ffff_ffff).ids.is_some());
+    assert!(half.new_span(&TraceContext::default(), 1).ids.is_none());
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn spans_arrive_with_their_ids_parents_links_and_resource() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().unwrap();
         let tracer = to(&collector.endpoint(), protocol, &[]);
-        let place = tracer.place(&context(PARENT), 1);
-        let ids = place.ids.unwrap();
+        let new = tracer.new_span(&context(PARENT), 1);
+        let ids = new.ids.unwrap();
         tracer.record(Span { error: Some("it failed".to_owned()), ..span(ids) });
         tracer.shutdown(PATIENCE);
         let spans = collector.spans();
@@ -200,8 +200,8 @@ fn what_nobody_takes_is_counted_and_contexts_are_handed_on() {
         let tracer = to(NOBODY, protocol, &[]);
         assert!(record(&tracer));
         eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
-        let place = tracer.place(&context(PARENT), 1);
-        assert!(place.context.parse().unwrap().sampled(), "others may record it");
+        let span = tracer.new_span(&context(PARENT), 1);
+        assert!(span.context.parse().unwrap().sampled(), "others may record it");
         assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol}");
     }
 }
@@ -316,14 +316,14 @@ fn cost_of_a_place_of_a_record_and_of_collecting_spans() {
     let (parent, rounds) = (context(PARENT), 200_000_u32);
     let mut ids = Vec::new();
     let started = Instant::now();
-    ids.extend((0..rounds).filter_map(|_| tracer.place(&parent, 1).ids));
+    ids.extend((0..rounds).filter_map(|_| tracer.new_span(&parent, 1).ids));
     let placed = started.elapsed() / rounds;
     let spans: Vec<_> = ids.into_iter().map(span).collect();
     let started = Instant::now();
     spans.into_iter().for_each(|span| tracer.record(span));
     let recorded = started.elapsed() / rounds;
-    let place = tracer.place(&parent, 1);
+    let span = tracer.new_span(&parent, 1);
     let started = Instant::now();
-    (0..rounds).for_each(|_| drop(tracer.user_spans("take", &[&place])));
+    (0..rounds).for_each(|_| drop(tracer.user_spans("take", &[&span])));
     println!("place {placed:?}, record {recorded:?}, collect {:?}", started.elapsed() / rounds);
 }
