@@ -37,7 +37,6 @@ mod json_lines;
 mod log_writer;
 mod otlp;
 mod traces;
-mod user_spans;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -56,9 +55,9 @@ pub use filter::{Filter, LogConfig, LogFormat};
 pub use log_writer::LogWriter;
 pub(crate) use log_writer::dropped_lines;
 pub use otlp::OtlpTracer;
+pub use otlp::user_spans::user_spans;
 pub(crate) use otlp::{Sampling, SpanCounters};
 pub(crate) use traces::Traces;
-pub use user_spans::user_spans;
 
 use json_lines::JsonLines;
 

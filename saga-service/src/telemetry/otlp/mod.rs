@@ -1,12 +1,14 @@
 //! Spans on their way to a collector, over OTLP: queued, sent in batches, and counted when nobody takes them.
 
 mod exporter;
+mod queue;
 mod rejected;
 mod resource;
 mod sampling;
 mod span;
 mod tally;
 mod transport;
+pub(super) mod user_spans;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,18 +16,16 @@ use std::{
 };
 
 use opentelemetry::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor,
-};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanProcessor};
 use saga_core::trace::{Ids, NewSpan, Span, TraceContext, Traceparent, Tracer, UserSpans};
 
-use super::user_spans::AttemptSpans;
 use crate::{config::TraceConfig, error::ServiceError};
 use exporter::{Exporter, Stop};
+use queue::Queue;
 use tally::Tally;
+use user_spans::AttemptSpans;
 
 pub(crate) use sampling::Sampling;
-pub(crate) use span::data as finished;
 pub(crate) use tally::SpanCounters;
 
 /// Sends spans to an OpenTelemetry collector.
@@ -38,26 +38,6 @@ pub struct OtlpTracer {
     sampling: Sampling,
     ids: RandomIdGenerator,
     stop: Mutex<Option<Stop>>,
-}
-
-/// Finished spans that wait for their batch.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    processor: BatchSpanProcessor,
-    tally: Arc<Tally>,
-}
-
-impl Queue {
-    pub(crate) fn push(&self, span: SpanData) {
-        if self.tally.enter() {
-            self.processor.on_end(span);
-        }
-    }
-
-    /// A span was given up before it came here.
-    pub(crate) fn lost(&self) {
-        self.tally.lost(1);
-    }
 }
 
 impl OtlpTracer {

@@ -25,14 +25,14 @@ use tracing::{
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::{Layer, filter::dynamic_filter_fn, registry::LookupSpan};
 
-use super::otlp::{Queue, finished};
+use super::{queue::Queue, span::data as finished};
 
 /// So many spans of one attempt are kept until it commits; more are counted as lost.
 const MOST: usize = 128;
 /// Their spans are for log lines, and what they do is recorded already.
 const FRAMEWORK: [&str; 4] = ["saga_core", "saga_kafka", "saga_service", "saga_store"];
 
-/// The layer that takes a user's own spans into the traces of sagas, for a subscriber that is not set by [`init`](super::init).
+/// The layer that takes a user's own spans into the traces of sagas, for a subscriber that is not set by [`init`](crate::telemetry::init).
 ///
 /// It takes what a handler or an effect opens at the level INFO and above, with the events inside, and nothing else; which
 /// lines are logged (`RUST_LOG`) does not matter to it, unless a filter stands around the whole subscriber.
