@@ -42,11 +42,6 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
     })
 }
 
-/// An id read back.
-pub(crate) fn read_uuid(text: &str) -> Result<uuid::Uuid, StoreError> {
-    text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not a UUID")))
-}
-
 /// Text from outside the program, without the one character that PostgreSQL cannot store.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }

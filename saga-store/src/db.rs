@@ -18,14 +18,16 @@ use saga_core::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+use crate::postgres::Postgres;
+#[cfg(feature = "sqlite")]
+use crate::sqlite::Sqlite;
 use crate::{
     error::{ConnectError, Misconfigured},
     migrate::Migration,
-    postgres::Postgres,
     row::Row,
-    sqlite::Sqlite,
     tx::{Session, Tx, at_most_one},
-    url::{DatabaseUrl, Place},
+    url::{DatabaseUrl, Location},
     value::Value,
 };
 
@@ -44,8 +46,22 @@ struct Inner {
 }
 
 enum Backend {
+    #[cfg(feature = "postgres")]
     Postgres(Postgres),
+    #[cfg(feature = "sqlite")]
     Sqlite(Sqlite),
+}
+
+/// Evaluates an expression on the database behind a [`Backend`]: both have the same methods.
+macro_rules! on {
+    ($backend:expr, $database:ident => $call:expr) => {
+        match $backend {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($database) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($database) => $call,
+        }
+    };
 }
 
 impl Db {
@@ -63,9 +79,12 @@ impl Db {
             return Err(Misconfigured(format!("{schema:?} cannot be the name of a schema")));
         }
         let backend = match url.0 {
-            Place::Postgres(url) => Backend::Postgres(Postgres::new(*url, schema)),
-            Place::SqliteFile(path) => Backend::Sqlite(Sqlite::file(path)),
-            Place::SqliteMemory => Backend::Sqlite(Sqlite::temporary()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => Backend::Postgres(Postgres::new(*url, schema)),
+            #[cfg(feature = "sqlite")]
+            Location::SqliteFile(path) => Backend::Sqlite(Sqlite::file(path)),
+            #[cfg(feature = "sqlite")]
+            Location::SqliteMemory => Backend::Sqlite(Sqlite::temporary()),
         };
         Ok(Self(Arc::new(Inner { schema: schema.to_owned(), migrations, prepared: AtomicBool::new(false), backend })))
     }
@@ -91,10 +110,7 @@ impl Db {
     /// # Errors
     /// [`ConnectError::Unavailable`] when another try may succeed, the others when somebody must mend something first.
     pub async fn prepare(&self) -> Result<(), ConnectError> {
-        match &self.0.backend {
-            Backend::Postgres(postgres) => postgres.prepare(self.0.migrations).await?,
-            Backend::Sqlite(sqlite) => sqlite.prepare(self.0.migrations).await?,
-        }
+        on!(&self.0.backend, database => database.prepare(self.0.migrations).await?);
         self.0.prepared.store(true, Ordering::Release);
         Ok(())
     }
@@ -105,10 +121,7 @@ impl Db {
     /// # Errors
     /// As [`Store::begin`].
     pub async fn begin_plain(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(match self.backend()? {
-            Backend::Postgres(postgres) => Session::Postgres(Box::new(postgres.begin().await?)),
-            Backend::Sqlite(sqlite) => Session::Sqlite(sqlite.begin_soon().await?),
-        }))
+        Ok(Tx::new(on!(self.backend()?, database => database.begin_plain().await?.into())))
     }
 
     /// Whether the database answers, and can be written to as far as is known.
@@ -116,13 +129,7 @@ impl Db {
     /// # Errors
     /// Why it does not, or cannot.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        if let Backend::Sqlite(sqlite) = self.backend()?
-            && sqlite.is_locked()
-        {
-            // Dropped, it is rolled back.
-            sqlite.begin_soon().await?;
-        }
-        self.query("SELECT 1", []).await.map(|_| ())
+        on!(self.backend()?, database => database.ping().await)
     }
 
     /// Runs `work` in a transaction, and commits the transaction that `work` hands back together with its events. When it
@@ -171,10 +178,7 @@ impl Db {
     /// # Errors
     /// As [`Tx::query`].
     pub async fn query(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Vec<Row>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.query(sql, params.as_ref()).await,
-            Backend::Sqlite(sqlite) => sqlite.query(sql, params.as_ref()),
-        }
+        on!(self.backend()?, database => database.query(sql, params.as_ref()).await)
     }
 
     /// Reads at most one row outside a transaction.
@@ -190,10 +194,7 @@ impl Db {
     /// # Errors
     /// When it does not answer.
     pub async fn time(&self) -> Result<Timestamp, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.time().await,
-            Backend::Sqlite(sqlite) => Ok(sqlite.time()),
-        }
+        on!(self.backend()?, database => database.time().await)
     }
 
     fn backend(&self) -> Result<&Backend, StoreError> {
@@ -209,22 +210,18 @@ impl Store for Db {
     type Tx = Tx;
 
     async fn begin(&self, admissions: &[Admission], patience: Duration) -> Result<(Tx, Vec<Before>), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => {
-                let (session, before) = postgres.admit(admissions, patience).await?;
-                Ok((Tx::new(Session::Postgres(Box::new(session))), before))
-            }
-            Backend::Sqlite(sqlite) => {
-                let (session, before) = sqlite.admit(admissions).await?;
-                Ok((Tx::new(Session::Sqlite(session)), before))
-            }
-        }
+        on!(self.backend()?, database => {
+            let (session, before) = database.admit(admissions, patience).await?;
+            Ok((Tx::new(session.into()), before))
+        })
     }
 
     async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
         tx.failure.check_at_commit()?;
         match tx.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.commit(&self.0.schema, &changes).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.commit(&self.0.schema, &changes),
         }
     }
@@ -235,79 +232,42 @@ impl Store for Db {
         limit: usize,
         resting: &[&str],
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit), resting).await,
-            Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit), resting).await,
-        }
+        on!(self.backend()?, database => database.claim_parked(lease, rows(limit), resting).await)
     }
 
     async fn unlabelled_parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unlabelled_parked(rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unlabelled_parked(rows(limit)),
-        }
+        on!(self.backend()?, database => database.unlabelled_parked(rows(limit)).await)
     }
 
     async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.label_parked(labels).await,
-            Backend::Sqlite(sqlite) => sqlite.label_parked(labels).await,
-        }
+        on!(self.backend()?, database => database.label_parked(labels).await)
     }
 
     async fn begin_due(&self, limit: usize, patience: Duration) -> Result<(Tx, Vec<DueTimer>), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => {
-                let (session, timers) = postgres.begin_due(rows(limit), patience).await?;
-                Ok((Tx::new(Session::Postgres(Box::new(session))), timers))
-            }
-            Backend::Sqlite(sqlite) => {
-                let (session, timers) = sqlite.begin_due(rows(limit)).await?;
-                Ok((Tx::new(Session::Sqlite(session)), timers))
-            }
-        }
+        on!(self.backend()?, database => {
+            let (session, timers) = database.begin_due(rows(limit), patience).await?;
+            Ok((Tx::new(session.into()), timers))
+        })
     }
 
     async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.postpone(timers, after).await,
-            Backend::Sqlite(sqlite) => sqlite.postpone(timers, after).await,
-        }
-    }
-
-    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.next_due().await,
-            Backend::Sqlite(sqlite) => sqlite.next_due(),
-        }
+        on!(self.backend()?, database => database.postpone(timers, after).await)
     }
 
     async fn unsent(&self, behind: i64, grace: Duration, limit: usize) -> Result<Vec<Unsent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unsent(behind, grace, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unsent(behind, grace, rows(limit)),
-        }
+        on!(self.backend()?, database => database.unsent(behind, grace, rows(limit)).await)
     }
 
     async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.outbox(ids).await,
-            Backend::Sqlite(sqlite) => sqlite.outbox(ids),
-        }
+        on!(self.backend()?, database => database.outbox(ids).await)
     }
 
     async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.mark_sent(ids).await,
-            Backend::Sqlite(sqlite) => sqlite.mark_sent(ids).await,
-        }
+        on!(self.backend()?, database => database.mark_sent(ids).await)
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.summary().await,
-            Backend::Sqlite(sqlite) => sqlite.summary(),
-        }
+        on!(self.backend()?, database => database.summary().await)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a database cannot be used, and how a transaction remembers its first failure.
+//! Why a database cannot be used, and the first failure of a transaction.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +8,11 @@ use saga_core::store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the database settings are wrong: {0}")]
 pub struct Misconfigured(pub String);
+
+/// Why a text is not a database URL. Does not quote the text, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a database URL: {0}")]
+pub struct UrlError(pub(crate) &'static str);
 
 /// Why the database is not ready.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+#[cfg(feature = "sqlite")]
 impl Migration {
     pub(crate) fn only_postgres(&self) -> bool {
         self.sql.lines().next() == Some("-- only PostgreSQL")
@@ -23,7 +24,6 @@ impl Migration {
 /// The table that says which migrations were applied, and with which text.
 pub(crate) const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS saga_migration (name text PRIMARY KEY, sql text NOT NULL, applied_at text NOT NULL)";
-pub(crate) const SELECT: &str = "SELECT sql FROM saga_migration WHERE name = $1";
 pub(crate) const INSERT: &str = "INSERT INTO saga_migration (name, sql, applied_at) VALUES ($1, $2, $3)";
 
 /// Where the names of the framework's own migrations begin.

@@ -21,6 +21,7 @@ use crate::value::Value;
 
 /// Which database a statement is rendered for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "a build may have one database"))]
 pub(crate) enum Dialect {
     Postgres,
     Sqlite,

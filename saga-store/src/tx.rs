@@ -2,11 +2,13 @@
 
 use saga_core::store::{Refusal, StoreError};
 
+#[cfg(feature = "postgres")]
+use crate::postgres;
+#[cfg(feature = "sqlite")]
+use crate::sqlite;
 use crate::{
     error::Failure,
-    postgres,
     row::Row,
-    sqlite,
     value::{Rows, Value},
 };
 
@@ -24,8 +26,24 @@ pub struct Tx {
 }
 
 pub(crate) enum Session {
+    #[cfg(feature = "postgres")]
     Postgres(Box<postgres::Session>),
+    #[cfg(feature = "sqlite")]
     Sqlite(sqlite::Session),
+}
+
+#[cfg(feature = "postgres")]
+impl From<postgres::Session> for Session {
+    fn from(session: postgres::Session) -> Self {
+        Self::Postgres(Box::new(session))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<sqlite::Session> for Session {
+    fn from(session: sqlite::Session) -> Self {
+        Self::Sqlite(session)
+    }
 }
 
 impl Tx {
@@ -103,17 +121,21 @@ impl Tx {
 
     /// The connection, when the database is PostgreSQL: for what this API does not offer. It is inside the transaction;
     /// leave BEGIN, COMMIT and ROLLBACK alone.
+    #[cfg(feature = "postgres")]
     pub fn postgres(&self) -> Option<&tokio_postgres::Client> {
         match &self.session {
             Session::Postgres(session) => Some(session.client()),
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(_) => None,
         }
     }
 
     /// Runs `work` on the connection, when the database is SQLite: for what this API does not offer. It is inside the
     /// transaction; leave BEGIN, COMMIT and ROLLBACK alone. Nothing else of this `Tx` may be called in `work`.
+    #[cfg(feature = "sqlite")]
     pub fn sqlite<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> T) -> Option<T> {
         match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(_) => None,
             Session::Sqlite(session) => session.with(work).ok(),
         }
@@ -122,7 +144,9 @@ impl Tx {
     async fn run_execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
         self.failure.check()?;
         self.failure.note(match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.execute(sql, rows, params).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.execute(sql, rows, params),
         })
     }
@@ -135,7 +159,9 @@ impl Tx {
     ) -> Result<Vec<Row>, StoreError> {
         self.failure.check()?;
         self.failure.note(match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.query(sql, rows, params).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.query(sql, rows, params),
         })
     }

@@ -15,7 +15,7 @@ use super::{
     session::{Opening, Session, not_open},
     statement::{Param, refs},
 };
-use crate::marks;
+use crate::columns;
 
 /// Taken before anything else by those that may change a saga's queue because of what stands in it: one at a time appends
 /// to it, removes from it or takes a place in it over.
@@ -160,7 +160,7 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
         column(admissions, |a| a.effect_key),
         column(admissions, |a| a.saga_id.as_uuid()),
         column(admissions, |a| a.step),
-        column(admissions, |a| marks::op(a.op)),
+        column(admissions, |a| columns::op(a.op)),
         column(admissions, |a| match a.phase {
             Phase::Whole => "whole",
             Phase::Start => "start",
@@ -221,8 +221,8 @@ impl Marks {
     fn extend(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             let ((saga, op, mark), read) = read(row).map_err(|error| classify(&error))?;
-            let op = if op == marks::op(Op::Action) { Op::Action } else { Op::Compensate };
-            self.0.insert((saga, op), read(marks::read_mark(mark)?));
+            let op = if op == columns::op(Op::Action) { Op::Action } else { Op::Compensate };
+            self.0.insert((saga, op), read(columns::read_mark(mark)?));
         }
         Ok(())
     }

@@ -2,18 +2,20 @@
 
 use futures::{FutureExt, TryFutureExt};
 use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
+    call::{Call, column, one},
     error::{At, Failed, classify},
-    park,
+    outbox::SENT,
+    parked,
     pipeline::in_order,
     session::Session,
     statement::{Param, refs},
     time::{Micros, seconds},
 };
-use crate::marks;
+use crate::columns;
 
 /// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
 /// transaction's own or locked by it, so that they stay where they were found.
@@ -27,7 +29,6 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[]) \
     AS r(id, saga, type, topic, payload, headers, context)";
-pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[])";
 /// A timer that is just being fired is not waited for: its handler finds that the wait is over, and a cycle of two
 /// transactions that wait for each other cannot arise.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
@@ -47,19 +48,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, SENT, DISARM, ARM, MARKS, BEGUN, ENDED];
-
-/// A statement with its parameters.
-pub(super) struct Call<'a> {
-    pub(super) sql: &'static str,
-    pub(super) params: Vec<Param<'a>>,
-}
-
-impl Call<'_> {
-    fn returns_rows(&self) -> bool {
-        [BEGUN, ENDED].contains(&self.sql)
-    }
-}
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, BEGUN, ENDED];
 
 impl Session {
     /// Writes the changes and commits.
@@ -72,7 +61,7 @@ impl Session {
         let client = self.client();
         let mut all = Vec::with_capacity(calls.len() + 1);
         for ((prepared, params), call) in statements.iter().zip(&calls) {
-            all.push(if call.returns_rows() {
+            all.push(if returns_rows(call) {
                 client.query(&prepared.statement, params).map_err(Failed::from).boxed()
             } else {
                 client.execute(&prepared.statement, params).map_ok(|_| Vec::new()).map_err(Failed::from).boxed()
@@ -95,6 +84,11 @@ impl Session {
     }
 }
 
+/// Whether the answer has rows that are read.
+fn returns_rows(call: &Call<'_>) -> bool {
+    [BEGUN, ENDED].contains(&call.sql)
+}
+
 /// Those that had begun.
 fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
     let mut list = Vec::with_capacity(rows.len());
@@ -106,18 +100,6 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
         }
     }
     Ok(list)
-}
-
-/// One array of a list.
-pub(super) fn column<'a, I: IntoIterator, T: ToSql + Sync + Send + 'a>(
-    list: I,
-    value: impl Fn(I::Item) -> T,
-) -> Param<'a> {
-    Box::new(list.into_iter().map(value).collect::<Vec<_>>())
-}
-
-pub(super) fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
-    Box::new(value)
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
@@ -132,8 +114,8 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
         vec![
             column(marks, |c| c.saga_id.as_uuid()),
             column(marks, |c| c.step),
-            column(marks, |c| marks::op(c.op)),
-            column(marks, |c| marks::mark(c.mark)),
+            column(marks, |c| columns::op(c.op)),
+            column(marks, |c| columns::mark(c.mark)),
         ]
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
@@ -153,7 +135,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             vec![column(list, |p| p.saga_id.as_uuid()), column(list, |p| Micros::from(p.at))]
         });
     }
-    calls.extend(park::calls(park));
+    calls.extend(parked::calls(park));
     calls
 }
 
@@ -165,7 +147,7 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
         column(rows, |r| r.event_type.as_str()),
         column(rows, |r| &*r.record.topic),
         column(rows, |r| r.record.value.as_deref()),
-        column(rows, |r| marks::headers(&r.record.headers)),
-        column(rows, marks::span_context),
+        column(rows, |r| columns::headers(&r.record.headers)),
+        column(rows, columns::span_context),
     ]
 }

@@ -14,8 +14,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{error::classify_connect, tls};
-use crate::{error::ConnectError, url::PostgresUrl};
+use super::{error::classify_connect, tls, url::PostgresUrl};
+use crate::error::ConnectError;
 
 /// How long a connection may take to be ready, from the first packet on: a server that hangs accepts it and says nothing.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -175,7 +175,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::url::{DatabaseUrl, Place};
 
     async fn message(stream: &mut TcpStream, has_tag: bool) -> std::io::Result<Vec<u8>> {
         if has_tag {
@@ -215,9 +214,8 @@ mod tests {
         });
         let text = |password: &str| format!("postgres://saga:{password}@{addr}/saga?sslmode=disable");
         let file = std::env::temp_dir().join(format!("saga-rotated-{}", uuid::Uuid::new_v4()));
-        let url: DatabaseUrl = text("old").parse().unwrap();
-        let Place::Postgres(url) = url.kept_in(&file).0 else { panic!("it is on PostgreSQL") };
-        let target = Target::new(*url, "saga");
+        let url = PostgresUrl::parse(&text("old")).unwrap().unwrap();
+        let target = Target::new(PostgresUrl { file: Some(file.clone()), ..url }, "saga");
 
         for not_yet in [None, Some(text("old")), Some(text("older")), Some("nonsense".to_owned())] {
             if let Some(text) = not_yet {

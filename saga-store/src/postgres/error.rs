@@ -8,7 +8,6 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
-use super::statement::Mismatch;
 use crate::error::ConnectError;
 
 /// Where a statement failed, which says whom its error may blame.
@@ -33,6 +32,17 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self { error, at: At::Framework }
     }
+}
+
+/// A value and the statement do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Mismatch {
+    /// By their types: a statement that is wrong for every value.
+    #[error("{0}")]
+    Type(String),
+    /// By this value, where another one would fit.
+    #[error("{0}")]
+    Value(String),
 }
 
 /// What the error of a statement of the framework's own means.

@@ -1,22 +1,27 @@
 //! PostgreSQL: pooled connections, and what the runtime asks of the database in as few round trips as it can be asked.
 
 mod admit;
+mod call;
 mod collation;
 mod commit;
 mod connect;
-mod due;
 mod error;
-mod park;
+mod outbox;
+mod parked;
 mod pipeline;
 #[cfg(test)]
 mod plans;
 mod pool;
 mod pooler;
+mod rows;
 mod schema;
 mod session;
 mod statement;
+mod summary;
 mod time;
+mod timers;
 mod tls;
+mod url;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +31,9 @@ use saga_core::{
 };
 
 pub(crate) use session::Session;
+pub(crate) use url::PostgresUrl;
 
-use crate::{error::ConnectError, migrate::Migration, row::Row, url::PostgresUrl, value::Value};
+use crate::{error::ConnectError, migrate::Migration, row::Row, value::Value};
 use connect::Target;
 use pool::{Pool, User};
 
@@ -57,8 +63,8 @@ impl Postgres {
         self.pool.open().await
     }
 
-    /// Opens a transaction.
-    pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
+    /// Opens a transaction that admits no event.
+    pub(crate) async fn begin_plain(&self) -> Result<Session, StoreError> {
         let session = self.pool.lease(User::Request).await?;
         session.open(PATIENCE).await?;
         Ok(session)
@@ -73,6 +79,11 @@ impl Postgres {
         let session = self.pool.lease(User::Worker).await?;
         let before = admit::admit(&session, admissions, patience).await?;
         Ok((session, before))
+    }
+
+    /// Whether the server answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.query("SELECT 1", &[]).await.map(|_| ())
     }
 
     /// Reads outside a transaction.

@@ -1,20 +1,48 @@
-//! The changes of parked sagas on PostgreSQL: one statement for all changes of a kind, however many sagas fail at once.
+//! Parked sagas on PostgreSQL: claiming their heads, and one statement for all changes of a kind, however many sagas fail.
 
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use saga_core::{
     event::SagaId,
-    store::{ParkChange, ParkedAt, Parking},
+    record::Record,
+    store::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking, StoreError},
 };
+use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::{
+    Postgres,
     admit::LOCK_QUEUES,
-    commit::{Call, column, one},
+    call::{Call, column, one},
+    pool::User,
+    rows::{ReadError, list, run, time},
     time::{Micros, seconds},
 };
-use crate::marks;
+use crate::columns;
 
+/// Only a head that is not held has a time. One that another process is just leasing is skipped, and one that it has
+/// leased is no longer due once its row is locked.
+const CLAIM: &str = "
+UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(ARRAY(
+    SELECT seq FROM saga_parked
+    WHERE due <= now() AND ((step = ANY($3::text[])) IS NOT TRUE OR op = 'compensate' AND failed_at IS NULL)
+    ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+const UNLABELLED: &str = "
+SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
+FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
+/// A compensation that waits behind its own action, which is labelled already or in the same statement, is due.
+const LABEL: &str = "
+WITH l AS MATERIALIZED (
+    SELECT l.*, p.saga_id FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op),
+    LATERAL (SELECT saga_id FROM saga_parked p WHERE p.seq = l.seq OFFSET 0) p)
+UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op,
+    due = CASE WHEN l.op = 'compensate' AND p.due IS NULL AND NOT p.held AND (
+        EXISTS (SELECT FROM l a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action')
+        OR EXISTS (SELECT FROM saga_parked a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action'))
+    THEN 'epoch' ELSE p.due END
+FROM l WHERE p.seq = l.seq";
 /// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
 /// more, and what it says now counts. Due is what stands first in its queue,
 /// and what was due already: a compensation that has overtaken stands behind a blocked head and does not wait for it.
@@ -63,7 +91,54 @@ const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND d
     FROM unnest($1::uuid[]) AS s(saga_id)))";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
+pub(super) const STATEMENTS: &[&str] = &[CLAIM, APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
+
+impl Postgres {
+    pub(crate) async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: i64,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.pool.lease(User::Worker).await?;
+        let rows = run(&session, CLAIM, &[&seconds(lease), &limit, &resting]).await?;
+        let mut claimed = list(&rows, parked_event)?;
+        claimed.sort_by_key(|event| event.seq);
+        Ok(claimed)
+    }
+
+    pub(crate) async fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.pool.lease(User::Worker).await?;
+        list(&run(&session, UNLABELLED, &[&limit]).await?, parked_event)
+    }
+
+    pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
+        let session = self.pool.lease(User::Worker).await?;
+        let seqs: Vec<i64> = labels.iter().map(|label| label.seq).collect();
+        let causes: Vec<Uuid> = labels.iter().map(|label| label.cause).collect();
+        let steps: Vec<&str> = labels.iter().map(|label| label.step).collect();
+        let ops: Vec<&str> = labels.iter().map(|label| columns::op(label.op)).collect();
+        run(&session, LABEL, &[&seqs, &causes, &steps, &ops]).await.map(|_| ())
+    }
+}
+
+fn parked_event(row: &Row) -> Result<ParkedEvent, ReadError> {
+    let attempts: i64 = row.try_get(2)?;
+    Ok(ParkedEvent {
+        seq: row.try_get(0)?,
+        saga_id: row.try_get::<_, Uuid>(1)?.into(),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        failed_at: time(row.try_get(3)?)?,
+        record: Record {
+            topic: row.try_get::<_, &str>(4)?.into(),
+            partition: row.try_get(5)?,
+            offset: row.try_get(6)?,
+            key: row.try_get(7)?,
+            value: row.try_get(8)?,
+            headers: columns::read_headers(row.try_get(9)?)?,
+        },
+    })
+}
 
 /// What makes these changes, each saga's in their order.
 pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
@@ -140,24 +215,24 @@ impl<'a> Round<'a> {
         if !retry.is_empty() {
             let params = vec![
                 column(retry, |r| r.at.seq),
-                column(retry, |r| marks::op(r.at.op)),
+                column(retry, |r| columns::op(r.at.op)),
                 column(retry, |r| i64::from(r.attempts)),
                 column(retry, |r| seconds(r.pause)),
                 column(retry, |r| Micros::from(r.failed_at)),
-                column(retry, |r| marks::clean(r.reason)),
+                column(retry, |r| columns::clean(r.reason)),
             ];
             calls.push(Call { sql: RETRY, params });
         }
         if !hold.is_empty() {
             let params = vec![
                 column(hold, |(at, _)| at.seq),
-                column(hold, |(at, _)| marks::op(at.op)),
-                column(hold, |(_, reason)| marks::clean(reason)),
+                column(hold, |(at, _)| columns::op(at.op)),
+                column(hold, |(_, reason)| columns::clean(reason)),
             ];
             calls.push(Call { sql: HOLD, params });
         }
         if !remove.is_empty() {
-            let gone = vec![column(remove, |at| at.seq), column(remove, |at| marks::op(at.op))];
+            let gone = vec![column(remove, |at| at.seq), column(remove, |at| columns::op(at.op))];
             let sagas = vec![column(remove, |at| at.saga_id.as_uuid())];
             calls.extend([Call { sql: REMOVE, params: gone }, Call { sql: PROMOTE, params: sagas }]);
         }
@@ -172,17 +247,17 @@ fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
         column(all(), |p| p.cause),
         column(all(), |p| p.event_id.as_str()),
         column(all(), |p| p.step),
-        column(all(), |p| marks::op(p.op)),
+        column(all(), |p| columns::op(p.op)),
         column(all(), |p| &*p.record.topic),
         column(all(), |p| p.record.partition),
         column(all(), |p| p.record.offset),
         column(all(), |p| p.record.key.as_deref()),
         column(all(), |p| p.record.value.as_deref()),
-        column(all(), |p| marks::headers(&p.record.headers)),
+        column(all(), |p| columns::headers(&p.record.headers)),
         column(all(), |p| i64::from(p.attempts)),
         column(all(), |p| p.failed_at.map(Micros::from)),
         column(all(), |p| p.held),
-        column(all(), |p| marks::clean(&p.reason)),
+        column(all(), |p| columns::clean(&p.reason)),
         column(all(), |p| seconds(p.pause)),
     ];
     Call { sql: APPEND, params }
@@ -195,17 +270,17 @@ fn overtake(seq: i64, by: &Parking) -> [Call<'_>; 2] {
         one(by.cause),
         one(&by.event_id),
         one(by.step),
-        one(marks::op(by.op)),
+        one(columns::op(by.op)),
         one(&*record.topic),
         one(record.partition),
         one(record.offset),
         one(record.key.as_deref()),
         one(record.value.as_deref()),
-        one(marks::headers(&record.headers)),
+        one(columns::headers(&record.headers)),
         one(i64::from(by.attempts)),
         one(by.failed_at.map(Micros::from)),
         one(by.held),
-        one(marks::clean(&by.reason)),
+        one(columns::clean(&by.reason)),
         one(seconds(by.pause)),
         one(seq),
     ];

@@ -8,8 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Postgres, admit, commit, connect::Target, due, park, session::Opening};
-use crate::url::{DatabaseUrl, Place};
+use super::{Postgres, PostgresUrl, admit, commit, connect::Target, outbox, parked, session::Opening, summary, timers};
 
 /// The plan that a prepared statement keeps.
 async fn plan(client: &tokio_postgres::Client, sql: &str) -> String {
@@ -27,10 +26,10 @@ async fn plan(client: &tokio_postgres::Client, sql: &str) -> String {
 /// The tables of a participant, empty, in a schema of their own.
 async fn tables() -> Option<(tokio_postgres::Client, String)> {
     let url = saga_live::postgres()?;
-    let Place::Postgres(url) = url.parse::<DatabaseUrl>().unwrap().0 else { panic!("TEST_DATABASE_URL is PostgreSQL") };
+    let url = PostgresUrl::parse(&url).unwrap().unwrap();
     let schema = format!("test_{}", Uuid::new_v4().simple());
-    Postgres::new((*url).clone(), &schema).prepare(&[]).await.unwrap();
-    let link = Arc::new(Target::new(*url, &schema)).connect().await.unwrap();
+    Postgres::new(url.clone(), &schema).prepare(&[]).await.unwrap();
+    let link = Arc::new(Target::new(url, &schema)).connect().await.unwrap();
     Some((link.client, schema))
 }
 
@@ -74,10 +73,10 @@ async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_page
         .unwrap();
     let all = client.query_one("SELECT pg_relation_size('saga_outbox') / 8192", &[]).await.unwrap();
     let all = all.get::<_, i64>(0).unsigned_abs();
-    let (summary, took) = cost(&client, due::MEASURE, "10000").await;
+    let (summary, took) = cost(&client, summary::SUMMARY, "10000").await;
     println!("a summary: {summary} pages of more than {all}, {took:?}");
     // Past what 100,000 rows in flight leave behind.
-    let (page, paged) = cost(&client, due::WALK, "100000, 2, 2000").await;
+    let (page, paged) = cost(&client, outbox::WALK, "100000, 2, 2000").await;
     println!("a page of a walk: {page} pages, {paged:?}");
     client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
     assert!(all > 25_000, "the table is large: {all}");
@@ -92,8 +91,9 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
     client.batch_execute("ANALYZE saga_barrier, saga_outbox, saga_parked, saga_timer, saga_progress").await.unwrap();
 
     client.batch_execute(&Opening::new(std::time::Duration::from_secs(1)).sql).await.unwrap();
-    let (admit, commit) = (admit::STATEMENTS, commit::STATEMENTS);
-    for sql in admit.iter().chain(due::STATEMENTS).chain(commit).chain(park::STATEMENTS) {
+    let statements =
+        [admit::STATEMENTS, commit::STATEMENTS, outbox::STATEMENTS, parked::STATEMENTS, timers::STATEMENTS].concat();
+    for sql in statements {
         let plan = plan(&client, sql).await;
         // An index is read whole where nothing says which entries of it are wanted.
         for (scan, next) in plan.lines().zip(plan.lines().skip(1).chain([""])) {
@@ -102,7 +102,7 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
             assert!(!whole || scan.contains("saga_outbox_seq"), "{sql}\n{plan}");
         }
     }
-    let measure = plan(&client, due::MEASURE).await;
+    let measure = plan(&client, summary::SUMMARY).await;
     assert!(!measure.contains("Seq Scan on saga_"), "{measure}");
     client.batch_execute(&format!("ROLLBACK; DROP SCHEMA {schema} CASCADE")).await.unwrap();
 }

@@ -10,6 +10,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
+use super::error::{Mismatch, classify_unreadable};
 use crate::{
     row::Row,
     sql::{ColumnType, Rendered},
@@ -32,17 +33,6 @@ impl Prepared {
         let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
         Self { statement, rendered, columns }
     }
-}
-
-/// A value and the statement do not fit together.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Mismatch {
-    /// By their types: a statement that is wrong for every value.
-    #[error("{0}")]
-    Type(String),
-    /// By this value, where another one would fit.
-    #[error("{0}")]
-    Value(String),
 }
 
 /// The parameters of a handler's statement: the scalars, then one array per column of the rows.
@@ -143,5 +133,5 @@ impl<'a> FromSql<'a> for Value {
 
 pub(super) fn read(prepared: &Prepared, row: &tokio_postgres::Row) -> Result<Row, StoreError> {
     let values = (0..row.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>();
-    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| super::error::classify_unreadable(&error))?))
+    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| classify_unreadable(&error))?))
 }

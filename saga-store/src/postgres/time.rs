@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use saga_core::store::StoreError;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::marks;
+use crate::columns;
 
 /// From 1970 to 2000, where PostgreSQL starts to count.
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// A duration, for `make_interval(secs => ..)`.
 pub(super) fn seconds(duration: Duration) -> f64 {
-    marks::wait(duration).as_secs_f64()
+    columns::wait(duration).as_secs_f64()
 }
 
 /// A timestamptz.

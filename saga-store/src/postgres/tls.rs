@@ -13,7 +13,8 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{error::ConnectError, url::Verify};
+use super::url::Verify;
+use crate::error::ConnectError;
 
 pub(super) fn connector(verify: Verify, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, ConnectError> {
     let provider = Arc::new(ring::default_provider());

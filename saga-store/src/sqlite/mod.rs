@@ -1,12 +1,17 @@
 //! SQLite: one connection that writes, behind a lock that a transaction holds from begin to end, and some that read.
 
 mod admit;
+mod columns;
 mod commit;
-mod due;
 mod error;
 mod files;
+mod outbox;
+mod parked;
+mod rows;
 mod schema;
 mod statement;
+mod summary;
+mod timers;
 
 use std::{
     sync::{
@@ -101,8 +106,8 @@ impl Sqlite {
         }
     }
 
-    /// As [`Sqlite::begin`], for somebody who is better refused than kept waiting while another process has the file.
-    pub(crate) async fn begin_soon(&self) -> Result<Session, StoreError> {
+    /// As [`Sqlite::begin`], for a request: it is refused soon while another process has the file.
+    pub(crate) async fn begin_plain(&self) -> Result<Session, StoreError> {
         let waiting = self.writer.clone().lock_owned();
         let mut waiting = std::pin::pin!(waiting);
         let since = Instant::now();
@@ -120,7 +125,16 @@ impl Sqlite {
         self.begin_on(writer, tries).await?.ok_or_else(locked)
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
+    /// Whether the database answers, and can be written to as far as is known.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        if self.is_locked() {
+            // Dropped, it is rolled back.
+            self.begin_plain().await?;
+        }
+        self.query("SELECT 1", &[]).await.map(|_| ())
+    }
+
+    fn is_locked(&self) -> bool {
         self.locked.load(Relaxed)
     }
 
@@ -152,7 +166,12 @@ impl Sqlite {
         Ok(None)
     }
 
-    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
+    /// Opens a transaction and admits events. Waiting has limits of its own here: there are no locks on rows.
+    pub(crate) async fn admit(
+        &self,
+        admissions: &[Admission],
+        _patience: Duration,
+    ) -> Result<(Session, Vec<Before>), StoreError> {
         let session = self.begin().await?;
         let before: Result<_, _> =
             session.with(|conn| admissions.iter().map(|one| admit::admit(conn, one)).collect())?;
@@ -160,7 +179,7 @@ impl Sqlite {
     }
 
     /// Reads outside a transaction, without waiting for one that is open.
-    pub(crate) fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         self.read(|conn| statement::query(conn, &self.cache, sql, None, params))
     }
 
@@ -248,14 +267,14 @@ mod tests {
         let waits = tokio::spawn(async move { worker.begin().await.map(|_| ()) });
         for _ in 0..3 {
             let asked = Instant::now();
-            let refused = sqlite.begin_soon().await.map(|_| ()).unwrap_err().to_string();
+            let refused = sqlite.begin_plain().await.map(|_| ()).unwrap_err().to_string();
             assert!(refused.contains("locked the database file"), "{refused}");
             assert!(asked.elapsed() < SOON && sqlite.is_locked(), "{:?}", asked.elapsed());
         }
         waits.await.unwrap().unwrap_err();
-        assert!(sqlite.begin_soon().await.is_err(), "also when nobody else tries");
+        assert!(sqlite.begin_plain().await.is_err(), "also when nobody else tries");
 
         other.execute_batch("ROLLBACK").unwrap();
-        assert!(sqlite.begin_soon().await.is_ok() && !sqlite.is_locked());
+        assert!(sqlite.begin_plain().await.is_ok() && !sqlite.is_locked());
     }
 }

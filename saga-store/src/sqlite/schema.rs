@@ -1,15 +1,13 @@
 //! The framework's tables on SQLite, and how migrations are applied. Times are microseconds since 1970, ids are text.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use saga_core::{clock::after, store::StoreError};
 
 use super::{error::classify, files};
 use crate::{
     error::ConnectError,
-    marks,
     migrate::{self, Migration},
 };
 
@@ -169,12 +167,14 @@ fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     conn.prepare("SELECT name FROM saga_migration")?.query_map([], |row| row.get(0))?.collect()
 }
 
+const APPLIED: &str = "SELECT sql FROM saga_migration WHERE name = $1";
+
 fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectError> {
     let failed = |error: rusqlite::Error| ConnectError::migration(migration.name, classify(&error));
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     tx.execute_batch(migrate::CREATE_TABLE).map_err(failed)?;
     let applied: Option<String> =
-        tx.query_row(migrate::SELECT, params![migration.name], |row| row.get(0)).optional().map_err(failed)?;
+        tx.query_row(APPLIED, params![migration.name], |row| row.get(0)).optional().map_err(failed)?;
     if !migrate::pending(migration, applied.as_deref())? {
         return Ok(());
     }
@@ -184,28 +184,4 @@ fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectErro
     tx.execute(migrate::INSERT, params![migration.name, migration.sql, Timestamp::now().to_string()])
         .map_err(failed)?;
     tx.commit().map_err(failed)
-}
-
-/// Now. This machine has the file, and so its clock is the database's; where tests have stopped or moved tokio's clock, it
-/// moves with that one.
-pub(super) fn now() -> Timestamp {
-    let (virtual_now, real_now) = (tokio::time::Instant::now().into_std(), Instant::now());
-    let ahead = virtual_now.saturating_duration_since(real_now);
-    let behind = real_now.saturating_duration_since(virtual_now);
-    after(Timestamp::now(), ahead).checked_sub(behind).unwrap_or(Timestamp::MIN)
-}
-
-/// When it is so long from now, as it is stored.
-pub(super) fn in_micros(duration: Duration) -> i64 {
-    micros(after(now(), marks::wait(duration)))
-}
-
-/// A time as it is stored.
-pub(super) fn micros(time: Timestamp) -> i64 {
-    time.as_microsecond()
-}
-
-/// A stored time.
-pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(micros).map_err(|_| StoreError::Broken(format!("{micros} is not a time")))
 }
