@@ -19,7 +19,7 @@ mod topics;
 
 pub use addresses::bootstrap_servers;
 pub use config::{KafkaConfig, PROPERTY_PREFIX, property_name};
-pub use consumer::{ConsumerMetrics, KafkaConsumer, Progress};
+pub use consumer::{ConsumerMetrics, KafkaConsumer, Position};
 pub use embedded::EmbeddedBroker;
 pub use error::KafkaError;
 pub use partitioner::partition_of;

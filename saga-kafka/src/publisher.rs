@@ -69,13 +69,6 @@ impl Publisher {
         self
     }
 
-    /// How long to wait for a confirmation, 30 s by default.
-    #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
     /// Publishes the event under a new id, which is returned once the broker has confirmed it.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use std::{
 
 use saga_core::store::StoreError;
 
-use crate::value::Value;
+use crate::value::{ColumnType, Value};
 
 /// Which database a statement is rendered for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,41 +25,6 @@ use crate::value::Value;
 pub(crate) enum Dialect {
     Postgres,
     Sqlite,
-}
-
-/// The declared type of a column of `:rows`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ColumnType {
-    Text,
-    Bigint,
-    Boolean,
-    Bytea,
-}
-
-impl ColumnType {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Bigint => "bigint",
-            Self::Boolean => "boolean",
-            Self::Bytea => "bytea",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        [Self::Text, Self::Bigint, Self::Boolean, Self::Bytea].into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
-    }
-
-    pub(crate) fn accepts(self, value: &Value) -> bool {
-        matches!(
-            (self, value),
-            (_, Value::Null)
-                | (Self::Text, Value::Text(_))
-                | (Self::Bigint, Value::Int(_))
-                | (Self::Boolean, Value::Bool(_))
-                | (Self::Bytea, Value::Bytes(_))
-        )
-    }
 }
 
 /// A statement as one database wants it.

@@ -79,6 +79,41 @@ impl Value {
     }
 }
 
+/// The declared type of a column of `:rows`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColumnType {
+    Text,
+    Bigint,
+    Boolean,
+    Bytea,
+}
+
+impl ColumnType {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Bigint => "bigint",
+            Self::Boolean => "boolean",
+            Self::Bytea => "bytea",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Text, Self::Bigint, Self::Boolean, Self::Bytea].into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn accepts(self, value: &Value) -> bool {
+        matches!(
+            (self, value),
+            (_, Value::Null)
+                | (Self::Text, Value::Text(_))
+                | (Self::Bigint, Value::Int(_))
+                | (Self::Boolean, Value::Bool(_))
+                | (Self::Bytea, Value::Bytes(_))
+        )
+    }
+}
+
 /// A Rust type that a column can be read as.
 pub trait FromValue: Sized {
     /// The value as this type, none when it is of another type.
@@ -180,7 +215,7 @@ impl Rows {
     }
 
     /// The rows, once it is known that each fits the declared columns.
-    pub(crate) fn fitting(&self, columns: &[crate::sql::ColumnType]) -> Result<&[Vec<Value>], StoreError> {
+    pub(crate) fn fitting(&self, columns: &[ColumnType]) -> Result<&[Vec<Value>], StoreError> {
         for row in &self.0 {
             if row.len() != columns.len() {
                 return Err(StoreError::Broken(format!(

@@ -7,12 +7,10 @@ use std::{
 
 use rdkafka::{
     TopicPartitionList, bindings as ffi,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError as NativeError,
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
-
-use super::context::Client;
 
 /// The coordinator answers within milliseconds, or is in trouble; then events come again, which is harmless.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Commits what is stored, and waits for the broker's answer.
-pub(super) fn stored(client: &Client) {
+pub(super) fn stored(client: &BaseConsumer<impl ConsumerContext>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let code = Code::from(commit(client, None, deadline.saturating_duration_since(Instant::now())));
@@ -34,7 +32,11 @@ pub(super) fn stored(client: &Client) {
 }
 
 /// Commits these offsets, also where they are less than what was committed before.
-pub(super) fn explicit(client: &Client, offsets: &TopicPartitionList, patience: Duration) -> Result<(), Code> {
+pub(super) fn explicit(
+    client: &BaseConsumer<impl ConsumerContext>,
+    offsets: &TopicPartitionList,
+    patience: Duration,
+) -> Result<(), Code> {
     match Code::from(commit(client, Some(offsets), patience)) {
         Code::NoError => Ok(()),
         code => Err(code),
@@ -42,7 +44,11 @@ pub(super) fn explicit(client: &Client, offsets: &TopicPartitionList, patience: 
 }
 
 #[allow(unsafe_code, reason = "rust-rdkafka's synchronous commit waits as long as the broker is away")]
-fn commit(client: &Client, offsets: Option<&TopicPartitionList>, patience: Duration) -> RDKafkaRespErr {
+fn commit(
+    client: &BaseConsumer<impl ConsumerContext>,
+    offsets: Option<&TopicPartitionList>,
+    patience: Duration,
+) -> RDKafkaRespErr {
     let native = client.client().native_ptr();
     // SAFETY: the client is alive while it is borrowed; the queue is destroyed below.
     let queue = unsafe { ffi::rd_kafka_queue_new(native) };

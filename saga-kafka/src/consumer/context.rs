@@ -22,10 +22,10 @@ use saga_core::{
 use super::{
     buffer::Buffer,
     commit,
-    errors::about,
-    flow::{Flow, Reading},
+    errors::kind_of,
     health::Health,
     metrics::ConsumerMetrics,
+    partitions::{Cursor, Partitions},
     stats::{Drained, Stats},
 };
 
@@ -34,13 +34,22 @@ const REVOKE_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) type Client = BaseConsumer<Context>;
 
+/// The client and its partitions. Their lock is held while librdkafka is called, so that both always agree; never while
+/// anything is waited for.
+#[derive(Default)]
+pub(super) struct State {
+    /// The client in use. The poll thread has the other reference, and drops the last one: that can block.
+    pub(super) client: Option<Arc<Client>>,
+    pub(super) partitions: Partitions,
+}
+
 /// What the runtime's side and the poll thread share.
 pub(super) struct Shared {
     pub(super) bootstrap: String,
     pub(super) buffer: Buffer,
     pub(super) metrics: ConsumerMetrics,
     pub(super) closing: AtomicBool,
-    flow: Mutex<Flow>,
+    state: Mutex<State>,
     health: Mutex<Health>,
     /// What the last statistics said, until the poll thread looks at it.
     pub(super) drained: Mutex<HashMap<TopicPartition, Drained>>,
@@ -53,14 +62,14 @@ impl Shared {
             buffer: Buffer::default(),
             metrics: ConsumerMetrics::default(),
             closing: AtomicBool::new(false),
-            flow: Mutex::default(),
+            state: Mutex::default(),
             health: Mutex::default(),
             drained: Mutex::default(),
         }
     }
 
-    pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the runtime that these partitions go, and waits until it has let go of them.
@@ -103,18 +112,19 @@ impl ClientContext for Context {
             Ok(stats) => stats,
             Err(error) => return tracing::warn!("librdkafka's statistics cannot be read: {error}"),
         };
-        let flow = self.shared.flow();
-        let assigned: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
-        let running: Vec<TopicPartition> = assigned.iter().filter(|p| !flow.is_stopped(p)).cloned().collect();
-        drop(flow);
+        let state = self.shared.state();
+        let assigned: Vec<TopicPartition> = state.partitions.assigned.keys().cloned().collect();
+        let running: Vec<TopicPartition> =
+            assigned.iter().filter(|p| !state.partitions.is_stopped(p)).cloned().collect();
+        drop(state);
         *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner) = stats.drained(&assigned);
-        self.shared.metrics.set_progress(&stats, assigned);
+        self.shared.metrics.set_positions(&stats, assigned);
         self.shared.health(|health| (health.tick(&stats, &running, &self.shared.bootstrap, Instant::now()), ()));
     }
 
     fn error(&self, error: NativeError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            self.shared.metrics.error(about(code));
+            self.shared.metrics.error(kind_of(code));
             self.shared.health(|health| (health.error(code, reason, Instant::now()), ()));
         }
     }
@@ -153,16 +163,16 @@ impl Context {
             self.shared.metrics.rebalanced();
         }
         self.shared.metrics.assigned(&partitions);
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         for partition in &partitions {
             // A partition comes back running, whatever it was when it went.
-            flow.paused.remove(partition);
-            flow.assigned.insert(partition.clone(), Reading::default());
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.insert(partition.clone(), Cursor::default());
         }
         // Until the poll thread has found out where they begin.
         pause(client, &partitions, true);
-        flow.will_be_told(&partitions);
-        drop(flow);
+        state.partitions.announce(&partitions);
+        drop(state);
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
 
@@ -180,18 +190,18 @@ impl Context {
             self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
             return;
         }
-        self.shared.flow().leaving = leaving;
+        self.shared.state().partitions.leaving = leaving;
         self.shared.let_go_of(partitions);
         commit::stored(client);
-        self.shared.flow().leaving.clear();
+        self.shared.state().partitions.leaving.clear();
     }
 
-    pub(super) fn forget(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Reading> {
+    pub(super) fn forget(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Cursor> {
         self.revoked.store(true, Relaxed);
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let forget = |partition: &TopicPartition| {
-            flow.paused.remove(partition);
-            flow.assigned.remove_entry(partition)
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.remove_entry(partition)
         };
         partitions.iter().filter_map(forget).collect()
     }

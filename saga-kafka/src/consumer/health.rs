@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use saga_core::{record::TopicPartition, transport::Signal};
 
 use super::{
-    errors::{About, about},
+    errors::{ErrorKind, kind_of},
     stats::{Broker, Group, Partition, Stats},
 };
 
@@ -60,12 +60,12 @@ pub(super) struct Health {
 impl Health {
     /// An error event, with librdkafka's text for it, which is for people.
     pub(super) fn error(&mut self, code: Code, reason: &str, now: Instant) -> Option<Signal> {
-        match about(code) {
+        match kind_of(code) {
             // That all are down says less than why one is.
-            About::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
-            About::Connection => self.reason = Some(without_times(reason)),
-            About::Topic => self.suspect = true,
-            About::Group => {
+            ErrorKind::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
+            ErrorKind::Connection => self.reason = Some(without_times(reason)),
+            ErrorKind::Topic => self.suspect = true,
+            ErrorKind::Group => {
                 self.group = Some(match code {
                     Code::InconsistentGroupProtocol => {
                         "the group's members have another partition.assignment.strategy \
@@ -75,13 +75,13 @@ impl Health {
                     _ => format!("not authorised to join the consumer group ({reason})"),
                 });
             }
-            About::Unreadable => {
+            ErrorKind::Unreadable => {
                 let first = self.unreadable.take().map(|(first, _)| first);
                 let text = || format!("records cannot be read: {} ({code:?})", without_times(reason));
                 self.unreadable = Some((first.unwrap_or_else(text), now));
             }
-            About::Nothing => tracing::debug!(?code, reason, "Kafka consumer error"),
-            About::Unknown => {
+            ErrorKind::Transient => tracing::debug!(?code, reason, "Kafka consumer error"),
+            ErrorKind::Unknown => {
                 let name = format!("{code:?}");
                 let is_quiet = |warned: &Instant| now.duration_since(*warned) < WARN_EVERY;
                 if !self.warned.get(&name).is_some_and(is_quiet) {

@@ -10,16 +10,10 @@ use std::{
 
 use saga_core::record::{Record, TopicPartition};
 
-use super::{errors::About, stats::Stats};
-
-/// How far a partition's records are done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// Up to here, exclusive.
-    pub done: i64,
-    /// How many are not.
-    pub lag: i64,
-}
+use super::{
+    errors::ErrorKind,
+    stats::{Position, Stats},
+};
 
 /// Figures of one consumer; clones read the same ones.
 #[derive(Clone, Default, Debug)]
@@ -27,7 +21,7 @@ pub struct ConsumerMetrics(Arc<Figures>);
 
 #[derive(Default, Debug)]
 struct Figures {
-    progress: Mutex<Vec<(TopicPartition, Progress)>>,
+    positions: Mutex<Vec<(TopicPartition, Position)>>,
     /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
     ends: Mutex<HashMap<TopicPartition, i64>>,
     /// Up to where records of a partition were handed over. What librdkafka knows of that counts markers, too.
@@ -46,13 +40,8 @@ struct Figures {
 impl ConsumerMetrics {
     /// How far each assigned partition is done: its stored offset, and the difference between that and its end. Up to a
     /// second old, five seconds for a partition that is paused. A partition of which nothing is known yet is left out.
-    pub fn progress(&self) -> Vec<(TopicPartition, Progress)> {
-        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The lags alone of [`ConsumerMetrics::progress`].
-    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
-        self.progress().into_iter().map(|(partition, progress)| (partition, progress.lag)).collect()
+    pub fn positions(&self) -> Vec<(TopicPartition, Position)> {
+        self.0.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often partitions were assigned or revoked.
@@ -88,12 +77,12 @@ impl ConsumerMetrics {
             .map(|(kind, count)| (kind, count.load(Relaxed)))
     }
 
-    pub(super) fn error(&self, about: About) {
-        let count = match about {
-            About::Unreadable => &self.0.unreadable,
-            About::Group => &self.0.group_errors,
-            About::Unknown => &self.0.other_errors,
-            About::Connection | About::Topic | About::Nothing => return,
+    pub(super) fn error(&self, kind: ErrorKind) {
+        let count = match kind {
+            ErrorKind::Unreadable => &self.0.unreadable,
+            ErrorKind::Group => &self.0.group_errors,
+            ErrorKind::Unknown => &self.0.other_errors,
+            ErrorKind::Connection | ErrorKind::Topic | ErrorKind::Transient => return,
         };
         count.fetch_add(1, Relaxed);
     }
@@ -137,16 +126,16 @@ impl ConsumerMetrics {
         }
     }
 
-    pub(super) fn set_progress(&self, stats: &Stats, assigned: Vec<TopicPartition>) {
+    pub(super) fn set_positions(&self, stats: &Stats, assigned: Vec<TopicPartition>) {
         let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut handed = self.0.handed.lock().unwrap_or_else(PoisonError::into_inner);
         handed.retain(|partition, _| assigned.contains(partition));
-        let progress = assigned.into_iter().filter_map(|assigned| {
-            let progress =
-                stats.partition(&assigned)?.progress(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
-            Some((assigned, progress))
+        let positions = assigned.into_iter().filter_map(|assigned| {
+            let position =
+                stats.partition(&assigned)?.position(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
+            Some((assigned, position))
         });
-        *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.collect();
+        *self.0.positions.lock().unwrap_or_else(PoisonError::into_inner) = positions.collect();
     }
 }
 

@@ -4,13 +4,13 @@ mod buffer;
 mod commit;
 mod context;
 mod errors;
-mod flow;
 mod health;
-mod identity;
-mod logs;
 mod metrics;
+mod partitions;
 mod poll;
+mod positions;
 mod stats;
+mod topic_ids;
 
 use std::{
     collections::HashSet,
@@ -27,11 +27,12 @@ use saga_core::{
 use tokio::sync::oneshot;
 
 pub(crate) use errors::is_unreadable;
-pub use metrics::{ConsumerMetrics, Progress};
+pub use metrics::ConsumerMetrics;
+pub use stats::Position;
 
 use crate::{KafkaConfig, KafkaError};
 use context::Shared;
-use flow::Flow;
+use partitions::Partitions;
 
 /// Committing and leaving the group may take so long; then the process is let go, and the group finds out by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -80,11 +81,6 @@ impl KafkaConsumer {
         Ok(Self { shared, ended: Some(ended) })
     }
 
-    /// How far behind the consumer is: see [`ConsumerMetrics::lag`].
-    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
-        self.shared.metrics.lag()
-    }
-
     /// The consumer's figures, for another task to read.
     pub fn metrics(&self) -> ConsumerMetrics {
         self.shared.metrics.clone()
@@ -105,22 +101,22 @@ impl Consumer for KafkaConsumer {
     async fn next(&mut self, room: usize) -> Signal {
         let signal = self.shared.buffer.next(room).await;
         if let Signal::Assigned(partitions) = &signal {
-            self.shared.flow().was_told(partitions);
+            self.shared.state().partitions.announced(partitions);
         }
         signal
     }
 
     fn store_offsets(&self, offsets: &[(TopicPartition, i64)]) {
-        let flow = self.shared.flow();
-        let list = flow.storable(offsets);
-        let Some(client) = &flow.client else {
+        let state = self.shared.state();
+        let list = state.partitions.storable(offsets);
+        let Some(client) = &state.client else {
             // Fenced: the partitions are another's.
             return self.shared.metrics.stale(offsets.len() as u64);
         };
         // The result is that of the list's elements: one that has gone is no error, its new owner starts before it.
         let result = client.store_offsets(&list);
         let stored = list.elements().iter().filter(|element| element.error().is_ok()).count();
-        drop(flow);
+        drop(state);
         if stored < offsets.len() {
             self.shared.metrics.stale((offsets.len() - stored) as u64);
         } else if let Err(error) = result {
@@ -129,21 +125,23 @@ impl Consumer for KafkaConsumer {
     }
 
     fn pause(&self, partitions: &[TopicPartition], paused: bool) {
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         // What is stopped for another reason stays so; it starts when that reason is gone.
-        let stopped = |flow: &Flow| -> HashSet<TopicPartition> {
-            partitions.iter().filter(|p| flow.is_stopped(p)).cloned().collect()
+        let stopped = |ours: &Partitions| -> HashSet<TopicPartition> {
+            partitions.iter().filter(|p| ours.is_stopped(p)).cloned().collect()
         };
-        let before = stopped(&flow);
-        for partition in partitions.iter().filter(|p| flow.assigned.contains_key(p)).cloned().collect::<Vec<_>>() {
+        let before = stopped(&state.partitions);
+        for partition in
+            partitions.iter().filter(|p| state.partitions.assigned.contains_key(p)).cloned().collect::<Vec<_>>()
+        {
             if paused {
-                flow.paused.insert(partition);
+                state.partitions.paused.insert(partition);
             } else {
-                flow.paused.remove(&partition);
+                state.partitions.paused.remove(&partition);
             }
         }
-        let changed: Vec<_> = before.symmetric_difference(&stopped(&flow)).cloned().collect();
-        if let Some(client) = &flow.client {
+        let changed: Vec<_> = before.symmetric_difference(&stopped(&state.partitions)).cloned().collect();
+        if let Some(client) = &state.client {
             context::pause(client, &changed, paused);
         }
     }

@@ -70,7 +70,7 @@ impl Thread {
             .map_err(|error| KafkaError::client(&error))?;
         self.subscribe(&client)?;
         let client = Arc::new(client);
-        self.shared.flow().client = Some(client.clone());
+        self.shared.state().client = Some(client.clone());
         Ok(client)
     }
 
@@ -129,7 +129,7 @@ impl Thread {
             if self.shared.buffer.is_full() && !self.shared.buffer.wait_for_room(FULL_PATIENCE) {
                 self.hold(client, true);
             }
-            let held = self.shared.flow().held;
+            let held = self.shared.state().partitions.held;
             let mut batch = Vec::new();
             let mut bytes = 0;
             let mut wait = if held { IDLE_HELD } else { IDLE };
@@ -173,13 +173,14 @@ impl Thread {
 
     /// Pauses or resumes what the runtime has not paused itself.
     fn hold(&self, client: &Client, held: bool) {
-        let mut flow = self.shared.flow();
-        if flow.held == held {
+        let mut state = self.shared.state();
+        if state.partitions.held == held {
             return;
         }
-        flow.held = false;
-        let running: Vec<TopicPartition> = flow.assigned.keys().filter(|p| !flow.is_stopped(p)).cloned().collect();
-        flow.held = held;
+        state.partitions.held = false;
+        let running: Vec<TopicPartition> =
+            state.partitions.assigned.keys().filter(|p| !state.partitions.is_stopped(p)).cloned().collect();
+        state.partitions.held = held;
         pause(client, &running, held);
         tracing::debug!(held, "Kafka: the runtime is busy");
     }
@@ -207,9 +208,10 @@ impl Thread {
 
     /// Where paused partitions end: a fetch would tell, but they have none.
     fn look_at_ends(&self, client: &Client) {
-        let flow = self.shared.flow();
-        let paused: Vec<_> = flow.assigned.keys().filter(|p| flow.is_stopped(p)).cloned().collect();
-        drop(flow);
+        let state = self.shared.state();
+        let paused: Vec<_> =
+            state.partitions.assigned.keys().filter(|p| state.partitions.is_stopped(p)).cloned().collect();
+        drop(state);
         // Until the first failure: with the broker away, each would take its time to fail.
         let end = |partition: TopicPartition| {
             let watermarks = client.fetch_watermarks(&partition.topic, partition.partition, PROBE_PATIENCE);
@@ -220,11 +222,11 @@ impl Thread {
 
     /// The partitions are another's: their records must not be handled here.
     fn let_go(&self, client: &Client) {
-        let mut flow = self.shared.flow();
-        let partitions: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
-        flow.client = None;
-        flow.held = false;
-        drop(flow);
+        let mut state = self.shared.state();
+        let partitions: Vec<TopicPartition> = state.partitions.assigned.keys().cloned().collect();
+        state.client = None;
+        state.partitions.held = false;
+        drop(state);
         client.context().forget(&partitions);
         if !partitions.is_empty() {
             self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
@@ -234,7 +236,7 @@ impl Thread {
     /// Closes the client. The runtime's side only uses it under the lock, so this reference is the last one; closing
     /// takes its time here, where nobody waits for it longer than they want to.
     fn retire(&self, client: Arc<Client>) {
-        self.shared.flow().client = None;
+        self.shared.state().client = None;
         client.context().retired.store(true, Relaxed);
         drop(client);
     }

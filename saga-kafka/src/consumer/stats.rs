@@ -7,7 +7,14 @@ use std::collections::HashMap;
 use saga_core::record::TopicPartition;
 use serde::Deserialize;
 
-use super::metrics::Progress;
+/// How far a partition's records are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Up to here, exclusive.
+    pub done: i64,
+    /// How many are not.
+    pub lag: i64,
+}
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -112,7 +119,7 @@ impl Partition {
 
     /// How far its records are done, and how many are not, up to the later of this end and the one that was fetched last;
     /// nothing when nothing is known so far. Up to `handed`, records were handed over.
-    pub(super) fn progress(&self, end: Option<i64>, handed: Option<i64>) -> Option<Progress> {
+    pub(super) fn position(&self, end: Option<i64>, handed: Option<i64>) -> Option<Position> {
         // Its very end, also where an open transaction keeps us from reading up to there.
         let end = self.ls_offset.max(self.hi_offset).max(end.unwrap_or(-1));
         let done =
@@ -120,7 +127,7 @@ impl Partition {
         // What is left behind the last record are markers of transactions, which nobody is handed.
         let all_done = self.fetchq_cnt == 0 && self.next_offset >= end && handed.is_none_or(|handed| handed <= done);
         let lag = if all_done { 0 } else { (end - done).max(0) };
-        (end >= 0).then_some(Progress { done, lag })
+        (end >= 0).then_some(Position { done, lag })
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
     }
 
     fn lag(partition: &Partition, end: Option<i64>) -> Option<i64> {
-        partition.progress(end, Some(9)).map(|progress| progress.lag)
+        partition.position(end, Some(9)).map(|position| position.lag)
     }
 
     #[test]
@@ -155,12 +162,12 @@ mod tests {
     #[test]
     fn a_marker_of_a_transaction_is_no_lag() {
         let behind_a_marker = || Partition { next_offset: 10, ..partition(9, 9) };
-        assert_eq!(behind_a_marker().progress(None, Some(9)), Some(Progress { done: 9, lag: 0 }));
+        assert_eq!(behind_a_marker().position(None, Some(9)), Some(Position { done: 9, lag: 0 }));
         assert_eq!(lag(&behind_a_marker(), Some(11)), Some(2), "more has come meanwhile");
         assert_eq!(lag(&Partition { fetchq_cnt: 1, ..behind_a_marker() }, None), Some(1), "fetched and not taken");
         assert_eq!(lag(&Partition { next_offset: 10, ..partition(8, 8) }, None), Some(2), "taken and not done");
         let none_ever = Partition { next_offset: 10, ..partition(-1001, -1001) };
-        assert_eq!(none_ever.progress(None, None), Some(Progress { done: 2, lag: 0 }));
+        assert_eq!(none_ever.position(None, None), Some(Position { done: 2, lag: 0 }));
     }
 
     #[test]

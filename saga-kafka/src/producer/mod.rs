@@ -2,7 +2,7 @@
 
 mod batch;
 mod native;
-mod shares;
+mod quotas;
 
 use std::{sync::Arc, time::Duration};
 

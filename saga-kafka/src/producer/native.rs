@@ -24,8 +24,8 @@ use saga_core::{record::OutRecord, transport::PublishError};
 use tokio::sync::Notify;
 
 use super::{
-    batch::{Batch, Place, verdict},
-    shares::{Share, Shares},
+    batch::{Batch, Delivery, publish_error},
+    quotas::{Quota, Quotas},
 };
 use crate::{KafkaConfig, KafkaError, record::NativeHeaders};
 
@@ -94,22 +94,22 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext<NoCustomPartitioner> for Context {
-    type DeliveryOpaque = Box<Place>;
+    type DeliveryOpaque = Box<Delivery>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         let outcome = match result.as_ref().map_err(|(error, _)| (error.rdkafka_error_code(), error)) {
             Ok(_) => Ok(()),
             // Of several such records in a batch the client only says that they are invalid.
-            Err((Some(code @ (Code::InvalidTimestamp | Code::InvalidRecord)), _)) if place.has_time => {
+            Err((Some(code @ (Code::InvalidTimestamp | Code::InvalidRecord)), _)) if delivery.has_time => {
                 self.clock.refused(code);
                 Err(PublishError::Unacknowledged(code.to_string()))
             }
-            Err((Some(code), _)) => Err(verdict(code)),
+            Err((Some(code), _)) => Err(publish_error(code)),
             Err((None, error)) => Err(PublishError::Unacknowledged(error.to_string())),
         };
         // First, so that whoever is woken finds the room.
         self.in_flight.one_less();
-        place.decide(outcome);
+        delivery.decide(outcome);
     }
 }
 
@@ -126,12 +126,12 @@ pub(super) struct Connection {
 struct Common {
     in_flight: Arc<InFlight>,
     clock: Arc<Clock>,
-    shares: Arc<Mutex<Shares>>,
+    quotas: Arc<Mutex<Quotas>>,
 }
 
 impl Common {
-    fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,8 +144,8 @@ struct Served {
 impl Connection {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
         let max_in_flight = config.producer_queue();
-        let shares = Shares::new(max_in_flight, config.producer_queue_bytes());
-        let common = Common { in_flight: Arc::default(), clock: Arc::default(), shares: Arc::new(Mutex::new(shares)) };
+        let quotas = Quotas::new(max_in_flight, config.producer_queue_bytes());
+        let common = Common { in_flight: Arc::default(), clock: Arc::default(), quotas: Arc::new(Mutex::new(quotas)) };
         let served = Served::start(config, &common)?;
         Ok(Self { config: config.clone(), served: Mutex::new(served), common, max_in_flight })
     }
@@ -154,31 +154,31 @@ impl Connection {
     pub(super) fn send(&self, records: &[OutRecord], batch: &Arc<Batch>) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace_if_failed(&mut served);
-        let mut shares = self.common.shares();
+        let mut quotas = self.common.quotas();
         let time = self.common.clock.time();
         // Once one is refused, so are those that follow it to its partition: none overtakes another.
         let mut full = false;
-        let mut full_shares: Vec<Arc<Share>> = Vec::new();
+        let mut full_shares: Vec<Arc<Quota>> = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let mut place = batch.place(index);
-            place.has_time = time == 0;
+            let mut delivery = batch.delivery(index);
+            delivery.has_time = time == 0;
             full = full || self.room() == 0;
-            let share = shares.of(record);
-            let is_full = full || full_shares.iter().any(|full| Arc::ptr_eq(full, &share));
-            place.taken = if is_full { None } else { shares.take(share.clone(), record) };
-            if place.taken.is_none() {
+            let quota = quotas.of(record);
+            let is_full = full || full_shares.iter().any(|full| Arc::ptr_eq(full, &quota));
+            delivery.reservation = if is_full { None } else { quotas.take(quota.clone(), record) };
+            if delivery.reservation.is_none() {
                 if !is_full {
-                    full_shares.push(share);
+                    full_shares.push(quota);
                 }
-                place.decide(Err(PublishError::Full));
+                delivery.decide(Err(PublishError::Full));
                 continue;
             }
             // Before it is queued: its report may come before `produce` returns.
             self.common.in_flight.count.fetch_add(1, Ordering::AcqRel);
-            if let Err((error, place)) = produce(&served.client, record, time, Box::new(place)) {
+            if let Err((error, delivery)) = produce(&served.client, record, time, Box::new(delivery)) {
                 full = error == PublishError::Full;
                 self.common.in_flight.one_less();
-                place.decide(Err(error));
+                delivery.decide(Err(error));
             }
         }
     }
@@ -233,7 +233,7 @@ impl Served {
                 while !stop.load(Ordering::Relaxed) {
                     client.poll(IDLE);
                     let is_due = counted.elapsed() >= COUNT_EVERY;
-                    let topics = if is_due { common.shares().all() } else { common.shares().unknown() };
+                    let topics = if is_due { common.quotas().all() } else { common.quotas().unknown() };
                     if is_due {
                         counted = Instant::now();
                     }
@@ -266,7 +266,7 @@ fn count_partitions(client: &Client, common: &Common, topics: &[String]) {
         let found = metadata.topics().first().filter(|topic| topic.error().is_none());
         let partitions = found.map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
         if partitions > 0 {
-            common.shares().has_partitions(topic, partitions);
+            common.quotas().has_partitions(topic, partitions);
         }
     }
 }
@@ -277,24 +277,24 @@ fn produce(
     client: &Client,
     record: &OutRecord,
     time: i64,
-    place: Box<Place>,
-) -> Result<(), (PublishError, Box<Place>)> {
+    delivery: Box<Delivery>,
+) -> Result<(), (PublishError, Box<Delivery>)> {
     let Ok(topic) = CString::new(record.topic.as_bytes()) else {
-        return Err((PublishError::Refused("the topic's name contains NUL".into()), place));
+        return Err((PublishError::Refused("the topic's name contains NUL".into()), delivery));
     };
     let headers = match record.headers.as_slice() {
         [] => None,
         headers => match NativeHeaders::copy(headers) {
             Ok(headers) => Some(headers),
-            Err(error) => return Err((PublishError::Refused(Code::from(error).to_string()), place)),
+            Err(error) => return Err((PublishError::Refused(Code::from(error).to_string()), delivery)),
         },
     };
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or((ptr::null(), 0), |b| (b.as_ptr(), b.len()));
     let (key, key_len) = bytes(&record.key);
     let (value, value_len) = bytes(&record.value);
-    let place = place.into_ptr();
+    let delivery = delivery.into_ptr();
     // SAFETY: the client is alive while it is borrowed. The arguments come in the types that each tag asks for, and the
-    // list is ended. Topic, key and value are copied (MSG_F_COPY), the place and the headers taken over on success only.
+    // list is ended. Topic, key and value are copied (MSG_F_COPY), the delivery and the headers taken over on success only.
     let error = unsafe {
         ffi::rd_kafka_producev(
             client.client().native_ptr(),
@@ -311,7 +311,7 @@ fn produce(
             vtype::RD_KAFKA_VTYPE_TIMESTAMP,
             time,
             vtype::RD_KAFKA_VTYPE_OPAQUE,
-            place,
+            delivery,
             vtype::RD_KAFKA_VTYPE_HEADERS,
             headers.as_ref().map_or(ptr::null_mut(), NativeHeaders::ptr),
             vtype::RD_KAFKA_VTYPE_END,
@@ -324,8 +324,8 @@ fn produce(
         return Ok(());
     }
     // SAFETY: it was made above, and librdkafka has not taken it.
-    let place = unsafe { Box::<Place>::from_ptr(place) };
-    Err((verdict(error.into()), place))
+    let delivery = unsafe { Box::<Delivery>::from_ptr(delivery) };
+    Err((publish_error(error.into()), delivery))
 }
 
 #[cfg(test)]

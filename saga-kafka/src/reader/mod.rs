@@ -2,7 +2,7 @@
 
 mod context;
 mod error;
-mod places;
+mod offsets;
 
 use std::{
     sync::Arc,
@@ -28,7 +28,7 @@ use crate::{
     record::{Topics, copy},
 };
 use context::Context;
-use places::Places;
+use offsets::Offsets;
 
 /// librdkafka wants a name; nobody ever joins this group.
 const GROUP: &str = "saga-reader";
@@ -65,7 +65,7 @@ pub struct Reader {
 }
 
 struct Partition {
-    place: TopicPartition,
+    partition: TopicPartition,
     queue: PartitionQueue<Context>,
     since: Option<Timestamp>,
     start: i64,
@@ -110,8 +110,8 @@ impl Reader {
         })
     }
 
-    fn places(&self) -> Places<'_> {
-        Places { client: &self.client, bootstrap: &self.bootstrap }
+    fn offsets(&self) -> Offsets<'_> {
+        Offsets { client: &self.client, bootstrap: &self.bootstrap }
     }
 
     /// How many partitions the topic has; none when there is no such topic.
@@ -119,35 +119,35 @@ impl Reader {
     /// # Errors
     /// When no broker answers, or it refuses.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ReadError> {
-        self.places().partitions(topic, None)
+        self.offsets().partitions(topic, None)
     }
 
     /// Reads these partitions too: from their beginning, or what was written since a time.
     ///
     /// # Errors
     /// When no broker answers, or it refuses.
-    pub fn add(&mut self, places: &[TopicPartition], since: Option<Timestamp>) -> Result<(), ReadError> {
-        if places.is_empty() {
+    pub fn add(&mut self, partitions: &[TopicPartition], since: Option<Timestamp>) -> Result<(), ReadError> {
+        if partitions.is_empty() {
             return Ok(());
         }
         // Kafka's own times are no finer.
         let since = since.and_then(|since| Timestamp::from_millisecond(since.as_millisecond()).ok());
-        let stretches = self.places().stretches(places, since)?;
-        let wanted: Vec<_> = stretches.into_iter().filter(|s| self.follows || s.start < s.end).collect();
+        let ranges = self.offsets().ranges(partitions, since)?;
+        let wanted: Vec<_> = ranges.into_iter().filter(|s| self.follows || s.start < s.end).collect();
         let mut list = TopicPartitionList::with_capacity(wanted.len());
-        for stretch in &wanted {
-            list.add_partition_offset(&stretch.place.topic, stretch.place.partition, Offset::Offset(stretch.start))
-                .map_err(|error| self.places().unreachable(&error))?;
+        for range in &wanted {
+            list.add_partition_offset(&range.partition.topic, range.partition.partition, Offset::Offset(range.start))
+                .map_err(|error| self.offsets().unreachable(&error))?;
         }
         // The queues first: nothing may be fetched into the common one, where it would be lost.
-        for places::Stretch { place, start, end } in wanted {
+        for offsets::OffsetRange { partition, start, end } in wanted {
             let queue = self
                 .client
-                .split_partition_queue(&place.topic, place.partition)
-                .ok_or_else(|| KafkaError::Client(format!("librdkafka has no queue for {place}")))?;
+                .split_partition_queue(&partition.topic, partition.partition)
+                .ok_or_else(|| KafkaError::Client(format!("librdkafka has no queue for {partition}")))?;
             let caught_up = start >= end;
             self.partitions.push(Partition {
-                place,
+                partition,
                 queue,
                 since,
                 start,
@@ -226,10 +226,10 @@ impl Reader {
     /// What is wrong with the connection, if something is. Asks the broker, up to a second, when something was.
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.client.context().trouble()?;
-        let topic = self.partitions.first().map(|p| p.place.topic.clone());
+        let topic = self.partitions.first().map(|p| p.partition.topic.clone());
         let probed = match &topic {
-            Some(topic) => self.places().partitions(topic, Some(PROBE)).map(drop),
-            None => self.client.fetch_metadata(None, PROBE).map(drop).map_err(|e| self.places().unreachable(&e)),
+            Some(topic) => self.offsets().partitions(topic, Some(PROBE)).map(drop),
+            None => self.client.fetch_metadata(None, PROBE).map(drop).map_err(|e| self.offsets().unreachable(&e)),
         };
         match probed {
             Err(ReadError::Unreachable { .. }) => Some(trouble),
@@ -269,7 +269,7 @@ impl Partition {
                     if follows || message.offset() < self.end {
                         let written = written(&message);
                         let is_new = self.since.is_none_or(|since| written.is_none_or(|written| written >= since));
-                        if is_new && wanted(&self.place.topic, message.key()) {
+                        if is_new && wanted(&self.partition.topic, message.key()) {
                             self.head = Some(Stored { record: copy(&message, topics), written });
                         }
                     }
@@ -278,19 +278,19 @@ impl Partition {
                 Err(NativeError::PartitionEOF(_)) => self.caught_up = true,
                 Err(error) => match error.rdkafka_error_code() {
                     Some(Code::TopicAuthorizationFailed) => {
-                        return Err(ReadError::NotAllowed { topic: self.place.topic.to_string() });
+                        return Err(ReadError::NotAllowed { topic: self.partition.topic.to_string() });
                     }
                     // It would be asked for for ever, and nothing behind it is ever reached.
                     Some(code) if is_unreadable(code) => {
                         let reason = format!(
                             "partition {} has records in a form that cannot be read: {code}",
-                            self.place.partition
+                            self.partition.partition
                         );
-                        return Err(ReadError::Refused { topic: self.place.topic.to_string(), reason });
+                        return Err(ReadError::Refused { topic: self.partition.topic.to_string(), reason });
                     }
                     // It mends itself, or the silence is noticed: an error is no news of the partition.
                     _ => {
-                        tracing::debug!("Kafka reader: {}: {error}", self.place);
+                        tracing::debug!("Kafka reader: {}: {error}", self.partition);
                         continue;
                     }
                 },

@@ -63,9 +63,14 @@ impl Postgres {
         self.pool.open().await
     }
 
+    /// A connection for one transaction or read.
+    async fn session(&self, user: User) -> Result<Session, StoreError> {
+        self.pool.lease(user).await.map(Session::new)
+    }
+
     /// Opens a transaction that admits no event.
     pub(crate) async fn begin_plain(&self) -> Result<Session, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+        let session = self.session(User::Request).await?;
         session.open(PATIENCE).await?;
         Ok(session)
     }
@@ -76,7 +81,7 @@ impl Postgres {
         admissions: &[Admission],
         patience: Duration,
     ) -> Result<(Session, Vec<Before>), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let before = admit::admit(&session, admissions, patience).await?;
         Ok((session, before))
     }
@@ -88,6 +93,6 @@ impl Postgres {
 
     /// Reads outside a transaction.
     pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        self.pool.lease(User::Request).await?.query(sql, None, params).await
+        self.session(User::Request).await?.query(sql, None, params).await
     }
 }

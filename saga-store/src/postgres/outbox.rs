@@ -30,17 +30,17 @@ pub(super) const WALK: &str = UNSENT;
 
 impl Postgres {
     pub(crate) async fn unsent(&self, behind: i64, grace: Duration, limit: i64) -> Result<Vec<Unsent>, StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         list(&run(&session, UNSENT, &[&behind, &seconds(grace), &limit]).await?, unsent)
     }
 
     pub(crate) async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         list(&run(&session, ROWS, &[&ids]).await?, outbox_row)
     }
 
     pub(crate) async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         run(&session, SENT, &[&ids]).await.map(|_| ())
     }
 }

@@ -100,7 +100,7 @@ impl Postgres {
         limit: i64,
         resting: &[&str],
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let rows = run(&session, CLAIM, &[&seconds(lease), &limit, &resting]).await?;
         let mut claimed = list(&rows, parked_event)?;
         claimed.sort_by_key(|event| event.seq);
@@ -108,12 +108,12 @@ impl Postgres {
     }
 
     pub(crate) async fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         list(&run(&session, UNLABELLED, &[&limit]).await?, parked_event)
     }
 
     pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let seqs: Vec<i64> = labels.iter().map(|label| label.seq).collect();
         let causes: Vec<Uuid> = labels.iter().map(|label| label.cause).collect();
         let steps: Vec<&str> = labels.iter().map(|label| label.step).collect();

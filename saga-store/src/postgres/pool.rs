@@ -14,14 +14,13 @@ use std::{
 
 use saga_core::store::StoreError;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use super::{
     DEADLINE,
     connect::{Link, Target},
-    session::Session,
     statement::Prepared,
 };
 use crate::{error::ConnectError, sql::Cache};
@@ -59,6 +58,15 @@ impl From<Link> for Conn {
     fn from(link: Link) -> Self {
         Self { link, statements: Mutex::default(), used: Instant::now() }
     }
+}
+
+/// A connection that is lent to somebody. [`Pool::give_back`] takes its connection back, and dropping the rest makes room for
+/// the next.
+pub(super) struct Lease {
+    pub(super) conn: Conn,
+    pub(super) pool: Arc<Pool>,
+    pub(super) user: User,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// One of the two parts.
@@ -130,7 +138,7 @@ impl Pool {
     }
 
     /// A connection for one transaction or read: the one that was used last, or a new one.
-    pub(super) async fn lease(self: &Arc<Self>, user: User) -> Result<Session, StoreError> {
+    pub(super) async fn lease(self: &Arc<Self>, user: User) -> Result<Lease, StoreError> {
         let limit = if user == User::Worker { DEADLINE } else { PATIENCE };
         let until = Instant::now() + limit;
         let permit = tokio::time::timeout_at(until, self.part(user).permits.clone().acquire_owned());
@@ -138,16 +146,16 @@ impl Pool {
         let permit = permit.ok_or_else(|| StoreError::Unavailable("all connections are in use".into()))?;
         loop {
             if let Some(conn) = self.part(user).take() {
-                return Ok(Session::new(conn, self.clone(), user, permit));
+                return Ok(Lease { conn, pool: self.clone(), user, permit });
             }
             match self.target.connect().await {
-                Ok(link) => return Ok(Session::new(link.into(), self.clone(), user, permit)),
+                Ok(link) => return Ok(Lease { conn: link.into(), pool: self.clone(), user, permit }),
                 Err(ConnectError::Full(why)) => {
                     // What a request has is the worker's for the taking.
                     if user == User::Worker
                         && let Some(conn) = self.requests.take()
                     {
-                        return Ok(Session::new(conn, self.clone(), user, permit));
+                        return Ok(Lease { conn, pool: self.clone(), user, permit });
                     }
                     if Instant::now() >= until {
                         return Err(StoreError::Unavailable(format!("it takes no more connections: {why}")));

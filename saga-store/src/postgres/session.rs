@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Error};
 use super::{
     DEADLINE,
     error::{At, Failed, classify_at, spoils_connection},
-    pool::{Conn, Pool, User},
+    pool::{Conn, Lease, Pool, User},
     statement::{self, Prepared},
 };
 use crate::{
@@ -70,7 +70,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: Conn, pool: Arc<Pool>, user: User, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(lease: Lease) -> Self {
+        let Lease { conn, pool, user, permit } = lease;
         Self {
             conn: Some(conn),
             pool,

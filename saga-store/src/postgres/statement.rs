@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::error::{Mismatch, classify_unreadable};
 use crate::{
     row::Row,
-    sql::{ColumnType, Rendered},
-    value::{Rows, Value},
+    sql::Rendered,
+    value::{ColumnType, Rows, Value},
 };
 
 type Failed = Box<dyn StdError + Sync + Send>;

@@ -25,14 +25,14 @@ SELECT (SELECT count(*) FROM (SELECT FROM saga_outbox ORDER BY seq LIMIT $1) AS 
 
 impl Postgres {
     pub(crate) async fn time(&self) -> Result<Timestamp, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+        let session = self.session(User::Request).await?;
         let rows = run(&session, "SELECT clock_timestamp()", &[]).await?;
         let told = list(&rows, |row| Ok(row.try_get::<_, Micros>(0)?.time()?))?.pop();
         told.ok_or_else(|| StoreError::Broken("the database does not tell the time".into()))
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+        let session = self.session(User::Request).await?;
         let rows = run(&session, SUMMARY, &[&columns::COUNTED]).await?;
         let mut found = list(&rows, |row| {
             let count = |column: usize| row.try_get::<_, i64>(column).map(i64::unsigned_abs);

@@ -34,7 +34,7 @@ impl Postgres {
         limit: i64,
         patience: Duration,
     ) -> Result<(Session, Vec<DueTimer>), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let timers = session.prepared(TIMERS).await?;
         let opening = Opening::new(patience);
         let params: [&(dyn ToSql + Sync); 2] = [&limit, &opening.tx];
@@ -53,7 +53,7 @@ impl Postgres {
     }
 
     pub(crate) async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let sagas: Vec<Uuid> = timers.iter().map(|timer| timer.saga_id.as_uuid()).collect();
         let steps: Vec<&str> = timers.iter().map(|timer| timer.step.as_str()).collect();
         let due: Vec<Micros> = timers.iter().map(|timer| timer.due.into()).collect();

@@ -20,9 +20,9 @@ use saga_core::{
 use super::{
     commit,
     context::{Client, pause},
-    flow::{self, Reading, Seen},
-    identity::{self, Start},
+    partitions::{self, Continuity, Cursor},
     poll::Thread,
+    topic_ids::{self, Start},
 };
 
 /// One question to the brokers may take so long.
@@ -32,17 +32,17 @@ impl Thread {
     /// Finds out where reading begins on partitions that were assigned, and lets it begin. False when some have to wait:
     /// the broker does not answer, or knows nothing of the topic.
     pub(super) fn begin(&self, client: &Client) -> bool {
-        let flow = self.shared.flow();
+        let state = self.shared.state();
         let waiting: Vec<_> =
-            flow.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.anew_at)).collect();
-        drop(flow);
+            state.partitions.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.anew_at)).collect();
+        drop(state);
         if waiting.is_empty() {
             return true;
         }
         let partitions: Vec<TopicPartition> = waiting.iter().map(|(partition, _)| partition.clone()).collect();
         let topics: BTreeSet<&str> = partitions.iter().map(|p| &*p.topic).collect();
-        let asked = identity::topic_ids(client, &topics, REQUEST)
-            .and_then(|ids| Ok((ids, identity::committed(client, &partitions, REQUEST)?)));
+        let asked = topic_ids::topic_ids(client, &topics, REQUEST)
+            .and_then(|ids| Ok((ids, topic_ids::committed(client, &partitions, REQUEST)?)));
         let (ids, committed) = match asked {
             Ok(answers) => answers,
             Err(why) => {
@@ -54,7 +54,7 @@ impl Thread {
         for (partition, anew_at) in waiting {
             let Some(id) = ids.get(&*partition.topic) else { continue };
             let committed = committed.get(&partition);
-            let start = anew_at.map_or_else(|| identity::start(committed, id.as_deref()), Start::Anew);
+            let start = anew_at.map_or_else(|| topic_ids::start(committed, id.as_deref()), Start::Anew);
             let next = match start {
                 Start::Continue => committed.map(|committed| committed.next),
                 Start::Anew(at) => {
@@ -68,37 +68,39 @@ impl Thread {
                     Some(at)
                 }
             };
-            begun.push((partition, Reading { topic_id: id.clone(), begun: true, next, ..Reading::default() }));
+            begun.push((partition, Cursor { topic_id: id.clone(), begun: true, next, ..Cursor::default() }));
         }
         let all = begun.len() == partitions.len();
         self.resume(client, begun);
         all
     }
 
-    fn resume(&self, client: &Client, begun: Vec<(TopicPartition, Reading)>) {
-        let mut flow = self.shared.flow();
+    fn resume(&self, client: &Client, begun: Vec<(TopicPartition, Cursor)>) {
+        let mut state = self.shared.state();
         let partitions: Vec<TopicPartition> = begun.iter().map(|(partition, _)| partition.clone()).collect();
-        flow.assigned.extend(begun);
-        let running: Vec<_> = partitions.into_iter().filter(|p| !flow.is_stopped(p)).collect();
+        state.partitions.assigned.extend(begun);
+        let running: Vec<_> = partitions.into_iter().filter(|p| !state.partitions.is_stopped(p)).collect();
         pause(client, &running, false);
     }
 
     /// Passes records on, those of logs that are what they were.
     pub(super) fn hand_over(&self, client: &Client, mut batch: Vec<Record>) {
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let (mut back, mut lost) = (Vec::new(), Vec::new());
         for of_one in batch.chunk_by(|a, b| a.partition == b.partition && a.topic == b.topic) {
             let Some(partition) = of_one.first().map(Record::topic_partition) else { continue };
-            let Some(reading) = flow.assigned.get_mut(&partition).filter(|reading| reading.begun) else { continue };
+            let Some(cursor) = state.partitions.assigned.get_mut(&partition).filter(|cursor| cursor.begun) else {
+                continue;
+            };
             for record in of_one {
-                match reading.see(record.offset) {
-                    Seen::InOrder => {}
-                    Seen::Gap(next) => {
+                match cursor.advance(record.offset) {
+                    Continuity::InOrder => {}
+                    Continuity::Gap(next) => {
                         let deleted = log_start(client, &partition).unwrap_or_default().min(record.offset) - next;
                         lost.push((partition.clone(), u64::try_from(deleted).unwrap_or_default()));
                     }
-                    Seen::Back => {
-                        reading.begun = false;
+                    Continuity::Back => {
+                        cursor.begun = false;
                         back.push((partition.clone(), record.offset));
                         break;
                     }
@@ -107,9 +109,9 @@ impl Thread {
         }
         // The callbacks ran on this thread, between two records of the batch: those of partitions that went stay here.
         if client.context().revoked.swap(false, Relaxed) || !back.is_empty() {
-            batch.retain(|r| flow.assigned.get(&r.topic_partition()).is_some_and(|reading| reading.begun));
+            batch.retain(|r| state.partitions.assigned.get(&r.topic_partition()).is_some_and(|cursor| cursor.begun));
         }
-        drop(flow);
+        drop(state);
         lost.extend(self.emptied());
         lost.iter().for_each(|(partition, records)| self.tell_lost(partition, *records));
         self.shared.metrics.handed_over(&batch);
@@ -122,12 +124,12 @@ impl Thread {
     /// Looks for logs whose beginning has passed us by, also where nothing is left to read.
     fn emptied(&self) -> Vec<(TopicPartition, u64)> {
         let logs = mem::take(&mut *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let lost = |(partition, log): (TopicPartition, super::stats::Drained)| {
-            if flow.is_stopped(&partition) {
+            if state.partitions.is_stopped(&partition) {
                 return None;
             }
-            let lost = flow.assigned.get_mut(&partition)?.drained(log.start, log.next);
+            let lost = state.partitions.assigned.get_mut(&partition)?.drained(log.start, log.next);
             Some((partition, lost))
         };
         logs.into_iter().filter_map(lost).collect()
@@ -135,19 +137,20 @@ impl Thread {
 
     /// Compares the topics that are read with those that are there now.
     pub(super) fn check_topics(&self, client: &Client) {
-        let flow = self.shared.flow();
-        let known: Vec<(TopicPartition, String)> = flow
+        let state = self.shared.state();
+        let known: Vec<(TopicPartition, String)> = state
+            .partitions
             .assigned
             .iter()
-            .filter(|(_, reading)| reading.begun)
-            .filter_map(|(partition, reading)| Some((partition.clone(), reading.topic_id.clone()?)))
+            .filter(|(_, cursor)| cursor.begun)
+            .filter_map(|(partition, cursor)| Some((partition.clone(), cursor.topic_id.clone()?)))
             .collect();
-        drop(flow);
+        drop(state);
         let topics: BTreeSet<&str> = known.iter().map(|(partition, _)| &*partition.topic).collect();
         if topics.is_empty() {
             return;
         }
-        let Ok(now) = identity::topic_ids(client, &topics, REQUEST) else { return };
+        let Ok(now) = topic_ids::topic_ids(client, &topics, REQUEST) else { return };
         let is_another = |(partition, then): &(TopicPartition, String)| {
             now.get(&*partition.topic).and_then(Option::as_ref).is_some_and(|now| now != then)
         };
@@ -161,15 +164,15 @@ impl Thread {
     fn read_anew(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
         let partitions: Vec<TopicPartition> = at.iter().map(|(partition, _)| partition.clone()).collect();
         partitions.iter().for_each(|partition| self.tell_anew(partition, why));
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         for (partition, at) in &at {
-            flow.paused.remove(partition);
-            flow.assigned.insert(partition.clone(), Reading { anew_at: Some(*at), ..Reading::default() });
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.insert(partition.clone(), Cursor { anew_at: Some(*at), ..Cursor::default() });
         }
         // From here on, what the runtime stores is of the old log.
-        flow.will_be_told(&partitions);
+        state.partitions.announce(&partitions);
         pause(client, &partitions, true);
-        drop(flow);
+        drop(state);
         self.shared.let_go_of(partitions.clone());
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
@@ -191,7 +194,7 @@ impl Thread {
 /// Commits where reading begins, for a commit only counts when it is greater than the last, and goes there.
 fn begin_anew(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
     let mut list = TopicPartitionList::with_capacity(1);
-    flow::add(&mut list, partition, at, topic_id);
+    partitions::add(&mut list, partition, at, topic_id);
     // First, so that what was stored of the old log is not committed after this.
     client.store_offsets(&list).map_err(|error| error.to_string())?;
     commit::explicit(client, &list, REQUEST).map_err(|code| code.to_string())?;

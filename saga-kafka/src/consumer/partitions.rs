@@ -1,41 +1,35 @@
 //! Which partitions are ours, how far in their logs we are, and which of them are fetched.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use rdkafka::{Offset, TopicPartitionList};
 use saga_core::record::TopicPartition;
 
-use super::{context::Client, identity};
+use super::topic_ids;
 
-/// Its lock is held while librdkafka is told, so that what we think is always what librdkafka does; never while anything
-/// is waited for.
+/// The partitions that are assigned to this consumer.
 #[derive(Default)]
-pub(super) struct Flow {
-    /// The client in use. The poll thread has the other reference, and drops the last one: that can block.
-    pub(super) client: Option<Arc<Client>>,
-    pub(super) assigned: BTreeMap<TopicPartition, Reading>,
+pub(super) struct Partitions {
+    pub(super) assigned: BTreeMap<TopicPartition, Cursor>,
     /// Being given away: what the runtime stores until it lets go is committed.
-    pub(super) leaving: BTreeMap<TopicPartition, Reading>,
+    pub(super) leaving: BTreeMap<TopicPartition, Cursor>,
     /// Paused by the runtime.
     pub(super) paused: HashSet<TopicPartition>,
     /// Everything is paused, because the runtime takes nothing.
     pub(super) held: bool,
     /// How many assignments of a partition the runtime has not heard of. What it stores until then is of an earlier one,
     /// which may have been of another log.
-    untold: BTreeMap<TopicPartition, usize>,
+    unannounced: BTreeMap<TopicPartition, usize>,
 }
 
 /// How far we are in a partition's log.
 #[derive(Default, Debug)]
-pub(super) struct Reading {
+pub(super) struct Cursor {
     /// The id of its topic: the offsets that we commit are of this one.
     pub(super) topic_id: Option<String>,
     /// Whether it is known where reading begins. Until then nothing is fetched.
     pub(super) begun: bool,
-    /// Reading begins here, whatever is committed: the log is another than before.
+    /// Cursor begins here, whatever is committed: the log is another than before.
     pub(super) anew_at: Option<i64>,
     /// The offset that is expected next; none before it is known.
     pub(super) next: Option<i64>,
@@ -47,7 +41,7 @@ pub(super) struct Reading {
 
 /// What an offset says about its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Continuity {
     InOrder,
     /// Offsets from this one on are missing: compacted, those of transactions, or deleted.
     Gap(i64),
@@ -55,15 +49,15 @@ pub(super) enum Seen {
     Back,
 }
 
-impl Reading {
-    pub(super) fn see(&mut self, offset: i64) -> Seen {
-        let seen = match self.next {
-            Some(next) if offset < next => return Seen::Back,
-            Some(next) if offset > next => Seen::Gap(next.max(self.passed)),
-            _ => Seen::InOrder,
+impl Cursor {
+    pub(super) fn advance(&mut self, offset: i64) -> Continuity {
+        let continuity = match self.next {
+            Some(next) if offset < next => return Continuity::Back,
+            Some(next) if offset > next => Continuity::Gap(next.max(self.passed)),
+            _ => Continuity::InOrder,
         };
         self.next = Some(offset + 1);
-        seen
+        continuity
     }
 
     /// Everything that was fetched has been taken, the log begins at `start` and goes on at `next`: how many offsets that
@@ -80,24 +74,24 @@ impl Reading {
     }
 }
 
-impl Flow {
+impl Partitions {
     /// Whether nothing of an assigned partition is fetched.
     pub(super) fn is_stopped(&self, partition: &TopicPartition) -> bool {
         self.held || self.paused.contains(partition) || !self.assigned.get(partition).is_some_and(|r| r.begun)
     }
 
     /// The runtime is going to be told that these are assigned.
-    pub(super) fn will_be_told(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn announce(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
-            *self.untold.entry(partition.clone()).or_default() += 1;
+            *self.unannounced.entry(partition.clone()).or_default() += 1;
         }
     }
 
-    pub(super) fn was_told(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn announced(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
-            let left = self.untold.remove(partition).unwrap_or_default();
+            let left = self.unannounced.remove(partition).unwrap_or_default();
             if left > 1 {
-                self.untold.insert(partition.clone(), left - 1);
+                self.unannounced.insert(partition.clone(), left - 1);
             }
         }
     }
@@ -106,12 +100,12 @@ impl Flow {
     pub(super) fn storable(&self, offsets: &[(TopicPartition, i64)]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, next) in offsets {
-            let reading = self.leaving.get(partition).or_else(|| {
-                let is_told = !self.untold.contains_key(partition);
-                is_told.then(|| self.assigned.get(partition)).flatten()
+            let cursor = self.leaving.get(partition).or_else(|| {
+                let is_announced = !self.unannounced.contains_key(partition);
+                is_announced.then(|| self.assigned.get(partition)).flatten()
             });
-            if let Some(reading) = reading {
-                add(&mut list, partition, *next, reading.topic_id.as_deref());
+            if let Some(cursor) = cursor {
+                add(&mut list, partition, *next, cursor.topic_id.as_deref());
             }
         }
         list
@@ -125,7 +119,7 @@ pub(super) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, nex
     if let Err(error) = element.set_offset(Offset::Offset(next)) {
         tracing::error!(%partition, next, "Kafka: no offset: {error}");
     }
-    let metadata = identity::commit_metadata(topic_id);
+    let metadata = topic_ids::commit_metadata(topic_id);
     if !metadata.is_empty() {
         element.set_metadata(metadata);
     }
@@ -141,38 +135,41 @@ mod tests {
 
     #[test]
     fn positions_are_expected_to_grow_one_by_one() {
-        let mut reading = Reading::default();
-        assert_eq!([7, 8, 12].map(|offset| reading.see(offset)), [Seen::InOrder, Seen::InOrder, Seen::Gap(9)]);
-        assert_eq!((reading.see(12), reading.see(0)), (Seen::Back, Seen::Back));
-        assert_eq!(reading.see(13), Seen::InOrder);
+        let mut cursor = Cursor::default();
+        assert_eq!(
+            [7, 8, 12].map(|offset| cursor.advance(offset)),
+            [Continuity::InOrder, Continuity::InOrder, Continuity::Gap(9)]
+        );
+        assert_eq!((cursor.advance(12), cursor.advance(0)), (Continuity::Back, Continuity::Back));
+        assert_eq!(cursor.advance(13), Continuity::InOrder);
     }
 
     #[test]
     fn what_a_log_no_longer_has_is_counted_once() {
-        let mut reading = Reading::default();
-        assert_eq!(reading.drained(5, 9), 0, "nothing was expected yet");
-        reading.next = Some(3);
-        assert_eq!([reading.drained(2, 3), reading.drained(3, 3)], [0, 0]);
-        assert_eq!([reading.drained(10, 10), reading.drained(10, 10)], [7, 0]);
-        assert_eq!([reading.drained(10, 12), reading.drained(10, 12)], [0, 0], "markers of transactions");
-        assert_eq!(reading.drained(12, 12), 0, "deleted after we had passed them");
-        assert_eq!([reading.drained(12, 20), reading.drained(20, 20)], [0, 8], "the first look was behind");
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.drained(5, 9), 0, "nothing was expected yet");
+        cursor.next = Some(3);
+        assert_eq!([cursor.drained(2, 3), cursor.drained(3, 3)], [0, 0]);
+        assert_eq!([cursor.drained(10, 10), cursor.drained(10, 10)], [7, 0]);
+        assert_eq!([cursor.drained(10, 12), cursor.drained(10, 12)], [0, 0], "markers of transactions");
+        assert_eq!(cursor.drained(12, 12), 0, "deleted after we had passed them");
+        assert_eq!([cursor.drained(12, 20), cursor.drained(20, 20)], [0, 8], "the first look was behind");
     }
 
     #[test]
     fn an_offset_of_an_assignment_that_the_runtime_has_not_heard_of_is_not_stored() {
-        let mut flow = Flow::default();
-        let stored = |flow: &Flow| flow.storable(&[(partition(), 5)]).count();
-        assert_eq!(stored(&flow), 0, "not ours");
-        flow.assigned.insert(partition(), Reading::default());
-        flow.will_be_told(&[partition()]);
-        flow.will_be_told(&[partition()]);
-        flow.was_told(&[partition()]);
-        assert_eq!(stored(&flow), 0);
-        flow.was_told(&[partition()]);
-        assert_eq!(stored(&flow), 1);
-        let reading = flow.assigned.remove(&partition()).unwrap();
-        flow.leaving.insert(partition(), reading);
-        assert_eq!(stored(&flow), 1, "while it is given away, what is done is committed");
+        let mut partitions = Partitions::default();
+        let stored = |partitions: &Partitions| partitions.storable(&[(partition(), 5)]).count();
+        assert_eq!(stored(&partitions), 0, "not ours");
+        partitions.assigned.insert(partition(), Cursor::default());
+        partitions.announce(&[partition()]);
+        partitions.announce(&[partition()]);
+        partitions.announced(&[partition()]);
+        assert_eq!(stored(&partitions), 0);
+        partitions.announced(&[partition()]);
+        assert_eq!(stored(&partitions), 1);
+        let cursor = partitions.assigned.remove(&partition()).unwrap();
+        partitions.leaving.insert(partition(), cursor);
+        assert_eq!(stored(&partitions), 1, "while it is given away, what is done is committed");
     }
 }

@@ -1,4 +1,4 @@
-//! What there is to read: the partitions of a topic, and where a stretch of them begins and ends.
+//! What there is to read: the partitions of a topic, and where a range of them begins and ends.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,19 +18,19 @@ const REQUEST: Duration = Duration::from_secs(5);
 
 /// Part of a partition, as it is now: `end` is the offset that its next record will have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stretch {
-    pub(super) place: TopicPartition,
+pub(super) struct OffsetRange {
+    pub(super) partition: TopicPartition,
     pub(super) start: i64,
     pub(super) end: i64,
 }
 
 /// A broker that can be asked.
-pub(super) struct Places<'a> {
+pub(super) struct Offsets<'a> {
     pub(super) client: &'a BaseConsumer<Context>,
     pub(super) bootstrap: &'a str,
 }
 
-impl Places<'_> {
+impl Offsets<'_> {
     /// How many partitions the topic has; none when there is no such topic. Asking creates nothing.
     pub(super) fn partitions(&self, topic: &str, patience: Option<Duration>) -> Result<Option<i32>, ReadError> {
         let patience = patience.unwrap_or(REQUEST);
@@ -45,55 +45,58 @@ impl Places<'_> {
     }
 
     /// Everything that these partitions hold now; since a time, only what was written from then on.
-    pub(super) fn stretches(
+    pub(super) fn ranges(
         &self,
-        places: &[TopicPartition],
+        partitions: &[TopicPartition],
         since: Option<Timestamp>,
-    ) -> Result<Vec<Stretch>, ReadError> {
+    ) -> Result<Vec<OffsetRange>, ReadError> {
         // The end first: what is written meanwhile is past it.
-        let ends = self.offsets(places, Offset::End)?;
-        let mut starts = self.offsets(places, Offset::Beginning)?;
+        let ends = self.offsets(partitions, Offset::End)?;
+        let mut starts = self.offsets(partitions, Offset::Beginning)?;
         if let Some(since) = since {
-            let first = self.offsets(places, Offset::Offset(since.as_millisecond().max(0)))?;
+            let first = self.offsets(partitions, Offset::Offset(since.as_millisecond().max(0)))?;
             // Nothing was written since, or (the embedded broker) nobody knows: then it finds no record of any time.
-            let silent = |place: &&TopicPartition| !first.contains_key(*place) && starts.get(*place) < ends.get(*place);
-            let silent: Vec<TopicPartition> = places.iter().filter(silent).cloned().collect();
+            let silent = |partition: &&TopicPartition| {
+                !first.contains_key(*partition) && starts.get(*partition) < ends.get(*partition)
+            };
+            let silent: Vec<TopicPartition> = partitions.iter().filter(silent).cloned().collect();
             let known = if silent.is_empty() { BTreeMap::new() } else { self.offsets(&silent, Offset::Offset(0))? };
-            for place in places {
-                if let Some(first) = first.get(place) {
-                    starts.insert(place.clone(), *first);
-                } else if known.contains_key(place)
-                    && let Some(end) = ends.get(place)
+            for partition in partitions {
+                if let Some(first) = first.get(partition) {
+                    starts.insert(partition.clone(), *first);
+                } else if known.contains_key(partition)
+                    && let Some(end) = ends.get(partition)
                 {
-                    starts.insert(place.clone(), *end);
+                    starts.insert(partition.clone(), *end);
                 }
             }
         }
-        let stretch = |place: &TopicPartition| {
-            let end = ends.get(place).copied().unwrap_or_default();
-            Stretch { place: place.clone(), start: starts.get(place).copied().unwrap_or(end), end }
+        let range = |partition: &TopicPartition| {
+            let end = ends.get(partition).copied().unwrap_or_default();
+            OffsetRange { partition: partition.clone(), start: starts.get(partition).copied().unwrap_or(end), end }
         };
-        Ok(places.iter().map(stretch).collect())
+        Ok(partitions.iter().map(range).collect())
     }
 
     /// The offset of each partition at its beginning, its end, or (an offset stands for milliseconds) a time; without
     /// those that have no record since that time.
-    fn offsets(&self, places: &[TopicPartition], at: Offset) -> Result<BTreeMap<TopicPartition, i64>, ReadError> {
-        let mut list = TopicPartitionList::with_capacity(places.len());
-        for TopicPartition { topic, partition } in places {
+    fn offsets(&self, partitions: &[TopicPartition], at: Offset) -> Result<BTreeMap<TopicPartition, i64>, ReadError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for TopicPartition { topic, partition } in partitions {
             list.add_partition_offset(topic, *partition, at).map_err(|error| self.unreachable(&error))?;
         }
         let found = self.client.offsets_for_times(list, REQUEST).map_err(|error| self.unreachable(&error))?;
         let mut offsets = BTreeMap::new();
-        for (place, element) in places.iter().map(|place| (place, found.find_partition(&place.topic, place.partition)))
+        for (partition, element) in
+            partitions.iter().map(|partition| (partition, found.find_partition(&partition.topic, partition.partition)))
         {
             let Some(element) = element else { continue };
             element.error().map_err(|error| match error.rdkafka_error_code() {
-                Some(Code::TopicAuthorizationFailed) => ReadError::NotAllowed { topic: place.topic.to_string() },
-                _ => ReadError::Refused { topic: place.to_string(), reason: error.to_string() },
+                Some(Code::TopicAuthorizationFailed) => ReadError::NotAllowed { topic: partition.topic.to_string() },
+                _ => ReadError::Refused { topic: partition.to_string(), reason: error.to_string() },
             })?;
             if let Offset::Offset(offset) = element.offset() {
-                offsets.insert(place.clone(), offset);
+                offsets.insert(partition.clone(), offset);
             }
         }
         Ok(offsets)

@@ -9,12 +9,10 @@ use std::{
 
 use rdkafka::{
     Offset, TopicPartitionList, bindings as ffi,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 use saga_core::record::TopicPartition;
-
-use super::context::Client;
 
 /// What a commit of ours says about the topic whose offset it is, before the id.
 const PREFIX: &str = "topic-id=";
@@ -28,7 +26,7 @@ pub(super) fn commit_metadata(topic_id: Option<&str>) -> String {
 
 /// What the group committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Committed {
+pub(super) struct CommittedOffset {
     pub(super) next: i64,
     /// The id of the topic it was committed for; none when whoever committed it did not say.
     pub(super) topic_id: Option<String>,
@@ -45,7 +43,7 @@ pub(super) enum Start {
 
 /// `topic_id` is that of the topic as it is now, none where brokers know no ids. A position that lies beyond the end of
 /// its log is found out by the broker: it is read from its beginning then, so that the position goes back.
-pub(super) fn start(committed: Option<&Committed>, topic_id: Option<&str>) -> Start {
+pub(super) fn start(committed: Option<&CommittedOffset>, topic_id: Option<&str>) -> Start {
     match (committed.and_then(|committed| committed.topic_id.as_deref()), topic_id) {
         (Some(then), Some(now)) if then != now => Start::Anew(0),
         _ => Start::Continue,
@@ -54,10 +52,10 @@ pub(super) fn start(committed: Option<&Committed>, topic_id: Option<&str>) -> St
 
 /// What the group has committed; a partition without a commit is missing.
 pub(super) fn committed(
-    client: &Client,
+    client: &BaseConsumer<impl ConsumerContext>,
     partitions: &[TopicPartition],
     patience: Duration,
-) -> Result<BTreeMap<TopicPartition, Committed>, String> {
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>, String> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition(&partition.topic, partition.partition);
@@ -67,7 +65,7 @@ pub(super) fn committed(
     for (partition, element) in partitions.iter().zip(list.elements()) {
         element.error().map_err(|error| format!("{partition}: {error}"))?;
         if let Offset::Offset(next) = element.offset() {
-            found.insert(partition.clone(), Committed { next, topic_id: topic_id_of(&list, partition) });
+            found.insert(partition.clone(), CommittedOffset { next, topic_id: topic_id_of(&list, partition) });
         }
     }
     Ok(found)
@@ -92,7 +90,7 @@ fn topic_id_of(list: &TopicPartitionList, partition: &TopicPartition) -> Option<
 
 /// The ids of these topics; a topic that cannot be described now is missing.
 pub(super) fn topic_ids(
-    client: &Client,
+    client: &BaseConsumer<impl ConsumerContext>,
     topics: &BTreeSet<&str>,
     patience: Duration,
 ) -> Result<BTreeMap<String, Option<String>>, String> {
@@ -109,7 +107,12 @@ pub(super) fn topic_ids(
 struct Described(*mut ffi::rd_kafka_event_t);
 
 #[allow(unsafe_code, reason = "rust-rdkafka cannot describe topics, and nothing else tells their ids")]
-fn describe(client: &Client, topics: &BTreeSet<&str>, broker: i32, patience: Duration) -> Option<Described> {
+fn describe(
+    client: &BaseConsumer<impl ConsumerContext>,
+    topics: &BTreeSet<&str>,
+    broker: i32,
+    patience: Duration,
+) -> Option<Described> {
     let native = client.client().native_ptr();
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(*topic).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
@@ -179,8 +182,8 @@ impl Drop for Described {
 mod tests {
     use super::*;
 
-    fn committed(topic_id: Option<&str>) -> Committed {
-        Committed { next: 93, topic_id: topic_id.map(ToOwned::to_owned) }
+    fn committed(topic_id: Option<&str>) -> CommittedOffset {
+        CommittedOffset { next: 93, topic_id: topic_id.map(ToOwned::to_owned) }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Each output partition's share of the producer's queue: one without a leader must not fill it and stop all others.
+//! Each output partition's quota of the producer's queue: one without a leader must not fill it and stop all others.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ const STALLED: Duration = Duration::from_millis(500);
 const WHEN_STALLED: usize = 100;
 
 /// What may be in flight for all partitions together is divided among those that are known.
-pub(super) struct Shares {
+pub(super) struct Quotas {
     began: Instant,
     max_records: usize,
     max_bytes: usize,
@@ -30,28 +30,28 @@ pub(super) struct Shares {
 struct Topic {
     /// How many partitions it has; none before that is known, and while it does not exist.
     partitions: Option<i32>,
-    by_partition: HashMap<i32, Arc<Share>>,
+    by_partition: HashMap<i32, Arc<Quota>>,
     /// Records whose partition is not known: without a key, or before the number of partitions is known.
-    others: Arc<Share>,
+    others: Arc<Quota>,
 }
 
 /// What is in flight for a partition.
 #[derive(Default)]
-pub(super) struct Share {
+pub(super) struct Quota {
     records: AtomicUsize,
     bytes: AtomicUsize,
-    /// When one of its records was decided last, or the first came, in milliseconds since [`Shares::began`].
+    /// When one of its records was decided last, or the first came, in milliseconds since [`Quotas::began`].
     moved: AtomicU64,
 }
 
-/// A record's place in its partition's share, given back when it is dropped.
-pub(super) struct Taken {
-    share: Arc<Share>,
+/// A record's place in its partition's quota, given back when it is dropped.
+pub(super) struct Reservation {
+    quota: Arc<Quota>,
     bytes: usize,
     began: Instant,
 }
 
-impl Share {
+impl Quota {
     fn moved(&self, began: Instant) {
         self.moved.store(milliseconds(began), Relaxed);
     }
@@ -65,13 +65,13 @@ fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Shares {
+impl Quotas {
     pub(super) fn new(max_records: usize, max_bytes: usize) -> Self {
         Self { began: Instant::now(), max_records, max_bytes, topics: HashMap::new() }
     }
 
-    /// The share that the record belongs to.
-    pub(super) fn of(&mut self, record: &OutRecord) -> Arc<Share> {
+    /// The quota that the record belongs to.
+    pub(super) fn of(&mut self, record: &OutRecord) -> Arc<Quota> {
         if !self.topics.contains_key(&*record.topic) {
             self.topics.insert(record.topic.to_string(), Topic::default());
         }
@@ -84,25 +84,25 @@ impl Shares {
         }
     }
 
-    /// A place for the record in its share; none when that is full. An empty one takes a record of any size.
-    pub(super) fn take(&self, share: Arc<Share>, record: &OutRecord) -> Option<Taken> {
+    /// A place for the record in its quota; none when that is full. An empty one takes a record of any size.
+    pub(super) fn take(&self, quota: Arc<Quota>, record: &OutRecord) -> Option<Reservation> {
         // As librdkafka counts.
         let bytes = record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
         let known: usize =
             self.topics.values().map(|topic| topic.partitions.map_or(1, |n| usize::try_from(n).unwrap_or(1))).sum();
         let known = known.max(1);
-        let (records, held) = (share.records.load(Acquire), share.bytes.load(Acquire));
+        let (records, held) = (quota.records.load(Acquire), quota.bytes.load(Acquire));
         if records > 0 && (records >= self.max_records / known || held + bytes > self.max_bytes / known) {
             return None;
         }
         if records == 0 {
-            share.moved(self.began);
-        } else if records >= WHEN_STALLED && share.is_stalled(self.began) {
+            quota.moved(self.began);
+        } else if records >= WHEN_STALLED && quota.is_stalled(self.began) {
             return None;
         }
-        share.records.fetch_add(1, AcqRel);
-        share.bytes.fetch_add(bytes, AcqRel);
-        Some(Taken { share, bytes, began: self.began })
+        quota.records.fetch_add(1, AcqRel);
+        quota.bytes.fetch_add(bytes, AcqRel);
+        Some(Reservation { quota, bytes, began: self.began })
     }
 
     /// Topics whose number of partitions is not known yet.
@@ -121,11 +121,11 @@ impl Shares {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.share.moved(self.began);
-        self.share.records.fetch_sub(1, AcqRel);
-        self.share.bytes.fetch_sub(self.bytes, AcqRel);
+        self.quota.moved(self.began);
+        self.quota.records.fetch_sub(1, AcqRel);
+        self.quota.bytes.fetch_sub(self.bytes, AcqRel);
     }
 }
 
@@ -137,50 +137,50 @@ mod tests {
         OutRecord { topic: topic.into(), key: Some(key.into()), value: Some(vec![0; size]), headers: vec![] }
     }
 
-    fn take(shares: &mut Shares, record: &OutRecord) -> Option<Taken> {
-        let share = shares.of(record);
-        shares.take(share, record)
+    fn take(quotas: &mut Quotas, record: &OutRecord) -> Option<Reservation> {
+        let quota = quotas.of(record);
+        quotas.take(quota, record)
     }
 
     #[test]
     fn a_full_partition_leaves_the_others_their_room() {
-        let mut shares = Shares::new(12, 1 << 20);
-        drop(shares.of(&record("t", "a", 1)));
-        shares.has_partitions("t", 4);
+        let mut quotas = Quotas::new(12, 1 << 20);
+        drop(quotas.of(&record("t", "a", 1)));
+        quotas.has_partitions("t", 4);
         let other = ["b", "c", "d", "e"].into_iter().find(|k| partition_of(k.as_bytes(), 4) != partition_of(b"a", 4));
-        let taken: Vec<_> = (0..9).filter_map(|_| take(&mut shares, &record("t", "a", 1))).collect();
+        let taken: Vec<_> = (0..9).filter_map(|_| take(&mut quotas, &record("t", "a", 1))).collect();
         assert_eq!(taken.len(), 3);
-        let others: Vec<_> = (0..9).filter_map(|_| take(&mut shares, &record("t", other.unwrap(), 1))).collect();
+        let others: Vec<_> = (0..9).filter_map(|_| take(&mut quotas, &record("t", other.unwrap(), 1))).collect();
         assert_eq!(others.len(), 3);
         drop(taken);
-        assert!(take(&mut shares, &record("t", "a", 1)).is_some(), "what is acknowledged makes room");
+        assert!(take(&mut quotas, &record("t", "a", 1)).is_some(), "what is acknowledged makes room");
     }
 
     #[test]
     fn of_a_partition_of_which_nothing_is_decided_so_many_are_enough() {
-        let mut shares = Shares::new(100_000, 1 << 20);
-        shares.began = Instant::now() - Duration::from_secs(10);
-        let taken: Vec<_> = (0..300).filter_map(|_| take(&mut shares, &record("t", "a", 1))).collect();
-        assert_eq!(taken.len(), 300, "while it is young, its share is what counts");
-        shares.of(&record("t", "a", 1)).moved.store(0, Relaxed);
-        assert!(take(&mut shares, &record("t", "a", 1)).is_none());
+        let mut quotas = Quotas::new(100_000, 1 << 20);
+        quotas.began = Instant::now() - Duration::from_secs(10);
+        let taken: Vec<_> = (0..300).filter_map(|_| take(&mut quotas, &record("t", "a", 1))).collect();
+        assert_eq!(taken.len(), 300, "while it is young, its quota is what counts");
+        quotas.of(&record("t", "a", 1)).moved.store(0, Relaxed);
+        assert!(take(&mut quotas, &record("t", "a", 1)).is_none());
         drop(taken.into_iter().next());
-        assert!(take(&mut shares, &record("t", "a", 1)).is_some(), "one was decided");
+        assert!(take(&mut quotas, &record("t", "a", 1)).is_some(), "one was decided");
     }
 
     #[test]
     fn bytes_are_shared_too_and_an_empty_share_takes_what_comes() {
-        let mut shares = Shares::new(100, 1_000);
-        drop((shares.of(&record("t", "a", 1)), shares.of(&record("u", "a", 1))));
-        assert_eq!(shares.unknown().len(), 2);
-        shares.has_partitions("t", 1);
-        shares.has_partitions("u", 1);
-        assert!(shares.unknown().is_empty());
-        let large = take(&mut shares, &record("t", "a", 5_000));
-        assert!(large.is_some() && take(&mut shares, &record("t", "a", 1)).is_none());
-        assert!(take(&mut shares, &record("u", "a", 400)).is_some());
+        let mut quotas = Quotas::new(100, 1_000);
+        drop((quotas.of(&record("t", "a", 1)), quotas.of(&record("u", "a", 1))));
+        assert_eq!(quotas.unknown().len(), 2);
+        quotas.has_partitions("t", 1);
+        quotas.has_partitions("u", 1);
+        assert!(quotas.unknown().is_empty());
+        let large = take(&mut quotas, &record("t", "a", 5_000));
+        assert!(large.is_some() && take(&mut quotas, &record("t", "a", 1)).is_none());
+        assert!(take(&mut quotas, &record("u", "a", 400)).is_some());
         drop(large);
-        let first = take(&mut shares, &record("t", "a", 300));
-        assert!(first.is_some() && take(&mut shares, &record("t", "a", 300)).is_none());
+        let first = take(&mut quotas, &record("t", "a", 300));
+        assert!(first.is_some() && take(&mut quotas, &record("t", "a", 300)).is_none());
     }
 }
