@@ -17,6 +17,7 @@ use saga_store::DatabaseUrl;
 
 pub use address::HttpAddr;
 pub use cli::Parsed;
+pub(crate) use cli::UNUSED_DATABASE;
 pub use duration::duration;
 pub use fault::{ConfigError, Stop};
 pub use http::HttpConfig;

@@ -4,13 +4,13 @@
 //! the same without a process around it: no environment, no signals, no exit. Several services can run in one process that way.
 
 pub mod config;
-mod entry;
 mod error;
 mod healthcheck;
 mod http;
 mod json;
 mod metrics;
 pub mod problem;
+mod process;
 mod run;
 mod service;
 mod startup;

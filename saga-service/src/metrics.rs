@@ -1,7 +1,7 @@
 //! What the shell itself measures: HTTP requests, the build, the process.
 
-mod clock;
-mod lag;
+mod clock_skew;
+mod consumer;
 mod process;
 mod tables;
 
@@ -14,8 +14,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use clock::Skew;
-pub(crate) use lag::Lag;
+pub(crate) use clock_skew::ClockSkew;
+pub(crate) use consumer::ConsumerCollector;
 pub(crate) use tables::Tables;
 
 use crate::telemetry::{SpanCounters, dropped_lines};

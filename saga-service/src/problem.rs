@@ -28,8 +28,6 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
-    kind: Cow<'static, str>,
-    title: Option<Cow<'static, str>>,
     detail: Option<Cow<'static, str>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -47,7 +45,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem that its status describes; the title is the status' reason phrase.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, kind: Cow::Borrowed("about:blank"), title: None, detail: None, headers: Vec::new() }
+        Self { status, detail: None, headers: Vec::new() }
     }
 
     /// 400: the request cannot be read.
@@ -89,12 +87,6 @@ impl Problem {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// Sets the kind of problem: a URI reference that callers can tell it by, and its title.
-    #[must_use]
-    pub fn with_type(self, kind: impl Into<Cow<'static, str>>, title: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: kind.into(), title: Some(title.into()), ..self }
-    }
-
     /// Ends the connection with the answer, because the rest of the request was not read.
     #[must_use]
     pub(crate) fn closing(self) -> Self {
@@ -121,9 +113,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.title.as_deref().or(self.status.canonical_reason()).unwrap_or("Error");
+        let title = self.status.canonical_reason().unwrap_or("Error");
         let document =
-            Document { kind: &self.kind, title, status: self.status.as_u16(), detail: self.detail.as_deref() };
+            Document { kind: "about:blank", title, status: self.status.as_u16(), detail: self.detail.as_deref() };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));

@@ -22,10 +22,10 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span};
 
 use crate::{
-    config::Config,
+    config::{Config, UNUSED_DATABASE},
     error::ServiceError,
-    http::{self, Database, Gate, Limits, Places, Server, Status},
-    metrics::{self, HttpMetrics, Lag, Skew, Tables},
+    http::{self, ConnectionSlots, DatabaseProbe, Limits, RequestQueue, Server, Status},
+    metrics::{self, ClockSkew, ConsumerCollector, HttpMetrics, Tables},
     service::{Deps, Parts, Service},
     startup,
     tasks::{Joining, Web, Worker},
@@ -66,10 +66,9 @@ impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
     /// # Errors
     /// When the service cannot be put together.
     pub fn declaration(self, mut config: Config<A>) -> Result<Declaration, ServiceError> {
-        // Neither made nor opened: to be put together, a service needs a database to name.
-        let nowhere = "sqlite::memory:".parse();
-        config.database_url =
-            nowhere.map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
+        config.database_url = UNUSED_DATABASE
+            .parse()
+            .map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
         let no_runtime = |error| ServiceError::System("no async runtime", error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
         let parts = runtime.block_on(async { Assembled::of(self, &config) })?;
@@ -154,8 +153,8 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             metrics::register_spans(&mut registry, &spans);
         }
         let http_metrics = HttpMetrics::register(&mut registry, name);
-        let lag = Lag::register(&mut registry);
-        let (skew, clock) = (Skew::register(&mut registry), db.clone());
+        let consumer_metrics = ConsumerCollector::register(&mut registry);
+        let (skew, clock) = (ClockSkew::register(&mut registry), db.clone());
         let skew = tokio::spawn(skew.watch(async move || clock.time().await).instrument(span.clone()));
         let measured = db.clone();
         let tables = Tables::register(&mut registry, move || {
@@ -163,15 +162,15 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             async move { db.summary().await }
         });
         let asked = db.clone();
-        let database = Database::new(move || {
+        let database = DatabaseProbe::new(move || {
             let db = asked.clone();
             async move { db.ping().await }
         });
         let status = Status::new(health.clone(), registry, tables, database, &declaration);
-        let places = Places::of_this_process();
-        let gate = Gate::for_requests(&config.http, places.number());
-        let server = Server { listener, places, limits: Limits::new(config.http.idle_timeout) };
-        let app = http::app(routes, status.clone(), gate, http_metrics, traces.tracer());
+        let slots = ConnectionSlots::of_this_process();
+        let queue = RequestQueue::for_requests(&config.http, slots.number());
+        let server = Server { listener, slots, limits: Limits::new(config.http.idle_timeout) };
+        let app = http::app(routes, status.clone(), queue, http_metrics, traces.tracer());
         let web = Web::start(server, app, &span);
 
         let start = async {
@@ -182,7 +181,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             let consumed = declaration.consumed_topics();
             let topics: Vec<String> = consumed.iter().map(|topic| config.namespace.of(topic).into_owned()).collect();
             let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(name), &topics)?;
-            lag.attach(consumer.metrics());
+            consumer_metrics.attach(consumer.metrics());
             let consumer = Joining::new(consumer, status.clone());
             let options = Options { drain: DRAIN, known_events: known_events.to_vec(), ..Options::default() };
             Worker::start(name, move || Runtime::new(participant, handle, options), consumer, span)

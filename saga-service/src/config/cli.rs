@@ -113,7 +113,10 @@ pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
         .mut_arg("http_addr", |arg| arg.required(false).default_value(http_addr).value_parser(parse_addr))
         .mut_arg("database_url", |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            arg.help(format!("{help} [default: {}]", default_database(name)))
+            match default_database(name) {
+                Some(url) => arg.help(format!("{help} [default: {url}]")),
+                None => arg,
+            }
         });
     // The service's own flags have a doc comment, which is not the service's.
     A::augment_args(command).about(format!("The {name} participant of the choreography")).long_about(None)
@@ -182,8 +185,13 @@ fn parse<A: Args>(
     Ok(Parsed { config, log, healthcheck: settings.healthcheck, describe: settings.describe })
 }
 
-fn default_database(name: &str) -> String {
-    format!("sqlite://./data/{name}.db")
+/// A database that is named and never connected to.
+pub(crate) const UNUSED_DATABASE: &str =
+    if cfg!(feature = "sqlite") { "sqlite::memory:" } else { "postgres://localhost/unused" };
+
+/// A file of the service's own, in a build that has SQLite.
+fn default_database(name: &str) -> Option<String> {
+    cfg!(feature = "sqlite").then(|| format!("sqlite://./data/{name}.db"))
 }
 
 /// The URL or the file that holds it, the flag before the variable.
@@ -198,7 +206,13 @@ fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result
         (Some(url), None) => ("DATABASE_URL", url.to_owned()),
         (Some(url), Some(_)) if by_flag("database_url") => ("DATABASE_URL", url.to_owned()),
         (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", Path::new(path))?),
-        (None, None) => ("DATABASE_URL", default_database(name)),
+        (None, None) if settings.describe || settings.healthcheck => ("DATABASE_URL", UNUSED_DATABASE.to_owned()),
+        (None, None) => {
+            let url = default_database(name).ok_or_else(|| {
+                ConfigError::of("DATABASE_URL", "must be postgres://user:password@host:port/database")
+            })?;
+            ("DATABASE_URL", url)
+        }
     };
     let url: DatabaseUrl = text.parse().map_err(|error| ConfigError::of(variable, error))?;
     Ok(match file {

@@ -10,7 +10,7 @@ use axum::{
 use saga_core::clock::{Clock, SystemClock};
 use serde::Serialize;
 
-use super::{Status, accept, exposition};
+use super::{Status, accept_header, exposition};
 use crate::problem::{Final, Problem};
 
 /// The runtime's loop turns several times a second, also when there is nothing to do. One that stood still for this long
@@ -72,7 +72,7 @@ pub(super) async fn participant(State(status): State<Status>) -> Response {
 }
 
 pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
-    let Some(content_type) = accept::best(&headers, &[TEXT, OPEN_METRICS]) else {
+    let Some(content_type) = accept_header::best(&headers, &[TEXT, OPEN_METRICS]) else {
         return Problem::new(StatusCode::NOT_ACCEPTABLE)
             .with_detail("metrics are written as text/plain and as application/openmetrics-text")
             .into_response();

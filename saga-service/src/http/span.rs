@@ -23,7 +23,7 @@ const SHELL: [&str; 5] =
     [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS, endpoints::PARTICIPANT];
 
 /// Gives the request its place in a trace, and tells of it when the answer is ready.
-pub(super) async fn tell(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn record(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().filter(|route| !SHELL.contains(&route.as_str())).cloned();
     let Some(route) = route else { return next.run(request).await };
     let parent = if tracer.propagates() { Trace::of(request.headers()) } else { Trace::default() };

@@ -24,30 +24,30 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 type Ask = dyn Fn() -> BoxFuture<'static, Result<Summary, StoreError>> + Send + Sync;
 
-/// The numbers that only the database can tell. When it does not, they are missing: what it told last would keep an alert
+/// The numbers that only the database can tell. When it does not, they are missing: what it measured last would keep an alert
 /// on, or off, for as long as it is away.
 #[derive(Clone)]
 pub(crate) struct Tables {
     ask: Arc<Ask>,
-    told: Told,
+    measured: Measured,
 }
 
-/// What the database has told, and when; none when it did not answer.
+/// What the database has measured, and when; none when it did not answer.
 #[derive(Clone, Debug, Default)]
-struct Told(Arc<Mutex<Option<(Summary, Timestamp)>>>);
+struct Measured(Arc<Mutex<Option<(Summary, Timestamp)>>>);
 
 impl Tables {
     pub(crate) fn register<A>(registry: &mut Registry, ask: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: Future<Output = Result<Summary, StoreError>> + Send + 'static,
     {
-        let told = Told::default();
-        registry.register_collector(Box::new(told.clone()));
-        Self { ask: Arc::new(move || Box::pin(ask())), told }
+        let measured = Measured::default();
+        registry.register_collector(Box::new(measured.clone()));
+        Self { ask: Arc::new(move || Box::pin(ask())), measured }
     }
 
     pub(crate) async fn refresh(&self) {
-        self.told.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
+        self.measured.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
             Ok(Ok(summary)) => {
                 // What the database wrote is measured by the database's clock.
                 let at = summary.at.unwrap_or_else(|| SystemClock.now());
@@ -65,18 +65,23 @@ impl Tables {
     }
 }
 
-impl Told {
-    fn set(&self, told: Option<(Summary, Timestamp)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+impl Measured {
+    fn set(&self, measured: Option<(Summary, Timestamp)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = measured;
     }
 }
 
-impl Collector for Told {
+impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let readable = ConstGauge::new(i64::from(told.is_some()));
-        gauge(&mut encoder, "saga_tables_readable", "Whether the database told the sizes of its tables", &readable)?;
-        let Some((summary, at)) = told else { return Ok(()) };
+        let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let readable = ConstGauge::new(i64::from(measured.is_some()));
+        gauge(
+            &mut encoder,
+            "saga_tables_readable",
+            "Whether the database measured the sizes of its tables",
+            &readable,
+        )?;
+        let Some((summary, at)) = measured else { return Ok(()) };
         let mut count = |name, help, count| gauge(&mut encoder, name, help, &ConstGauge::<u64>::new(count));
         count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
         count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
@@ -124,9 +129,9 @@ mod tests {
             unfinished_oldest: since(80),
             at: Some(at),
         };
-        let (mut registry, told) = (Registry::default(), Told::default());
-        registry.register_collector(Box::new(told.clone()));
-        told.set(Some((summary, at)));
+        let (mut registry, measured) = (Registry::default(), Measured::default());
+        registry.register_collector(Box::new(measured.clone()));
+        measured.set(Some((summary, at)));
         let mut lines = samples(&registry);
         lines.sort();
         let expected = [

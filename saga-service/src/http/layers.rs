@@ -37,7 +37,7 @@ pub(super) async fn prepared(State(status): State<Status>, request: Request, nex
 }
 
 /// Who keeps his connection open is sent elsewhere with his next answer, before the connection is closed under him.
-pub(super) async fn part_when_stopping(State(status): State<Status>, request: Request, next: Next) -> Response {
+pub(super) async fn close_when_stopping(State(status): State<Status>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if status.is_stopping() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

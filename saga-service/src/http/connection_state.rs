@@ -28,12 +28,12 @@ impl Limits {
 }
 
 /// How far a connection is. Shared by those who see its parts: the socket, the request's body, the service.
-pub(super) struct Progress {
+pub(super) struct ConnectionState {
     limits: Limits,
     opened: Instant,
     state: Mutex<State>,
     /// Its place is needed.
-    given_up: Notify,
+    evicted: Notify,
 }
 
 struct State {
@@ -55,17 +55,17 @@ enum Phase {
 
 /// What a client took too long for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Late {
+pub(super) enum TimedOut {
     Request,
     Head,
     Answer,
 }
 
-impl Progress {
+impl ConnectionState {
     pub(super) fn new(limits: Limits) -> Self {
         let opened = Instant::now();
         let state = Mutex::new(State { phase: Phase::Idle(opened), untaken: None });
-        Self { limits, opened, state, given_up: Notify::new() }
+        Self { limits, opened, state, evicted: Notify::new() }
     }
 
     /// Bytes have arrived.
@@ -115,12 +115,12 @@ impl Progress {
     }
 
     /// When the client will be late, and with what.
-    pub(super) fn deadline(&self) -> Option<(Instant, Late)> {
+    pub(super) fn deadline(&self) -> Option<(Instant, TimedOut)> {
         let state = self.state();
-        let untaken = state.untaken.map(|since| (since + self.limits.answer, Late::Answer));
+        let untaken = state.untaken.map(|since| (since + self.limits.answer, TimedOut::Answer));
         let phase = match state.phase {
-            Phase::Idle(since) => Some((since + self.limits.idle, Late::Request)),
-            Phase::Head(since) => Some((since + self.limits.head, Late::Head)),
+            Phase::Idle(since) => Some((since + self.limits.idle, TimedOut::Request)),
+            Phase::Head(since) => Some((since + self.limits.head, TimedOut::Head)),
             Phase::Body(_) | Phase::Serving | Phase::Answered => None,
         };
         untaken.into_iter().chain(phase).min_by_key(|(at, _)| *at)
@@ -136,13 +136,13 @@ impl Progress {
         state.untaken.into_iter().chain(phase).min()
     }
 
-    pub(super) fn give_up(&self) {
-        self.given_up.notify_one();
+    pub(super) fn evict(&self) {
+        self.evicted.notify_one();
     }
 
     /// Ends when somebody has given the connection up.
-    pub(super) async fn given_up(&self) {
-        self.given_up.notified().await;
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -22,9 +22,9 @@ const TOLERATED: f64 = 2.0;
 
 /// Positive when this machine's clock is ahead.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Skew(Gauge<f64, AtomicU64>);
+pub(crate) struct ClockSkew(Gauge<f64, AtomicU64>);
 
-impl Skew {
+impl ClockSkew {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let skew = Self::default();
         let help = "How far this machine's clock is ahead of the database's; 0 until it is known";
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_the_way_to_the_database_takes_is_no_skew() {
-        let (skew, before) = (Skew::default(), Timestamp::from_second(1_800_000_000).unwrap());
+        let (skew, before) = (ClockSkew::default(), Timestamp::from_second(1_800_000_000).unwrap());
         let took = Duration::from_secs(1);
         for (told, expected) in [(-600, 600.0), (0, 0.0), (1, 0.0), (601, -600.0)] {
             skew.learn(before, took, before + jiff::SignedDuration::from_secs(told));

@@ -13,13 +13,13 @@ use saga_kafka::{ConsumerMetrics, Position};
 
 /// The consumer joins long after the registry was made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lag(Arc<OnceLock<ConsumerMetrics>>);
+pub(crate) struct ConsumerCollector(Arc<OnceLock<ConsumerMetrics>>);
 
-impl Lag {
+impl ConsumerCollector {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let lag = Self::default();
-        registry.register_collector(Box::new(lag.clone()));
-        lag
+        let collector = Self::default();
+        registry.register_collector(Box::new(collector.clone()));
+        collector
     }
 
     pub(crate) fn attach(&self, consumer: ConsumerMetrics) {
@@ -28,7 +28,7 @@ impl Lag {
     }
 }
 
-impl Collector for Lag {
+impl Collector for ConsumerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(consumer) = self.0.get() else { return Ok(()) };
         let positions = consumer.positions();

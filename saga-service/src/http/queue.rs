@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lets so many in at once, and so many wait for it.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Inside>);
+pub(crate) struct RequestQueue(Arc<Inside>);
 
 struct Inside {
     /// At work or waiting.
@@ -25,7 +25,7 @@ struct Inside {
     busy: &'static str,
 }
 
-impl Gate {
+impl RequestQueue {
     /// Before the database. At most half of the places wait here: a connection that waits for us keeps its place.
     pub(crate) fn for_requests(config: &HttpConfig, places: usize) -> Self {
         let (at_work, waiting) = (usize::from(config.concurrency), usize::from(config.queue));
@@ -53,12 +53,12 @@ impl Gate {
 }
 
 /// Lets a request through when it is its turn. Its body is here by then: a slow caller holds nobody up.
-pub(super) async fn queue(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(super) async fn wait(State(queue): State<RequestQueue>, request: Request, next: Next) -> Response {
     let request = match json::buffered(request).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
-    match gate.enter().await {
+    match queue.enter().await {
         Ok(_turn) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

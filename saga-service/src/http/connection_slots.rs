@@ -1,6 +1,6 @@
-//! Places for connections. There is always one for a newcomer: who has kept us waiting longest gives his up.
+//! ConnectionSlots for connections. There is always one for a newcomer: who has kept us waiting longest gives his up.
 //!
-//! So whoever takes all places and does nothing with them keeps nobody away, neither a probe nor a customer.
+//! So whoever takes all slots and does nothing with them keeps nobody away, neither a probe nor a customer.
 
 use std::{
     collections::HashMap,
@@ -13,39 +13,39 @@ use tokio::{
     time::Instant,
 };
 
-use super::progress::Progress;
+use super::connection_state::ConnectionState;
 
 const MAX_CONNECTIONS: usize = 4096;
 const MIN_CONNECTIONS: usize = 64;
 /// File descriptors left to everything but HTTP connections.
 const RESERVED: usize = 256;
-/// Nobody loses his place for the time that a packet takes.
+/// Nobody loses his slot for the time that a packet takes.
 const COURTESY: Duration = Duration::from_millis(50);
-/// Between two looks for a place, when there was none.
+/// Between two looks for a slot, when there was none.
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub(crate) struct Places {
+pub(crate) struct ConnectionSlots {
     number: usize,
     free: Arc<Semaphore>,
-    held: Mutex<Held>,
+    open: Mutex<Open>,
 }
 
 #[derive(Default)]
-struct Held {
+struct Open {
     last: u64,
-    by: HashMap<u64, Arc<Progress>>,
+    by: HashMap<u64, Arc<ConnectionState>>,
 }
 
-/// A connection's place, free again when this is dropped.
-pub(super) struct Place {
+/// A connection's slot, free again when this is dropped.
+pub(super) struct ConnectionSlot {
     id: u64,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(crate) fn new(number: usize) -> Arc<Self> {
-        Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), held: Mutex::default() })
+        Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), open: Mutex::default() })
     }
 
     /// As many as callers may have: they must not use up the file descriptors that the database and the broker need.
@@ -62,49 +62,49 @@ impl Places {
         self.number
     }
 
-    /// A place for a newcomer.
-    pub(super) async fn take(self: &Arc<Self>, progress: Arc<Progress>) -> Place {
+    /// A slot for a newcomer.
+    pub(super) async fn take(self: &Arc<Self>, state: Arc<ConnectionState>) -> ConnectionSlot {
         let permit = loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
                 break permit;
             }
-            self.free_one();
+            self.evict_one();
             if let Ok(Ok(permit)) = tokio::time::timeout(PAUSE, self.free.clone().acquire_owned()).await {
                 break permit;
             }
         };
-        let mut held = self.held();
-        held.last += 1;
-        let id = held.last;
-        held.by.insert(id, progress);
-        Place { id, places: self.clone(), _permit: permit }
+        let mut open = self.open();
+        open.last += 1;
+        let id = open.last;
+        open.by.insert(id, state);
+        ConnectionSlot { id, slots: self.clone(), _permit: permit }
     }
 
     /// Gives up whoever has kept us waiting longest. While it is our turn everywhere, none.
-    fn free_one(&self) {
-        let waiting = |progress: &Arc<Progress>| Some((progress.waits_since()?, progress.clone()));
-        let longest = self.held().by.values().filter_map(waiting).min_by_key(|(since, _)| *since);
-        if let Some((since, progress)) = longest
+    fn evict_one(&self) {
+        let waiting = |state: &Arc<ConnectionState>| Some((state.waits_since()?, state.clone()));
+        let longest = self.open().by.values().filter_map(waiting).min_by_key(|(since, _)| *since);
+        if let Some((since, state)) = longest
             && since + COURTESY <= Instant::now()
         {
-            progress.give_up();
+            state.evict();
         }
     }
 
     /// Gives all connections up, and tells how many they were.
-    pub(super) fn free_all(&self) -> usize {
-        let held = self.held();
-        held.by.values().for_each(|progress| progress.give_up());
-        held.by.len()
+    pub(super) fn evict_all(&self) -> usize {
+        let open = self.open();
+        open.by.values().for_each(|state| state.evict());
+        open.by.len()
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.held().by.remove(&self.id);
+        self.slots.open().by.remove(&self.id);
     }
 }

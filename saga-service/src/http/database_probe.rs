@@ -14,7 +14,7 @@ type Ask = dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
 
 /// Asks the database for a sign of life.
 #[derive(Clone)]
-pub(crate) struct Database {
+pub(crate) struct DatabaseProbe {
     ask: Arc<Ask>,
     told: Arc<Mutex<Option<Told>>>,
 }
@@ -25,7 +25,7 @@ struct Told {
     answer: Result<(), String>,
 }
 
-impl Database {
+impl DatabaseProbe {
     pub(crate) fn new<A>(ask: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -61,7 +61,7 @@ mod tests {
     async fn many_who_want_to_know_ask_once_a_second_and_nobody_waits_for_longer() {
         let asked = Arc::new(AtomicU32::new(0));
         let counts = asked.clone();
-        let database = Database::new(move || {
+        let database = DatabaseProbe::new(move || {
             let turn = counts.fetch_add(1, Ordering::Relaxed);
             async move {
                 match turn {
