@@ -28,7 +28,7 @@ struct Figures {
     handed: Mutex<HashMap<TopicPartition, i64>>,
     /// By partition; those that are or were ours are all there, so that the first one is seen.
     lost: Counts,
-    anew: Counts,
+    resets: Counts,
     unreadable: AtomicU64,
     group_errors: AtomicU64,
     other_errors: AtomicU64,
@@ -65,8 +65,8 @@ impl ConsumerMetrics {
     }
 
     /// How often a partition's log turned out to be another than before, and was read from its beginning.
-    pub fn read_anew(&self) -> Vec<(TopicPartition, u64)> {
-        counts(&self.0.anew)
+    pub fn resets(&self) -> Vec<(TopicPartition, u64)> {
+        counts(&self.0.resets)
     }
 
     /// Errors that the client reported, but for those of connections and topics: of records that cannot be read
@@ -90,7 +90,7 @@ impl ConsumerMetrics {
     pub(super) fn assigned(&self, partitions: &[TopicPartition]) {
         for partition in partitions {
             count(&self.0.lost, partition, 0);
-            count(&self.0.anew, partition, 0);
+            count(&self.0.resets, partition, 0);
         }
     }
 
@@ -98,8 +98,8 @@ impl ConsumerMetrics {
         count(&self.0.lost, partition, records);
     }
 
-    pub(super) fn reads_anew(&self, partition: &TopicPartition) {
-        count(&self.0.anew, partition, 1);
+    pub(super) fn partition_reset(&self, partition: &TopicPartition) {
+        count(&self.0.resets, partition, 1);
     }
 
     pub(super) fn rebalanced(&self) {

@@ -30,7 +30,7 @@ pub(super) struct Cursor {
     /// Whether it is known where reading begins. Until then nothing is fetched.
     pub(super) begun: bool,
     /// Cursor begins here, whatever is committed: the log is another than before.
-    pub(super) anew_at: Option<i64>,
+    pub(super) reset_to: Option<i64>,
     /// The offset that is expected next; none before it is known.
     pub(super) next: Option<i64>,
     /// Up to here there was nothing else that is handed over: markers of transactions, for one.

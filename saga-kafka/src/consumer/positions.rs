@@ -34,7 +34,7 @@ impl Thread {
     pub(super) fn begin(&self, client: &Client) -> bool {
         let state = self.shared.state();
         let waiting: Vec<_> =
-            state.partitions.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.anew_at)).collect();
+            state.partitions.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.reset_to)).collect();
         drop(state);
         if waiting.is_empty() {
             return true;
@@ -51,19 +51,19 @@ impl Thread {
             }
         };
         let mut begun = Vec::with_capacity(waiting.len());
-        for (partition, anew_at) in waiting {
+        for (partition, reset_to) in waiting {
             let Some(id) = ids.get(&*partition.topic) else { continue };
             let committed = committed.get(&partition);
-            let start = anew_at.map_or_else(|| topic_ids::start(committed, id.as_deref()), Start::Anew);
+            let start = reset_to.map_or_else(|| topic_ids::start(committed, id.as_deref()), Start::Reset);
             let next = match start {
                 Start::Continue => committed.map(|committed| committed.next),
-                Start::Anew(at) => {
-                    if let Err(why) = begin_anew(client, &partition, at, id.as_deref()) {
+                Start::Reset(at) => {
+                    if let Err(why) = begin_at(client, &partition, at, id.as_deref()) {
                         tracing::debug!(%partition, "Kafka: cannot begin anew yet: {why}");
                         continue;
                     }
-                    if anew_at.is_none() {
-                        self.tell_anew(&partition, "its topic was deleted and made anew since its last commit");
+                    if reset_to.is_none() {
+                        self.report_reset(&partition, "its topic was deleted and made anew since its last commit");
                     }
                     Some(at)
                 }
@@ -113,11 +113,11 @@ impl Thread {
         }
         drop(state);
         lost.extend(self.emptied());
-        lost.iter().for_each(|(partition, records)| self.tell_lost(partition, *records));
+        lost.iter().for_each(|(partition, records)| self.report_lost(partition, *records));
         self.shared.metrics.handed_over(&batch);
         self.shared.buffer.push_records(batch);
         if !back.is_empty() {
-            self.read_anew(client, back, "its positions went back: its log lost its end, or its topic was made anew");
+            self.reset(client, back, "its positions went back: its log lost its end, or its topic was made anew");
         }
     }
 
@@ -154,20 +154,20 @@ impl Thread {
         let is_another = |(partition, then): &(TopicPartition, String)| {
             now.get(&*partition.topic).and_then(Option::as_ref).is_some_and(|now| now != then)
         };
-        let anew: Vec<_> = known.iter().filter(|known| is_another(known)).map(|(p, _)| (p.clone(), 0)).collect();
-        if !anew.is_empty() {
-            self.read_anew(client, anew, "its topic was deleted and made anew while it was read");
+        let reset: Vec<_> = known.iter().filter(|known| is_another(known)).map(|(p, _)| (p.clone(), 0)).collect();
+        if !reset.is_empty() {
+            self.reset(client, reset, "its topic was deleted and made anew while it was read");
         }
     }
 
     /// To the runtime, another log is another assignment: what it has in hand of the old one, it lets go.
-    fn read_anew(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
+    fn reset(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
         let partitions: Vec<TopicPartition> = at.iter().map(|(partition, _)| partition.clone()).collect();
-        partitions.iter().for_each(|partition| self.tell_anew(partition, why));
+        partitions.iter().for_each(|partition| self.report_reset(partition, why));
         let mut state = self.shared.state();
         for (partition, at) in &at {
             state.partitions.paused.remove(partition);
-            state.partitions.assigned.insert(partition.clone(), Cursor { anew_at: Some(*at), ..Cursor::default() });
+            state.partitions.assigned.insert(partition.clone(), Cursor { reset_to: Some(*at), ..Cursor::default() });
         }
         // From here on, what the runtime stores is of the old log.
         state.partitions.announce(&partitions);
@@ -177,12 +177,12 @@ impl Thread {
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
 
-    fn tell_anew(&self, partition: &TopicPartition, why: &str) {
-        self.shared.metrics.reads_anew(partition);
+    fn report_reset(&self, partition: &TopicPartition, why: &str) {
+        self.shared.metrics.partition_reset(partition);
         tracing::warn!(%partition, "Kafka: the log is read from its beginning: {why}; what was not read of the old one is gone");
     }
 
-    fn tell_lost(&self, partition: &TopicPartition, records: u64) {
+    fn report_lost(&self, partition: &TopicPartition, records: u64) {
         if records == 0 {
             return;
         }
@@ -192,7 +192,7 @@ impl Thread {
 }
 
 /// Commits where reading begins, for a commit only counts when it is greater than the last, and goes there.
-fn begin_anew(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
+fn begin_at(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
     let mut list = TopicPartitionList::with_capacity(1);
     partitions::add(&mut list, partition, at, topic_id);
     // First, so that what was stored of the old log is not committed after this.

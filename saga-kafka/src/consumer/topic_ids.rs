@@ -38,14 +38,14 @@ pub(super) enum Start {
     /// Where the group is, or at the beginning when it has never been there.
     Continue,
     /// What is committed is a position in another log: reading begins here.
-    Anew(i64),
+    Reset(i64),
 }
 
 /// `topic_id` is that of the topic as it is now, none where brokers know no ids. A position that lies beyond the end of
 /// its log is found out by the broker: it is read from its beginning then, so that the position goes back.
 pub(super) fn start(committed: Option<&CommittedOffset>, topic_id: Option<&str>) -> Start {
     match (committed.and_then(|committed| committed.topic_id.as_deref()), topic_id) {
-        (Some(then), Some(now)) if then != now => Start::Anew(0),
+        (Some(then), Some(now)) if then != now => Start::Reset(0),
         _ => Start::Continue,
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn an_offset_counts_for_the_topic_it_was_committed_for() {
         assert_eq!(start(Some(&committed(Some("a"))), Some("a")), Start::Continue);
-        assert_eq!(start(Some(&committed(Some("a"))), Some("b")), Start::Anew(0));
+        assert_eq!(start(Some(&committed(Some("a"))), Some("b")), Start::Reset(0));
         assert_eq!(start(Some(&committed(None)), Some("b")), Start::Continue, "committed by an operator's tool");
         assert_eq!(start(Some(&committed(Some("a"))), None), Start::Continue, "a broker without ids");
         assert_eq!(start(None, Some("b")), Start::Continue);

@@ -57,8 +57,8 @@ impl Collector for ConsumerCollector {
         };
         let help = "Records that were deleted from a partition before they were read";
         counter("saga_records_lost", help, by_partition(consumer.records_lost()))?;
-        let help = "How often a partition turned out to have another log than before, and was read from its beginning";
-        counter("saga_partitions_read_anew", help, by_partition(consumer.read_anew()))?;
+        let help = "How often the log of a partition was replaced by another and read from its beginning";
+        counter("saga_partition_resets", help, by_partition(consumer.resets()))?;
         let errors = consumer.errors().into_iter().map(|(kind, count)| (vec![("kind", kind.to_owned())], count));
         counter("saga_consumer_errors", "Errors that the consumer reported", errors.collect())?;
         let fenced = ConstCounter::new(consumer.fenced());

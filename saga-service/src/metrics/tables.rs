@@ -85,7 +85,7 @@ impl Collector for Measured {
         let mut count = |name, help, count| gauge(&mut encoder, name, help, &ConstGauge::<u64>::new(count));
         count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
         count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
-        count("saga_held", "Sagas held behind a dead letter", summary.held_sagas)?;
+        count("saga_blocked", "Sagas blocked by a dead letter", summary.held_sagas)?;
         count("saga_outbox_pending", "Outbox rows not yet marked sent", summary.outbox_pending)?;
         count("saga_deadlines_waiting", "Deadlines armed and not due yet", summary.timers)?;
         let mut age = |name, help, since: Option<Timestamp>| {
@@ -137,7 +137,7 @@ mod tests {
         let expected = [
             "saga_active 7",
             "saga_deadlines_waiting 6",
-            "saga_held 4",
+            "saga_blocked 4",
             "saga_oldest_unfinished_age_seconds 80.0",
             "saga_outbox_oldest_age_seconds 20.0",
             "saga_outbox_pending 1",
@@ -162,7 +162,7 @@ mod tests {
         for turn in [1, 2] {
             TURN.store(0, Ordering::Relaxed);
             tables.refresh().await;
-            assert!(samples(&registry).contains(&"saga_held 2".to_owned()));
+            assert!(samples(&registry).contains(&"saga_blocked 2".to_owned()));
             TURN.store(turn, Ordering::Relaxed);
             tables.refresh().await;
             assert_eq!(samples(&registry), unreadable);
