@@ -1,7 +1,7 @@
 //! The transport of choreographed sagas on Apache Kafka: consuming, publishing, offsets, topics, an embedded broker.
 //!
-//! Everything here is at least once: a crash repeats what was not committed, and what makes that harmless (the
-//! barrier, the outbox) is the runtime's. Kafka's transactions are not used.
+//! Delivery is at least once: a crash repeats what was not committed. The runtime's barrier and outbox make that
+//! harmless. Kafka's transactions are not used.
 
 mod addresses;
 mod config;

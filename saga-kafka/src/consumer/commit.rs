@@ -1,4 +1,4 @@
-//! Committing the stored offsets and waiting for it, but not for ever.
+//! Synchronous commits with a time limit.
 
 use std::{
     ptr, thread,
@@ -12,13 +12,14 @@ use rdkafka::{
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 
-/// The coordinator answers within milliseconds, or is in trouble; then events come again, which is harmless.
+/// A healthy coordinator answers within milliseconds. After this time the commit is given up: the events come again,
+/// which is harmless.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two attempts, while the group takes no commits because its members are being told their partitions.
+/// Pause between attempts while a rebalance keeps the group from taking commits.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Commits what is stored, and waits for the broker's answer.
+/// Commits the stored offsets and waits for the broker's answer.
 pub(super) fn stored(client: &BaseConsumer<impl ConsumerContext>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -31,7 +32,7 @@ pub(super) fn stored(client: &BaseConsumer<impl ConsumerContext>) {
     }
 }
 
-/// Commits these offsets, also where they are less than what was committed before.
+/// Commits these offsets, even those below what was committed before.
 pub(super) fn explicit(
     client: &BaseConsumer<impl ConsumerContext>,
     offsets: &TopicPartitionList,
@@ -73,7 +74,7 @@ fn commit(
     result
 }
 
-/// No offset was stored since the last commit.
+/// Whether the error says that no offset was stored since the last commit.
 pub(super) fn nothing_to_do(error: &NativeError) -> bool {
     error.rdkafka_error_code() == Some(Code::NoOffset)
 }

@@ -1,21 +1,21 @@
-//! What the client's errors are about, by their codes; their texts are for people.
+//! The client's errors, classified by their codes; the texts are for people.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// What an error is about.
+/// What an error concerns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ErrorKind {
-    /// A connection: it explains what the statistics say.
+    /// A connection. It explains what the statistics show.
     Connection,
-    /// A topic, one of those that are read; which one is asked, never read from a text.
+    /// One of the topics that are read. The broker is asked which one; the text is never parsed.
     Topic,
-    /// The group, which does not take us.
+    /// The group refuses this member.
     Group,
-    /// Records that are there and that this program cannot read. The client asks for them again and again.
+    /// Records that this program cannot read. The client fetches them again and again.
     Unreadable,
-    /// Part of a change that the client carries out by itself.
+    /// A transient error that the client handles by itself.
     Transient,
-    /// Something that nobody thought of.
+    /// Any other error.
     Unknown,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn kind_of(code: Code) -> ErrorKind {
     }
 }
 
-/// Whether the client has met records that it cannot read, and will never get past.
+/// Whether the code stands for records that the client cannot read and never gets past.
 pub(crate) fn is_unreadable(code: Code) -> bool {
     kind_of(code) == ErrorKind::Unreadable
 }

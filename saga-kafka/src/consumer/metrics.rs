@@ -1,4 +1,4 @@
-//! What a consumer measures of itself, readable from any task.
+//! The consumer's figures, readable from any task.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,11 +22,12 @@ pub struct ConsumerMetrics(Arc<Figures>);
 #[derive(Default, Debug)]
 struct Figures {
     positions: Mutex<Vec<(TopicPartition, Position)>>,
-    /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
+    /// Ends of paused partitions: the statistics know them as of their last fetch only.
     ends: Mutex<HashMap<TopicPartition, i64>>,
-    /// Up to where records of a partition were handed over. What librdkafka knows of that counts markers, too.
+    /// The offset after the last record that was handed over, by partition. librdkafka's own position counts
+    /// transaction markers too.
     handed: Mutex<HashMap<TopicPartition, i64>>,
-    /// By partition; those that are or were ours are all there, so that the first one is seen.
+    /// By partition; every partition that is or was assigned has an entry, so that a first increase is visible.
     lost: Counts,
     resets: Counts,
     unreadable: AtomicU64,
@@ -38,8 +39,8 @@ struct Figures {
 }
 
 impl ConsumerMetrics {
-    /// How far each assigned partition is done: its stored offset, and the difference between that and its end. Up to a
-    /// second old, five seconds for a partition that is paused. A partition of which nothing is known yet is left out.
+    /// The position and lag of each assigned partition: its stored offset, and the distance from there to its end. Up
+    /// to a second old; five seconds for a paused partition. A partition without figures is left out.
     pub fn positions(&self) -> Vec<(TopicPartition, Position)> {
         self.0.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -49,28 +50,28 @@ impl ConsumerMetrics {
         self.0.rebalances.load(Relaxed)
     }
 
-    /// Offsets that were to be stored for partitions that had gone already. Their events come again, to another member.
+    /// Offsets that came for partitions that were revoked already. Another member gets their events again.
     pub fn stale_offsets(&self) -> u64 {
         self.0.stale_offsets.load(Relaxed)
     }
 
-    /// How often another process with our instance id took our place, or the client failed for good and was replaced.
+    /// How often another process with the same instance id took over, or the client failed for good and was replaced.
     pub fn fenced(&self) -> u64 {
         self.0.fenced.load(Relaxed)
     }
 
-    /// Records that were deleted from the log before they were read, of each partition that this consumer has had.
+    /// Records that retention deleted before they were read, for each partition that this consumer has had.
     pub fn records_lost(&self) -> Vec<(TopicPartition, u64)> {
         counts(&self.0.lost)
     }
 
-    /// How often a partition's log turned out to be another than before, and was read from its beginning.
+    /// How often a partition's log was replaced by another and read from its beginning.
     pub fn resets(&self) -> Vec<(TopicPartition, u64)> {
         counts(&self.0.resets)
     }
 
-    /// Errors that the client reported, but for those of connections and topics: of records that cannot be read
-    /// (`unreadable`), of the group (`group`), and `other`, which nobody thought of.
+    /// Errors that the client reported, by kind: `unreadable` (records), `group`, and `other`. Connections and topics
+    /// are not counted.
     pub fn errors(&self) -> [(&'static str, u64); 3] {
         let Figures { unreadable, group_errors, other_errors, .. } = &*self.0;
         [("unreadable", unreadable), ("group", group_errors), ("other", other_errors)]

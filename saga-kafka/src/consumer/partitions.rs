@@ -1,4 +1,4 @@
-//! Which partitions are ours, how far in their logs we are, and which of them are fetched.
+//! The assigned partitions: how far their logs are read, and which of them are fetched.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,41 +11,41 @@ use super::topic_ids;
 #[derive(Default)]
 pub(super) struct Partitions {
     pub(super) assigned: BTreeMap<TopicPartition, Cursor>,
-    /// Being given away: what the runtime stores until it lets go is committed.
+    /// Being revoked: offsets that the runtime stores until it releases them are committed.
     pub(super) leaving: BTreeMap<TopicPartition, Cursor>,
     /// Paused by the runtime.
     pub(super) paused: HashSet<TopicPartition>,
-    /// Everything is paused, because the runtime takes nothing.
+    /// All are paused, because the runtime takes nothing.
     pub(super) held: bool,
-    /// How many assignments of a partition the runtime has not heard of. What it stores until then is of an earlier one,
-    /// which may have been of another log.
+    /// Assignments that the runtime has not taken yet, by partition. Offsets that it stores until then belong to an
+    /// earlier assignment, perhaps to another log.
     unannounced: BTreeMap<TopicPartition, usize>,
 }
 
-/// How far we are in a partition's log.
+/// The position in a partition's log.
 #[derive(Default, Debug)]
 pub(super) struct Cursor {
-    /// The id of its topic: the offsets that we commit are of this one.
+    /// The topic's id, which is committed with the offsets.
     pub(super) topic_id: Option<String>,
-    /// Whether it is known where reading begins. Until then nothing is fetched.
+    /// Whether the start position is known. Nothing is fetched before that.
     pub(super) begun: bool,
-    /// Cursor begins here, whatever is committed: the log is another than before.
+    /// The log was replaced: reading starts here, whatever is committed.
     pub(super) reset_to: Option<i64>,
-    /// The offset that is expected next; none before it is known.
+    /// The next offset; none before it is known.
     pub(super) next: Option<i64>,
-    /// Up to here there was nothing else that is handed over: markers of transactions, for one.
+    /// Everything before this offset was read or is nothing to hand over, such as transaction markers.
     pub(super) passed: i64,
-    /// The same as of the last look: what one look says may be older than where the log begins now.
+    /// The same at the last statistics, which may be older than the log's current start.
     pub(super) passing: i64,
 }
 
-/// What an offset says about its log.
+/// How an offset follows the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Continuity {
     InOrder,
-    /// Offsets from this one on are missing: compacted, those of transactions, or deleted.
+    /// Offsets from this one on are missing: compacted, transaction markers, or deleted.
     Gap(i64),
-    /// Positions only go back in a log that is another than before.
+    /// The offset is lower than expected: the log was replaced.
     Back,
 }
 
@@ -60,8 +60,8 @@ impl Cursor {
         continuity
     }
 
-    /// Everything that was fetched has been taken, the log begins at `start` and goes on at `next`: how many offsets that
-    /// were expected are gone.
+    /// Takes the state of a log of which all fetched records were taken: it starts at `start`, and `next` is fetched
+    /// next. Returns how many unread records were deleted.
     pub(super) fn drained(&mut self, start: i64, next: i64) -> u64 {
         let Some(expected) = self.next.map(|expected| expected.max(self.passed)) else { return 0 };
         let lost = u64::try_from(start - expected).unwrap_or_default();
@@ -75,12 +75,12 @@ impl Cursor {
 }
 
 impl Partitions {
-    /// Whether nothing of an assigned partition is fetched.
+    /// Whether the partition is assigned and not fetched.
     pub(super) fn is_stopped(&self, partition: &TopicPartition) -> bool {
         self.held || self.paused.contains(partition) || !self.assigned.get(partition).is_some_and(|r| r.begun)
     }
 
-    /// The runtime is going to be told that these are assigned.
+    /// An `Assigned` signal for these partitions was queued.
     pub(super) fn announce(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             *self.unannounced.entry(partition.clone()).or_default() += 1;
@@ -96,7 +96,7 @@ impl Partitions {
         }
     }
 
-    /// What may be stored of these offsets, for librdkafka: those of assignments that the runtime knows of.
+    /// The offsets that may be stored: those of assignments that the runtime has taken.
     pub(super) fn storable(&self, offsets: &[(TopicPartition, i64)]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, next) in offsets {
@@ -112,10 +112,10 @@ impl Partitions {
     }
 }
 
-/// An offset to be stored or committed, with the id of the topic it is of.
+/// Adds an offset to store or commit, with its topic's id as metadata.
 pub(super) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, next: i64, topic_id: Option<&str>) {
     let mut element = list.add_partition(&partition.topic, partition.partition);
-    // Not `store_offset`, which takes the offset before.
+    // `store_offset` would take the offset before.
     if let Err(error) = element.set_offset(Offset::Offset(next)) {
         tracing::error!(%partition, next, "Kafka: no offset: {error}");
     }

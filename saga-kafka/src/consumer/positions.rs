@@ -1,7 +1,7 @@
-//! Following the logs of our partitions: where reading begins, what was deleted unread, which log is another than before.
+//! Following the logs of the assigned partitions: start positions, records deleted unread, logs that were replaced.
 //!
-//! A partition's name says little: its topic may have been deleted and made anew, or its log may have lost its end. Then
-//! the same offsets stand for other records. So a commit says of which topic it is, and positions that go back are noticed.
+//! The same offsets may stand for other records: a topic can be deleted and created again, and a log can lose its end.
+//! So each commit carries its topic's id, and offsets that go back are noticed.
 
 use std::{
     collections::BTreeSet,
@@ -25,12 +25,12 @@ use super::{
     topic_ids::{self, Start},
 };
 
-/// One question to the brokers may take so long.
+/// Time limit of one question to the brokers.
 const REQUEST: Duration = Duration::from_secs(1);
 
 impl Thread {
-    /// Finds out where reading begins on partitions that were assigned, and lets it begin. False when some have to wait:
-    /// the broker does not answer, or knows nothing of the topic.
+    /// Starts the partitions that were assigned, once their start positions are known. Returns false when some have to
+    /// wait, because the broker does not answer or does not know the topic.
     pub(super) fn begin(&self, client: &Client) -> bool {
         let state = self.shared.state();
         let waiting: Vec<_> =
@@ -83,7 +83,7 @@ impl Thread {
         pause(client, &running, false);
     }
 
-    /// Passes records on, those of logs that are what they were.
+    /// Hands over the records whose logs are unchanged.
     pub(super) fn hand_over(&self, client: &Client, mut batch: Vec<Record>) {
         let mut state = self.shared.state();
         let (mut back, mut lost) = (Vec::new(), Vec::new());
@@ -107,7 +107,8 @@ impl Thread {
                 }
             }
         }
-        // The callbacks ran on this thread, between two records of the batch: those of partitions that went stay here.
+        // The callbacks ran on this thread, between two records of the batch: records of revoked partitions are
+        // dropped.
         if client.context().revoked.swap(false, Relaxed) || !back.is_empty() {
             batch.retain(|r| state.partitions.assigned.get(&r.topic_partition()).is_some_and(|cursor| cursor.begun));
         }
@@ -121,7 +122,7 @@ impl Thread {
         }
     }
 
-    /// Looks for logs whose beginning has passed us by, also where nothing is left to read.
+    /// Deleted records of logs in which nothing is left to read.
     fn emptied(&self) -> Vec<(TopicPartition, u64)> {
         let logs = mem::take(&mut *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner));
         let mut state = self.shared.state();
@@ -135,7 +136,7 @@ impl Thread {
         logs.into_iter().filter_map(lost).collect()
     }
 
-    /// Compares the topics that are read with those that are there now.
+    /// Compares the ids of the topics that are read with the current ones.
     pub(super) fn check_topics(&self, client: &Client) {
         let state = self.shared.state();
         let known: Vec<(TopicPartition, String)> = state
@@ -160,7 +161,8 @@ impl Thread {
         }
     }
 
-    /// To the runtime, another log is another assignment: what it has in hand of the old one, it lets go.
+    /// Reads these partitions from the given offsets. The runtime sees them revoked and assigned, and drops its events
+    /// of the old log.
     fn reset(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
         let partitions: Vec<TopicPartition> = at.iter().map(|(partition, _)| partition.clone()).collect();
         partitions.iter().for_each(|partition| self.report_reset(partition, why));
@@ -169,7 +171,7 @@ impl Thread {
             state.partitions.paused.remove(partition);
             state.partitions.assigned.insert(partition.clone(), Cursor { reset_to: Some(*at), ..Cursor::default() });
         }
-        // From here on, what the runtime stores is of the old log.
+        // Offsets that the runtime stores from here on belong to the old log.
         state.partitions.announce(&partitions);
         pause(client, &partitions, true);
         drop(state);
@@ -191,18 +193,18 @@ impl Thread {
     }
 }
 
-/// Commits where reading begins, for a commit only counts when it is greater than the last, and goes there.
+/// Commits the start position, because later commits must be greater than the last, and seeks to it.
 fn begin_at(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
     let mut list = TopicPartitionList::with_capacity(1);
     partitions::add(&mut list, partition, at, topic_id);
-    // First, so that what was stored of the old log is not committed after this.
+    // Stored first, so that an offset of the old log is not committed after this.
     client.store_offsets(&list).map_err(|error| error.to_string())?;
     commit::explicit(client, &list, REQUEST).map_err(|code| code.to_string())?;
     let seek = client.seek(&partition.topic, partition.partition, Offset::Offset(at), REQUEST);
     seek.map_err(|error| error.to_string())
 }
 
-/// Where the partition's log began when it was fetched from last.
+/// The start of the partition's log at its last fetch.
 #[allow(unsafe_code, reason = "rust-rdkafka asks the broker each time")]
 fn log_start(client: &Client, partition: &TopicPartition) -> Option<i64> {
     let topic = CString::new(partition.topic.as_bytes()).ok()?;

@@ -10,7 +10,7 @@ use super::quotas::Reservation;
 
 pub(super) type Acknowledgement = Result<(), PublishError>;
 
-/// One per call, shared by its records: they wake the caller once, when the last of them is decided.
+/// One call's records, which share it. It wakes the caller once, when the last of them is acknowledged or refused.
 pub(super) struct Batch(Mutex<State>);
 
 struct State {
@@ -19,13 +19,13 @@ struct State {
     done: Option<oneshot::Sender<Vec<Acknowledgement>>>,
 }
 
-/// One record's delivery in its batch; librdkafka carries it until the record's delivery report.
+/// One record of a batch. librdkafka carries it until the record's delivery report.
 pub(super) struct Delivery {
     batch: Arc<Batch>,
     index: usize,
-    /// Its part of the queue, given back when it is decided.
+    /// Its part of the queue, released with its outcome.
     pub(super) reservation: Option<Reservation>,
-    /// Whether it carries the time of our clock.
+    /// Whether the record carries the time of our clock.
     pub(super) has_time: bool,
 }
 
@@ -43,7 +43,7 @@ impl Batch {
 
 impl Delivery {
     pub(super) fn decide(mut self, outcome: Acknowledgement) {
-        // First, so that whoever is woken finds the room.
+        // First, so that the caller finds room when it wakes.
         drop(self.reservation.take());
         let mut state = self.batch.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.outcomes[self.index] = outcome;
@@ -51,17 +51,17 @@ impl Delivery {
         if state.open == 0
             && let Some(done) = state.done.take()
         {
-            // The caller may have lost interest.
+            // The caller may be gone.
             let _ = done.send(std::mem::take(&mut state.outcomes));
         }
     }
 }
 
-/// What a failed record's error means for its caller.
+/// What a record's error means for the caller.
 pub(super) fn publish_error(code: Code) -> PublishError {
     match code {
         Code::QueueFull => PublishError::Full,
-        // Of the record itself: sending the same bytes again ends the same way.
+        // The record itself is at fault: the same bytes fail again.
         Code::MessageSizeTooLarge
         | Code::InvalidMessageSize
         | Code::InvalidMessage
@@ -70,7 +70,7 @@ pub(super) fn publish_error(code: Code) -> PublishError {
         | Code::InvalidArgument
         | Code::BadMessage
         | Code::UnsupportedForMessageFormat => PublishError::Refused(code.to_string()),
-        // Also missing topics and rights: someone may put them right.
+        // Includes missing topics and rights, which can be fixed.
         code => PublishError::Unacknowledged(code.to_string()),
     }
 }

@@ -1,4 +1,5 @@
-//! Each output partition's quota of the producer's queue: one without a leader must not fill it and stop all others.
+//! The producer's queue, divided into a quota for each partition: one without a leader must not fill it and stop all
+//! others.
 
 use std::{
     collections::HashMap,
@@ -13,12 +14,11 @@ use saga_core::record::OutRecord;
 
 use crate::partitioner::partition_of;
 
-/// A partition of which nothing has been decided for this long is in trouble, and so many records of it are enough: whoever
-/// publishes has limits of his own, for all partitions together.
+/// A partition without any outcome for this long counts as stalled and takes no more than so many records.
 const STALLED: Duration = Duration::from_millis(500);
 const WHEN_STALLED: usize = 100;
 
-/// What may be in flight for all partitions together is divided among those that are known.
+/// The limits for all partitions together, divided among the known ones.
 pub(super) struct Quotas {
     began: Instant,
     max_records: usize,
@@ -28,23 +28,23 @@ pub(super) struct Quotas {
 
 #[derive(Default)]
 struct Topic {
-    /// How many partitions it has; none before that is known, and while it does not exist.
+    /// Number of partitions; none before it is known, or while the topic is missing.
     partitions: Option<i32>,
     by_partition: HashMap<i32, Arc<Quota>>,
-    /// Records whose partition is not known: without a key, or before the number of partitions is known.
+    /// Records whose partition is unknown: without a key, or before the number of partitions is known.
     others: Arc<Quota>,
 }
 
-/// What is in flight for a partition.
+/// One partition's records and bytes in flight.
 #[derive(Default)]
 pub(super) struct Quota {
     records: AtomicUsize,
     bytes: AtomicUsize,
-    /// When one of its records was decided last, or the first came, in milliseconds since [`Quotas::began`].
+    /// Time of its last outcome, or of its first record, in milliseconds since [`Quotas::began`].
     moved: AtomicU64,
 }
 
-/// A record's place in its partition's quota, given back when it is dropped.
+/// A record's part of its partition's quota, released when this is dropped.
 pub(super) struct Reservation {
     quota: Arc<Quota>,
     bytes: usize,
@@ -70,7 +70,7 @@ impl Quotas {
         Self { began: Instant::now(), max_records, max_bytes, topics: HashMap::new() }
     }
 
-    /// The quota that the record belongs to.
+    /// The record's quota.
     pub(super) fn of(&mut self, record: &OutRecord) -> Arc<Quota> {
         if !self.topics.contains_key(&*record.topic) {
             self.topics.insert(record.topic.to_string(), Topic::default());
@@ -84,9 +84,9 @@ impl Quotas {
         }
     }
 
-    /// A place for the record in its quota; none when that is full. An empty one takes a record of any size.
+    /// Reserves room for the record; none when the quota is full. An empty quota takes a record of any size.
     pub(super) fn take(&self, quota: Arc<Quota>, record: &OutRecord) -> Option<Reservation> {
-        // As librdkafka counts.
+        // Counted as librdkafka counts.
         let bytes = record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
         let known: usize =
             self.topics.values().map(|topic| topic.partitions.map_or(1, |n| usize::try_from(n).unwrap_or(1))).sum();

@@ -1,4 +1,4 @@
-//! What there is to read: the partitions of a topic, and where a range of them begins and ends.
+//! Offsets to read: the partitions of a topic, and the start and end of each.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,10 +13,10 @@ use saga_core::record::TopicPartition;
 
 use super::{ReadError, context::Context};
 
-/// One question to the brokers may take so long.
+/// Time limit of one question to the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// Part of a partition, as it is now: `end` is the offset that its next record will have.
+/// Part of a partition as it is now; its next record will have the offset `end`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OffsetRange {
     pub(super) partition: TopicPartition,
@@ -24,14 +24,14 @@ pub(super) struct OffsetRange {
     pub(super) end: i64,
 }
 
-/// A broker that can be asked.
+/// Asks the broker for offsets.
 pub(super) struct Offsets<'a> {
     pub(super) client: &'a BaseConsumer<Context>,
     pub(super) bootstrap: &'a str,
 }
 
 impl Offsets<'_> {
-    /// How many partitions the topic has; none when there is no such topic. Asking creates nothing.
+    /// Number of partitions of the topic; none when there is no such topic. The question creates nothing.
     pub(super) fn partitions(&self, topic: &str, patience: Option<Duration>) -> Result<Option<i32>, ReadError> {
         let patience = patience.unwrap_or(REQUEST);
         let metadata = self.client.fetch_metadata(Some(topic), patience).map_err(|error| self.unreachable(&error))?;
@@ -44,18 +44,19 @@ impl Offsets<'_> {
         }
     }
 
-    /// Everything that these partitions hold now; since a time, only what was written from then on.
+    /// What these partitions hold now, from the beginning or from a time on.
     pub(super) fn ranges(
         &self,
         partitions: &[TopicPartition],
         since: Option<Timestamp>,
     ) -> Result<Vec<OffsetRange>, ReadError> {
-        // The end first: what is written meanwhile is past it.
+        // The ends come first: later records are past them.
         let ends = self.offsets(partitions, Offset::End)?;
         let mut starts = self.offsets(partitions, Offset::Beginning)?;
         if let Some(since) = since {
             let first = self.offsets(partitions, Offset::Offset(since.as_millisecond().max(0)))?;
-            // Nothing was written since, or (the embedded broker) nobody knows: then it finds no record of any time.
+            // Nothing was written since, or the broker (the embedded one) knows no times: then it finds no record for
+            // any time.
             let silent = |partition: &&TopicPartition| {
                 !first.contains_key(*partition) && starts.get(*partition) < ends.get(*partition)
             };
@@ -78,8 +79,8 @@ impl Offsets<'_> {
         Ok(partitions.iter().map(range).collect())
     }
 
-    /// The offset of each partition at its beginning, its end, or (an offset stands for milliseconds) a time; without
-    /// those that have no record since that time.
+    /// The offset of each partition at its beginning, its end, or a time (an offset stands for milliseconds).
+    /// Partitions without a record since that time are missing.
     fn offsets(&self, partitions: &[TopicPartition], at: Offset) -> Result<BTreeMap<TopicPartition, i64>, ReadError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for TopicPartition { topic, partition } in partitions {
@@ -103,7 +104,7 @@ impl Offsets<'_> {
     }
 
     pub(super) fn unreachable(&self, error: &NativeError) -> ReadError {
-        // Callbacks run here, and they know more. There is no record to miss: those have queues of their own.
+        // Runs the callbacks, which know the reason. No record is lost: records have queues of their own.
         let _ = self.client.poll(Duration::ZERO);
         let code = || error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
         let reason = self.client.context().trouble().unwrap_or_else(code);

@@ -136,8 +136,8 @@ mod tests {
         lines.sort();
         let expected = [
             "saga_active 7",
-            "saga_deadlines_waiting 6",
             "saga_blocked 4",
+            "saga_deadlines_waiting 6",
             "saga_oldest_unfinished_age_seconds 80.0",
             "saga_outbox_oldest_age_seconds 20.0",
             "saga_outbox_pending 1",
