@@ -1,4 +1,4 @@
-//! A participant's database, on either of the two.
+//! A participant's database on PostgreSQL or SQLite.
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ use crate::{
     value::Value,
 };
 
-/// How often [`Db::transaction`] runs its work when it conflicts with others.
+/// How often [`Db::transaction`] runs its work when it conflicts with other transactions.
 pub(crate) const TRIES: u32 = 10;
 
 /// A participant's database. A clone is another handle on the same one.
@@ -65,16 +65,16 @@ macro_rules! on {
 }
 
 impl Db {
-    /// Describes the database of a participant. Nothing is opened or connected before [`Db::prepare`], so that a service
-    /// can start while its database is down.
+    /// Describes a participant's database. Connecting waits for [`Db::prepare`], so that a service can start while its
+    /// database is down.
     ///
-    /// On PostgreSQL all tables live in the schema `schema`, so that one database serves all participants; on SQLite
+    /// On PostgreSQL all tables are in the schema `schema`, so that one database serves all participants. On SQLite
     /// each participant has a file of its own, and `schema` only names the participant.
     ///
     /// # Errors
-    /// When `schema` cannot be the name of a schema.
+    /// When `schema` cannot be a schema's name.
     pub fn open(url: DatabaseUrl, schema: &str, migrations: &'static [Migration]) -> Result<Self, Misconfigured> {
-        // PostgreSQL cuts longer names off, and two participants might become one.
+        // PostgreSQL truncates longer names, and two participants could share one.
         if schema.is_empty() || schema.len() > 63 || schema.contains('\0') || schema.starts_with("pg_") {
             return Err(Misconfigured(format!("{schema:?} cannot be the name of a schema")));
         }
@@ -103,12 +103,13 @@ impl Db {
         Ok(db)
     }
 
-    /// Connects, and applies what migrations are missing: the framework's own first, then the participant's. Can be called
-    /// again, also after a failure, and by several processes at once. Until it has succeeded, everything else fails
-    /// with [`StoreError::Unavailable`].
+    /// Connects and applies missing migrations: first the framework's, then the participant's. It can be called again
+    /// after a failure, and by several processes at once. Until it succeeds, everything else fails with
+    /// [`StoreError::Unavailable`].
     ///
     /// # Errors
-    /// [`ConnectError::Unavailable`] when another try may succeed, the others when somebody must mend something first.
+    /// [`ConnectError::Unavailable`] and [`ConnectError::Full`] are worth another try; the others need somebody to fix
+    /// something first.
     pub async fn prepare(&self) -> Result<(), ConnectError> {
         on!(&self.0.backend, database => database.prepare(self.0.migrations).await?);
         self.0.prepared.store(true, Ordering::Release);
@@ -124,7 +125,7 @@ impl Db {
         Ok(Tx::new(on!(self.backend()?, database => database.begin_plain().await?.into())))
     }
 
-    /// Whether the database answers, and can be written to as far as is known.
+    /// Checks that the database answers and, as far as is known, takes writes.
     ///
     /// # Errors
     /// Why it does not, or cannot.
@@ -132,8 +133,8 @@ impl Db {
         on!(self.backend()?, database => database.ping().await)
     }
 
-    /// Runs `work` in a transaction, and commits the transaction that `work` hands back together with its events. When it
-    /// conflicts with another transaction it is run again, so that `work` must do nothing outside of the transaction.
+    /// Runs `work` in a transaction, then commits the transaction that `work` returns together with its events. After a
+    /// conflict with another transaction `work` runs again, so it must have no effects outside the transaction.
     ///
     /// ```
     /// # use saga_store::{Db, params}; use saga_core::store::StoreError;
@@ -189,7 +190,7 @@ impl Db {
         self.query(sql, params).await.and_then(at_most_one)
     }
 
-    /// What time it is by the database's clock.
+    /// The time by the database's clock.
     ///
     /// # Errors
     /// When it does not answer.
@@ -271,7 +272,7 @@ impl Store for Db {
     }
 }
 
-/// A number of rows, as SQL counts them.
+/// A limit as SQL's number.
 fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -55,7 +55,7 @@ pub use tx::Tx;
 pub use url::DatabaseUrl;
 pub use value::{FromValue, Rows, Value};
 
-// For those who use the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
+// For direct use of the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
 #[cfg(feature = "postgres")]

@@ -14,12 +14,11 @@ use crate::{
 
 /// An open transaction. Dropping it rolls back.
 ///
-/// SQL is written once for both databases; what `$1`, `:rows(..)` and `:for_update` stand for is told at
-/// [`Tx::execute_rows`]. A statement is a `&'static str`: it is rendered once and prepared once per connection, and
-/// nothing from outside can get into it but through a parameter.
+/// SQL is written once for both databases, with the placeholders of [`Tx::execute_rows`]. A statement is a `&'static
+/// str`: rendered once, prepared once per connection, and closed to injection, because values enter as parameters only.
 ///
-/// After the first failed statement nothing more can be done in a transaction, and it cannot be committed: whatever is
-/// tried fails with the same error. A handler hands it on with `?`.
+/// After the first failed statement the transaction is lost: every further call and the commit fail with the same
+/// error. A handler passes it on with `?`.
 pub struct Tx {
     pub(crate) session: Session,
     pub(crate) failure: Failure,
@@ -51,7 +50,7 @@ impl Tx {
         Self { session, failure: Failure::default() }
     }
 
-    /// Runs a statement and tells how many rows it wrote.
+    /// Runs a statement and returns the number of rows that it wrote.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] when the data breaks a constraint or a type, [`StoreError::Broken`] when the statement is
@@ -77,23 +76,23 @@ impl Tx {
         self.failure.note(at_most_one(rows))
     }
 
-    /// Runs one statement on many rows, which stand in its FROM clause as a table:
+    /// Runs one statement on many rows, which are a table in its FROM clause:
     ///
     /// ```sql
     /// INSERT INTO reservations (order_id, sku, quantity)
     /// SELECT r.order_id, r.sku, r.quantity FROM :rows(order_id text, sku text, quantity bigint) r
     /// ```
     ///
-    /// - `:rows(name type, ..)`, once, followed by an alias. Types: `text`, `bigint`, `boolean`, `bytea`. The rows have no
-    ///   order of their own: put an `ORDER BY` where it matters.
+    /// - `:rows(name type, ..)`, once, followed by an alias. Types: `text`, `bigint`, `boolean`, `bytea`. The rows are
+    ///   unordered: add an `ORDER BY` where it matters.
     /// - `$1`, `$2`, ..: the scalar parameters, in `params`; they are numbered from 1 with or without rows.
     /// - `:for_update`: `FOR UPDATE` on PostgreSQL and nothing on SQLite, where one transaction writes at a time.
     ///
-    /// What both databases understand: CTEs, `ON CONFLICT`, `RETURNING`, `UPDATE .. FROM`, `CAST(sum(x) AS bigint)`. Before
-    /// the `ON CONFLICT` of an `INSERT .. SELECT`, SQLite wants a `WHERE true`.
+    /// Both databases understand CTEs, `ON CONFLICT`, `RETURNING`, `UPDATE .. FROM` and `CAST(sum(x) AS bigint)`.
+    /// SQLite needs a `WHERE true` before the `ON CONFLICT` of an `INSERT .. SELECT`.
     ///
-    /// Rows of several sagas that are locked or written in one statement are taken in a fixed order, or two
-    /// transactions deadlock: `.. ORDER BY sku :for_update` first, then the update.
+    /// A statement that locks or writes rows of several sagas takes them in a fixed order, or transactions deadlock:
+    /// first `.. ORDER BY sku :for_update`, then the update.
     ///
     /// # Errors
     /// As [`Tx::execute`]; [`StoreError::Broken`] when the rows do not fit the declared columns.
@@ -119,8 +118,8 @@ impl Tx {
         self.run_query(sql, Some(rows), params.as_ref()).await
     }
 
-    /// The connection, when the database is PostgreSQL: for what this API does not offer. It is inside the transaction;
-    /// leave BEGIN, COMMIT and ROLLBACK alone.
+    /// The connection, if the database is PostgreSQL, for what this API lacks. It is inside the transaction: do not
+    /// call BEGIN, COMMIT or ROLLBACK.
     #[cfg(feature = "postgres")]
     pub fn postgres(&self) -> Option<&tokio_postgres::Client> {
         match &self.session {
@@ -130,8 +129,8 @@ impl Tx {
         }
     }
 
-    /// Runs `work` on the connection, when the database is SQLite: for what this API does not offer. It is inside the
-    /// transaction; leave BEGIN, COMMIT and ROLLBACK alone. Nothing else of this `Tx` may be called in `work`.
+    /// Runs `work` on the connection, if the database is SQLite, for what this API lacks. It is inside the transaction:
+    /// do not call BEGIN, COMMIT or ROLLBACK, nor this `Tx` in `work`.
     #[cfg(feature = "sqlite")]
     pub fn sqlite<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> T) -> Option<T> {
         match &self.session {

@@ -1,4 +1,4 @@
-//! Database URLs: where a participant's database is, without ever showing its password.
+//! Database URLs, shown without their passwords.
 
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::postgres::PostgresUrl;
 /// `sqlite://path`, `sqlite::memory:` or `postgres://user:password@host:port/database?sslmode=..`.
 ///
 /// SQLite: a relative path (`sqlite://data/orders.db`) or an absolute one (`sqlite:///var/lib/orders.db`); the file and
-/// its folder are created. `sqlite::memory:` is a database of its own for each [`Db`](crate::Db) that is opened, gone with
-/// its last clone, and never forced to the disk: for tests and demonstrations.
+/// its folder are created. `sqlite::memory:` is a new database for each [`Db`](crate::Db) that is opened. It ends with
+/// the last clone and is never synced to disk: for tests and demonstrations.
 ///
-/// PostgreSQL: what tokio-postgres understands, and besides
+/// PostgreSQL: what tokio-postgres understands, and these options:
 /// - `sslmode`: `disable`, `prefer` (the default), `require` (encrypted, the server not verified), `verify-ca`, `verify-full`;
 /// - `sslrootcert`: a PEM file of the authorities to trust, the operating system's by default;
-/// - `pool_size`: the most connections that are open at a time, 8 by default and 2 at least. Two of them are the worker's own,
-///   or one where there are only two; the rest serves requests, and is given back when idle for 5 s.
+/// - `pool_size`: the most connections at a time, 8 by default and at least 2. Two of them are the worker's (one of
+///   two); the rest serves requests and is closed after 5 s of idleness.
 ///
 /// `Display` and `Debug` never show the password.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ pub(super) struct Call<'a> {
     pub(super) params: Vec<Param<'a>>,
 }
 
-/// One array of a list.
+/// An array parameter: one value of each item.
 pub(super) fn column<'a, I: IntoIterator, T: ToSql + Sync + Send + 'a>(
     list: I,
     value: impl Fn(I::Item) -> T,

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::columns;
 
-/// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
-/// transaction's own or locked by it, so that they stay where they were found.
+/// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
+/// or locked these rows, so they do not move.
 const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
         SELECT b.at, k.mark FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS k(saga_id, step, op, mark), \
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
@@ -29,8 +29,7 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[]) \
     AS r(id, saga, type, topic, payload, headers, context)";
-/// A timer that is just being fired is not waited for: its handler finds that the wait is over, and a cycle of two
-/// transactions that wait for each other cannot arise.
+/// Skips a timer that is firing: its handler sees that the wait is over. Waiting for it could end in a deadlock.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
     SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
@@ -38,7 +37,7 @@ const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, trac
     FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) \
     AS t(saga, step, wait, traceparent, tracestate) ORDER BY 1, 2 \
     ON CONFLICT (saga_id, step) DO NOTHING";
-/// Returns those that had not begun before. Rows are taken in the order of the sagas' ids.
+/// Returns the sagas that had not begun before. Rows are locked in the order of their saga ids.
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
     ON CONFLICT (saga_id) DO UPDATE SET begun_at = excluded.begun_at WHERE saga_progress.begun_at IS NULL \
@@ -67,7 +66,7 @@ impl Session {
                 client.execute(&prepared.statement, params).map_ok(|_| Vec::new()).map_err(Failed::from).boxed()
             });
         }
-        // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
+        // In a failed transaction COMMIT rolls back and reports success. A statement before it reports the failure.
         let commit = client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
         all.push(commit.map_ok(|()| Vec::new()).map_err(|error| Failed { error, at: At::Commit }).boxed());
         let answers = self.exchange(in_order(all)).await?;
@@ -84,12 +83,12 @@ impl Session {
     }
 }
 
-/// Whether the answer has rows that are read.
+/// Whether the statement's rows are read.
 fn returns_rows(call: &Call<'_>) -> bool {
     [BEGUN, ENDED].contains(&call.sql)
 }
 
-/// Those that had begun.
+/// The sagas that had begun.
 fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
     let mut list = Vec::with_capacity(rows.len());
     for row in rows {

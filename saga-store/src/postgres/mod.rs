@@ -1,4 +1,4 @@
-//! PostgreSQL: pooled connections, and what the runtime asks of the database in as few round trips as it can be asked.
+//! PostgreSQL: pooled connections, and the runtime's requests in few round trips.
 
 mod admit;
 mod call;
@@ -37,11 +37,10 @@ use crate::{error::ConnectError, migrate::Migration, row::Row, value::Value};
 use connect::Target;
 use pool::{Pool, User};
 
-/// How long one exchange with the server may take before the database counts as unavailable: a server that hangs
-/// keeps its connections open and never answers.
+/// Time limit of one exchange with the server. A server that hangs keeps its connections open and never answers.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a transaction outside of a step, as a request's, waits for each lock.
+/// How long a transaction outside a step, such as a request's, waits for each lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Postgres {

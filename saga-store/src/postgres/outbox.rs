@@ -1,4 +1,4 @@
-//! The outbox on PostgreSQL: what is not sent yet, and forgetting what is.
+//! The outbox on PostgreSQL: reading unsent rows, and deleting sent ones.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::columns;
 
-/// A page of a walk, without what is large. Row after row, through the index: however many there are, a page costs the same.
+/// A page of unsent rows without their payloads, read through the index: its cost does not depend on the table's size.
 const UNSENT: &str = "
 SELECT seq, id, aggregateid, created_at > clock_timestamp() - make_interval(secs => $2) FROM saga_outbox
 WHERE seq > $1 ORDER BY seq LIMIT $3";

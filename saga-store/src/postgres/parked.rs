@@ -21,8 +21,8 @@ use super::{
 };
 use crate::columns;
 
-/// Only a head that is not held has a time. One that another process is just leasing is skipped, and one that it has
-/// leased is no longer due once its row is locked.
+/// Leases due heads; a blocked head has no due time. A row that another process is leasing is skipped, and is no longer
+/// due once its lease is written.
 const CLAIM: &str = "
 UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(ARRAY(
     SELECT seq FROM saga_parked
@@ -32,7 +32,7 @@ RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offse
 const UNLABELLED: &str = "
 SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
 FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
-/// A compensation that waits behind its own action, which is labelled already or in the same statement, is due.
+/// A compensation behind its own action is due at once; the action is labelled already or in the same statement.
 const LABEL: &str = "
 WITH l AS MATERIALIZED (
     SELECT l.*, p.saga_id FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op),
@@ -43,9 +43,9 @@ UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op,
         OR EXISTS (SELECT FROM saga_parked a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action'))
     THEN 'epoch' ELSE p.due END
 FROM l WHERE p.seq = l.seq";
-/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
-/// more, and what it says now counts. Due is what stands first in its queue,
-/// and what was due already: a compensation that has overtaken stands behind a blocked head and does not wait for it.
+/// Appends to queues. The same event from the same offset is a redelivery and changes nothing; from another offset it
+/// was published again, and replaces the row. The head of a queue is due, and so is a row that was due before: a
+/// compensation that overtook its action does not wait behind a blocked head.
 const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
         key, value, headers, attempts, failed_at, held, reason, due) \
     SELECT a.saga_id, a.cause, a.event_id, a.step, a.op, a.topic, a.topic_partition, a.topic_offset, \
@@ -64,7 +64,8 @@ const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, st
         due = CASE WHEN NOT excluded.held AND p.due IS NOT NULL THEN now() ELSE excluded.due END \
     WHERE (p.topic, p.topic_partition, p.topic_offset) \
         IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
-/// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
+/// Removes the compensation's own row, if it has one. [`OVERTAKE`] writes the action's row again if somebody has
+/// deleted it.
 const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
 const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
     key, value, headers, attempts, failed_at, held, reason, due) OVERRIDING SYSTEM VALUE \
@@ -73,8 +74,8 @@ const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, 
     ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
     topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
     due = excluded.due";
-/// The keys are asked for by themselves as well, so that their index is not walked through. A row without a step was labelled by
-/// a program that could not read its event; whoever handles it knows better.
+/// `seq` is compared with the array as well, so that the index is searched instead of scanned. A row without a step was
+/// labelled by a program that could not read its event, and any change applies to it.
 const RETRY: &str = "UPDATE saga_parked p \
     SET attempts = r.attempts, due = now() + make_interval(secs => r.pause), failed_at = r.failed_at, reason = r.reason \
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[]) \
@@ -85,7 +86,7 @@ const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, reason = h
     WHERE p.seq = ANY($1) AND p.seq = h.seq AND (p.op = h.op OR p.step = '')";
 const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[]) AS g(seq, op) \
     WHERE p.seq = ANY($1) AND p.seq = g.seq AND (p.op = g.op OR p.step = '')";
-/// What stands first in these queues now is due since 1970, so that it is due by any clock; what was due stays so.
+/// Makes the new heads of these queues due; 1970 is past by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ANY(ARRAY( \
     SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id OFFSET 0) q) \
     FROM unnest($1::uuid[]) AS s(saga_id)))";
@@ -140,7 +141,7 @@ fn parked_event(row: &Row) -> Result<ParkedEvent, ReadError> {
     })
 }
 
-/// What makes these changes, each saga's in their order.
+/// The statements for these changes, in order for each saga.
 pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
     if changes.is_empty() {
         return Vec::new();
@@ -156,10 +157,10 @@ fn saga(change: &ParkChange) -> SagaId {
     }
 }
 
-/// Changes in any order: at most one of a saga, or removals alone. There is nearly always one round.
+/// Groups changes that may run together: at most one of each saga, or removals alone. There is nearly always one group.
 fn rounds(changes: &[ParkChange]) -> Vec<Round<'_>> {
     let mut rounds: Vec<Round<'_>> = Vec::new();
-    // The round of a saga's last change, and whether that was a removal.
+    // The round of each saga's last change, and whether that was a removal.
     let mut last: HashMap<SagaId, (usize, bool)> = HashMap::new();
     for change in changes {
         let removal = matches!(change, ParkChange::Remove { .. });

@@ -1,5 +1,4 @@
-//! A guard on what PostgreSQL makes of our statements: tables that were empty when a plan was made must not be read whole
-//! for ever after.
+//! Tests of query plans: a plan that was made on empty tables must not scan a whole table later.
 
 use std::{
     sync::Arc,
@@ -33,7 +32,7 @@ async fn tables() -> Option<(tokio_postgres::Client, String)> {
     Some((link.client, schema))
 }
 
-/// How many pages of its tables a statement reads, and for how long.
+/// Pages that a statement reads, and the time it takes.
 async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64, Duration) {
     client.batch_execute(&format!("PREPARE measured AS {sql}")).await.unwrap();
     let began = Instant::now();
@@ -46,7 +45,7 @@ async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64,
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     });
-    // The first such line is that of the whole.
+    // The first such line is the total.
     let buffers = lines.into_iter().find(|line| line.contains("Buffers:")).unwrap_or_default();
     let number = |word: &str| word.split_once('=').and_then(|(_, number)| number.parse::<u64>().ok());
     (buffers.split_whitespace().filter_map(number).sum(), took)
@@ -55,7 +54,7 @@ async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64,
 #[tokio::test]
 async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_pages() {
     let Some((client, schema)) = tables().await else { return };
-    // The plan is made while the tables are empty, as it is in a new service.
+    // The plan is made on empty tables, as in a new service.
     client
         .batch_execute(
             "SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan;
@@ -75,12 +74,12 @@ async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_page
     let all = all.get::<_, i64>(0).unsigned_abs();
     let (summary, took) = cost(&client, summary::SUMMARY, "10000").await;
     println!("a summary: {summary} pages of more than {all}, {took:?}");
-    // Past what 100,000 rows in flight leave behind.
+    // After 100,000 rows in flight.
     let (page, paged) = cost(&client, outbox::WALK, "100000, 2, 2000").await;
     println!("a page of a walk: {page} pages, {paged:?}");
     client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
     assert!(all > 25_000, "the table is large: {all}");
-    // Each row counted may be on a page of its own.
+    // Each counted row may be on a page of its own.
     assert!(summary < 20_000, "{summary}");
     assert!(page < 500, "{page}");
 }
@@ -95,7 +94,7 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
         [admit::STATEMENTS, commit::STATEMENTS, outbox::STATEMENTS, parked::STATEMENTS, timers::STATEMENTS].concat();
     for sql in statements {
         let plan = plan(&client, sql).await;
-        // An index is read whole where nothing says which entries of it are wanted.
+        // Without an Index Cond the whole index is read.
         for (scan, next) in plan.lines().zip(plan.lines().skip(1).chain([""])) {
             assert!(!scan.contains("Seq Scan on saga_"), "{sql}\n{plan}");
             let whole = scan.contains("Index") && scan.contains("Scan using") && !next.contains("Index Cond");

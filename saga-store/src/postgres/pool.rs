@@ -1,7 +1,7 @@
-//! A pool of connections in two parts, so that a burst of requests leaves the worker its own: a stack of idle ones each,
-//! and a bound on how many there are.
+//! A connection pool in two parts, so that a burst of requests leaves the worker its connections. Each part has a stack
+//! of idle connections and a limit.
 //!
-//! Small enough to be written here, where a transaction can say itself whether its connection is fit for the next one.
+//! It is written here because only the transaction knows whether its connection is fit for the next one.
 
 use std::{
     collections::HashMap,
@@ -25,28 +25,28 @@ use super::{
 };
 use crate::{error::ConnectError, sql::Cache};
 
-/// Connections of requests that nobody has used for this long are given back to the server: others may be waiting for them.
+/// Idle time after which a request's connection is closed, so that other processes can have it.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How long a request waits for a connection: its client is better told at once.
+/// How long a request waits for a connection before it is refused.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often a server that takes no more connections is asked again.
+/// Pause between attempts while the server takes no more connections.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The most that the worker has: one for its transaction, one for the outbox.
+/// Connections of the worker: one for its transaction, one for the outbox.
 const WORKER: usize = 2;
 
-/// Whose connection it is.
+/// Who uses a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum User {
-    /// The runtime: its connections are kept for as long as they work.
+    /// The runtime, which keeps its connections.
     Worker,
     /// Everybody else.
     Request,
 }
 
-/// A connection with the statements that are prepared on it.
+/// A connection and the statements prepared on it.
 pub(super) struct Conn {
     pub(super) link: Link,
     pub(super) statements: Mutex<HashMap<&'static str, Arc<Prepared>>>,
@@ -60,8 +60,7 @@ impl From<Link> for Conn {
     }
 }
 
-/// A connection that is lent to somebody. [`Pool::give_back`] takes its connection back, and dropping the rest makes room for
-/// the next.
+/// A connection on loan. It comes back through [`Pool::give_back`]; dropping the permit makes room for the next one.
 pub(super) struct Lease {
     pub(super) conn: Conn,
     pub(super) pool: Arc<Pool>,
@@ -84,7 +83,7 @@ impl Part {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last.
+    /// The connection that was used last.
     fn take(&self) -> Option<Conn> {
         let mut idle = self.idle();
         while let Some(conn) = idle.pop() {
@@ -100,15 +99,15 @@ pub(super) struct Pool {
     target: Arc<Target>,
     worker: Part,
     requests: Part,
-    /// Somebody gave a connection back.
+    /// A connection came back.
     freed: Notify,
-    /// Idle connections are being looked after.
+    /// A task closes idle connections.
     tended: AtomicBool,
     pub(super) rendered: Cache,
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, and no less than two.
+    /// A pool of at most `size` connections, and at least two.
     pub(super) fn new(target: Arc<Target>, size: usize) -> Self {
         let worker = WORKER.min(size.saturating_sub(1)).max(1);
         Self {
@@ -128,7 +127,7 @@ impl Pool {
         }
     }
 
-    /// Opens what connection the worker needs before requests come that would take it.
+    /// Opens the worker's connection before requests can take all of them.
     pub(super) async fn open(self: &Arc<Self>) -> Result<(), ConnectError> {
         if self.worker.idle().is_empty() && self.worker.permits.available_permits() > 0 {
             let conn = self.target.connect().await?.into();
@@ -151,7 +150,7 @@ impl Pool {
             match self.target.connect().await {
                 Ok(link) => return Ok(Lease { conn: link.into(), pool: self.clone(), user, permit }),
                 Err(ConnectError::Full(why)) => {
-                    // What a request has is the worker's for the taking.
+                    // The worker may take a request's idle connection.
                     if user == User::Worker
                         && let Some(conn) = self.requests.take()
                     {
@@ -164,7 +163,7 @@ impl Pool {
                 Err(ConnectError::Unavailable(message)) => return Err(StoreError::Unavailable(message)),
                 Err(other) => return Err(StoreError::Unavailable(other.to_string())),
             }
-            // One of ours, or one that somebody else gave back to the server.
+            // Waits for one of ours, or one that another process closes.
             let _ = tokio::time::timeout(ASK_AGAIN, self.freed.notified()).await;
         }
     }
@@ -181,7 +180,8 @@ impl Pool {
         }
     }
 
-    /// Gives connections back to the server that are idle for too long. Says when to look again; never, when there is none.
+    /// Closes connections that have been idle for too long. Returns the time of the next look; none without idle
+    /// connections.
     fn give_up_idle(&self) -> Option<Instant> {
         let mut idle = self.requests.idle();
         let now = Instant::now();
@@ -191,7 +191,7 @@ impl Pool {
         idle.first().map(|conn| conn.used + IDLE)
     }
 
-    /// Cuts a connection that does not work, and the idle ones with it: what broke one has mostly broken all.
+    /// Cuts a broken connection and all idle ones, which are mostly broken too.
     pub(super) fn cut_all(&self, conn: Conn) {
         conn.link.cut();
         for part in [&self.worker, &self.requests] {
@@ -200,8 +200,8 @@ impl Pool {
         }
     }
 
-    /// Cuts a connection on which somebody no longer waits for a statement, and asks the server to end that statement:
-    /// one that waits for a lock would not notice that its client is gone, and its transaction keep what it has locked.
+    /// Cuts a connection whose statement nobody waits for, and asks the server to end the statement. One that waits for
+    /// a lock would not notice that its client is gone, and would keep its own locks.
     pub(super) fn cancel(&self, conn: Conn) {
         let token = conn.link.client.cancel_token();
         conn.link.cut();
@@ -212,7 +212,7 @@ impl Pool {
     }
 }
 
-/// Looks after idle connections for as long as there are any, or until its runtime ends.
+/// Closes idle connections as long as there are any, or until its runtime ends.
 struct Tending(Weak<Pool>);
 
 impl Tending {
@@ -220,7 +220,7 @@ impl Tending {
         let mut next = Some(Instant::now() + IDLE);
         while let Some(at) = next {
             tokio::time::sleep_until(at).await;
-            // Nobody who gives a connection back meanwhile may believe that it is still looked after.
+            // Looks once more after clearing the flag: a connection that came back in between must not be forgotten.
             next = self.0.upgrade().and_then(|pool| {
                 let next = pool.give_up_idle();
                 next.or_else(|| {

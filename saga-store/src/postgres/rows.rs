@@ -6,7 +6,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use super::{error::classify, session::Session, time::Micros};
 
-/// Runs one statement of our own, which is a transaction by itself.
+/// Runs one statement in a transaction of its own.
 pub(super) async fn run(
     session: &Session,
     sql: &'static str,

@@ -1,4 +1,4 @@
-//! How values go into a statement and come out of its result.
+//! Values as parameters and as columns of a result.
 
 use std::{error::Error as StdError, sync::Arc};
 
@@ -54,7 +54,7 @@ pub(super) fn refs<'a>(params: &'a [Param<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
     params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect()
 }
 
-/// One column of the rows. That the values are of its type has been looked at.
+/// One column of the rows as an array; the types were checked.
 fn array(rows: &[Vec<Value>], column: usize, kind: ColumnType) -> Param<'_> {
     let values = rows.iter().map(|row| &row[column]);
     match kind {

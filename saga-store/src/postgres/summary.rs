@@ -11,7 +11,7 @@ use super::{
 };
 use crate::columns;
 
-/// No count goes beyond the most that is told, and each oldest stands first in an index: however large the tables are.
+/// Counts stop at a limit, and each oldest row comes first in an index: the cost does not depend on the tables' sizes.
 pub(super) const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM (SELECT FROM saga_outbox ORDER BY seq LIMIT $1) AS few),
     (SELECT created_at FROM saga_outbox ORDER BY seq LIMIT 1),

@@ -1,4 +1,4 @@
-//! Timers on PostgreSQL: taking those that are due, and putting them off.
+//! Timers on PostgreSQL: taking the due ones, and postponing.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::columns;
 
-/// Nothing is due where the mark of the transaction is missing: see [`Opening`].
+/// Takes nothing where the transaction's mark is missing: see [`Opening`].
 const TIMERS: &str = "
 DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM saga_timer WHERE due <= now() AND current_setting('saga.tx', true) = $2 ORDER BY due LIMIT $1 FOR UPDATE SKIP LOCKED))

@@ -21,7 +21,7 @@ pub(crate) struct PostgresUrl {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// What is verified of a server that speaks TLS.
+/// What is verified of the server's certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verify {
     Nothing,
@@ -51,7 +51,7 @@ impl PostgresUrl {
         Self::parse(text.trim_end_matches(['\n', '\r']))?.ok()
     }
 
-    /// Its hosts with their ports, separated by commas.
+    /// Hosts with their ports, separated by commas.
     pub(crate) fn addresses(&self) -> String {
         let ports = self.config.get_ports();
         let address = |(i, host): (usize, &Host)| {
@@ -66,7 +66,7 @@ impl PostgresUrl {
     }
 }
 
-/// Without the password.
+/// Shows the URL without its password.
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.config.get_user().unwrap_or_default();
@@ -74,8 +74,8 @@ impl fmt::Display for PostgresUrl {
     }
 }
 
-/// Whether nothing of a password can be taken for a host, a database or an option, all of which are shown: a parser that
-/// meets an `@`, `/` or `?` of a password goes on behind it with what comes next.
+/// Whether no part of a password can be taken for a host, a database or an option, which are all shown: a parser that
+/// finds an unencoded `@`, `/` or `?` in a password reads the rest as the next part.
 fn is_encoded(rest: &str) -> bool {
     let text = rest.trim_start_matches('/');
     let (authority, tail) = text.split_at(text.find(['/', '?']).unwrap_or(text.len()));
@@ -84,7 +84,7 @@ fn is_encoded(rest: &str) -> bool {
     authority.matches('@').count() <= 1 && !tail.contains('@') && !database.contains(['/', ':', '#'])
 }
 
-/// What a name or an address can be, so that it can be shown.
+/// Whether the host is a name or an address, and can be shown.
 fn is_host(host: &Host) -> bool {
     match host {
         Host::Tcp(host) => host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%')),
@@ -93,7 +93,7 @@ fn is_host(host: &Host) -> bool {
     }
 }
 
-/// The options that tokio-postgres does not know are taken out, the rest is left to it.
+/// Takes our own options out and leaves the rest to tokio-postgres.
 fn parse(rest: &str) -> Result<PostgresUrl, UrlError> {
     if !is_encoded(rest) {
         return Err(UNENCODED);

@@ -1,5 +1,5 @@
-//! Admission on SQLite: the barrier rows of a batch of events. The transaction has the database to itself, so that
-//! nothing can come between a statement and the next.
+//! Admission on SQLite: the barrier rows of a batch of events. The transaction has the database to itself, so its
+//! statements see the same state.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
@@ -34,7 +34,7 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
     Ok(before)
 }
 
-/// Whether the event waits behind what is parked, and the parked action that it overtakes.
+/// Whether the event waits behind parked ones, and the parked action that it overtakes.
 fn queue(conn: &Connection, admission: &Admission) -> rusqlite::Result<(bool, Option<i64>)> {
     let saga = admission.saga_id.to_string();
     let overtakes = match admission.op {
@@ -45,7 +45,7 @@ fn queue(conn: &Connection, admission: &Admission) -> rusqlite::Result<(bool, Op
     Ok((parked, overtakes))
 }
 
-/// A row that is there.
+/// Reads a row.
 fn row(conn: &Connection, admission: &Admission, op: Op) -> Result<Option<Row>, StoreError> {
     type Columns = (String, Option<String>, Option<String>, Option<String>);
     let read = || -> rusqlite::Result<Option<Columns>> {
@@ -64,7 +64,7 @@ fn row(conn: &Connection, admission: &Admission, op: Op) -> Result<Option<Row>, 
     }))
 }
 
-/// The row that the admission writes where there is none.
+/// Writes the admission's row where there is none.
 fn insert(conn: &Connection, admission: &Admission, op: Op) -> rusqlite::Result<()> {
     let mark = match (admission.phase, admission.op, op) {
         (Phase::Finish | Phase::Look, ..) | (_, Op::Action, Op::Compensate) => return Ok(()),

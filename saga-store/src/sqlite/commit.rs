@@ -33,7 +33,7 @@ pub(super) fn commit(conn: &Connection, schema: &str, changes: &Changes) -> Resu
     Ok(Committed { begun, ended: ended.into_iter().map(begun_at).collect::<Result<_, StoreError>>()? })
 }
 
-/// How many have begun, and when those that have ended began.
+/// Number of sagas that have begun, and the begin of those that have ended.
 fn progress(conn: &Connection, changes: &Changes) -> rusqlite::Result<(u64, Vec<(SagaId, i64)>)> {
     let (mut begun, mut ended) = (0, Vec::new());
     for Progress { saga_id, at } in &changes.begun {

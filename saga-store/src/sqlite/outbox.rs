@@ -1,4 +1,4 @@
-//! The outbox on SQLite: writing rows, what is not sent yet, and forgetting what is.
+//! The outbox on SQLite: writing rows, reading unsent ones, deleting sent ones.
 
 use std::time::Duration;
 

@@ -23,12 +23,12 @@ const CLAIM: &str = "UPDATE saga_parked SET due = ?2 WHERE seq IN (SELECT seq FR
 const UNLABELLED: &str = "SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers \
     FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT ?1";
 const LABEL: &str = "UPDATE saga_parked SET cause = ?2, step = ?3, op = ?4 WHERE seq = ?1";
-/// One that waits behind what it undoes.
+/// Makes a compensation due that waits behind its own action.
 const RELEASE: &str = "UPDATE saga_parked AS c SET due = 0 WHERE seq = ?1 AND op = 'compensate' AND due IS NULL AND NOT held \
     AND EXISTS (SELECT 1 FROM saga_parked a WHERE a.saga_id = c.saga_id AND a.step = c.step AND a.op = 'action')";
 const HEAD: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1";
-/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
-/// more, and what it says now counts.
+/// The same event from the same offset is a redelivery and changes nothing; from another offset it was published again,
+/// and replaces the row.
 const KNOWN: &str = "SELECT seq, topic = ?3 AND topic_partition = ?4 AND topic_offset = ?5, due IS NULL FROM saga_parked \
     WHERE saga_id = ?1 AND cause = ?2";
 const PUT: &str = "INSERT OR REPLACE INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, \
@@ -38,7 +38,7 @@ const RETRY: &str = "UPDATE saga_parked SET attempts = ?2, due = ?3, failed_at =
 const HOLD: &str =
     "UPDATE saga_parked SET held = true, due = NULL, reason = ?2 WHERE seq = ?1 AND (op = ?3 OR step = '')";
 const REMOVE: &str = "DELETE FROM saga_parked WHERE seq = ?1 AND (op = ?2 OR step = '') RETURNING saga_id";
-/// Due since 1970, so that it is due by any clock.
+/// Makes the new head due; 1970 is past by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 0 WHERE NOT held AND due IS NULL \
     AND seq = (SELECT min(seq) FROM saga_parked WHERE saga_id = ?1)";
 
@@ -84,7 +84,7 @@ impl Sqlite {
 pub(super) fn change(conn: &Connection, change: &ParkChange) -> rusqlite::Result<()> {
     match change {
         ParkChange::Append(parking) => append(conn, parking)?,
-        // `PUT` replaces the action's row by its place, and the compensation's own by its cause.
+        // `PUT` replaces the action's row by `seq`, and the compensation's own by its cause.
         ParkChange::Overtake { seq, by } => put(conn, Some(*seq), by, false)?,
         ParkChange::Retry { at, attempts, pause, failed_at, reason } => {
             let (due, failed_at) = (in_micros(*pause), micros(*failed_at));

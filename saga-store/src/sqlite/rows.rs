@@ -5,7 +5,7 @@ use saga_core::store::StoreError;
 
 use super::error::classify;
 
-/// Why a row cannot be read: what SQLite says, or what stands in it.
+/// Why a row cannot be read: SQLite's error, or a wrong value.
 pub(super) enum ReadError {
     Sql(rusqlite::Error),
     Value(StoreError),

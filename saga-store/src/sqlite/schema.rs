@@ -1,4 +1,4 @@
-//! The framework's tables on SQLite, and how migrations are applied. Times are microseconds since 1970, ids are text.
+//! The framework's tables on SQLite, and migrations. Times are microseconds since 1970, ids are text.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ CREATE INDEX saga_timer_due ON saga_timer (due);
 ",
 };
 
-/// Kept by the participant that publishes the end of its sagas. The index holds those that have not ended.
+/// Written by the participant that publishes the end of its sagas. The index holds the unfinished ones.
 const PROGRESS: Migration = Migration {
     name: "saga/progress",
     sql: "
@@ -88,7 +88,7 @@ CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at
 ",
 };
 
-/// What identifies an event, a step and a place in a queue; see the migration of this name for PostgreSQL.
+/// The identity of events, steps and places in queues; see PostgreSQL's migration of this name.
 const IDENTITY: Migration = Migration {
     name: "saga/identity",
     sql: "
@@ -130,7 +130,7 @@ CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
 ",
 };
 
-/// What is told of parked sagas stands first in an index, however many there are.
+/// Indexes that start with the figures of parked sagas, however many there are.
 const SUMMARY: Migration = Migration {
     name: "saga/summary",
     sql: "
@@ -139,10 +139,10 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 ",
 };
 
-/// How long a migration waits for another process that is just making one.
+/// How long a migration waits for another process that is migrating.
 const MIGRATION: Duration = Duration::from_secs(10);
 
-/// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
+/// Applies missing migrations. Processes that start at once wait for each other at BEGIN.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
     let failed = |error: rusqlite::Error| ConnectError::migration("saga_migration", classify(&error));
     conn.busy_timeout(MIGRATION).map_err(failed)?;
@@ -159,7 +159,7 @@ fn apply_all(conn: &mut Connection, business: &[Migration]) -> Result<(), Connec
     all().try_for_each(|migration| apply(conn, migration))
 }
 
-/// The names of the migrations that were applied.
+/// Names of the applied migrations.
 fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     if !conn.table_exists(None, "saga_migration")? {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Timers on SQLite: taking those that are due, and putting them off.
+//! Timers on SQLite: taking the due ones, and postponing.
 
 use std::time::Duration;
 
