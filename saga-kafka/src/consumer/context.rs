@@ -78,7 +78,7 @@ impl Shared {
         // A closed buffer takes no signal and drops the guard at once.
         self.buffer.revoke(partitions, guard);
         if dropped.recv_timeout(REVOKE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("Kafka: partitions go with work in hand, after {REVOKE_PATIENCE:?}");
+            tracing::warn!("Kafka: partitions are revoked with events in flight, after {REVOKE_PATIENCE:?}");
         }
     }
 

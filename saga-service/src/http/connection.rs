@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: served for as long as its client does its part in time.
+//! One HTTP/1.1 connection with the time limits of its client.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ use tokio::{
 
 use super::connection_state::{ConnectionState, TimedOut};
 
-/// A request's head; more than browsers and proxies send.
+/// Size limit of a request's head; browsers and proxies send less.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
@@ -44,14 +44,14 @@ pub(super) enum ConnectionError {
     Evicted,
 }
 
-/// Serves until the client leaves, or is too slow, or the service stops.
+/// Serves until the client leaves or is too slow, or the service stops.
 pub(super) async fn serve(
     stream: TcpStream,
     app: Router,
     state: Arc<ConnectionState>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
-    // Answers are small, and written whole.
+    // Answers are small and written whole.
     let _ = stream.set_nodelay(true);
     let app = TowerToHyperService::new(app);
     let of_service = state.clone();
@@ -71,7 +71,7 @@ fn answer(
     let answer = app.call(request.map(|body| Body::new(Awaited { body, state: state.clone() })));
     async move {
         let mut response = answer.await?;
-        // Not cut while it is idle, where the next request may be under way already.
+        // An old connection ends with an answer: cutting it while idle could hit the next request.
         if state.is_old() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -80,7 +80,7 @@ fn answer(
     }
 }
 
-/// Runs a connection until it ends, its client is late, or its place is needed.
+/// Runs a connection until it ends, its client times out, or its slot is needed.
 async fn within(
     connection: impl Future<Output = Result<(), hyper::Error>>,
     state: &ConnectionState,
@@ -95,7 +95,7 @@ async fn within(
         if evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(ConnectionError::Evicted));
         }
-        // Mostly the deadline has moved on by the time the alarm goes off, which costs less than to set it each time.
+        // The deadline has mostly moved on when the alarm goes off, which costs less than setting it each time.
         while let Some((deadline, late)) = state.deadline() {
             if deadline <= Instant::now() {
                 return Poll::Ready(Err(ConnectionError::TimedOut(late)));
@@ -110,7 +110,7 @@ async fn within(
     .await
 }
 
-/// A request's body, whose reader may have to wait for the client.
+/// A request's body that reports whether its reader waits for the client.
 struct Awaited {
     body: Incoming,
     state: Arc<ConnectionState>,
@@ -135,7 +135,7 @@ impl HttpBody for Awaited {
     }
 }
 
-/// A socket that tells what passes through it.
+/// A socket that reports its reads and writes.
 struct Observed {
     stream: TcpStream,
     state: Arc<ConnectionState>,

@@ -1,6 +1,7 @@
-//! ConnectionSlots for connections. There is always one for a newcomer: who has kept us waiting longest gives his up.
+//! A limit on connections that always admits a new one: it evicts the connection that has waited longest for its
+//! client.
 //!
-//! So whoever takes all slots and does nothing with them keeps nobody away, neither a probe nor a customer.
+//! So a client that opens many idle connections keeps no probe and no customer out.
 
 use std::{
     collections::HashMap,
@@ -17,11 +18,11 @@ use super::connection_state::ConnectionState;
 
 const MAX_CONNECTIONS: usize = 4096;
 const MIN_CONNECTIONS: usize = 64;
-/// File descriptors left to everything but HTTP connections.
+/// File descriptors reserved for everything but HTTP connections.
 const RESERVED: usize = 256;
-/// Nobody loses his slot for the time that a packet takes.
+/// Connections that wait for less are not evicted: a packet takes its time.
 const COURTESY: Duration = Duration::from_millis(50);
-/// Between two looks for a slot, when there was none.
+/// Pause between attempts to evict a connection.
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) struct ConnectionSlots {
@@ -48,7 +49,7 @@ impl ConnectionSlots {
         Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), open: Mutex::default() })
     }
 
-    /// As many as callers may have: they must not use up the file descriptors that the database and the broker need.
+    /// As many as leave the database and the broker their file descriptors.
     pub(crate) fn of_this_process() -> Arc<Self> {
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
@@ -57,12 +58,12 @@ impl ConnectionSlots {
         Self::new(soft.map_or(MAX_CONNECTIONS, most))
     }
 
-    /// How many there are.
+    /// Number of slots.
     pub(crate) fn number(&self) -> usize {
         self.number
     }
 
-    /// A slot for a newcomer.
+    /// A slot for a new connection.
     pub(super) async fn take(self: &Arc<Self>, state: Arc<ConnectionState>) -> ConnectionSlot {
         let permit = loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
@@ -80,7 +81,7 @@ impl ConnectionSlots {
         ConnectionSlot { id, slots: self.clone(), _permit: permit }
     }
 
-    /// Gives up whoever has kept us waiting longest. While it is our turn everywhere, none.
+    /// Evicts the connection that has waited longest for its client; none while all are being served.
     fn evict_one(&self) {
         let waiting = |state: &Arc<ConnectionState>| Some((state.waits_since()?, state.clone()));
         let longest = self.open().by.values().filter_map(waiting).min_by_key(|(since, _)| *since);
@@ -91,7 +92,7 @@ impl ConnectionSlots {
         }
     }
 
-    /// Gives all connections up, and tells how many they were.
+    /// Evicts all connections and returns their number.
     pub(super) fn evict_all(&self) -> usize {
         let open = self.open();
         open.by.values().for_each(|state| state.evict());

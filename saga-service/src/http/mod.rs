@@ -1,4 +1,4 @@
-//! The HTTP side of a service: its own routes, the shell's, and the guards that stand before them.
+//! A service's HTTP server: its own routes, the common endpoints, and the layers before them.
 
 mod accept_header;
 mod connection;
@@ -32,7 +32,7 @@ use crate::{
     problem,
 };
 
-/// What the shell's endpoints tell.
+/// The state behind the common endpoints.
 #[derive(Clone)]
 pub(crate) struct Status {
     health: Health,
@@ -46,7 +46,7 @@ pub(crate) struct Status {
     declaration: Arc<str>,
 }
 
-/// How far the service has come.
+/// The service's progress through start and stop.
 #[derive(Default)]
 struct Reached {
     prepared: AtomicBool,
@@ -78,22 +78,22 @@ impl Status {
         }
     }
 
-    /// The databases are prepared: the service's own routes may use them.
+    /// Marks that the databases are prepared and the service's own routes may use them.
     pub(crate) fn prepared(&self) {
         self.reached.prepared.store(true, Ordering::Release);
     }
 
-    /// The broker has answered, and the topics are there.
+    /// Marks that the broker has answered and the topics exist.
     pub(crate) fn connected(&self) {
         self.reached.connected.store(true, Ordering::Release);
     }
 
-    /// The consumer group has told which partitions are ours, if any.
+    /// Marks that the consumer has its assignment, perhaps an empty one.
     pub(crate) fn joined(&self) {
         self.reached.joined.store(true, Ordering::Release);
     }
 
-    /// Nobody should send anything new.
+    /// Marks that the service is stopping and takes no new requests.
     pub(crate) fn stopping(&self) {
         self.reached.stopping.store(true, Ordering::Release);
     }
@@ -106,7 +106,7 @@ impl Status {
         self.reached.stopping.load(Ordering::Acquire)
     }
 
-    /// Everything that keeps the service from being ready.
+    /// What keeps the service from being ready.
     fn waiting_for(&self) -> Vec<String> {
         let mut waiting = self.health.waiting_for();
         let mut unless_said = |what: &[&str], why: &str| {
@@ -129,7 +129,7 @@ impl Status {
         waiting
     }
 
-    /// Everything that keeps the service from taking requests. Those need no broker: their events wait in the outbox.
+    /// What keeps the service from taking requests. They need no broker: their events wait in the outbox.
     async fn requests_wait_for(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         if !self.is_prepared() {

@@ -1,4 +1,4 @@
-//! The accept loop: HTTP/1.1 connections, as many as there are slots for.
+//! The accept loop for HTTP/1.1 connections, as many as there are slots.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use super::{
     connection_state::{ConnectionState, Limits},
 };
 
-/// After an accept that failed for want of something, file descriptors mostly.
+/// Pause after a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a service is served, and how long its callers are waited for.
+/// A listener with its limits.
 pub(crate) struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) slots: Arc<ConnectionSlots>,
@@ -24,7 +24,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`. Tells how many did not.
+    /// Serves until `stop`, then lets requests in flight finish for at most `grace`. Returns the number of connections
+    /// that did not.
     pub(crate) async fn serve(self, app: Router, stop: impl Future<Output = ()>, grace: Duration) -> usize {
         let graceful = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
@@ -53,7 +54,7 @@ impl Server {
         }
     }
 
-    /// The next connection, and its slot. A failure to accept it leaves room for the next.
+    /// The next connection and its slot; none when accepting failed.
     async fn accept(&self) -> Option<(TcpStream, Arc<ConnectionState>, ConnectionSlot)> {
         match self.listener.accept().await {
             Ok((stream, _)) => {
@@ -69,7 +70,7 @@ impl Server {
     }
 }
 
-/// An accept may fail because of one caller, or because the process is out of something.
+/// Logs a failed accept, unless its own client caused it, and pauses.
 async fn refused(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

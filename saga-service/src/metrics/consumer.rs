@@ -1,4 +1,4 @@
-//! How far a consumer is behind, under the name that dashboards for Kafka look for.
+//! Metrics of the Kafka consumer, under the names that Kafka dashboards use.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 use saga_core::record::TopicPartition;
 use saga_kafka::{ConsumerMetrics, Position};
 
-/// The consumer joins long after the registry was made.
+/// The collector; the consumer starts after the registry is made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConsumerCollector(Arc<OnceLock<ConsumerMetrics>>);
 

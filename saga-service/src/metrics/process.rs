@@ -1,4 +1,4 @@
-//! The process as the operating system sees it, under the names that Prometheus' own clients use; Linux only.
+//! Process metrics under the names of Prometheus' own clients; Linux only.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use super::gauge;
 
-/// Linux shows processor time in this unit on every architecture.
+/// Linux reports processor time in this unit on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
@@ -65,8 +65,8 @@ fn open_files() -> Option<i64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name stands in parentheses before, and may contain anything; user and system time are the
-    // 12th and 13th field after it.
+    // The program's name comes first, in parentheses, and may contain anything; user and system time are the 12th and
+    // 13th field after it.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_ascii_whitespace().skip(11);
     let user: f64 = times.next()?.parse().ok()?;

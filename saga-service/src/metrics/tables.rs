@@ -1,4 +1,4 @@
-//! Sizes and ages of a participant's tables, read when somebody asks for them.
+//! Sizes and ages of a participant's tables, read at each scrape.
 
 use std::{
     fmt::{self, Debug},
@@ -19,20 +19,20 @@ use saga_core::{
 
 use super::gauge;
 
-/// A database that is away must not hold up the other numbers.
+/// Time limit, so that an unreachable database does not delay the other metrics.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Ask = dyn Fn() -> BoxFuture<'static, Result<Summary, StoreError>> + Send + Sync;
 
-/// The numbers that only the database can tell. When it does not, they are missing: what it measured last would keep an alert
-/// on, or off, for as long as it is away.
+/// Metrics that only the database knows. They are missing while it does not answer: an old value would keep an alert
+/// on, or off.
 #[derive(Clone)]
 pub(crate) struct Tables {
     ask: Arc<Ask>,
     measured: Measured,
 }
 
-/// What the database has measured, and when; none when it did not answer.
+/// The last figures and their time; none when the database did not answer.
 #[derive(Clone, Debug, Default)]
 struct Measured(Arc<Mutex<Option<(Summary, Timestamp)>>>);
 
@@ -49,7 +49,7 @@ impl Tables {
     pub(crate) async fn refresh(&self) {
         self.measured.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
             Ok(Ok(summary)) => {
-                // What the database wrote is measured by the database's clock.
+                // Times that the database wrote are compared with its own clock.
                 let at = summary.at.unwrap_or_else(|| SystemClock.now());
                 Some((summary, at))
             }
