@@ -16,6 +16,9 @@ pub struct Cx<'t, S: Store> {
     tx: &'t mut S::Tx,
     now: Timestamp,
     seen: &'t [Seen],
+    /// Which of them the handler is called for, when it takes one event at a time.
+    place: Option<usize>,
+    rejected: Vec<(usize, StepError)>,
 }
 
 /// A saga in hand, and its trace.
@@ -41,13 +44,38 @@ impl Seen {
 impl<'t, S: Store> Cx<'t, S> {
     /// A context on an open transaction.
     pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
-        Self { tx, now, seen: &[] }
+        Self { tx, now, seen: &[], place: None, rejected: Vec::new() }
     }
 
     /// The sagas in hand, in the order of the events.
     pub(crate) fn of(mut self, seen: &'t [Seen]) -> Self {
         self.seen = seen;
         self
+    }
+
+    /// The saga of the event; none in a set-based handler for several events.
+    pub fn saga_id(&self) -> Option<SagaId> {
+        match self.seen {
+            [one] => Some(one.saga_id),
+            seen => self.place.and_then(|place| seen.get(place)).map(|seen| seen.saga_id),
+        }
+    }
+
+    /// Names the event of a set, by its place in it, that fails with this error. The others are then handled without it, and
+    /// what the handler returns this time does not count. A set-based handler that names none leaves it to the runtime to find
+    /// the event that fails, by halving the set.
+    pub fn reject(&mut self, place: usize, error: StepError) {
+        self.rejected.push((place, error));
+    }
+
+    /// The events that the handler has named.
+    pub(crate) fn take_rejected(&mut self) -> Vec<(usize, StepError)> {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// Whether the handler has named an event.
+    pub(crate) fn has_rejected(&self) -> bool {
+        !self.rejected.is_empty()
     }
 
     /// The transaction: what is written through it becomes durable together with the step, or not at all.
@@ -180,9 +208,11 @@ where
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> {
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
+            cx.place = Some(place);
             let lines = cx.lines_of(place);
             outcomes.push(self(cx, trigger).instrument(lines).await?);
         }
+        cx.place = None;
         Ok(outcomes)
     }
 }
@@ -229,9 +259,11 @@ where
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> {
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, (trigger, answer)) in triggers.into_iter().enumerate() {
+            cx.place = Some(place);
             let lines = cx.lines_of(place);
             outcomes.push(self(cx, trigger, answer).instrument(lines).await?);
         }
+        cx.place = None;
         Ok(outcomes)
     }
 }
@@ -261,12 +293,12 @@ where
     note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`"
 )]
-pub trait Undo<S: Store, T, C, Shape>: Send + Sync + 'static {
+pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.
     fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> impl Future<Output = Result<Vec<C>, StepError>>;
 }
 
-impl<S, F, T, C> Undo<S, T, C, shape::Single> for F
+impl<S, F, T, C> Compensation<S, T, C, shape::Single> for F
 where
     S: Store,
     T: Trigger,
@@ -276,14 +308,16 @@ where
     async fn run(&self, cx: &mut Cx<'_, S>, triggers: Vec<T>) -> Result<Vec<C>, StepError> {
         let mut events = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
+            cx.place = Some(place);
             let lines = cx.lines_of(place);
             events.push(self(cx, trigger).instrument(lines).await?);
         }
+        cx.place = None;
         Ok(events)
     }
 }
 
-impl<S, F, T, C> Undo<S, T, C, shape::Set> for F
+impl<S, F, T, C> Compensation<S, T, C, shape::Set> for F
 where
     S: Store,
     T: Trigger,

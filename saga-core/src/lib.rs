@@ -152,6 +152,7 @@ pub mod participant;
 pub mod record;
 pub mod retry;
 pub mod runtime;
+mod saga_id;
 pub mod step;
 pub mod store;
 pub mod testing;

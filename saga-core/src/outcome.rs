@@ -1,6 +1,6 @@
 //! What a step ends in: success, a refusal, or a typed error.
 
-use std::{error::Error as StdError, fmt};
+use std::{any::Any, error::Error as StdError, fmt};
 
 use crate::{
     panics::caught,
@@ -56,6 +56,13 @@ impl StepError {
     /// A failure of this saga that may pass.
     pub fn transient(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Transient, message.into())
+    }
+
+    /// A handler's panic.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Self::permanent(format!("the handler panicked: {text}"))
     }
 
     /// A failure that no retry mends.

@@ -102,8 +102,8 @@ impl<S: Store> Participant<S> {
 
     /// Declares an event that ends a saga whose steps are all undone.
     #[must_use]
-    pub fn cancels_with<E: Event>(mut self) -> Self {
-        self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Undone });
+    pub fn compensates_with<E: Event>(mut self) -> Self {
+        self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Compensated });
         self
     }
 
@@ -156,7 +156,7 @@ impl<S: Store> Participant<S> {
             let starts = |types: &[EventType]| types.iter().any(|t| t.name == event_type);
             if starts(&step.spec.triggers) {
                 Some((i, Op::Action))
-            } else if step.spec.undo.as_ref().is_some_and(|u| starts(&u.triggers)) {
+            } else if step.spec.compensation.as_ref().is_some_and(|u| starts(&u.triggers)) {
                 Some((i, Op::Compensate))
             } else {
                 None
@@ -180,7 +180,10 @@ impl Declaration {
 
     /// Every event type that starts one of its steps or compensations.
     pub fn consumed(&self) -> impl Iterator<Item = EventType> {
-        self.steps.iter().flat_map(|s| s.triggers.iter().chain(s.undo.iter().flat_map(|u| &u.triggers))).copied()
+        self.steps
+            .iter()
+            .flat_map(|s| s.triggers.iter().chain(s.compensation.iter().flat_map(|u| &u.triggers)))
+            .copied()
     }
 
     /// Every event type that it knows; what it publishes comes first, since an event is best described by who makes it.
@@ -191,7 +194,7 @@ impl Declaration {
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
         let of_step = |s: &crate::graph::StepSpec| {
-            [s.success, s.refusal, s.undo.as_ref().map(|u| u.event), s.deadline.as_ref().map(|d| d.event)]
+            [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event), s.deadline.as_ref().map(|d| d.event)]
         };
         self.steps.iter().flat_map(of_step).flatten().chain(self.publishes.iter().copied())
     }

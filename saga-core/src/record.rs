@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::SagaId;
+use crate::saga_id::SagaId;
 
 /// One partition of a topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -72,6 +72,12 @@ impl Record {
     /// The saga that its key names; none when the key is missing or is no UUID.
     pub fn saga_id(&self) -> Option<SagaId> {
         std::str::from_utf8(self.key.as_deref()?).ok()?.parse().ok()
+    }
+
+    /// The bytes of its value and headers, which is what it takes of the memory.
+    pub(crate) fn size(&self) -> usize {
+        let headers = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len));
+        self.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
     }
 }
 

@@ -7,8 +7,8 @@ use futures::future::LocalBoxFuture;
 use crate::{
     barrier::Op,
     event::{DecodeError, Event, EventType, SagaId, Trigger},
-    graph::{DeadlineSpec, StepSpec, UndoSpec},
-    handler::{Action, ActionAfter, Call, Cx, Emit, Undo},
+    graph::{CompensationSpec, DeadlineSpec, StepSpec},
+    handler::{Action, ActionAfter, Call, Compensation, Cx, Emit},
     outcome::{Outcome, StepError},
     panics::caught,
     retry::RetryPolicy,
@@ -118,7 +118,7 @@ pub(crate) struct Half<S: Store> {
 pub(crate) struct ErasedStep<S: Store> {
     pub(crate) spec: StepSpec,
     pub(crate) action: Half<S>,
-    pub(crate) undo: Option<Half<S>>,
+    pub(crate) compensation: Option<Half<S>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) effects: EffectLimits,
     pub(crate) expire: Option<Box<ExpireFn<S>>>,
@@ -128,7 +128,7 @@ impl<S: Store> ErasedStep<S> {
     pub(crate) fn half(&self, op: Op) -> Option<&Half<S>> {
         match op {
             Op::Action => Some(&self.action),
-            Op::Compensate => self.undo.as_ref(),
+            Op::Compensate => self.compensation.as_ref(),
         }
     }
 }
@@ -182,7 +182,11 @@ where
     })
 }
 
-fn same_count<A>(handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
+/// One for each event; none when the handler has named events that fail, for then it runs again without them.
+fn same_count<S: Store, A>(cx: &Cx<'_, S>, handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
+    if cx.has_rejected() {
+        return Ok(Vec::new());
+    }
     if made.len() == wanted {
         return Ok(made);
     }
@@ -202,7 +206,7 @@ where
             triggers: T::event_types(),
             success: O::event_type(),
             refusal: R::event_type(),
-            undo: None,
+            compensation: None,
             deadline: None,
             effect: action.effect.is_some(),
             pivot: false,
@@ -210,7 +214,7 @@ where
         let erased = ErasedStep {
             spec,
             action,
-            undo: None,
+            compensation: None,
             retry: RetryPolicy::default(),
             effects: EffectLimits::default(),
             expire: None,
@@ -227,7 +231,8 @@ where
             Box::pin(async move {
                 let count = inputs.len();
                 let triggers = inputs.iter().map(|i| trigger_of::<T>(&i.trigger)).collect::<Result<_, _>>()?;
-                let outcomes = same_count(name, action.run(cx, triggers).await?, count)?;
+                let outcomes = action.run(cx, triggers).await?;
+                let outcomes = same_count(cx, name, outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
@@ -253,7 +258,8 @@ where
                     Ok((trigger_of(&input.trigger)?, answer_of(input)?))
                 };
                 let inputs = inputs.iter().map(pair).collect::<Result<_, _>>()?;
-                let outcomes = same_count(name, action.run(cx, inputs).await?, count)?;
+                let outcomes = action.run(cx, inputs).await?;
+                let outcomes = same_count(cx, name, outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
@@ -276,9 +282,9 @@ where
     where
         U: Trigger + Sync,
         C: Event + From<U>,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
-        self.set_undo::<Shape, U, C, F>(None, undo);
+        self.set_compensation::<Shape, U, C, F>(None, undo);
         self
     }
 
@@ -290,28 +296,33 @@ where
         U: Trigger + Sync,
         C: Event + From<U>,
         E: AsyncFn(&Call, &U) -> Result<(), StepError> + Send + Sync + 'static,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
-        self.set_undo::<Shape, U, C, F>(Some(effect_fn(effect)), undo);
+        self.set_compensation::<Shape, U, C, F>(Some(effect_fn(effect)), undo);
         self
     }
 
-    fn set_undo<Shape, U, C, F>(&mut self, effect: Option<Box<EffectFn>>, undo: F)
+    fn set_compensation<Shape, U, C, F>(&mut self, effect: Option<Box<EffectFn>>, undo: F)
     where
         U: Trigger + Sync,
         C: Event + From<U>,
-        F: Undo<S, U, C, Shape>,
+        F: Compensation<S, U, C, Shape>,
     {
         let name = function_name::<F>();
-        self.erased.spec.undo =
-            Some(UndoSpec { name, triggers: U::event_types(), event: EventType::of::<C>(), effect: effect.is_some() });
+        self.erased.spec.compensation = Some(CompensationSpec {
+            name,
+            triggers: U::event_types(),
+            event: EventType::of::<C>(),
+            effect: effect.is_some(),
+        });
         let undo = Arc::new(undo);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
             let undo = undo.clone();
             Box::pin(async move {
                 let count = inputs.len();
                 let triggers = inputs.iter().map(|i| trigger_of::<U>(&i.trigger)).collect::<Result<_, _>>()?;
-                let events = same_count(name, undo.run(cx, triggers).await?, count)?;
+                let events = undo.run(cx, triggers).await?;
+                let events = same_count(cx, name, events, count)?;
                 events.iter().map(|event| End::of(event, false)).collect()
             })
         });
@@ -319,7 +330,7 @@ where
             let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
             made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
         });
-        self.erased.undo =
+        self.erased.compensation =
             Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None, abandon: None });
     }
 
@@ -385,7 +396,11 @@ where
             let expired = expired.clone();
             Box::pin(async move {
                 let count = sagas.len();
-                let outcomes = same_count("the deadline's handler", expired(cx, sagas).await?, count)?;
+                let outcomes = expired(cx, sagas).await?;
+                if let Some((_, error)) = cx.take_rejected().pop() {
+                    return Err(error);
+                }
+                let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
                 outcomes.iter().map(End::from_outcome).collect()
             })
         }));

@@ -265,7 +265,7 @@ pub struct Summary {
     /// Sagas that are parked and will be retried.
     pub parked_sagas: u64,
     /// Sagas whose head was dead-lettered and that wait for an operator.
-    pub held_sagas: u64,
+    pub blocked_sagas: u64,
     /// When the one that has been parked longest failed first; held sagas are not among them.
     pub parked_oldest: Option<Timestamp>,
     /// Timers armed.

@@ -241,7 +241,7 @@ async fn an_event_that_fails_does_not_take_its_batch_with_it() {
             world.caught_up().await;
             assert_eq!(world.types("seat.events").len(), 30 - bad);
             assert_eq!(world.broker.records("seat.dlq").len(), bad);
-            assert_eq!(world.store.summary().await.unwrap().held_sagas, bad as u64);
+            assert_eq!(world.store.summary().await.unwrap().blocked_sagas, bad as u64);
             member.stop().await;
         })
         .await;

@@ -106,7 +106,7 @@ fn seats() -> Participant<MemoryStore> {
         .deadline(Duration::from_secs(60), expire)
         .effect_limits(limits)
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 4));
-    Participant::named("seat").step(step).completes_with::<Taken>().cancels_with::<Freed>()
+    Participant::named("seat").step(step).completes_with::<Taken>().compensates_with::<Freed>()
 }
 
 fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
@@ -151,10 +151,10 @@ fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
     for sample in [
         "saga_dead_letters_total{reason=\"undecodable\"} 0",
         "saga_compensations_failed_total{step=\"take\"} 0",
-        "saga_compensations_given_up_total{step=\"take\"} 0",
+        "saga_compensations_dead_lettered_total{step=\"take\"} 0",
         "saga_effect_calls_total{step=\"take\",result=\"rejected\"} 0",
         "saga_breaker_open{step=\"take\"} 0",
-        "saga_finished_total{outcome=\"cancelled\"} 0",
+        "saga_finished_total{outcome=\"compensated\"} 0",
         "saga_retries_total{step=\"take\",op=\"compensate\"} 0",
     ] {
         assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
@@ -222,7 +222,7 @@ async fn every_registered_number_moves() {
     };
     let (result, ()) = futures::join!(runtime, drive);
     result.unwrap();
-    assert!(store.summary().await.unwrap().held_sagas >= 1);
+    assert!(store.summary().await.unwrap().blocked_sagas >= 1);
     let seen = seen.into_inner();
     let still: Vec<String> = registered(&registry)
         .into_iter()

@@ -142,7 +142,7 @@ async fn a_null_compensation_whose_event_cannot_be_made_holds_its_own_saga_alone
         world.publish(&Cancelled { id: Uuid::now_v7(), mood: "fine".to_owned() });
         world.eventually("the other is undone", async || world.types("seat.events") == ["seat.freed"]).await;
         assert_eq!(world.headers("seat.events", header::NULL_COMPENSATION), ["true"]);
-        let held = async || world.store.summary().await.unwrap().held_sagas == 1;
+        let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
         world.eventually("its saga waits for an operator", held).await;
         assert_eq!(world.headers("seat.dlq", dead_letter::header::REASON), ["permanent"]);
         let messages = world.headers("seat.dlq", dead_letter::header::MESSAGE);

@@ -225,7 +225,7 @@ async fn a_permanent_failure_is_dead_lettered_and_blocks_the_saga_until_it_is_un
     assert!(!later[0].null_compensation, "the call may have been carried out");
     assert_eq!(bench.refunds(), 1);
     let summary = bench.store.summary().await.unwrap();
-    assert_eq!((summary.held_sagas, summary.parked_sagas), (0, 0));
+    assert_eq!((summary.blocked_sagas, summary.parked_sagas), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

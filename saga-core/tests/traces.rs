@@ -95,7 +95,7 @@ fn seats() -> Participant<MemoryStore> {
     Participant::named("seat")
         .step(Step::new("take", take).undone_by(free))
         .completes_with::<Taken>()
-        .cancels_with::<Freed>()
+        .compensates_with::<Freed>()
 }
 
 /// Flags of a trace that is recorded, and of one that is not.
@@ -367,7 +367,7 @@ async fn dead_letters_are_told_and_keep_the_context_they_came_with() {
     world.publish(&booked("broken"), Some(PARENT));
     world.run(seats(), || true).await;
     let tree = world.tree();
-    assert!(tree.starts_with("process trip.events: held\n"), "{tree}");
+    assert!(tree.starts_with("process trip.events: blocked\n"), "{tree}");
     assert!(tree.contains("  send seat.dlq\n"), "{tree}");
     assert_eq!(world.span("process trip.events").error.as_deref(), Some("no such seat"));
     let dead = world.broker.records("seat.dlq").pop().unwrap();
@@ -415,7 +415,7 @@ async fn sagas_are_counted_from_their_beginning_to_their_end() {
     world.clock.sleep(Duration::from_secs(7)).await;
     world.publish(&Cancelled { id: trip.id }, None);
     let metrics = world.run(seats(), || true).await;
-    let label = saga_core::runtime::OutcomeLabel { outcome: "cancelled" };
+    let label = saga_core::runtime::OutcomeLabel { outcome: "compensated" };
     assert_eq!((metrics.started.get(), metrics.finished.get_or_create(&label).get()), (0, 1));
     assert_eq!(world.store.summary().await.unwrap().unfinished_sagas, 0);
 }

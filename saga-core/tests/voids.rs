@@ -80,7 +80,7 @@ async fn what_can_never_be_voided_is_a_dead_letter_and_nobody_is_refused() {
     let voids = Voids::default();
     World::with(seats(&voids, |_| Err(StepError::permanent("unknown booking"))), async |world| {
         world.publish(&Booked::anew());
-        let held = async || world.store.summary().await.unwrap().held_sagas == 1;
+        let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
         world.eventually("its saga waits for an operator", held).await;
         world.clock.sleep(Duration::from_secs(120)).await;
         assert_eq!(voids.lock().unwrap().len(), 1, "it is not asked again");

@@ -79,7 +79,6 @@ impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
 /// The parts of a service, none of them connected.
 struct Assembled {
     name: &'static str,
-    known_events: &'static [&'static str],
     handle: Handle<Db, KafkaProducer, SystemClock>,
     producer: KafkaProducer,
     participant: Participant<Db>,
@@ -91,7 +90,7 @@ struct Assembled {
 
 impl Assembled {
     fn of<A>(service: Service<A>, config: &Config<A>) -> Result<Self, ServiceError> {
-        let Service { name, migrations, known_events, build, .. } = service;
+        let Service { name, migrations, build, .. } = service;
         let db = Db::open(config.database_url.clone(), &config.namespace.schema(name), migrations)?;
         let producer = KafkaProducer::new(&config.kafka)?;
         let traces = Traces::start(&config.trace, name)?;
@@ -109,7 +108,7 @@ impl Assembled {
         if participant.name() != name {
             return Err(ServiceError::Name { service: name, participant: participant.name() });
         }
-        Ok(Self { name, known_events, handle, producer, participant, routes, db, others: prepare, traces })
+        Ok(Self { name, handle, producer, participant, routes, db, others: prepare, traces })
     }
 }
 
@@ -144,7 +143,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
         self.config.log();
         tracing::info!(addr = %self.local_addr()?, "listening");
         let Self { config, listener, parts } = self;
-        let Assembled { name, known_events, handle, producer, participant, routes, db, others, traces } = parts;
+        let Assembled { name, handle, producer, participant, routes, db, others, traces } = parts;
         let declaration = participant.declaration();
         let health = handle.health().clone();
         let mut registry = Registry::default();
@@ -183,7 +182,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(name), &topics)?;
             consumer_metrics.attach(consumer.metrics());
             let consumer = Joining::new(consumer, status.clone());
-            let options = Options { drain: DRAIN, known_events: known_events.to_vec(), ..Options::default() };
+            let options = Options { drain: DRAIN, ..Options::default() };
             Worker::start(name, move || Runtime::new(participant, handle, options), consumer, span)
         };
         let (worker, result) = until_over(start, stop).await;

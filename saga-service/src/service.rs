@@ -31,7 +31,6 @@ pub struct Service<A = NoArgs> {
     pub(crate) name: &'static str,
     pub(crate) http_addr: &'static str,
     pub(crate) migrations: &'static [Migration],
-    pub(crate) known_events: &'static [&'static str],
     pub(crate) build: Build<A>,
 }
 
@@ -51,7 +50,6 @@ impl<A: 'static> Service<A> {
             name,
             http_addr: "127.0.0.1:8080",
             migrations: &[],
-            known_events: &[],
             build: Box::new(|args, deps| participant(args, deps).map(Into::into)),
         }
     }
@@ -75,13 +73,6 @@ impl<A: 'static> Service<A> {
         let build = self.build;
         let build: Build<A> = Box::new(move |args, deps| Ok(build(args, deps)?.with_routes(routes(deps))));
         Self { build, ..self }
-    }
-
-    /// Sets all event types of the choreography. A topic's event of another type is logged once as a warning. Without
-    /// types, none is.
-    #[must_use]
-    pub fn known_events(self, names: &'static [&'static str]) -> Self {
-        Self { known_events: names, ..self }
     }
 
     /// The default address.

@@ -219,9 +219,11 @@ impl Store for Db {
 
     async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
         tx.failure.check_at_commit()?;
+        #[cfg(feature = "postgres")]
+        let writes = tx.take_deferred();
         match tx.session {
             #[cfg(feature = "postgres")]
-            Session::Postgres(session) => session.commit(&self.0.schema, &changes).await,
+            Session::Postgres(session) => session.commit(&self.0.schema, &changes, writes).await,
             #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.commit(&self.0.schema, &changes),
         }

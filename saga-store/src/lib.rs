@@ -33,6 +33,8 @@
 
 mod columns;
 mod db;
+#[cfg(feature = "postgres")]
+mod deferred;
 mod error;
 mod migrate;
 mod outbox;
@@ -45,6 +47,7 @@ mod sqlite;
 mod tx;
 mod url;
 mod value;
+mod write;
 
 pub use db::Db;
 pub use error::{ConnectError, Misconfigured, UrlError};
@@ -54,6 +57,7 @@ pub use row::{Column, Row};
 pub use tx::Tx;
 pub use url::DatabaseUrl;
 pub use value::{FromValue, Rows, Value};
+pub use write::Write;
 
 // For direct use of the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
 #[cfg(feature = "sqlite")]

@@ -12,7 +12,7 @@ use saga_core::{
     Event, StepError,
     event::EventType,
     handler::Emit,
-    runtime::Relaying,
+    runtime::AnyOutbox,
     store::{Changes, OutboxRow, Store, StoreError},
     trace::TraceContext,
 };
@@ -47,7 +47,7 @@ const LOCKS: usize = 1024;
 #[derive(Clone)]
 pub struct Outbox {
     db: Db,
-    relay: Arc<dyn Relaying>,
+    relay: Arc<dyn AnyOutbox>,
     /// Locks by saga, held from before a commit until its events are handed over: a saga's events leave in the order of
     /// their commits.
     turns: Arc<Turns>,
@@ -61,7 +61,7 @@ struct Turns {
 /// A [`Tx`] that can also publish.
 pub struct Publishing {
     tx: Tx,
-    relay: Arc<dyn Relaying>,
+    relay: Arc<dyn AnyOutbox>,
     trace: TraceContext,
     rows: Vec<OutboxRow>,
 }
@@ -106,7 +106,7 @@ impl Publishing {
 
 impl Outbox {
     /// An outbox on this database, whose events `relay` publishes.
-    pub fn new(db: Db, relay: impl Relaying + 'static) -> Self {
+    pub fn new(db: Db, relay: impl AnyOutbox + 'static) -> Self {
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         Self { db, relay: Arc::new(relay), turns: Arc::new(Turns { locks, hash: RandomState::new() }) }
     }

@@ -1,11 +1,17 @@
 //! An open transaction as handlers see it: one API over both databases.
 
-use saga_core::store::{Refusal, StoreError};
-
 #[cfg(feature = "postgres")]
-use crate::postgres;
+use std::sync::{Mutex, PoisonError};
+
+use saga_core::{
+    SagaId,
+    store::{Refusal, StoreError},
+};
+
 #[cfg(feature = "sqlite")]
 use crate::sqlite;
+#[cfg(feature = "postgres")]
+use crate::{deferred, postgres};
 use crate::{
     error::Failure,
     row::Row,
@@ -22,6 +28,9 @@ use crate::{
 pub struct Tx {
     pub(crate) session: Session,
     pub(crate) failure: Failure,
+    /// What is sent before the next statement, or with the commit.
+    #[cfg(feature = "postgres")]
+    deferred: Mutex<Vec<deferred::Write>>,
 }
 
 pub(crate) enum Session {
@@ -47,7 +56,60 @@ impl From<sqlite::Session> for Session {
 
 impl Tx {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, failure: Failure::default() }
+        Self {
+            session,
+            failure: Failure::default(),
+            #[cfg(feature = "postgres")]
+            deferred: Mutex::default(),
+        }
+    }
+
+    /// Writes with the commit, or before the next statement that is waited for: once, in its order, and without a round trip of
+    /// its own. See [`Write`](crate::Write), which handlers use.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<(), StoreError> {
+        self.defer(None, sql, params.as_ref())
+    }
+
+    /// Sends what was written so far and waits for it: for whoever goes on with [`Tx::postgres`], which does not.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`].
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.failure.check()?;
+        match &self.session {
+            #[cfg(feature = "postgres")]
+            Session::Postgres(session) => {
+                let writes = self.take_deferred();
+                if writes.is_empty() { Ok(()) } else { self.failure.note(session.write(writes).await) }
+            }
+            #[cfg(feature = "sqlite")]
+            Session::Sqlite(_) => Ok(()),
+        }
+    }
+
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables, reason = "SQLite runs the statement at once"))]
+    pub(crate) fn defer(&self, saga: Option<SagaId>, sql: &'static str, params: &[Value]) -> Result<(), StoreError> {
+        self.failure.check()?;
+        self.failure.note(params.iter().try_for_each(Value::check))?;
+        match &self.session {
+            #[cfg(feature = "postgres")]
+            Session::Postgres(_) => {
+                let write = deferred::Write { saga, sql, params: params.to_vec() };
+                self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(write);
+                Ok(())
+            }
+            // There is no round trip to be saved.
+            #[cfg(feature = "sqlite")]
+            Session::Sqlite(session) => self.failure.note(session.execute(sql, None, params).map(|_| ())),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn take_deferred(&self) -> Vec<deferred::Write> {
+        std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs a statement and returns the number of rows that it wrote.
@@ -141,7 +203,7 @@ impl Tx {
     }
 
     async fn run_execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
-        self.failure.check()?;
+        self.flush().await?;
         self.failure.note(match &self.session {
             #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.execute(sql, rows, params).await,
@@ -156,7 +218,7 @@ impl Tx {
         rows: Option<&Rows>,
         params: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
-        self.failure.check()?;
+        self.flush().await?;
         self.failure.note(match &self.session {
             #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.query(sql, rows, params).await,

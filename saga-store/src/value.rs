@@ -4,7 +4,7 @@ use saga_core::{event::SagaId, store::StoreError};
 use uuid::Uuid;
 
 /// A parameter, or a column of a result, of a type that both databases have: `text`, `bigint`, `boolean`, `bytea`.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Value {
     /// NULL.
     #[default]

@@ -226,7 +226,7 @@ async fn upgrade(url: &str, down: &'static [&'static str]) {
     let published: Vec<_> = broker.records("bank.events").iter().filter_map(|record| record.saga_id()).collect();
     assert!(published.contains(&unsent) && published.len() == 4, "{published:?}");
     let summary = db.summary().await.unwrap();
-    assert_eq!((summary.parked_sagas, summary.held_sagas), (0, 0), "nothing is blocked any more");
+    assert_eq!((summary.parked_sagas, summary.blocked_sagas), (0, 0), "nothing is blocked any more");
     db.transaction(async |tx| {
         if tx.postgres().is_some() {
             tx.postgres().unwrap().batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();

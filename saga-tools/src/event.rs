@@ -1,4 +1,4 @@
-//! What a record says about its event, for those who look on.
+//! An event as observed in a record of an event topic.
 
 use jiff::Timestamp;
 use saga_core::{
@@ -12,85 +12,85 @@ use uuid::Uuid;
 
 use crate::text::capped;
 
-/// A record on an event topic, read as an event.
+/// An event read from a record.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// `ce_id`, or its place.
+    /// `ce_id`, or the record's position.
     pub id: String,
-    /// Its source and id as one value.
+    /// Source and id combined into one value.
     pub identity: Uuid,
     /// `ce_type`.
     pub kind: String,
-    /// The version of its data.
+    /// The version of the data's schema.
     pub version: u32,
-    /// The saga, as the key says.
+    /// The saga's id, from the record's key.
     pub saga: Uuid,
-    /// Who published it: `ce_source` without its leading slash.
+    /// The publisher: `ce_source` without its leading slash.
     pub source: String,
-    /// When it happened.
+    /// When the event happened.
     pub at: Timestamp,
-    /// The id of the event that was handled.
+    /// The id of the event that caused this one.
     pub cause: Option<String>,
-    /// The trace that it belongs to.
+    /// The id of its trace.
     pub trace_id: Option<String>,
-    /// There was nothing to undo.
+    /// Whether it is a null compensation.
     pub null: bool,
-    /// The word that refusals and compensations carry; nothing else of the data.
+    /// The `reason` of a refusal or compensation, if it is a single word. No other data is kept.
     pub reason: Option<String>,
-    /// The fields of the data that hold the saga's id.
-    pub saga_fields: Vec<String>,
+    /// The data fields that hold the saga's id; none when the data is not a JSON object.
+    pub saga_fields: Option<Vec<String>>,
 }
 
-/// The fields of the data that hold the saga's id: no event has more than some.
+/// The data fields that hold the saga's id, at most four.
 fn saga_fields(data: &Map<String, Value>, saga: SagaId) -> Vec<String> {
     let saga = saga.to_string();
     let is_saga = |value: &Value| value.as_str() == Some(&saga);
     data.iter().filter(|(_, value)| is_saga(value)).take(4).map(|(name, _)| capped(name.as_str())).collect()
 }
 
-/// A word is shown: `out_of_stock`. What is longer, or written like a name, may be somebody's data.
+/// Accepts a single word such as `out_of_stock`. Longer text may be personal data.
 fn word(text: String) -> Option<String> {
     let is_word =
         text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b));
     (is_word && !text.is_empty()).then_some(text)
 }
 
-/// A header's value, when it is text.
+/// A header's value, if it is UTF-8.
 pub fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     let header = record.headers.iter().find(|h| h.is(name))?;
     std::str::from_utf8(header.value.as_deref()?).ok()
 }
 
-/// Whether the record is a dead letter.
+/// Whether the record is on a dead-letter topic.
 pub fn is_dead_letter(record: &Record) -> bool {
     has_dead_letters(&record.topic)
 }
 
-/// Whether the topic is one of dead letters.
+/// Whether the topic is a dead-letter topic.
 pub fn has_dead_letters(topic: &str) -> bool {
     topic.ends_with(".dlq")
 }
 
-/// The saga that a key names.
+/// The saga id in a record's key.
 pub fn saga_of(key: Option<&[u8]>) -> Option<Uuid> {
     Uuid::try_parse_ascii(key?).ok()
 }
 
-/// The type of the event, as far as one can be made out: also of a record that no participant can read.
+/// The event's type, also of a record that no participant can read.
 pub fn kind_of(record: &Record) -> Option<String> {
     let header = text(record, header::TYPE).map(str::to_owned);
     envelope::open(record).map(|opened| opened.event_type().to_owned()).ok().or(header)
 }
 
-/// Reads the record as its consumers do. An event that does not say when it happened did so when it was written.
+/// Reads a record as its consumers do. Without `ce_time`, the time is that of the record.
 ///
 /// # Errors
-/// When no consumer can read it.
+/// When consumers cannot read it either.
 pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison> {
     let (envelope, data) = envelope::open(record)?.envelope()?;
-    let mut data: Map<String, Value> = serde_json::from_slice(&data).unwrap_or_default();
+    let mut data: Option<Map<String, Value>> = serde_json::from_slice(&data).ok();
     Ok(Event {
-        saga_fields: saga_fields(&data, envelope.saga_id),
+        saga_fields: data.as_ref().map(|data| saga_fields(data, envelope.saga_id)),
         saga: envelope.saga_id.as_uuid(),
         identity: envelope.identity(),
         source: capped(envelope.source.trim_start_matches('/')),
@@ -98,7 +98,7 @@ pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison
         cause: envelope.causation_id.map(capped),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
-        reason: match data.remove("reason") {
+        reason: match data.as_mut().and_then(|data| data.remove("reason")) {
             Some(Value::String(reason)) => word(reason),
             _ => None,
         },

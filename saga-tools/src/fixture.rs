@@ -1,4 +1,4 @@
-//! Records of a saga as the services write them, for tests.
+//! Records of a saga as services write them, for tests.
 
 use jiff::{SignedDuration, Timestamp};
 use saga_core::{
@@ -13,20 +13,20 @@ use saga_kafka::Stored;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::seen::Seen;
+use crate::observed_record::ObservedRecord;
 
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// The order flow, as any other program reads it.
+/// The order flow, read from its JSON.
 pub(crate) fn order_flow() -> Choreography {
     Choreography::from_json(include_bytes!("../../schemas/choreography.json")).unwrap()
 }
 
-/// A saga, and what was written of it.
+/// A saga and its records.
 pub(crate) struct Written {
     pub(crate) flow: Choreography,
     pub(crate) saga: Uuid,
-    pub(crate) seen: Vec<Seen>,
+    pub(crate) observed: Vec<ObservedRecord>,
     records: Vec<(String, Record)>,
 }
 
@@ -37,10 +37,10 @@ pub(crate) fn time(ms: i64) -> Timestamp {
 impl Written {
     pub(crate) fn new(saga: u128) -> Self {
         let flow = order_flow();
-        Self { flow, saga: Uuid::from_u128(saga), seen: Vec::new(), records: Vec::new() }
+        Self { flow, saga: Uuid::from_u128(saga), observed: Vec::new(), records: Vec::new() }
     }
 
-    /// Each event, a tenth of a second after the one before, which it is caused by.
+    /// Events a tenth of a second apart, each caused by the one before.
     pub(crate) fn chain(saga: u128, kinds: &[&str]) -> Self {
         let mut written = Self::new(saga);
         for (place, kind) in kinds.iter().enumerate() {
@@ -72,17 +72,18 @@ impl Written {
     }
 
     fn write(&mut self, name: &str, record: OutRecord, ms: i64) {
-        let offset = i64::try_from(self.seen.len()).unwrap();
+        let offset = i64::try_from(self.observed.len()).unwrap();
         let OutRecord { topic, key, value, headers } = record;
         let record = Record { topic: topic.into_owned().into(), partition: 3, offset, key, value, headers };
         self.records.push((name.to_owned(), record.clone()));
-        self.seen.push(Seen::of(Stored { record, written: Some(time(ms)) }));
+        self.observed.push(ObservedRecord::of(Stored { record, written: Some(time(ms)) }));
     }
 
-    /// What was written, with its data.
-    pub(crate) fn with_data(&self) -> Vec<Seen> {
-        let stored = self.records.iter().zip(&self.seen).map(|((_, record), seen)| (record.clone(), seen.written));
-        stored.map(|(record, written)| Seen::with_value(Stored { record, written })).collect()
+    /// The observed records with their data.
+    pub(crate) fn with_data(&self) -> Vec<ObservedRecord> {
+        let stored =
+            self.records.iter().zip(&self.observed).map(|((_, record), observed)| (record.clone(), observed.written));
+        stored.map(|(record, written)| ObservedRecord::with_value(Stored { record, written })).collect()
     }
 
     pub(crate) fn event(&mut self, kind: &str, cause: Option<&str>, ms: i64) {
@@ -95,20 +96,20 @@ impl Written {
         self.write(kind, record, ms);
     }
 
-    /// The same event once more.
+    /// Writes the same event a second time.
     pub(crate) fn duplicate(&mut self, kind: &str, cause: Option<&str>, happened: i64, ms: i64) {
         let record = self.sealed(kind, cause, happened, false);
         self.write(kind, record, ms);
     }
 
-    /// An event as others write it, with nothing but its type.
+    /// Writes an event that has only its type.
     pub(crate) fn bare(&mut self, kind: &str, ms: i64) {
         let mut record = self.sealed(kind, None, ms, false);
         record.headers.retain(|h| h.is(header::TYPE));
         self.write(kind, record, ms);
     }
 
-    /// An event that the flow does not know.
+    /// Writes an event that the flow does not know.
     pub(crate) fn foreign(&mut self, kind: &str, ms: i64) {
         let mut record = self.sealed("order.created", None, ms, false);
         record.headers.retain(|h| !h.is(header::TYPE) && !h.is(header::ID));
@@ -116,28 +117,35 @@ impl Written {
         self.write(kind, record, ms);
     }
 
-    /// A record that nobody can read.
+    /// Writes an event whose data is cut off.
+    pub(crate) fn cut_off(&mut self, kind: &str, ms: i64) {
+        let mut record = self.sealed(kind, None, ms, false);
+        record.value.as_mut().unwrap().truncate(10);
+        self.write(kind, record, ms);
+    }
+
+    /// Writes a record that no consumer can read.
     pub(crate) fn poison(&mut self, ms: i64) {
         let mut record = self.sealed("order.created", None, ms, false);
         record.headers.retain(|h| !h.is(header::TYPE));
         self.write("poison", record, ms);
     }
 
-    /// The participant gives up on what was written under this name.
+    /// Writes the participant's dead letter for the record of this name.
     pub(crate) fn dead_letter(&mut self, participant: &str, name: &str, ms: i64) {
         let (_, record) = self.records.iter().find(|(known, _)| known == name).unwrap();
         let poison = Poison::new(Reason::RetriesExhausted, "the gateway does not answer");
-        let letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
-        self.write("letter", letter, ms);
+        let dead_letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
+        self.write("dead letter", dead_letter, ms);
     }
 
-    /// A dead letter that somebody else has written, with a reason of theirs.
-    pub(crate) fn forged_letter(&mut self, participant: &str, name: &str, reason: &str, ms: i64) {
+    /// Writes a dead letter with an arbitrary reason.
+    pub(crate) fn forged_dead_letter(&mut self, participant: &str, name: &str, reason: &str, ms: i64) {
         let (_, record) = self.records.iter().find(|(known, _)| known == name).unwrap();
         let poison = Poison::new(Reason::RetriesExhausted, "");
-        let mut letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
-        letter.headers.retain(|h| !h.is(dead_letter::header::REASON));
-        letter.headers.push(Header::text(dead_letter::header::REASON, reason.to_owned()));
-        self.write("letter", letter, ms);
+        let mut dead_letter = dead_letter::letter(participant, record, &poison, 10, time(ms - 50));
+        dead_letter.headers.retain(|h| !h.is(dead_letter::header::REASON));
+        dead_letter.headers.push(Header::text(dead_letter::header::REASON, reason.to_owned()));
+        self.write("dead letter", dead_letter, ms);
     }
 }

@@ -1,4 +1,4 @@
-//! The flow that a command works on: its own, or what `--flow` names.
+//! The flow that a command works on: the program's own, or the one named by `--flow`.
 
 use std::{
     fs, io,
@@ -13,28 +13,28 @@ use saga_core::{
     graph::{Choreography, Declaration, DeclarationError},
 };
 
-/// Where a service serves its declaration.
+/// The path at which a service serves its declaration.
 const PARTICIPANT: &str = "/participant";
-/// A service that does not answer for so long is away.
+/// How long to wait for a service's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which flow to work on.
+/// The flow to work on.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FlowArgs {
-    /// Work on this flow: a file, or a folder of files, with what `<service> --describe` or `saga graph --json` prints, or a
-    /// running service (http://host:port). As often as needed: together they are the flow
+    /// Work on this flow: a file or a folder of files written by `<service> --describe` or `saga graph --json`, or a running
+    /// service (http://host:port). Repeatable; together the declarations are the flow
     #[arg(long, global = true, value_name = "FILE|DIR|URL")]
     flow: Vec<Source>,
 }
 
-/// Where declarations are read from.
+/// A source of declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
     Path(PathBuf),
     Service(reqwest::Url),
 }
 
-/// No flow can be made of what was named.
+/// Why `--flow` gives no flow.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum FlowError {
@@ -42,7 +42,7 @@ pub enum FlowError {
     Declaration { place: String, why: DeclarationError },
     #[error("--flow {path}: {cause}", path = .path.display())]
     File { path: PathBuf, cause: io::Error },
-    #[error("--flow {0}: it holds no declaration: no file *.json with what <service> --describe prints")]
+    #[error("--flow {0}: no declaration found: expected *.json files written by <service> --describe")]
     Nothing(String),
     #[error("--flow {url}: {why}")]
     Service { url: String, why: String },
@@ -57,7 +57,7 @@ impl FromStr for Source {
             None => Ok(Self::Path(text.into())),
             Some(("http", _)) => {
                 let mut url: reqwest::Url = text.parse().map_err(|_| "expected http://host:port".to_owned())?;
-                // It is shown when the service does not answer.
+                // The address appears in error messages.
                 if !url.username().is_empty() || url.password().is_some() {
                     return Err("it must hold no credentials".to_owned());
                 }
@@ -74,17 +74,17 @@ impl FromStr for Source {
 }
 
 impl FlowArgs {
-    /// The flow that was named; none when none was.
+    /// The flow named by `--flow`, if any.
     ///
     /// # Errors
-    /// When a source is not there, or holds no declarations.
+    /// When a source is missing or holds no declaration.
     pub fn read(&self) -> Result<Option<Choreography>, FlowError> {
         if self.flow.is_empty() {
             return Ok(None);
         }
         let mut all: Vec<Declaration> = Vec::new();
         for declaration in self.flow.iter().map(Source::read).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-            // Two processes of one service, or its file and itself, say the same.
+            // Two processes of one service, or a service and its file, give the same declaration.
             if !all.iter().any(|known| *known == declaration && known.to_json() == declaration.to_json()) {
                 all.push(declaration);
             }
@@ -92,7 +92,7 @@ impl FlowArgs {
         Ok(Some(Choreography::of(all)))
     }
 
-    /// Whether another flow than the program's own was named.
+    /// Whether `--flow` was given.
     pub fn is_given(&self) -> bool {
         !self.flow.is_empty()
     }
@@ -115,7 +115,7 @@ fn declarations(place: &str, text: &[u8]) -> Result<Vec<Declaration>, FlowError>
     Declaration::read_all(text).map_err(|why| FlowError::Declaration { place: place.to_owned(), why })
 }
 
-/// The declarations in a folder. What else is JSON there, such as schemas, has no format of ours and is left out.
+/// The declarations in a folder. Other JSON files, such as schemas, are skipped.
 fn folder(path: &Path) -> Result<Vec<Declaration>, FlowError> {
     let failed = |cause| FlowError::File { path: path.to_owned(), cause };
     let entries = fs::read_dir(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -150,26 +150,26 @@ fn ask(url: &reqwest::Url) -> Result<Vec<u8>, FlowError> {
 
 /// The topics of a flow.
 pub struct FlowTopics {
-    /// Sorted.
+    /// Event topics, sorted.
     pub events: Vec<String>,
-    /// Dead letters, in the order of the participants.
-    pub letters: Vec<String>,
+    /// Dead-letter topics, in the order of the participants.
+    pub dead_letters: Vec<String>,
 }
 
 impl FlowTopics {
-    /// Those of this flow in this namespace.
+    /// The topics of this flow in this namespace.
     pub fn of(flow: &Choreography, namespace: &Namespace) -> Self {
         let named = |topic: &str| namespace.of(topic).into_owned();
         let mut events: Vec<String> = flow.events().map(|(_, node)| named(node.event.topic)).collect();
         events.sort_unstable();
         events.dedup();
-        let letters = flow.declarations().iter().map(|d| named(&dead_letter::topic(d.participant))).collect();
-        Self { events, letters }
+        let dead_letters = flow.declarations().iter().map(|d| named(&dead_letter::topic(d.participant))).collect();
+        Self { events, dead_letters }
     }
 
-    /// All of them.
+    /// Event topics and dead-letter topics.
     pub fn all(self) -> Vec<String> {
-        [self.events, self.letters].concat()
+        [self.events, self.dead_letters].concat()
     }
 }
 

@@ -1,4 +1,4 @@
-//! How to reach the broker: the flags and variables that every command with a broker has.
+//! The broker's address and settings: flags and variables shared by all commands that use Kafka.
 
 use std::{env, fs, io, str::FromStr};
 
@@ -9,42 +9,42 @@ use saga_kafka::{KafkaConfig, KafkaError, PROPERTY_PREFIX, bootstrap_servers, pr
 const DEFAULT_SERVERS: &str = "localhost:9092";
 const FILE_SUFFIX: &str = "_FILE";
 
-/// Where the broker is, and any librdkafka property.
+/// The broker's address and any librdkafka property.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
-    /// The Kafka brokers to ask first
+    /// The Kafka brokers to contact first
     #[arg(long, alias = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", hide_env_values = true)]
     #[arg(value_name = "HOST:PORT,..", default_value = DEFAULT_SERVERS, value_parser = servers)]
     bootstrap_servers: String,
-    /// What stands before the names of the flow's topics and groups, as its services have it [default: none]
+    /// The namespace: a prefix of the flow's topics and groups, as its services use it [default: none]
     #[arg(long, env = "SAGA_NAMESPACE", hide_env_values = true, value_name = "NAME")]
     #[arg(default_value = "", hide_default_value = true, value_parser = Namespace::from_str)]
     namespace: Namespace,
-    /// A librdkafka property, as often as needed; KAFKA_CFG_... does the same (KAFKA_CFG_SECURITY_PROTOCOL is
-    /// security.protocol), and KAFKA_CFG_..._FILE names a file with the value
+    /// A librdkafka property; repeatable. KAFKA_CFG_... sets one as well (KAFKA_CFG_SECURITY_PROTOCOL is
+    /// security.protocol), and KAFKA_CFG_..._FILE names a file that holds the value
     #[arg(long, value_name = "PROPERTY=VALUE")]
     kafka_cfg: Vec<String>,
 }
 
-/// A setting that cannot be used.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaArgsError {
-    /// Not a property, or not a value that it can have.
+    /// An unknown property or an invalid value.
     #[error(transparent)]
     Property(#[from] KafkaError),
-    /// A file that a variable names cannot be read.
+    /// A file named by a variable cannot be read.
     #[error("{variable}: cannot read {path}")]
     File {
         /// The variable.
         variable: String,
-        /// What it names.
+        /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
-    /// Not quoted: it may hold a password.
+    /// The value is not quoted: it may hold a password.
     #[error("--kafka-cfg: write property=value, such as security.protocol=ssl")]
     Flag,
 }
@@ -55,10 +55,10 @@ impl KafkaArgs {
         &self.namespace
     }
 
-    /// The configuration of a client. A flag wins over a variable.
+    /// The configuration of a client. Flags take precedence over variables.
     ///
     /// # Errors
-    /// When a property cannot have its value, or a file with one cannot be read.
+    /// When a property is invalid, or a file cannot be read.
     pub fn config(&self) -> Result<KafkaConfig, KafkaArgsError> {
         let variables = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -75,12 +75,12 @@ impl KafkaArgs {
     }
 }
 
-/// A variable that is set to nothing counts as not set.
+/// An empty variable counts as unset.
 fn servers(text: &str) -> Result<String, String> {
     bootstrap_servers(if text.is_empty() { DEFAULT_SERVERS } else { text })
 }
 
-/// Replaces a variable that names a file by one that has the file's value.
+/// Replaces a variable that names a file with one that holds the file's content.
 fn from_file((name, value): (String, String)) -> Result<(String, String), KafkaArgsError> {
     match name.strip_suffix(FILE_SUFFIX) {
         Some(plain) if property_name(&name).is_none() => {

@@ -8,16 +8,16 @@ pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
-    /// None where it is ignored.
+    /// None when the process ignores SIGHUP.
     #[cfg(unix)]
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
-    /// From now on the signals are heard here, and end the process no more.
+    /// Starts listening. From then on the signals no longer end the process.
     ///
     /// # Errors
-    /// When the operating system does not allow it.
+    /// When the operating system refuses.
     #[cfg(unix)]
     pub fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +25,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
     }
 
-    /// From now on the signals are heard here.
+    /// Starts listening.
     ///
     /// # Errors
     /// Never.
@@ -34,7 +34,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The exit code that shells give the signal.
+    /// Waits for a signal. Returns the exit code that shells give it.
     pub async fn received(&mut self) -> u8 {
         #[cfg(unix)]
         tokio::select! {
@@ -44,7 +44,7 @@ impl Signals {
         }
         #[cfg(not(unix))]
         {
-            // Without a way to hear of it, it ends the process by itself.
+            // Without a handler, ctrl-c ends the process.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -53,10 +53,14 @@ impl Signals {
     }
 }
 
-/// Whether `nohup` asked for it, which listening would undo. Only Linux tells without calls that are not safe.
-#[cfg(unix)]
+/// Whether `nohup` has set SIGHUP to be ignored, which listening would reverse. Known on Linux only.
+#[cfg(target_os = "linux")]
 fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & 1 == 1)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn ignores_hangup() -> bool {
+    false
 }

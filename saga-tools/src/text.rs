@@ -7,57 +7,57 @@ use saga_core::dead_letter::cap;
 
 /// No style.
 pub const PLAIN: Style = Style::new();
-/// What counts.
+/// Important text.
 pub const BOLD: Style = Style::new().bold();
-/// What explains.
+/// Explanations.
 pub const DIM: Style = Style::new().dimmed();
-/// What went well.
+/// Success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What went wrong.
+/// Failure.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What to look at.
+/// Warnings.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
 /// Names.
 pub const NAME: Style = AnsiColor::Cyan.on_default();
 
-/// A line: pieces of text, each in its style.
+/// A line of text in styled pieces.
 #[derive(Clone, Default)]
 pub struct Line(Vec<(Style, String)>);
 
 impl Line {
-    /// An empty line.
+    /// Creates an empty line.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// More text, in this style.
+    /// Appends text in this style.
     pub fn add(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
         self
     }
 
-    /// More text without a style.
+    /// Appends unstyled text.
     pub fn plain(self, text: impl Into<String>) -> Self {
         self.add(PLAIN, text)
     }
 
-    /// Text that is filled up with spaces on the right.
+    /// Appends text padded on the right.
     pub fn left(self, style: Style, text: &str, width: usize) -> Self {
         let gap = " ".repeat(width.saturating_sub(text.chars().count()));
         self.add(style, text).plain(gap)
     }
 
-    /// Text that is filled up with spaces on the left.
+    /// Appends text padded on the left.
     pub fn right(self, style: Style, text: &str, width: usize) -> Self {
         let gap = " ".repeat(width.saturating_sub(text.chars().count()));
         self.plain(gap).add(style, text)
     }
 
-    /// The line as it is written, without its end; cut to this many characters, if any.
+    /// The line without its end, cut to this many characters if a width is given.
     pub fn render(&self, colour: bool, width: Option<usize>) -> String {
         let (mut text, mut room) = (String::new(), width.unwrap_or(usize::MAX));
         for (style, piece) in &self.0 {
-            // What others wrote into Kafka must not move the cursor.
+            // Control characters from Kafka must not move the cursor.
             let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
             let piece: String = piece.chars().map(shown).take(room).collect();
             room -= piece.chars().count();
@@ -72,10 +72,10 @@ impl Line {
     }
 }
 
-/// Text that others wrote, cut where dead letters cut theirs.
+/// Cuts text from records to the length limit of dead letters.
 pub fn capped<'a>(text: impl Into<Cow<'a, str>>) -> String {
     let text = text.into();
-    // A copy also of what was cut: the rest must not stay allocated.
+    // Copies the part that is kept, so that the rest is freed.
     if cap(&text).len() < text.len() { cap(&text).to_owned() } else { text.into_owned() }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colour_is_left_out_where_nobody_sees_it() {
+    fn colour_is_left_out_without_a_terminal() {
         let line = Line::new().add(GOOD, "✓").plain(" all ").right(BOLD, "7", 3).plain("  ");
         assert_eq!(line.render(false, None), "✓ all   7");
         assert!(line.render(true, None).contains("\u{1b}["));

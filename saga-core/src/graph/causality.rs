@@ -113,7 +113,7 @@ impl Choreography {
                 failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
             }
             if !self.is_final(from) {
-                let passed = from.published(How::Deadline).filter(|event| self.undoes_something(*event));
+                let passed = from.published(How::Deadline).filter(|event| self.compensates_something(*event));
                 failures.extend(passed.map(|event| Failure { event, from, how: How::Deadline }));
             }
         }
@@ -127,7 +127,7 @@ impl Choreography {
     }
 
     /// Whether the event leads to any compensation.
-    pub(super) fn undoes_something(&self, event: EventKey) -> bool {
+    pub(super) fn compensates_something(&self, event: EventKey) -> bool {
         self.after(event).nodes.iter().any(|n| n.kind == NodeKind::Compensation)
     }
 

@@ -2,9 +2,9 @@
 //!
 //! A finding is reported where its cause is: what only follows from another finding is left out until that is repaired.
 
+mod compensation;
 mod contracts;
 mod paths;
-mod undo;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ pub enum Rule {
     /// A refusal that nobody reacts to leaves everything before it done for good.
     RefusalsAreAnswered,
     /// Before the pivot, whatever may have to be undone can be.
-    StepsCanBeUndone,
+    StepsCanBeCompensated,
     /// A compensation is of use only when each later refusal and cancellation leads to it.
     CompensationsAreReached,
     /// After the pivot nothing turns a saga back.
@@ -59,7 +59,7 @@ impl Rule {
         Self::ConsumedIsPublished,
         Self::PublishedIsConsumed,
         Self::RefusalsAreAnswered,
-        Self::StepsCanBeUndone,
+        Self::StepsCanBeCompensated,
         Self::CompensationsAreReached,
         Self::PivotIsFinal,
         Self::WaitsHaveDeadlines,
@@ -83,7 +83,7 @@ impl Rule {
             Self::ConsumedIsPublished => "consumed-is-published",
             Self::PublishedIsConsumed => "published-is-consumed",
             Self::RefusalsAreAnswered => "refusals-are-answered",
-            Self::StepsCanBeUndone => "steps-can-be-undone",
+            Self::StepsCanBeCompensated => "steps-can-be-compensated",
             Self::CompensationsAreReached => "compensations-are-reached",
             Self::PivotIsFinal => "pivot-is-final",
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
@@ -103,7 +103,7 @@ impl Rule {
             Self::ConsumedIsPublished => "every event that is consumed is published by somebody",
             Self::PublishedIsConsumed => "every event that is published is consumed by somebody, or ends the saga",
             Self::RefusalsAreAnswered => "every refusal is answered by somebody",
-            Self::StepsCanBeUndone => "every step before the pivot that may have to be undone has a compensation",
+            Self::StepsCanBeCompensated => "every step before the pivot that may have to be undone has a compensation",
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
             Self::PivotIsFinal => "nothing turns a saga back after its pivot",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
@@ -209,10 +209,10 @@ impl Choreography {
             contracts::one_step_per_event,
             contracts::consumed_is_published,
             contracts::published_is_consumed,
-            undo::refusals_are_answered,
-            undo::steps_can_be_undone,
-            undo::compensations_are_reached,
-            undo::pivot_is_final,
+            compensation::refusals_are_answered,
+            compensation::steps_can_be_compensated,
+            compensation::compensations_are_reached,
+            compensation::pivot_is_final,
             paths::waits_have_deadlines,
             paths::steps_do_not_cycle,
             paths::paths_end,

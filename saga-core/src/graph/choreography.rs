@@ -61,7 +61,7 @@ pub enum How {
     /// The step refused.
     Refusal,
     /// The step is undone, or had done nothing.
-    Undone,
+    Compensated,
     /// The step's deadline passed.
     Deadline,
     /// Somebody asked for it.
@@ -272,13 +272,13 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
             owner,
             spec,
         });
-        nodes.extend(step.undo.as_ref().map(|undo| Node {
+        nodes.extend(step.compensation.as_ref().map(|undo| Node {
             participant,
             kind: NodeKind::Compensation,
             step: step.name,
             name: undo.name,
             triggers: keys(&undo.triggers),
-            publishes: vec![Publication { event: undo.event.into(), how: How::Undone }],
+            publishes: vec![Publication { event: undo.event.into(), how: How::Compensated }],
             pivot: false,
             owner,
             spec,
@@ -309,7 +309,7 @@ mod tests {
         let started: Vec<_> = flow.consumers(key("order.created")).map(|n| (n.participant, n.step)).collect();
         assert_eq!(started, [("order", "register"), ("inventory", "reserve")]);
         let made: Vec<_> = flow.producers(key("inventory.released")).map(|(n, how)| (n.name, how)).collect();
-        assert_eq!(made, [("release", How::Undone)]);
+        assert_eq!(made, [("release", How::Compensated)]);
     }
 
     #[test]

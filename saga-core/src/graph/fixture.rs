@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     event::EventType,
-    graph::{Choreography, DeadlineSpec, Declaration, End, Ending, EventKey, StepSpec, UndoSpec},
+    graph::{Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Ending, EventKey, StepSpec},
 };
 
 /// An event on the topic of the participant that its name starts with.
@@ -33,11 +33,24 @@ pub(crate) fn events(names: &[&'static str]) -> Vec<EventType> {
 /// A step that publishes nothing yet.
 pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
     let triggers = events(triggers);
-    StepSpec { name, triggers, success: None, refusal: None, undo: None, deadline: None, effect: false, pivot: false }
+    StepSpec {
+        name,
+        triggers,
+        success: None,
+        refusal: None,
+        compensation: None,
+        deadline: None,
+        effect: false,
+        pivot: false,
+    }
 }
 
-pub(crate) fn undo(name: &'static str, triggers: &[&'static str], done: &'static str) -> Option<UndoSpec> {
-    Some(UndoSpec { name, triggers: events(triggers), event: event(done), effect: false })
+pub(crate) fn compensation(
+    name: &'static str,
+    triggers: &[&'static str],
+    done: &'static str,
+) -> Option<CompensationSpec> {
+    Some(CompensationSpec { name, triggers: events(triggers), event: event(done), effect: false })
 }
 
 pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {
@@ -61,7 +74,7 @@ pub(crate) fn order() -> Declaration {
         publishes: events(&["order.created", "order.cancellation_requested"]),
         ends: vec![
             End { event: event("order.confirmed"), ending: Ending::Completed },
-            End { event: event("order.cancelled"), ending: Ending::Undone },
+            End { event: event("order.cancelled"), ending: Ending::Compensated },
         ],
         ..participant("order", vec![register, confirm, cancel])
     }
@@ -71,18 +84,18 @@ pub(crate) fn inventory() -> Declaration {
     let reserve = StepSpec {
         success: Some(event("inventory.reserved")),
         refusal: Some(event("inventory.rejected")),
-        undo: undo("release", &["payment.declined", "payment.refunded"], "inventory.released"),
+        compensation: compensation("release", &["payment.declined", "payment.refunded"], "inventory.released"),
         ..step("reserve", &["order.created"])
     };
     participant("inventory", vec![reserve])
 }
 
 pub(crate) fn payment() -> Declaration {
-    let refund = undo("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded");
+    let refund = compensation("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded");
     let charge = StepSpec {
         success: Some(event("payment.charged")),
         refusal: Some(event("payment.declined")),
-        undo: refund.map(|refund| UndoSpec { effect: true, ..refund }),
+        compensation: refund.map(|refund| CompensationSpec { effect: true, ..refund }),
         effect: true,
         ..step("charge", &["inventory.reserved"])
     };
@@ -93,7 +106,7 @@ pub(crate) fn shipping() -> Declaration {
     let schedule = StepSpec {
         success: Some(event("shipping.scheduled")),
         refusal: Some(event("shipping.rejected")),
-        undo: undo("cancel", &["order.cancellation_requested"], "shipping.cancelled"),
+        compensation: compensation("cancel", &["order.cancellation_requested"], "shipping.cancelled"),
         ..step("schedule", &["payment.charged"])
     };
     participant("shipping", vec![schedule])

@@ -9,7 +9,7 @@ use crate::graph::{Choreography, Edge, Ending, EventKey, How, Node, NodeKind, Ta
 
 // Colours that are told apart on white and on black, also by people who confuse red and green.
 const REFUSAL: &str = "stroke:#d55e00,stroke-dasharray:8 4";
-const UNDOING: &str = "stroke:#0072b2,stroke-dasharray:2 3";
+const COMPENSATING: &str = "stroke:#0072b2,stroke-dasharray:2 3";
 
 /// How an edge is drawn.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ enum Line {
 
 impl Choreography {
     /// Draws the choreography: participants as boxes, steps as nodes, events as arrows. A success is solid, a refusal
-    /// dashed, what undoes is dotted; the pivot, deadlines and effects are marked.
+    /// dashed, compensations are dotted; the pivot, deadlines and effects are marked.
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart LR\n");
         self.draw(&mut text).unwrap_or_else(|fmt::Error| unreachable!("a String takes every text"));
@@ -42,7 +42,7 @@ impl Choreography {
             }
             writeln!(out, "    end")?;
         }
-        for ending in [Ending::Completed, Ending::Undone] {
+        for ending in [Ending::Completed, Ending::Compensated] {
             if self.events().any(|(_, node)| node.end == Some(ending)) {
                 writeln!(out, "    {}(((\"{}\")))", end_id(ending), end_label(ending))?;
             }
@@ -59,7 +59,7 @@ impl Choreography {
             writeln!(out, "    {} {arrow}|\"{}\"| {to}", id(edge.from), self.edge_label(edge))?;
         }
 
-        for (wanted, style) in [(Line::Dashed, REFUSAL), (Line::Dotted, UNDOING)] {
+        for (wanted, style) in [(Line::Dashed, REFUSAL), (Line::Dotted, COMPENSATING)] {
             let numbers: Vec<String> =
                 edges.iter().enumerate().filter(|(_, (_, l))| *l == wanted).map(|(i, _)| i.to_string()).collect();
             if !numbers.is_empty() {
@@ -70,12 +70,12 @@ impl Choreography {
     }
 
     fn draw_classes(&self, out: &mut String, forward: &[&Node]) -> fmt::Result {
-        let undoes = |n: &&Node| {
+        let compensations = |n: &&Node| {
             n.kind == NodeKind::Compensation || n.kind == NodeKind::Action && !forward.iter().any(|f| same(f, n))
         };
         let ids = |of: &dyn Fn(&&Node) -> bool| self.nodes().iter().filter(of).map(id).collect::<Vec<_>>().join(",");
         let classes = [
-            ("undoing", ids(&undoes), "stroke:#0072b2,stroke-dasharray:2 3"),
+            ("compensating", ids(&compensations), "stroke:#0072b2,stroke-dasharray:2 3"),
             ("pivot", ids(&|n: &&Node| n.pivot), "stroke-width:3px"),
         ];
         for (name, members, style) in classes {
@@ -94,9 +94,9 @@ impl Choreography {
             NodeKind::Request => return format!("{id}([\"request\"])"),
             NodeKind::Compensation => {
                 if !is_unnamed(node.name) {
-                    label = format!("{label}<br/>undoes {}", text(node.step));
+                    label = format!("{label}<br/>compensates {}", text(node.step));
                 }
-                if spec.and_then(|s| s.undo.as_ref()).is_some_and(|u| u.effect) {
+                if spec.and_then(|s| s.compensation.as_ref()).is_some_and(|u| u.effect) {
                     label.push_str("<br/>effect");
                 }
             }
@@ -119,11 +119,11 @@ impl Choreography {
 }
 
 fn line(edge: &Edge<'_>, forward: &[&Node]) -> Line {
-    let into_undoing = matches!(edge.to, Target::Node(node) if node.kind == NodeKind::Compensation);
+    let into_compensation = matches!(edge.to, Target::Node(node) if node.kind == NodeKind::Compensation);
     match edge.how {
         How::Refusal => Line::Dashed,
-        How::Undone => Line::Dotted,
-        How::Deadline | How::Request if into_undoing => Line::Dotted,
+        How::Compensated => Line::Dotted,
+        How::Deadline | How::Request if into_compensation => Line::Dotted,
         How::Success if !forward.iter().any(|n| same(n, edge.from)) => Line::Dotted,
         How::Success | How::Deadline | How::Request => Line::Solid,
     }
@@ -141,7 +141,7 @@ fn is_unnamed(name: &str) -> bool {
 /// A compensation may be a closure, and is then drawn by what it undoes.
 fn name(node: &Node) -> String {
     match node.kind {
-        NodeKind::Compensation if is_unnamed(node.name) => format!("undo {}", node.step),
+        NodeKind::Compensation if is_unnamed(node.name) => format!("compensate {}", node.step),
         NodeKind::Action | NodeKind::Compensation | NodeKind::Request => node.name.to_owned(),
     }
 }
@@ -150,7 +150,7 @@ fn id(node: &Node) -> String {
     let participant = word(node.participant);
     match node.kind {
         NodeKind::Action => format!("{participant}_{}", word(node.step)),
-        NodeKind::Compensation => format!("{participant}_{}_undo", word(node.step)),
+        NodeKind::Compensation => format!("{participant}_{}_compensation", word(node.step)),
         NodeKind::Request => format!("{participant}_request"),
     }
 }
@@ -158,14 +158,14 @@ fn id(node: &Node) -> String {
 fn end_id(ending: Ending) -> &'static str {
     match ending {
         Ending::Completed => "saga_completed",
-        Ending::Undone => "saga_undone",
+        Ending::Compensated => "saga_compensated",
     }
 }
 
 fn end_label(ending: Ending) -> &'static str {
     match ending {
         Ending::Completed => "completed",
-        Ending::Undone => "undone",
+        Ending::Compensated => "compensated",
     }
 }
 

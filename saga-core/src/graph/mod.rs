@@ -61,7 +61,7 @@ pub enum Ending {
     /// Every step is done.
     Completed,
     /// Every step that was done is undone.
-    Undone,
+    Compensated,
 }
 
 /// A step as declared by its handlers' signatures.
@@ -76,7 +76,7 @@ pub struct StepSpec {
     /// Published on refusal.
     pub refusal: Option<EventType>,
     /// What undoes it.
-    pub undo: Option<UndoSpec>,
+    pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.
     pub deadline: Option<DeadlineSpec>,
     /// Whether it calls the outside world.
@@ -87,7 +87,7 @@ pub struct StepSpec {
 
 /// A compensation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UndoSpec {
+pub struct CompensationSpec {
     /// The handler's name.
     pub name: &'static str,
     /// Any of these starts it.

@@ -14,7 +14,7 @@ pub enum Progress {
     /// Ended, every step done.
     Completed,
     /// Ended, every step that was done undone.
-    Undone,
+    Compensated,
     /// Both a completed and an undone end were seen, which must never happen.
     Contradictory,
 }
@@ -69,10 +69,10 @@ impl Choreography {
     fn progress(&self, seen: impl Fn(EventKey) -> bool) -> Progress {
         let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
         let forward = self.reach(self.entrances(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
-        match (ended(Ending::Completed), ended(Ending::Undone)) {
+        match (ended(Ending::Completed), ended(Ending::Compensated)) {
             (true, true) => Progress::Contradictory,
             (true, false) => Progress::Completed,
-            (false, true) => Progress::Undone,
+            (false, true) => Progress::Compensated,
             (false, false) if self.events().any(|(key, _)| seen(key) && !forward.events.contains(&key)) => {
                 Progress::Backward
             }
@@ -129,7 +129,7 @@ mod tests {
     fn nothing_is_expected_of_a_saga_that_has_ended() {
         let flow = order_flow();
         let state = flow.state(["order.created", "inventory.rejected", "order.cancelled"]);
-        assert_eq!(state, SagaState { progress: Progress::Undone, expected: vec![], waits: vec![] });
+        assert_eq!(state, SagaState { progress: Progress::Compensated, expected: vec![], waits: vec![] });
         let both = flow.state(["order.confirmed", "order.cancelled"]);
         assert_eq!(both.progress, Progress::Contradictory);
     }

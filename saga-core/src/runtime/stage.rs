@@ -2,7 +2,7 @@
 
 /// What is done with the event next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// A transaction does all of the step.
     Whole,
     /// A transaction records that the effect is about to be called.
@@ -22,14 +22,14 @@ pub(super) enum Stage {
     /// Its dead letter is published.
     DeadLetter,
     /// Its dead letter is out: a transaction keeps the event, which blocks its saga.
-    Hold,
+    Block,
     /// Everything about it is durable: its offset may be committed, or its row is gone.
     Settled,
 }
 
 /// What became of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Happened {
+pub(crate) enum Happened {
     /// A transaction committed the event's end: handled, skipped, or queued behind others of its saga.
     Ended,
     /// A transaction recorded that the effect may be called.
@@ -47,7 +47,7 @@ pub(super) enum Happened {
     /// It failed, its retries are used up, and the step declares a refusal.
     Refuse,
     /// It failed for good.
-    GiveUp,
+    FailedForGood,
     /// The broker has the dead letter.
     Published,
 }
@@ -55,29 +55,29 @@ pub(super) enum Happened {
 /// A defect of the runtime: nothing like it can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a defect of the framework: {happened:?} cannot follow {stage:?}")]
-pub(super) struct Illegal {
+pub(crate) struct Illegal {
     stage: Stage,
     happened: Happened,
 }
 
 /// What follows. A pair that cannot be is an error, and never means that the event is done with.
-pub(super) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
-    use Happened::{Answered, Ended, GiveUp, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding};
-    use Stage::{Abandon, Call, DeadLetter, Exhaust, Finish, Hold, Park, Settled, Start, Void, Whole};
+pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
+    use Happened::{Answered, Ended, FailedForGood, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding};
+    use Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, Settled, Start, Void, Whole};
     Ok(match (stage, happened) {
-        (Whole | Start | Finish | Void | Exhaust | Park | Hold, Ended) => Settled,
-        (Park | Hold, Kept) => Settled,
+        (Whole | Start | Finish | Void | Exhaust | Park | Block, Ended) => Settled,
+        (Park | Block, Kept) => Settled,
         (Start, Started) => Call,
         // Somebody else, or an earlier attempt of ours, has begun to undo the effect: it can only be refused now.
         (Start | Finish | Void, Voiding) => Abandon,
         (Call, Answered) => Finish,
         (Abandon, Answered) => Exhaust,
-        (DeadLetter, Published) => Hold,
+        (DeadLetter, Published) => Block,
         (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, Retry) => Park,
-        (Hold, Retry) => Hold,
+        (Block, Retry) => Block,
         (Whole | Start | Call | Finish | Void, RefuseEffect) => Void,
         (Whole | Start | Call | Finish | Void, Refuse) => Exhaust,
-        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, GiveUp) => DeadLetter,
+        (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, FailedForGood) => DeadLetter,
         (stage, happened) => return Err(Illegal { stage, happened }),
     })
 }
@@ -85,13 +85,13 @@ pub(super) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Happened::{Answered, Ended, GiveUp, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding},
-        Stage::{Abandon, Call, DeadLetter, Exhaust, Finish, Hold, Park, Settled, Start, Void, Whole},
+        Happened::{Answered, Ended, FailedForGood, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding},
+        Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, Settled, Start, Void, Whole},
         *,
     };
 
     const HAPPENED: [Happened; 10] =
-        [Ended, Started, Voiding, Kept, Answered, Retry, RefuseEffect, Refuse, GiveUp, Published];
+        [Ended, Started, Voiding, Kept, Answered, Retry, RefuseEffect, Refuse, FailedForGood, Published];
 
     /// Written out: a row per stage, a column per happening, in the order of [`HAPPENED`].
     #[rustfmt::skip]
@@ -108,8 +108,8 @@ mod tests {
             (Abandon,    [X,            X,        X,           X,            to(Exhaust), to(Park), X,         X,           to(DeadLetter), X       ]),
             (Exhaust,    [to(Settled),  X,        X,           X,            X,           to(Park), X,         X,           to(DeadLetter), X       ]),
             (Park,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           to(DeadLetter), X       ]),
-            (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Hold)]),
-            (Hold,       [to(Settled),  X,        X,           to(Settled),  X,           to(Hold), X,         X,           X,              X       ]),
+            (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Block)]),
+            (Block,       [to(Settled),  X,        X,           to(Settled),  X,           to(Block), X,         X,           X,              X       ]),
             (Settled,    [X,            X,        X,           X,            X,           X,        X,         X,           X,              X       ]),
         ]
     };
@@ -128,7 +128,7 @@ mod tests {
         for (stage, row) in TABLE {
             let settles: Vec<Happened> =
                 HAPPENED.into_iter().zip(row).filter(|(_, to)| *to == Some(Settled)).map(|(h, _)| h).collect();
-            let transaction = matches!(stage, Whole | Start | Finish | Void | Exhaust | Park | Hold);
+            let transaction = matches!(stage, Whole | Start | Finish | Void | Exhaust | Park | Block);
             assert_eq!(transaction, !settles.is_empty(), "{stage:?}");
             assert!(settles.iter().all(|happened| matches!(happened, Ended | Kept)), "{stage:?}: {settles:?}");
         }

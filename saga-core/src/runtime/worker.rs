@@ -1,10 +1,10 @@
-//! The worker: one loop that takes events, keeps their order within a saga, and has at most one transaction under way.
+//! The worker: one loop that takes events, keeps their order within a saga, and has at most one transaction open.
 
-mod arrivals;
 mod failures;
-mod labels;
-mod repeats;
+mod intake;
+mod label_parked;
 mod slot;
+mod turns;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -14,18 +14,18 @@ use std::{
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 
-use super::{
+use crate::runtime::{
     RunError, Shared,
-    attempt::Done,
-    burial::Buried,
-    effects::{CallError, Effects},
-    lanes::Lanes,
-    metrics::StepLabel,
-    offsets::Offsets,
-    plan,
-    spans::Ending,
+    consume::saga_queues::SagaQueues,
+    consume::{offsets::Offsets, repeats::Repeat},
+    effects::calls::{CallError, Effects},
+    in_flight::{InFlight, TakenFrom},
+    publish::dead_letters::DeadLettered,
     stage::{self, Happened, Stage},
-    work::{Origin, Work},
+    telemetry::metrics::StepLabel,
+    telemetry::spans::Ending,
+    transaction::pending_writes::label,
+    transaction::result::Done,
 };
 use crate::{
     clock::{Clock, after},
@@ -36,29 +36,27 @@ use crate::{
     store::Store,
     transport::{Consumer, Producer, RevokeGuard, Signal},
 };
-use arrivals::size;
-use repeats::Repeat;
 use slot::{Slot, Turn};
 
 /// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
-const FULL_LANE: usize = 64;
+const FULL_QUEUE: usize = 64;
 
-pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
+pub(crate) struct Worker<S: Store, P: Producer, C: Clock> {
     shared: Rc<Shared<S, P, C>>,
     offsets: Offsets,
-    lanes: Lanes<Work, Repeat>,
+    queues: SagaQueues<InFlight, Repeat>,
     /// Partitions that are paused because one saga has brought too much at once, and that saga.
     full: HashMap<TopicPartition, SagaId>,
     /// Pauses and their ends that the consumer is still to be told.
     pauses: Vec<(TopicPartition, bool)>,
     effects: Effects,
-    ready: VecDeque<Work>,
+    ready: VecDeque<InFlight>,
     slot: Option<LocalBoxFuture<'static, Slot>>,
-    calls: FuturesUnordered<LocalBoxFuture<'static, (Work, Result<Erased, CallError>)>>,
-    burials: FuturesUnordered<LocalBoxFuture<'static, Buried>>,
+    calls: FuturesUnordered<LocalBoxFuture<'static, (InFlight, Result<Erased, CallError>)>>,
+    dead_letters: FuturesUnordered<LocalBoxFuture<'static, DeadLettered>>,
     revoking: Vec<(Vec<TopicPartition>, RevokeGuard)>,
     /// Events in hand that came from partitions, and their bytes.
-    in_hand: usize,
+    in_flight: usize,
     bytes: usize,
     /// Heads of parked sagas in hand, so that none is claimed twice when its lease runs out under load.
     claimed: HashSet<i64>,
@@ -73,24 +71,23 @@ pub(super) struct Worker<S: Store, P: Producer, C: Clock> {
     fire_most: usize,
     /// What the slot was used for last.
     turn: Turn,
-    unknown_types: HashSet<String>,
 }
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
-    pub(super) fn new(shared: Rc<Shared<S, P, C>>) -> Self {
+    pub(crate) fn new(shared: Rc<Shared<S, P, C>>) -> Self {
         let now = shared.clock.now();
         Self {
             effects: Effects::new(&shared),
             offsets: Offsets::default(),
-            lanes: Lanes::default(),
+            queues: SagaQueues::default(),
             full: HashMap::new(),
             pauses: Vec::new(),
             ready: VecDeque::new(),
             slot: None,
             calls: FuturesUnordered::new(),
-            burials: FuturesUnordered::new(),
+            dead_letters: FuturesUnordered::new(),
             revoking: Vec::new(),
-            in_hand: 0,
+            in_flight: 0,
             bytes: 0,
             claimed: HashSet::new(),
             labelled: false,
@@ -100,12 +97,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             batch_most: shared.options.max_batch,
             fire_most: shared.options.max_batch,
             turn: Turn::Batch,
-            unknown_types: HashSet::new(),
             shared,
         }
     }
 
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         mut consumer: impl Consumer,
         stop: impl Future<Output = ()>,
@@ -117,13 +113,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let result = loop {
             shared.health.turned(shared.clock.now());
             if let Some(until) = drain_until {
-                let idle = self.in_hand == 0 && self.claimed.is_empty() && self.slot.is_none();
+                let idle = self.in_flight == 0 && self.claimed.is_empty() && self.slot.is_none();
                 if idle {
                     break Ok(());
                 }
                 if shared.clock.now() >= until {
                     tracing::warn!(
-                        events = self.in_hand,
+                        events = self.in_flight,
                         "not all work in hand ended in time; it is redone at the next start"
                     );
                     break Ok(());
@@ -146,8 +142,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     self.slot = None;
                     self.slot_done(slot);
                 }
-                Some((work, answer)) = self.calls.next(), if !self.calls.is_empty() => self.answered(work, answer),
-                Some(buried) = self.burials.next(), if !self.burials.is_empty() => self.buried(buried),
+                Some((event, answer)) = self.calls.next(), if !self.calls.is_empty() => self.answered(event, answer),
+                Some(dead_lettered) = self.dead_letters.next(), if !self.dead_letters.is_empty() => self.dead_lettered(dead_lettered),
                 signal = consumer.next(room) => match signal {
                     Signal::Records(records) => records.into_iter().for_each(|record| self.take(record)),
                     Signal::Assigned(partitions) => {
@@ -185,7 +181,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 consumer.store_offsets(&moved);
             }
             #[allow(clippy::cast_possible_wrap, reason = "far below 2^63")]
-            shared.metrics.in_hand.set(self.in_hand as i64);
+            shared.metrics.in_flight.set(self.in_flight as i64);
         };
         self.revoking.clear();
         consumer.close().await;
@@ -195,25 +191,25 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// How many more records may be taken.
     fn room(&self) -> usize {
         let options = &self.shared.options;
-        if self.bytes >= options.max_bytes_in_hand {
+        if self.bytes >= options.max_bytes_in_flight {
             return 0;
         }
-        options.max_in_hand.saturating_sub(self.in_hand)
+        options.max_in_flight.saturating_sub(self.in_flight)
     }
 
     /// The saga's event is done with: so is what repeated it, and its next event may start.
     fn leave(&mut self, saga: SagaId, handled: Option<StepLabel>) {
-        let (repeats, next) = self.lanes.leave(saga);
+        let (repeats, next) = self.queues.leave(saga);
         if let Some(step) = handled.filter(|_| !repeats.is_empty()) {
             self.shared.metrics.duplicates.get_or_create(&step).inc_by(repeats.len() as u64);
         }
         for Repeat { partition, epoch, offset, bytes } in repeats {
-            self.in_hand -= 1;
+            self.in_flight -= 1;
             self.bytes = self.bytes.saturating_sub(bytes);
             self.offsets.done(&partition, epoch, offset);
         }
         self.ready.extend(next);
-        if !self.full.is_empty() && self.lanes.waiting(saga) <= FULL_LANE / 4 {
+        if !self.full.is_empty() && self.queues.waiting(saga) <= FULL_QUEUE / 4 {
             let resumed: Vec<TopicPartition> =
                 self.full.extract_if(|_, hot| *hot == saga).map(|(partition, _)| partition).collect();
             self.pauses.extend(resumed.into_iter().map(|partition| (partition, false)));
@@ -221,130 +217,130 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     /// The work is done with: its offset may be committed, and its saga's next event may start.
-    fn settle(&mut self, work: &Work) {
-        self.effects.unused(work, self.shared.clock.now());
-        self.leave_origin(work);
-        self.leave(work.saga_id(), Some(plan::label(work)));
+    fn settle(&mut self, event: &InFlight) {
+        self.effects.unused(event, self.shared.clock.now());
+        self.leave_origin(event);
+        self.leave(event.saga_id(), Some(label(event)));
     }
 
     /// Where the event came from need not know it any more.
-    fn leave_origin(&mut self, work: &Work) {
-        match work.origin {
-            Origin::Partition { epoch } => {
-                self.in_hand -= 1;
-                self.bytes = self.bytes.saturating_sub(size(&work.record));
-                self.offsets.done(&work.record.topic_partition(), epoch, work.record.offset);
+    fn leave_origin(&mut self, event: &InFlight) {
+        match event.origin {
+            TakenFrom::Partition { epoch } => {
+                self.in_flight -= 1;
+                self.bytes = self.bytes.saturating_sub(event.record.size());
+                self.offsets.done(&event.record.topic_partition(), epoch, event.record.offset);
             }
-            Origin::Parked { seq } => {
+            TakenFrom::Parked { seq } => {
                 self.claimed.remove(&seq);
             }
         }
     }
 
     /// A transaction has taken the event on.
-    fn advanced(&mut self, mut work: Work, Done { happened, keys, origin }: Done) {
-        if origin != work.origin {
-            self.moved(&mut work, origin);
+    fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin }: Done) {
+        if origin != event.origin {
+            self.moved(&mut event, origin);
         }
-        work.keys = keys;
-        self.goes_on(work, happened);
+        event.keys = keys;
+        self.goes_on(event, happened);
     }
 
     /// It stands among the parked events from now on, in the place of what it undoes: its offset is done.
-    fn moved(&mut self, work: &mut Work, origin: Origin) {
-        self.leave_origin(work);
-        work.origin = origin;
-        if let Origin::Parked { seq } = origin {
+    fn moved(&mut self, event: &mut InFlight, origin: TakenFrom) {
+        self.leave_origin(event);
+        event.origin = origin;
+        if let TakenFrom::Parked { seq } = origin {
             self.claimed.insert(seq);
         }
     }
 
     /// The event's next stage, after what happened.
-    pub(super) fn goes_on(&mut self, mut work: Work, happened: Happened) {
-        match stage::next(work.stage, happened) {
-            Ok(Stage::Settled) => self.settle(&work),
-            Ok(_) if !self.is_ours(&work) => self.handed_over(&work),
+    pub(crate) fn goes_on(&mut self, mut event: InFlight, happened: Happened) {
+        match stage::next(event.stage, happened) {
+            Ok(Stage::Settled) => self.settle(&event),
+            Ok(_) if !self.is_ours(&event) => self.handed_over(&event),
             Ok(stage @ (Stage::Call | Stage::Abandon)) => {
-                work.stage = stage;
+                event.stage = stage;
                 if stage == Stage::Abandon {
                     // An earlier attempt has used them up, and a crash has taken along why.
-                    work.failure.get_or_insert_with(|| StepError::transient("its attempts are used up"));
+                    event.failure.get_or_insert_with(|| StepError::transient("its attempts are used up"));
                 }
-                self.calls.push(self.effects.call(self.shared.clone(), work));
+                self.calls.push(self.effects.call(self.shared.clone(), event));
             }
-            Ok(Stage::DeadLetter) => self.dead_letter(work),
+            Ok(Stage::DeadLetter) => self.dead_letter(event),
             Ok(stage) => {
-                self.effects.unused(&work, self.shared.clock.now());
-                work.pass = None;
-                work.is_admitted = false;
-                work.stage = stage;
-                self.ready.push_back(work);
+                self.effects.unused(&event, self.shared.clock.now());
+                event.pass = None;
+                event.is_admitted = false;
+                event.stage = stage;
+                self.ready.push_back(event);
             }
-            Err(illegal) => self.held_by_defect(work, &illegal),
+            Err(illegal) => self.held_by_defect(event, &illegal),
         }
     }
 
     /// What cannot be must not be acknowledged. As long as it can, the event becomes a dead letter; else it stays in flight, and
     /// with it the offset of its partition.
-    fn held_by_defect(&mut self, mut work: Work, illegal: &stage::Illegal) {
-        work.lines().in_scope(|| tracing::error!(%illegal, "the event is held"));
-        if matches!(work.stage, Stage::DeadLetter | Stage::Hold | Stage::Settled) {
+    fn held_by_defect(&mut self, mut event: InFlight, illegal: &stage::Illegal) {
+        event.lines().in_scope(|| tracing::error!(%illegal, "the event is held"));
+        if matches!(event.stage, Stage::DeadLetter | Stage::Block | Stage::Settled) {
             self.shared.health.set_waiting("defect", Some(illegal.to_string()));
             return;
         }
-        work.failure = Some(StepError::permanent(illegal.to_string()));
-        self.dead_letter(work);
+        event.failure = Some(StepError::permanent(illegal.to_string()));
+        self.dead_letter(event);
     }
 
     /// Another process owns its partition by now, or soon, and does it again.
-    fn handed_over(&mut self, work: &Work) {
-        self.tell_handed_over(work);
-        self.let_go(work);
+    fn handed_over(&mut self, event: &InFlight) {
+        self.tell_handed_over(event);
+        self.let_go(event);
     }
 
     /// Out of hand without being done with: its offset stays where it is.
-    fn let_go(&mut self, work: &Work) {
-        self.in_hand -= 1;
-        self.bytes = self.bytes.saturating_sub(size(&work.record));
-        self.effects.unused(work, self.shared.clock.now());
-        self.leave(work.saga_id(), None);
+    fn let_go(&mut self, event: &InFlight) {
+        self.in_flight -= 1;
+        self.bytes = self.bytes.saturating_sub(event.record.size());
+        self.effects.unused(event, self.shared.clock.now());
+        self.leave(event.saga_id(), None);
     }
 
-    fn tell_handed_over(&self, work: &Work) {
+    fn tell_handed_over(&self, event: &InFlight) {
         let ending = Ending { outcome: "handed_over", error: None };
-        self.shared.spans.process(work, self.shared.clock.now(), &ending);
+        self.shared.spans.process(event, self.shared.clock.now(), &ending);
     }
 
     /// Whether nobody else owns the work's partition by now, or waits for us to let it go. A redelivery resumes what was
     /// started, under the same key.
-    fn is_ours(&self, work: &Work) -> bool {
-        match work.origin {
-            Origin::Partition { epoch } => {
-                let partition = work.record.topic_partition();
+    fn is_ours(&self, event: &InFlight) -> bool {
+        match event.origin {
+            TakenFrom::Partition { epoch } => {
+                let partition = event.record.topic_partition();
                 let is_going = self.revoking.iter().any(|(partitions, _)| partitions.contains(&partition));
                 !is_going && self.offsets.is_current(&partition, epoch)
             }
-            Origin::Parked { .. } => true,
+            TakenFrom::Parked { .. } => true,
         }
     }
 
     /// From here on nothing new starts for these partitions.
     fn fence(&mut self, partitions: &[TopicPartition]) {
-        let gone = |work: &Work| {
-            matches!(work.origin, Origin::Partition { .. }) && partitions.contains(&work.record.topic_partition())
+        let gone = |event: &InFlight| {
+            matches!(event.origin, TakenFrom::Partition { .. }) && partitions.contains(&event.record.topic_partition())
         };
-        for (work, repeats) in self.lanes.drop_waiting(gone) {
-            self.in_hand -= 1 + repeats.len();
-            let bytes = size(&work.record) + repeats.iter().map(|repeat| repeat.bytes).sum::<usize>();
+        for (event, repeats) in self.queues.drop_waiting(gone) {
+            self.in_flight -= 1 + repeats.len();
+            let bytes = event.record.size() + repeats.iter().map(|repeat| repeat.bytes).sum::<usize>();
             self.bytes = self.bytes.saturating_sub(bytes);
         }
-        let (gone, kept): (Vec<Work>, Vec<Work>) = self.ready.drain(..).partition(gone);
+        let (gone, kept): (Vec<InFlight>, Vec<InFlight>) = self.ready.drain(..).partition(gone);
         self.ready.extend(kept);
-        for work in gone {
-            if !matches!(work.stage, Stage::Whole | Stage::Start) {
-                self.tell_handed_over(&work);
+        for event in gone {
+            if !matches!(event.stage, Stage::Whole | Stage::Start) {
+                self.tell_handed_over(&event);
             }
-            self.let_go(&work);
+            self.let_go(&event);
         }
     }
 

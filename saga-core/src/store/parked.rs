@@ -30,8 +30,8 @@ pub struct Parking {
     pub failed_at: Option<Timestamp>,
     /// What went wrong last, for an operator; capped in length.
     pub reason: String,
-    /// The event was dead-lettered and is kept as one that is never due, as after [`ParkChange::Hold`].
-    pub held: bool,
+    /// The event was dead-lettered and is kept as one that is never due, as after [`ParkChange::Block`].
+    pub blocked: bool,
 }
 
 /// An event's place in its saga's queue. It is another event's as soon as a compensation has taken it over.
@@ -74,8 +74,8 @@ pub enum ParkChange {
         /// What went wrong last.
         reason: String,
     },
-    /// The head was dead-lettered: it stays, never due, and holds its saga's later events until an operator releases them.
-    Hold {
+    /// The head was dead-lettered: it stays, never due, and blocks its saga's later events until an operator releases them.
+    Block {
         /// Its place.
         at: ParkedAt,
         /// Why.

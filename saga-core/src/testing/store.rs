@@ -75,10 +75,10 @@ struct Parked {
     op: Op,
     record: Record,
     attempts: u32,
-    /// None of one that waits behind the head, and of one that is held.
+    /// None of one that waits behind the head, and of one that is blocked.
     due: Option<Timestamp>,
     failed_at: Option<Timestamp>,
-    held: bool,
+    blocked: bool,
 }
 
 impl Parked {
@@ -92,9 +92,9 @@ impl Parked {
     }
 
     fn new(parking: Parking, waits: bool, now: Timestamp) -> Self {
-        let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, held, .. } = parking;
-        let due = (!held && !waits).then(|| after(now, pause));
-        Self { saga_id, cause, step, op, record, attempts, due, failed_at, held }
+        let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, blocked, .. } = parking;
+        let due = (!blocked && !waits).then(|| after(now, pause));
+        Self { saga_id, cause, step, op, record, attempts, due, failed_at, blocked }
     }
 }
 
@@ -145,8 +145,8 @@ impl MemoryStore {
     /// An operator lets a saga go on whose head was dead-lettered.
     pub async fn release_held(&self, saga_id: SagaId) {
         let now = self.clock.now();
-        for parked in self.tables.lock().await.parked.values_mut().filter(|p| p.saga_id == saga_id && p.held) {
-            (parked.held, parked.due, parked.attempts) = (false, Some(now), 0);
+        for parked in self.tables.lock().await.parked.values_mut().filter(|p| p.saga_id == saga_id && p.blocked) {
+            (parked.blocked, parked.due, parked.attempts) = (false, Some(now), 0);
         }
     }
 
@@ -238,14 +238,14 @@ impl Tables {
                 self.parked.insert(seq, Parked::new(by, false, now));
             }
             ParkChange::Retry { at, attempts, pause, failed_at, reason: _ } => {
-                if let Some(parked) = self.at(at).filter(|parked| !parked.held) {
+                if let Some(parked) = self.at(at).filter(|parked| !parked.blocked) {
                     (parked.attempts, parked.due, parked.failed_at) =
                         (attempts, Some(after(now, pause)), Some(failed_at));
                 }
             }
-            ParkChange::Hold { at, reason: _ } => {
+            ParkChange::Block { at, reason: _ } => {
                 if let Some(parked) = self.at(at) {
-                    (parked.held, parked.due) = (true, None);
+                    (parked.blocked, parked.due) = (true, None);
                 }
             }
             ParkChange::Remove { at } => {
@@ -282,7 +282,7 @@ impl Tables {
 
     /// What is the head now is due.
     fn promote(&mut self, saga_id: SagaId) {
-        if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id).filter(|p| !p.held) {
+        if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id).filter(|p| !p.blocked) {
             head.due.get_or_insert(Timestamp::MIN);
         }
     }
@@ -390,9 +390,9 @@ impl Store for MemoryStore {
         Ok(Summary {
             outbox_pending: tables.outbox.len() as u64,
             outbox_oldest: tables.outbox.values().next().map(|row| row.created_at),
-            parked_sagas: heads.iter().filter(|p| !p.held).count() as u64,
-            held_sagas: heads.iter().filter(|p| p.held).count() as u64,
-            parked_oldest: heads.iter().filter(|p| !p.held).filter_map(|p| p.failed_at).min(),
+            parked_sagas: heads.iter().filter(|p| !p.blocked).count() as u64,
+            blocked_sagas: heads.iter().filter(|p| p.blocked).count() as u64,
+            parked_oldest: heads.iter().filter(|p| !p.blocked).filter_map(|p| p.failed_at).min(),
             timers: tables.timers.len() as u64,
             unfinished_sagas: unfinished().count() as u64,
             unfinished_oldest: unfinished().min(),

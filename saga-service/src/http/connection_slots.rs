@@ -44,6 +44,21 @@ pub(super) struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
 }
 
+/// The process's soft limit of open files; none without a limit, and on systems other than Linux.
+#[cfg(target_os = "linux")]
+fn open_files_limit() -> Option<usize> {
+    use procfs::process::{LimitValue, Process};
+    match Process::myself().and_then(|process| process.limits()).ok()?.max_open_files.soft_limit {
+        LimitValue::Value(files) => usize::try_from(files).ok(),
+        LimitValue::Unlimited => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_files_limit() -> Option<usize> {
+    None
+}
+
 impl ConnectionSlots {
     pub(crate) fn new(number: usize) -> Arc<Self> {
         Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), open: Mutex::default() })
@@ -51,11 +66,8 @@ impl ConnectionSlots {
 
     /// As many as leave the database and the broker their file descriptors.
     pub(crate) fn of_this_process() -> Arc<Self> {
-        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-        let soft = open_files.and_then(|line| line.split_ascii_whitespace().next()?.parse::<usize>().ok());
-        let most = |soft: usize| soft.saturating_sub(RESERVED).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
-        Self::new(soft.map_or(MAX_CONNECTIONS, most))
+        let most = |files: usize| files.saturating_sub(RESERVED).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
+        Self::new(open_files_limit().map_or(MAX_CONNECTIONS, most))
     }
 
     /// Number of slots.

@@ -1,9 +1,6 @@
-//! Process metrics under the names of Prometheus' own clients; Linux only.
+//! Metrics of the process, under the names that Prometheus' clients use. Linux only.
 
-use std::{
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::{
     collector::Collector,
@@ -12,9 +9,6 @@ use prometheus_client::{
 };
 
 use super::gauge;
-
-/// Linux reports processor time in this unit on every architecture.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -31,14 +25,15 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let started = ConstGauge::new(self.started.as_secs_f64());
         gauge(&mut encoder, "process_start_time_seconds", "When the service started, in Unix time", &started)?;
-        if let Some(bytes) = resident_bytes() {
+        let Measured { resident_bytes, open_files, cpu_seconds } = measure();
+        if let Some(bytes) = resident_bytes {
             let resident = ConstGauge::new(bytes);
             gauge(&mut encoder, "process_resident_memory_bytes", "Memory in use", &resident)?;
         }
-        if let Some(files) = open_files() {
+        if let Some(files) = open_files {
             gauge(&mut encoder, "process_open_fds", "Open file descriptors", &ConstGauge::new(files))?;
         }
-        if let Some(seconds) = cpu_seconds() {
+        if let Some(seconds) = cpu_seconds {
             let cpu = ConstCounter::new(seconds);
             let metric = encoder.encode_descriptor(
                 "process_cpu_seconds",
@@ -52,24 +47,28 @@ impl Collector for Process {
     }
 }
 
-fn resident_bytes() -> Option<i64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: i64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
+/// What the operating system reports about this process; none of it on systems other than Linux.
+#[derive(Default)]
+struct Measured {
+    resident_bytes: Option<i64>,
+    open_files: Option<i64>,
+    cpu_seconds: Option<f64>,
 }
 
-fn open_files() -> Option<i64> {
-    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()
+#[cfg(target_os = "linux")]
+fn measure() -> Measured {
+    let Ok(process) = procfs::process::Process::myself() else { return Measured::default() };
+    let kib = process.status().ok().and_then(|status| i64::try_from(status.vmrss?).ok());
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+    Measured {
+        resident_bytes: kib.map(|kib| kib * 1024),
+        open_files: process.fd_count().ok().and_then(|files| i64::try_from(files).ok()),
+        cpu_seconds: process.stat().ok().map(|stat| seconds(stat.utime + stat.stime)),
+    }
 }
 
-fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name comes first, in parentheses, and may contain anything; user and system time are the 12th and
-    // 13th field after it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut times = fields.split_ascii_whitespace().skip(11);
-    let user: f64 = times.next()?.parse().ok()?;
-    let system: f64 = times.next()?.parse().ok()?;
-    Some((user + system) / TICKS_PER_SECOND)
+#[cfg(not(target_os = "linux"))]
+fn measure() -> Measured {
+    Measured::default()
 }

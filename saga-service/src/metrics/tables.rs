@@ -85,7 +85,7 @@ impl Collector for Measured {
         let mut count = |name, help, count| gauge(&mut encoder, name, help, &ConstGauge::<u64>::new(count));
         count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
         count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
-        count("saga_blocked", "Sagas blocked by a dead letter", summary.held_sagas)?;
+        count("saga_blocked", "Sagas blocked by a dead letter", summary.blocked_sagas)?;
         count("saga_outbox_pending", "Outbox rows not yet marked sent", summary.outbox_pending)?;
         count("saga_deadlines_waiting", "Deadlines armed and not due yet", summary.timers)?;
         let mut age = |name, help, since: Option<Timestamp>| {
@@ -122,7 +122,7 @@ mod tests {
             outbox_pending: 1,
             outbox_oldest: since(20),
             parked_sagas: 3,
-            held_sagas: 4,
+            blocked_sagas: 4,
             parked_oldest: since(50),
             timers: 6,
             unfinished_sagas: 7,
@@ -153,7 +153,7 @@ mod tests {
         static TURN: AtomicU8 = AtomicU8::new(0);
         let mut registry = Registry::default();
         let tables = Tables::register(&mut registry, async || match TURN.load(Ordering::Relaxed) {
-            0 => Ok(Summary { held_sagas: 2, ..Summary::default() }),
+            0 => Ok(Summary { blocked_sagas: 2, ..Summary::default() }),
             1 => Err(StoreError::Unavailable("away".to_owned())),
             _ => std::future::pending().await,
         });

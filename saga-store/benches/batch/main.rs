@@ -23,6 +23,10 @@ const MIGRATIONS: &[Migration] = &[Migration {
     name: "reservation",
     sql: "CREATE TABLE reservation (order_id text PRIMARY KEY, quantity bigint NOT NULL)",
 }];
+const RESERVE_ONE: &str = "INSERT INTO reservation (order_id, quantity) VALUES ($1, $2)";
+const TAKE: &str =
+    "UPDATE reservation SET quantity = quantity - r.n FROM :rows(id text, n bigint) r WHERE order_id = r.id";
+const TAKE_ONE: &str = "UPDATE reservation SET quantity = quantity - $2 WHERE order_id = $1";
 const RESERVE: &str = "INSERT INTO reservation (order_id, quantity) SELECT r.id, r.n FROM :rows(id text, n bigint) r";
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -48,6 +52,9 @@ async fn main() {
             for size in [1, 100] {
                 println!("{name}, {size} {kind}: {}", figures(batches(&db, ROUNDS, size, op, phase).await));
             }
+        }
+        for size in [1, 100, 500] {
+            written(name, &db, size).await;
         }
         parked(name, &db).await;
         let (mut times, mut sent) = (Vec::new(), Vec::new());
@@ -131,6 +138,33 @@ async fn batches(db: &Db, rounds: usize, size: usize, op: Op, phase: Phase) -> V
     times
 }
 
+/// What handlers write, as a set that is waited for and event by event with the commit.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+async fn written(name: &str, db: &Db, size: usize) {
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..ROUNDS / 3 {
+        let ids = || (0..size).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
+        let (set, single) = (ids(), ids());
+        let rows: Rows = set.iter().map(|id| params![*id, 2]).collect();
+        for (at, (of_set, of_one)) in [(RESERVE, RESERVE_ONE), (TAKE, TAKE_ONE)].into_iter().enumerate() {
+            let begun = Instant::now();
+            let tx = db.begin_plain().await.expect("begun");
+            tx.execute_rows(of_set, &rows, []).await.expect("executed");
+            db.commit(tx, Changes::default()).await.expect("committed");
+            times[2 * at].push(begun.elapsed());
+            let begun = Instant::now();
+            let tx = db.begin_plain().await.expect("begun");
+            single.iter().for_each(|id| tx.write(of_one, params![*id, 2]).expect("kept"));
+            db.commit(tx, Changes::default()).await.expect("committed");
+            times[2 * at + 1].push(begun.elapsed());
+        }
+    }
+    let kinds = ["inserted as a set", "inserted one by one", "updated as a set", "updated one by one"];
+    for (kind, times) in kinds.into_iter().zip(times) {
+        println!("{name}, {size} rows {kind}: {}", figures(times));
+    }
+}
+
 /// The transactions of a storm of retries.
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
 async fn parked(name: &str, db: &Db) {
@@ -153,7 +187,7 @@ async fn parked(name: &str, db: &Db) {
                 let (pause, failed_at) = (Duration::from_secs(60), Timestamp::now());
                 changes.push(places.iter().map(|&at| ParkChange::Remove { at }).collect());
                 let reason = || "gateway: timed out".to_owned();
-                changes.push(places.iter().map(|&at| ParkChange::Hold { at, reason: reason() }).collect());
+                changes.push(places.iter().map(|&at| ParkChange::Block { at, reason: reason() }).collect());
                 let retry = |at| ParkChange::Retry { at, attempts: 2, pause, failed_at, reason: reason() };
                 changes.push(places.iter().copied().map(retry).collect());
             }
@@ -177,7 +211,7 @@ fn parking(saga_id: SagaId) -> Parking {
         pause: Duration::ZERO,
         failed_at: Some(Timestamp::now()),
         reason: "gateway: timed out".into(),
-        held: false,
+        blocked: false,
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
     statement::{Param, refs},
     time::{Micros, seconds},
 };
-use crate::columns;
+use crate::{
+    columns,
+    deferred::{Write, grouped},
+};
 
 /// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
 /// or locked these rows, so they do not move.
@@ -50,15 +53,24 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
 pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, BEGUN, ENDED];
 
 impl Session {
-    /// Writes the changes and commits.
-    pub(crate) async fn commit(self, schema: &str, changes: &Changes) -> Result<Committed, StoreError> {
+    /// Sends what handlers have left to be sent, writes the changes and commits.
+    pub(crate) async fn commit(
+        self,
+        schema: &str,
+        changes: &Changes,
+        writes: Vec<Write>,
+    ) -> Result<Committed, StoreError> {
+        let groups = grouped(writes);
+        let writes = self.writes(&groups).await?;
         let calls = calls(&schema, changes);
         let mut statements = Vec::with_capacity(calls.len());
         for call in &calls {
             statements.push((self.prepared(call.sql).await?, refs(&call.params)));
         }
         let client = self.client();
-        let mut all = Vec::with_capacity(calls.len() + 1);
+        let (params, of_handlers) = (writes.params(), writes.len());
+        let mut all = Vec::with_capacity(of_handlers + calls.len() + 1);
+        all.extend(writes.execute(client, &params).map(|write| write.map_ok(|()| Vec::new()).boxed()));
         for ((prepared, params), call) in statements.iter().zip(&calls) {
             all.push(if returns_rows(call) {
                 client.query(&prepared.statement, params).map_err(Failed::from).boxed()
@@ -67,12 +79,12 @@ impl Session {
             });
         }
         // In a failed transaction COMMIT rolls back and reports success. A statement before it reports the failure.
-        let commit = client.batch_execute(if calls.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
+        let commit = client.batch_execute(if all.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
         all.push(commit.map_ok(|()| Vec::new()).map_err(|error| Failed { error, at: At::Commit }).boxed());
         let answers = self.exchange(in_order(all)).await?;
         self.closed();
         let mut committed = Committed::default();
-        for (call, rows) in calls.iter().zip(&answers) {
+        for (call, rows) in calls.iter().zip(&answers[of_handlers..]) {
             match call.sql {
                 BEGUN => committed.begun = rows.len() as u64,
                 ENDED => committed.ended = progress(rows)?,

@@ -22,6 +22,7 @@ mod time;
 mod timers;
 mod tls;
 mod url;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 

@@ -153,7 +153,7 @@ pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
 fn saga(change: &ParkChange) -> SagaId {
     match change {
         ParkChange::Append(parking) | ParkChange::Overtake { by: parking, .. } => parking.saga_id,
-        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Hold { at, .. } => at.saga_id,
+        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Block { at, .. } => at.saga_id,
     }
 }
 
@@ -201,7 +201,7 @@ impl<'a> Round<'a> {
             &ParkChange::Retry { at, attempts, pause, failed_at, ref reason } => {
                 self.retry.push(Retry { at, attempts, pause, failed_at, reason });
             }
-            ParkChange::Hold { at, reason } => self.hold.push((*at, reason)),
+            ParkChange::Block { at, reason } => self.hold.push((*at, reason)),
             ParkChange::Remove { at } => self.remove.push(*at),
         }
     }
@@ -257,7 +257,7 @@ fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
         column(all(), |p| columns::headers(&p.record.headers)),
         column(all(), |p| i64::from(p.attempts)),
         column(all(), |p| p.failed_at.map(Micros::from)),
-        column(all(), |p| p.held),
+        column(all(), |p| p.blocked),
         column(all(), |p| columns::clean(&p.reason)),
         column(all(), |p| seconds(p.pause)),
     ];
@@ -280,7 +280,7 @@ fn overtake(seq: i64, by: &Parking) -> [Call<'_>; 2] {
         one(columns::headers(&record.headers)),
         one(i64::from(by.attempts)),
         one(by.failed_at.map(Micros::from)),
-        one(by.held),
+        one(by.blocked),
         one(columns::clean(&by.reason)),
         one(seconds(by.pause)),
         one(seq),

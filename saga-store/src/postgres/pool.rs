@@ -50,13 +50,15 @@ pub(crate) enum User {
 pub(super) struct Conn {
     pub(super) link: Link,
     pub(super) statements: Mutex<HashMap<&'static str, Arc<Prepared>>>,
+    /// Those that insert many rows at once, by the statement that inserts one.
+    pub(super) of_many: Mutex<HashMap<&'static str, Arc<Prepared>>>,
     /// When it was last used.
     used: Instant,
 }
 
 impl From<Link> for Conn {
     fn from(link: Link) -> Self {
-        Self { link, statements: Mutex::default(), used: Instant::now() }
+        Self { link, statements: Mutex::default(), of_many: Mutex::default(), used: Instant::now() }
     }
 }
 

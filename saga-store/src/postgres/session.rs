@@ -141,6 +141,19 @@ impl Session {
         Ok(prepared)
     }
 
+    /// The statement that inserts many rows where `one` inserts one, prepared on this connection.
+    pub(super) async fn prepared_many(&self, one: &'static str, sql: &str) -> Result<Arc<Prepared>, StoreError> {
+        let known = self.conn().of_many.lock().unwrap_or_else(PoisonError::into_inner).get(one).cloned();
+        if let Some(prepared) = known {
+            return Ok(prepared);
+        }
+        let rendered = self.pool.rendered.get(one, Dialect::Postgres)?;
+        let statement = self.exchange(self.client().prepare(sql)).await?;
+        let prepared = Arc::new(Prepared::new(statement, rendered));
+        self.conn().of_many.lock().unwrap_or_else(PoisonError::into_inner).insert(one, prepared.clone());
+        Ok(prepared)
+    }
+
     pub(crate) async fn execute(
         &self,
         sql: &'static str,

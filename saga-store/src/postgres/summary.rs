@@ -40,7 +40,7 @@ impl Postgres {
                 outbox_pending: count(0)?,
                 outbox_oldest: time(row.try_get(1)?)?,
                 parked_sagas: count(2)?,
-                held_sagas: count(3)?,
+                blocked_sagas: count(3)?,
                 parked_oldest: time(row.try_get(4)?)?,
                 timers: count(5)?,
                 unfinished_sagas: count(6)?,

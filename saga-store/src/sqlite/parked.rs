@@ -91,7 +91,7 @@ pub(super) fn change(conn: &Connection, change: &ParkChange) -> rusqlite::Result
             let values = params![at.seq, attempts, due, failed_at, columns::clean(reason), columns::op(at.op)];
             conn.prepare_cached(RETRY)?.execute(values)?;
         }
-        ParkChange::Hold { at, reason } => {
+        ParkChange::Block { at, reason } => {
             conn.prepare_cached(HOLD)?.execute(params![at.seq, columns::clean(reason), columns::op(at.op)])?;
         }
         ParkChange::Remove { at } => {
@@ -135,9 +135,9 @@ fn put(conn: &Connection, seq: Option<i64>, parking: &Parking, waits: bool) -> r
         columns::headers(&record.headers),
         parking.attempts,
         parking.failed_at.map(micros),
-        parking.held,
+        parking.blocked,
         columns::clean(&parking.reason),
-        (!waits && !parking.held).then(|| in_micros(parking.pause)),
+        (!waits && !parking.blocked).then(|| in_micros(parking.pause)),
     ])?;
     Ok(())
 }

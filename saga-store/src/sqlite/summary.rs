@@ -37,7 +37,7 @@ impl Sqlite {
                     outbox_pending: count(0)?,
                     outbox_oldest: at(1)?,
                     parked_sagas: count(2)?,
-                    held_sagas: count(3)?,
+                    blocked_sagas: count(3)?,
                     parked_oldest: at(4)?,
                     timers: count(5)?,
                     unfinished_sagas: count(6)?,

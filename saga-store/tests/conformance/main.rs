@@ -9,6 +9,7 @@ mod admission;
 mod beginning;
 mod collation;
 mod connecting;
+mod deferred;
 mod failing;
 mod faulty;
 mod locks;

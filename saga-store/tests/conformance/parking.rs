@@ -99,7 +99,7 @@ on_both! {
         park(&f.db, append(held, "a", 0)).await;
         park(&f.db, append(held, "b", 0)).await;
         let (seq, _) = claim(&f.db).await[0];
-        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+        park(&f.db, ParkChange::Block { at: place(saga, seq), reason: "given up".into() }).await;
         let reason = "too late".to_owned();
         park(&f.db, ParkChange::Retry { at: place(saga, seq), attempts: 2, pause: Duration::ZERO, failed_at: at(0), reason }).await;
         let mut later = after(2 * HOUR, append(other, "c", 7));
@@ -113,7 +113,7 @@ on_both! {
         let summary = f.db.summary().await.unwrap();
         assert_eq!(
             summary,
-            Summary { parked_sagas: 1, held_sagas: 1, parked_oldest: Some(at(3)), at: summary.at, ..Summary::default() }
+            Summary { parked_sagas: 1, blocked_sagas: 1, parked_oldest: Some(at(3)), at: summary.at, ..Summary::default() }
         );
         // An operator releases it.
         park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
@@ -126,7 +126,7 @@ on_both! {
         let (seq, _) = claim(&f.db).await[0];
         park(&f.db, append(saga, "dead", 0)).await;
         assert_eq!(claim(&f.db).await, [], "it stays leased");
-        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+        park(&f.db, ParkChange::Block { at: place(saga, seq), reason: "given up".into() }).await;
         park(&f.db, append(saga, "dead", 0)).await;
         assert_eq!(claim(&f.db).await, [], "it stays held");
     }
@@ -136,7 +136,7 @@ on_both! {
         park(&f.db, append(saga, "dead", 0)).await;
         park(&f.db, append(saga, "behind", 1)).await;
         let (seq, _) = claim(&f.db).await[0];
-        park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+        park(&f.db, ParkChange::Block { at: place(saga, seq), reason: "given up".into() }).await;
         let again = |name, offset, value: &[u8]| {
             let mended = Record { value: Some(value.to_vec()), ..record(saga, offset) };
             ParkChange::Append(Parking { record: mended, attempts: 0, failed_at: None, ..parking(saga, name, 5) })
@@ -162,7 +162,7 @@ on_both! {
                 park(&f.db, ParkChange::Append(undo(0))).await;
             }
             let (seq, _) = claim(&f.db).await[0];
-            park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+            park(&f.db, ParkChange::Block { at: place(saga, seq), reason: "given up".into() }).await;
             park(&f.db, ParkChange::Overtake { seq, by: Parking { pause: HOUR, ..undo(5) } }).await;
             assert_eq!(claim(&f.db).await, [], "it is leased like any other");
             park(&f.db, ParkChange::Overtake { seq, by: undo(5) }).await;
@@ -170,7 +170,7 @@ on_both! {
             assert_eq!(soon.iter().map(|event| (event.seq, event.record.offset)).collect::<Vec<_>>(), [(seq, 5)]);
             // What the action's own process still wants with its place concerns the compensation no more.
             park(&f.db, ParkChange::Remove { at: place(saga, seq) }).await;
-            park(&f.db, ParkChange::Hold { at: place(saga, seq), reason: "given up".into() }).await;
+            park(&f.db, ParkChange::Block { at: place(saga, seq), reason: "given up".into() }).await;
             assert_eq!(claim(&f.db).await, [(seq, 5)]);
             park(&f.db, ParkChange::Remove { at: ParkedAt { op: Op::Compensate, ..place(saga, seq) } }).await;
             let next = claim(&f.db).await;
@@ -182,7 +182,7 @@ on_both! {
 
     async fn a_compensation_that_has_overtaken_and_comes_again_does_not_fall_back_behind_a_blocked_head(f: &Fixture) {
         let saga = SagaId::random();
-        park(&f.db, ParkChange::Append(Parking { held: true, step: "pack", ..parking(saga, "dead", 0) })).await;
+        park(&f.db, ParkChange::Append(Parking { blocked: true, step: "pack", ..parking(saga, "dead", 0) })).await;
         park(&f.db, append(saga, "action", 1)).await;
         let seq = f.db.query_opt("SELECT max(seq) FROM saga_parked", []).await.unwrap().unwrap().get(0).unwrap();
         let undo = |offset| Parking { op: Op::Compensate, ..parking(saga, "undo", offset) };
@@ -205,7 +205,7 @@ on_both! {
         for held in [false, true] {
             let saga = SagaId::random();
             park(&f.db, append(saga, "action", 0)).await;
-            park(&f.db, ParkChange::Append(Parking { step: "pack", held, ..parking(saga, "next", 1) })).await;
+            park(&f.db, ParkChange::Append(Parking { step: "pack", blocked: held, ..parking(saga, "next", 1) })).await;
             park(&f.db, ParkChange::Append(Parking { op: Op::Compensate, ..parking(saga, "undo", 2) })).await;
             park(&f.db, ParkChange::Append(Parking { step: "ship", ..parking(saga, "last", 3) })).await;
             let (action, _) = claim(&f.db).await[0];
@@ -233,7 +233,7 @@ on_both! {
             let (at, pause, reason) = (place(event.saga_id, event.seq), Duration::ZERO, n.to_string());
             match n % 4 {
                 0 => ParkChange::Retry { at, attempts: 7, pause, failed_at, reason },
-                1 => ParkChange::Hold { at, reason },
+                1 => ParkChange::Block { at, reason },
                 2 => ParkChange::Remove { at },
                 // Of an event that has left its place.
                 _ => ParkChange::Remove { at: ParkedAt { op: Op::Compensate, ..at } },
@@ -250,7 +250,7 @@ on_both! {
                 _ => panic!("{n} is not due"),
             }
         }
-        assert_eq!((again.len(), f.db.summary().await.unwrap().held_sagas), (20, 10));
+        assert_eq!((again.len(), f.db.summary().await.unwrap().blocked_sagas), (20, 10));
     }
 
     async fn changes_of_one_saga_in_one_transaction_are_made_in_their_order(f: &Fixture) {
@@ -265,13 +265,13 @@ on_both! {
         assert_eq!(head.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [2], "what it said last counts");
     }
 
-    async fn an_event_can_be_parked_as_held(f: &Fixture) {
+    async fn an_event_can_be_parked_as_blocked(f: &Fixture) {
         let saga = SagaId::random();
-        park(&f.db, ParkChange::Append(Parking { held: true, ..parking(saga, "e", 0) })).await;
+        park(&f.db, ParkChange::Append(Parking { blocked: true, ..parking(saga, "e", 0) })).await;
         park(&f.db, append(saga, "behind", 0)).await;
         assert_eq!(claim(&f.db).await, []);
         assert_eq!(hours_left(&f.db).await, None);
-        assert_eq!(f.db.summary().await.unwrap().held_sagas, 1);
+        assert_eq!(f.db.summary().await.unwrap().blocked_sagas, 1);
     }
 
     async fn events_of_a_step_at_rest_stay_where_they_are(f: &Fixture) {

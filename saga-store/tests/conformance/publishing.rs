@@ -8,7 +8,7 @@ use std::{
 use saga_core::{
     Event, SagaId, StepError,
     event::EventType,
-    runtime::Relaying,
+    runtime::AnyOutbox,
     store::{OutboxRow, StoreError},
     trace::TraceContext,
 };
@@ -30,7 +30,7 @@ struct Taken {
 #[derive(Clone, Default)]
 struct Relay(Arc<Mutex<Vec<OutboxRow>>>);
 
-impl Relaying for Relay {
+impl AnyOutbox for Relay {
     fn row(&self, _: EventType, data: Vec<u8>, saga: SagaId, _: &TraceContext) -> OutboxRow {
         let mut row = outbox_row(saga);
         row.record.value = Some(data);

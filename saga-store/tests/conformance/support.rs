@@ -232,7 +232,7 @@ pub(crate) fn parking(saga_id: SagaId, event_id: &str, offset: i64) -> Parking {
         pause: Duration::ZERO,
         failed_at: Some(at(0)),
         reason: "gateway: timed out \0".into(),
-        held: false,
+        blocked: false,
     }
 }
 

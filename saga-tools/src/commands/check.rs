@@ -1,4 +1,4 @@
-//! `saga check`: whether the participants fit together.
+//! `saga check`: verifies that the participants fit together.
 
 use std::{fmt::Write, process::ExitCode};
 

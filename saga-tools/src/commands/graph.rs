@@ -54,7 +54,7 @@ impl Graph {
     }
 }
 
-/// Replaces what stands between the markers.
+/// Replaces the text between the markers.
 fn embed(text: &str, drawing: &str) -> Option<String> {
     let start = text.find(START)? + START.len();
     let end = start + text[start..].find(END)?;

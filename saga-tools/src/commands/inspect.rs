@@ -1,4 +1,4 @@
-//! `saga inspect`: everything that Kafka knows about one saga.
+//! `saga inspect`: all events and dead letters of one saga, read from Kafka.
 
 use std::{
     env,
@@ -16,11 +16,11 @@ use crate::{
     inspect::{InspectError, Search, look_up},
     kafka::{KafkaArgs, KafkaArgsError},
     output::{OutputError, print, print_json, say},
-    since::Since,
+    start_time::StartTime,
 };
 
 const PLACE: &str = "{trace_id}";
-/// Jaeger, where its container usually listens.
+/// Jaeger's UI at its default address.
 const TRACE_URL: &str = "http://127.0.0.1:16686/trace/{trace_id}";
 
 const EXAMPLES: &str = "\
@@ -29,46 +29,46 @@ Examples:
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --since 2h --own-partition
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --json | jq -r .status
 
-JSON: `status` is completed, undone (cancelled), unfinished, contradictory or unknown; `expected` says whose turn it is and
-since when, `timeline` what happened, in order (`what`: event, duplicate, dead_letter or unreadable), `trace` where to
-look on (`carried` is false where no event says so: events without a context are traced under the saga's id, if at all).
-Fields may be added; those that are there stay. Times are RFC 3339, UTC.
+JSON: `status` is completed, compensated, unfinished, contradictory or unknown. `expected` lists the steps that the saga
+waits for (`blocked_by`: the reason of the dead letter that blocks the step). `timeline` lists the records in order
+(`what`: event, duplicate, dead_letter or unreadable). `trace` holds the addresses of its traces; `carried` is false when
+no event carries the trace id, which is then the saga's id. Fields may be added. Times are RFC 3339, UTC.
 
-`unknown_events` lists the types that the flow does not know. A saga with such events, and without a start that the flow
-knows, belongs to another flow: its `status` is unknown, and nothing is said to be expected of it.
+`unknown_events` lists the types that the flow does not know. A saga that has such events and no start known to the flow
+belongs to another flow: its `status` is unknown and `expected` is empty.
 
-Exits with 0 when the saga was found, 1 when it was not or could not be read, 2 when the command line is wrong, 3 when it
-was found, and has ended in two ways or has events that the flow does not know: name its flow with --flow.";
+Exit codes: 0 the saga was found; 1 it was not found or could not be read; 2 the command line is wrong; 3 it was found, but
+has both ends or has events that the flow does not know (name its flow with --flow).";
 
-/// The saga is there, and something is wrong with it.
-const WRONG: u8 = 3;
+/// Exit code for a saga that was found in an unexpected state.
+const UNEXPECTED_STATE: u8 = 3;
 
-/// Show one saga: all its events and dead letters, what made each, and what is expected next
+/// Show one saga: its events and dead letters, the step that published each, and the steps expected next
 ///
-/// Reads the topics of the flow and their dead letters up to where they end now. Joins no consumer group, commits nothing
-/// and creates nothing. The data of the events is not shown, except for the reason of a refusal.
+/// Reads the flow's topics and dead-letter topics up to their current end. Joins no consumer group, commits no offset and
+/// creates no topic. Hides the events' data, except for the reason of a refusal.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// The saga's id, which is the key of its records; in any spelling of a UUID
+    /// The saga's id (a UUID in any spelling), which is the key of its records
     saga_id: Uuid,
-    /// Only what was written since a time (2026-01-31T12:00:00Z), or in the last while (15m, 2h)
-    #[arg(long, value_name = "TIME|DURATION", value_parser = Since::parse)]
-    since: Option<Since>,
-    /// Read only the partition of the saga's key, as murmur2 has it: faster on long topics, and blind to what a producer
-    /// with another partitioner, or under a key in another spelling, wrote
+    /// Read only what was written since a time (2026-01-31T12:00:00Z) or within a duration (15m, 2h)
+    #[arg(long, value_name = "TIME|DURATION", value_parser = StartTime::parse)]
+    since: Option<StartTime>,
+    /// Read only the partition that murmur2 assigns to the saga's key. Faster on long topics; misses records written with
+    /// another partitioner or under another spelling of the key
     #[arg(long, conflicts_with = "all_partitions")]
     own_partition: bool,
-    /// Read all partitions, which is what happens unless --own-partition is given
+    /// Read all partitions (the default)
     #[arg(long)]
     all_partitions: bool,
-    /// Show the data of each record too: it may be personal
+    /// Show the data of each record, which may be personal
     #[arg(long)]
     data: bool,
-    /// Print one JSON document instead
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Where a trace can be looked at
+    /// The address of a trace
     #[arg(long, env = "SAGA_TRACE_URL", hide_env_values = true, value_name = "TEMPLATE", default_value = TRACE_URL, value_parser = template)]
     trace_url: String,
     #[command(flatten)]
@@ -90,7 +90,7 @@ impl Inspect {
         let now = Timestamp::now();
         let search = Search {
             saga_id: self.saga_id,
-            since: self.since.map(|since| since.before(now)),
+            since: self.since.map(|since| since.resolve(now)),
             own_partition: self.own_partition && !self.all_partitions,
             with_data: self.data,
         };
@@ -104,16 +104,16 @@ impl Inspect {
             let lines = report.lines(now);
             print(&lines.iter().map(|line| line.render(colour, None) + "\n").collect::<String>())?;
         }
-        Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+        Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(UNEXPECTED_STATE) })
     }
 }
 
 fn template(text: &str) -> Result<String, String> {
     match text {
-        // A variable that is set to nothing counts as not set.
+        // An empty variable counts as unset.
         "" => Ok(TRACE_URL.to_owned()),
-        // It is shown with every saga.
-        text if text.contains('@') => Err("it must hold no credentials (elsewhere, @ is %40)".to_owned()),
+        // The address is printed with every saga.
+        text if text.contains('@') => Err("it must not hold credentials (write @ as %40)".to_owned()),
         text if text.contains(PLACE) => Ok(text.to_owned()),
         _ => Err(format!("expected an address with {PLACE} in it, such as {TRACE_URL}")),
     }

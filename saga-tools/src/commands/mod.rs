@@ -1,4 +1,4 @@
-//! One command per file: its flags, what it does, and what can go wrong with it.
+//! One command per file: its flags, its work and its errors.
 
 mod check;
 mod graph;
@@ -21,14 +21,14 @@ pub use schemas::schemas_that_differ;
 #[allow(missing_docs, reason = "each says itself what it does, and that is the text of its help")]
 pub enum Command {
     #[command(flatten)]
-    Looking(Looking),
+    ReadOnlyCommand(ReadOnlyCommand),
     Produce(Produce),
 }
 
-/// A command that publishes nothing.
+/// A command that publishes nothing to Kafka.
 #[derive(Subcommand)]
 #[allow(missing_docs, private_interfaces, reason = "each says itself what it does, and that is the text of its help")]
-pub enum Looking {
+pub enum ReadOnlyCommand {
     Graph(graph::Graph),
     Check(check::Check),
     Schemas(schemas::Schemas),
@@ -38,23 +38,23 @@ pub enum Looking {
 }
 
 impl Command {
-    /// Runs it on this flow.
+    /// Runs the command on this flow.
     ///
     /// # Errors
-    /// With what to say to whoever called it.
+    /// With a message for the user.
     pub fn run(self, flow: &Choreography) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Looking(command) => command.run(flow),
+            Self::ReadOnlyCommand(command) => command.run(flow),
             Self::Produce(command) => command.run(flow),
         }
     }
 }
 
-impl Looking {
-    /// Runs it on this flow.
+impl ReadOnlyCommand {
+    /// Runs the command on this flow.
     ///
     /// # Errors
-    /// With what to say to whoever called it.
+    /// With a message for the user.
     pub fn run(self, flow: &Choreography) -> anyhow::Result<ExitCode> {
         Ok(match self {
             Self::Graph(command) => command.run(flow)?,

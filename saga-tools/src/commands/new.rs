@@ -1,4 +1,4 @@
-//! `saga new`: a project with one participant, its test and its `main`.
+//! `saga new`: writes a project with one participant, its test and its `main`.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::output::{OutputError, print};
 
-/// Each file of the project, and what is in it.
+/// The project's files and their contents.
 const FILES: [(&str, &str); 9] = [
     ("Cargo.toml", include_str!("../../templates/participant/Cargo.toml.in")),
     ("README.md", include_str!("../../templates/participant/README.md")),
@@ -27,20 +27,20 @@ const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 /// Write a project with one participant: events, a step, its compensation, a test, and a service
 #[derive(Args)]
 pub(crate) struct New {
-    /// The participant's name, which is also its consumer group: small letters, digits and underscores
+    /// The participant's name, which is also its consumer group: lower-case letters, digits and underscores
     #[arg(value_parser = name)]
     name: String,
-    /// The folder to make [default: one of the participant's name]
+    /// The folder to create [default: the participant's name]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Depend on the crate `saga` in this folder, instead of the one in the framework's repository
+    /// Depend on the crate `saga` in this folder instead of the framework's repository
     #[arg(long, value_name = "DIR")]
     framework: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NewError {
-    #[error("{} is there already", .0.display())]
+    #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     #[error("{}", path.display())]
     File {
@@ -48,7 +48,7 @@ pub(crate) enum NewError {
         #[source]
         cause: io::Error,
     },
-    #[error("{}: there is no crate saga", .0.display())]
+    #[error("{}: no crate named saga", .0.display())]
     NoFramework(PathBuf),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -64,7 +64,7 @@ impl New {
         let framework = match framework {
             None => format!("git = {REPOSITORY:?}"),
             Some(path) => {
-                // The crate, or the repository around it.
+                // Either the crate's folder or the repository around it.
                 let found = [path.clone(), path.join("saga")].into_iter().find(|path| is_saga(path));
                 let found = found.and_then(|path| path.canonicalize().ok());
                 format!("path = {:?}", found.ok_or(NewError::NoFramework(path))?)
@@ -92,13 +92,13 @@ fn write(path: &Path, text: &str) -> Result<(), NewError> {
     written.map_err(|cause| NewError::File { path: path.to_owned(), cause })
 }
 
-/// What can be a crate, a consumer group and the first part of an event's name.
+/// A name that is valid as a crate, as a consumer group and as the first part of an event's name.
 fn name(text: &str) -> Result<String, String> {
     let is_name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     match text.bytes().next() {
         _ if text == "saga" => Err("saga is the crate that it depends on: choose another name".to_owned()),
         Some(first) if is_name && first.is_ascii_lowercase() && text.len() <= 32 => Ok(text.to_owned()),
-        _ => Err("expected up to 32 small letters, digits and underscores, the first one a letter".to_owned()),
+        _ => Err("expected up to 32 lower-case letters, digits and underscores, starting with a letter".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `saga produce`: publishes one event, checked before it leaves.
+//! `saga produce`: publishes one event after checking it against its schema.
 
 use std::{
     collections::BTreeMap,
@@ -26,9 +26,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    contract::{ContractError, faults},
     kafka::{KafkaArgs, KafkaArgsError},
     output::{OutputError, print, print_json, say},
+    schema::{SchemaError, schema_violations},
 };
 
 const EXAMPLES: &str = "\
@@ -42,17 +42,17 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Produce {
-    /// An event of the flow, such as order.created, or order.created/2
+    /// An event of the flow, such as order.created or order.created/2
     event: String,
     #[command(flatten)]
     data: Data,
-    /// The saga, which is the key of the record [default: the data's, or a new one]
+    /// The saga's id, which is the record's key [default: the one in the data, or a new one]
     #[arg(long, value_name = "UUID")]
     saga_id: Option<Uuid>,
-    /// Publish under this ce_id [default: a new id]; however often an event is published under one id, it is handled once
+    /// Publish under this ce_id [default: a new id]. Events with the same id are handled once
     #[arg(long, value_name = "UUID")]
     event_id: Option<Uuid>,
-    /// Print what was published as JSON
+    /// Print the published event's ids as JSON
     #[arg(long)]
     json: bool,
     /// How many seconds to wait for the broker's confirmation
@@ -65,17 +65,17 @@ pub struct Produce {
 /// The data of an event.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Data {
-    /// The data as JSON: @FILE, - for standard input, or the text itself [default: {}]
+    /// The data as JSON: @FILE, - for standard input, or the JSON text itself [default: {}]
     #[arg(long, value_name = "@FILE|-|JSON", allow_hyphen_values = true)]
     data: Option<String>,
-    /// A field of the data, as often as needed; a dot leads into an object. The value is JSON, or else a text
+    /// Set a field of the data; repeatable. A dot enters an object. The value is JSON, or else text
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     field: Vec<(String, Value)>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProduceError {
-    #[error("{0} is no event of the flow; these are: {1}")]
+    #[error("the flow has no event {0}; its events are: {1}")]
     UnknownEvent(String, String),
     #[error("{}", path.display())]
     File {
@@ -91,19 +91,19 @@ pub(crate) enum ProduceError {
     Field(String, &'static str),
     #[error("{field} of the data is {found}, and --saga-id says {given}")]
     TwoSagas { field: &'static str, found: String, given: Uuid },
-    #[error("{event} is not published, because it does not fit its schema:\n  {}", faults.join("\n  "))]
+    #[error("{event} is not published, because it violates its schema:\n  {}", faults.join("\n  "))]
     Schema { event: EventKey, faults: Vec<String> },
     #[error("{0} is not published")]
     Rules(EventKey, #[source] DecodeError),
     #[error(transparent)]
-    Contract(#[from] ContractError),
+    Schemas(#[from] SchemaError),
     #[error(transparent)]
     Settings(#[from] KafkaArgsError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     #[error("the event was not published; start the broker, or name another with --bootstrap-servers")]
     NoBroker(#[source] ReadError),
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error("{topic}: {cause}")]
     Publish { topic: String, cause: PublishError },
@@ -122,25 +122,25 @@ struct Published {
     topic: String,
     event_id: Uuid,
     saga_id: SagaId,
-    /// Under the name that the data has for it, too.
+    /// The saga's id again, under the field name that the data uses.
     #[serde(flatten)]
     named: BTreeMap<&'static str, SagaId>,
 }
 
 impl Produce {
-    /// The event's name, as it was given.
+    /// The event's name as given on the command line.
     pub fn event(&self) -> &str {
         &self.event
     }
 
-    /// With this data, unless some was given; its fields are set in it.
+    /// Sets the data unless the command line has some; `--field` applies to it.
     #[must_use]
     pub fn or_data(mut self, data: impl FnOnce() -> Value) -> Self {
         self.data.data.get_or_insert_with(|| data().to_string());
         self
     }
 
-    /// With the data in this file, unless some was given; `-` is standard input.
+    /// Reads the data from this file unless the command line has some; `-` is standard input.
     #[must_use]
     pub fn or_file(mut self, file: &Path) -> Self {
         let file = if file.as_os_str() == "-" { "-".to_owned() } else { format!("@{}", file.display()) };
@@ -148,22 +148,22 @@ impl Produce {
         self
     }
 
-    /// The saga, if one was given.
+    /// The saga's id, if given.
     pub fn saga(&self) -> Option<Uuid> {
         self.saga_id
     }
 
-    /// Of this saga, unless one was given.
+    /// Sets the saga's id unless the command line has one.
     #[must_use]
     pub fn or_saga(mut self, saga: Option<Uuid>) -> Self {
         self.saga_id = self.saga_id.or(saga);
         self
     }
 
-    /// Publishes it.
+    /// Publishes the event.
     ///
     /// # Errors
-    /// When it is no event of the flow, does not fit its schema or the rules of its type, or is not confirmed.
+    /// When the flow has no such event, the data violates its schema or the rules of its type, or the broker does not confirm.
     pub fn run(self, flow: &Choreography) -> anyhow::Result<ExitCode> {
         Ok(self.publish_one(flow)?)
     }
@@ -179,7 +179,7 @@ impl Produce {
         let config = self.kafka.config()?;
         let namespace = self.kafka.namespace();
         reach(&config, &namespace.of(event.topic))?;
-        // The broker is there now, so this is the time at which the event is published.
+        // The broker has answered, so this is the time of publication.
         let outgoing = Outgoing {
             id: event_id,
             source: "saga-cli",
@@ -254,7 +254,7 @@ fn field(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-/// Sets a field; objects on the way to it are made.
+/// Sets a field and creates the objects on the way to it.
 fn set(data: &mut Value, name: &str, value: Value) -> Result<(), ProduceError> {
     let mut here = data;
     for part in name.split('.') {
@@ -272,14 +272,14 @@ fn set(data: &mut Value, name: &str, value: Value) -> Result<(), ProduceError> {
     Ok(())
 }
 
-/// The data with its saga in it, and the saga.
+/// The data with the saga's id in it, and that id.
 fn of_saga(event: EventType, mut data: Value, given: Option<Uuid>) -> Result<(Value, SagaId), ProduceError> {
     let new = || given.unwrap_or_else(Uuid::now_v7);
     let (Some(field), Value::Object(fields)) = (event.saga_field, &mut data) else {
         return Ok((data, new().into()));
     };
     let found = fields.entry(field).or_insert_with(|| new().to_string().into());
-    // What is no id is found by the schema.
+    // The schema check reports an invalid id.
     let saga = found.as_str().and_then(|text| text.parse::<Uuid>().ok());
     match given {
         Some(given) if saga.is_some_and(|saga| saga != given) => {
@@ -289,23 +289,23 @@ fn of_saga(event: EventType, mut data: Value, given: Option<Uuid>) -> Result<(Va
     }
 }
 
-/// The fields of the data that its schema does not name.
+/// The fields of the data that the schema does not name.
 fn unknown(event: EventType, data: &Value) -> Vec<String> {
     let schema = event.schema();
     let (Some(known), Some(fields)) = (schema["properties"].as_object(), data.as_object()) else { return Vec::new() };
     fields.keys().filter(|field| !known.contains_key(*field)).cloned().collect()
 }
 
-/// A broker that is away is found out within seconds, and before anything is on its way: a producer would wait for it.
+/// Fails within seconds when the broker is unreachable; a producer would wait for its delivery timeout.
 fn reach(config: &KafkaConfig, topic: &str) -> Result<(), ProduceError> {
     match Reader::of_the_past(config)?.partitions(topic) {
         Err(error @ ReadError::Unreachable { .. }) => Err(ProduceError::NoBroker(error)),
-        // What else is wrong with the topic is the producer's to say.
+        // The producer reports anything else that is wrong with the topic.
         _ => Ok(()),
     }
 }
 
-/// The event by its name, of which the newest version is meant, or by its name and version.
+/// Finds an event by its name (the newest version) or by its name and version.
 fn find(flow: &Choreography, name: &str) -> Result<EventType, ProduceError> {
     let named = flow.events_named(name).last();
     let exact = || flow.events().find(|(key, _)| key.to_string() == name);
@@ -315,11 +315,11 @@ fn find(flow: &Choreography, name: &str) -> Result<EventType, ProduceError> {
     })
 }
 
-/// Checks what any consumer would: the schema first, which names each field, then the type's own rules, where the program
-/// knows the type.
+/// Checks the data as a consumer does: first the schema, which names each field, then the type's own rules, if this
+/// program knows the type.
 fn check(event: EventType, data: &Value) -> Result<Option<SagaId>, ProduceError> {
     let key = EventKey::from(event);
-    let faults = faults(event, data)?;
+    let faults = schema_violations(event, data)?;
     if !faults.is_empty() {
         return Err(ProduceError::Schema { event: key, faults });
     }

@@ -12,14 +12,14 @@ use saga_core::graph::Choreography;
 use serde_json::Value;
 
 use crate::{
-    contract::schema_of,
     output::{OutputError, pretty, print},
+    schema::schema_of,
 };
 
 /// Write the generated contracts: a JSON Schema per event and version, and the graph
 #[derive(Args)]
 pub(crate) struct Schemas {
-    /// Write nothing; exit with 1 when the files are not what would be written
+    /// Write nothing; exit with 1 when a file differs from what would be written
     #[arg(long)]
     check: bool,
     /// The folder of the contracts
@@ -61,7 +61,7 @@ impl Schemas {
     }
 }
 
-/// What differs between the contracts on disk and the flow, in words.
+/// Lists the differences between the contracts on disk and the flow.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -70,7 +70,7 @@ pub fn schemas_that_differ(flow: &Choreography, dir: &Path) -> anyhow::Result<Ve
     Ok(changes.iter().map(|(path, change)| format!("{} {}", change.word(true), path.display())).collect())
 }
 
-/// What has to be done to a file.
+/// The change that a file needs.
 #[derive(PartialEq, Eq, Debug)]
 enum Change {
     Add(String),
@@ -100,7 +100,7 @@ impl Change {
     }
 }
 
-/// Every generated file by its path in the folder.
+/// The generated files by their paths in the folder.
 fn files(flow: &Choreography) -> Result<BTreeMap<PathBuf, String>, SchemasError> {
     let mut files = BTreeMap::new();
     for (key, node) in flow.events() {
@@ -111,7 +111,7 @@ fn files(flow: &Choreography) -> Result<BTreeMap<PathBuf, String>, SchemasError>
     Ok(files)
 }
 
-/// What differs on disk, the schemas of events that are gone included.
+/// The files that differ on disk, including schemas of events that no longer exist.
 fn changes(dir: &Path, files: &BTreeMap<PathBuf, String>) -> Result<Vec<(PathBuf, Change)>, SchemasError> {
     let mut changes = Vec::new();
     for (name, text) in files {
@@ -129,7 +129,7 @@ fn changes(dir: &Path, files: &BTreeMap<PathBuf, String>) -> Result<Vec<(PathBuf
     Ok(changes)
 }
 
-/// The schemas that this command has written: `<event>/<version>.json` with the `$id` of their place.
+/// The schemas written by this command: `<event>/<version>.json` with the matching `$id`.
 fn schemas_in(dir: &Path) -> Result<Vec<PathBuf>, SchemasError> {
     let mut schemas = Vec::new();
     for folder in entries(dir)?.into_iter().filter(|path| path.is_dir()) {

@@ -1,4 +1,4 @@
-//! `saga watch`: all sagas as they go.
+//! `saga watch`: follows all sagas.
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -9,7 +9,7 @@ use saga_core::graph::Choreography;
 use crate::{
     flow::FlowTopics,
     kafka::{KafkaArgs, KafkaArgsError},
-    since::Since,
+    start_time::StartTime,
     watch::{self, Settings, WatchError},
 };
 
@@ -17,40 +17,39 @@ const EXAMPLES: &str = "\
 Examples:
   saga watch
   saga watch --since 2h --interval 5s
-  saga watch --json | jq -c '{under_way, finished: .rates.interval.finished}'
+  saga watch --json | jq -c '{in_flight, finished: .rates.interval.finished}'
 
-JSON: one object per line. `under_way` counts the unfinished sagas, `waiting` says for which step they wait (given_up: a
-dead letter says that it will not come by itself), `ended` how the others ended, `oldest` are the five oldest, `rates` are
-per second. `caught_up` is false until everything written before the start has been read; `trouble` says what is wrong
-with the connection. Fields may be added; those that are there stay.
+JSON: one object per line. `in_flight` counts the unfinished sagas. `waiting` lists the steps that they wait for, with the
+number of sagas `blocked` by a dead letter. `ended` counts the others by their end. `oldest` lists the five oldest sagas
+(`blocked_by`: the dead letter's reason). `rates` are per second. `caught_up` is false until everything written before the
+start has been read. `trouble` is the connection error, if any. Fields may be added.
 
-Sagas whose events were all written before --since are not known. One whose start was not seen is forgotten when it is
-silent for three deadlines (15 min where none is declared), unless a dead letter says that it is held; `forgotten` counts
-those. `of_other_flows` counts the sagas with events that the flow does not know, and without a start that it knows: of
-those nothing else is said.
+Sagas whose events were all written before --since are not shown. A saga without an observed start is forgotten after a
+silence of three deadlines (15 min if the flow declares none), unless a dead letter blocks it; `forgotten` counts those.
+`of_other_flows` counts the sagas that have events unknown to the flow and no start that it knows.
 
-Ctrl-C and SIGTERM end it, with exit code 0.";
+Ctrl-C and SIGTERM end the command with exit code 0.";
 
 /// Follow all sagas: how many wait for which step, the oldest, and how many start and end per second
 ///
-/// Redraws a terminal in place, and otherwise writes a line per interval. Joins no consumer group, commits nothing and
-/// creates nothing; a broker that goes away is waited for.
+/// Redraws a terminal in place; otherwise writes one line per interval. Joins no consumer group, commits no offset and
+/// creates no topic. Waits for a broker that becomes unreachable.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Watch {
-    /// Read back to a time (2026-01-31T12:00:00Z), or a while (15m, 2h), so that the sagas under way are known
-    #[arg(long, value_name = "TIME|DURATION", value_parser = Since::parse, default_value = "15m")]
-    since: Since,
-    /// Read everything that there is
+    /// Read back to a time (2026-01-31T12:00:00Z) or by a duration (15m, 2h), to find the sagas in flight
+    #[arg(long, value_name = "TIME|DURATION", value_parser = StartTime::parse, default_value = "15m")]
+    since: StartTime,
+    /// Read the topics from their beginning
     #[arg(long, conflicts_with = "since")]
     from_beginning: bool,
-    /// How often to show how things stand
+    /// Time between two updates
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
     interval: Duration,
-    /// Follow so many unfinished sagas at most
+    /// Follow at most this many unfinished sagas
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = most)]
     most: usize,
-    /// Print a JSON object per interval, each in a line
+    /// Print one JSON object per interval, each on one line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,7 +60,7 @@ pub(crate) struct Watch {
 pub(crate) enum WatchCommandError {
     #[error(transparent)]
     Settings(#[from] KafkaArgsError),
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -70,7 +69,7 @@ pub(crate) enum WatchCommandError {
 impl Watch {
     pub(crate) fn run(self, flow: &Choreography) -> Result<ExitCode, WatchCommandError> {
         let Self { since, from_beginning, interval, most, json, kafka } = self;
-        let since = (!from_beginning).then(|| since.before(Timestamp::now()));
+        let since = (!from_beginning).then(|| since.resolve(Timestamp::now()));
         let (topics, kafka) = (FlowTopics::of(flow, kafka.namespace()), kafka.config()?);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WatchCommandError::Runtime)?;

@@ -1,12 +1,12 @@
-//! One saga, looked up in the topics.
+//! Looks up one saga in the topics.
 
-mod moment;
-mod order;
-mod print;
-mod progress;
-mod story;
+mod causal_order;
+mod history;
+mod read_progress;
 #[cfg(test)]
 mod tests;
+mod text;
+mod timeline_entry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,25 +17,25 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::{
-    progress::ProgressLine,
-    story::{Status, Story, TraceOf},
+    history::{SagaHistory, Status, TraceReference},
+    read_progress::ReadProgress,
 };
-use crate::{event::saga_of, flow::FlowTopics, seen::Seen, text::Line};
+use crate::{event::saga_of, flow::FlowTopics, observed_record::ObservedRecord, text::Line};
 
-/// A broker that answered at first, and then says nothing for so long, is away.
+/// A broker that sends nothing for this long is considered unreachable.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// What is looked for, and where.
+/// The search: the saga and what to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Search {
     pub(crate) saga_id: Uuid,
     pub(crate) since: Option<Timestamp>,
-    /// Only where the key's murmur2 says.
+    /// Whether to read only the partition that murmur2 assigns to the key.
     pub(crate) own_partition: bool,
     pub(crate) with_data: bool,
 }
 
-/// The saga cannot be told of.
+/// Why a saga cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InspectError {
     #[error(transparent)]
@@ -52,17 +52,16 @@ pub(crate) enum InspectError {
     NotFound { saga_id: Uuid, topics: String, servers: String, since: Option<Timestamp>, own_partition: bool },
 }
 
-/// Where a trace can be looked at.
+/// A trace and its address.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Trace {
     trace_id: String,
     url: String,
-    /// Whether an event says so; otherwise the id is that of the saga, by which the trace of an event without a context
-    /// goes.
+    /// Whether an event carries this id. If not, it is the saga's id, which the trace of an event without a context has.
     carried: bool,
 }
 
-/// What was read.
+/// The extent of the search.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Reading {
     records: i64,
@@ -71,35 +70,38 @@ pub(crate) struct Reading {
     missing_topics: Vec<String>,
 }
 
-/// Everything about a saga.
+/// The complete result for one saga.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
-    story: Story,
+    history: SagaHistory,
     #[serde(rename = "trace")]
     traces: Vec<Trace>,
     read: Reading,
 }
 
 impl Report {
-    fn of(mut story: Story, read: Reading, trace_url: impl Fn(&str) -> String) -> Self {
-        let traces = std::mem::take(&mut story.traces).into_iter();
-        let traces =
-            traces.map(|TraceOf { id, is_carried }| Trace { url: trace_url(&id), trace_id: id, carried: is_carried });
+    fn of(mut history: SagaHistory, read: Reading, trace_url: impl Fn(&str) -> String) -> Self {
+        let traces = std::mem::take(&mut history.traces).into_iter();
+        let traces = traces.map(|TraceReference { id, is_carried }| Trace {
+            url: trace_url(&id),
+            trace_id: id,
+            carried: is_carried,
+        });
         let traces = traces.collect();
-        Self { story, traces, read }
+        Self { history, traces, read }
     }
 
     pub(crate) fn lines(&self, now: Timestamp) -> Vec<Line> {
-        print::lines(self, now)
+        text::lines(self, now)
     }
 
-    /// What the reader of the results must know of how they came about.
+    /// Limits of the result that the user must know.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let (missing, unknown) = (&self.read.missing_topics, &self.story.unknown_events);
+        let (missing, unknown) = (&self.read.missing_topics, &self.history.unknown_events);
         let missing = (!missing.is_empty()).then(|| format!("there is no topic {}", missing.join(", ")));
         let unknown = (!self.is_known()).then(|| {
-            let whose = if self.story.status == Status::Unknown {
+            let whose = if self.history.status == Status::Unknown {
                 "the saga belongs to another flow"
             } else {
                 "a participant is newer"
@@ -109,17 +111,17 @@ impl Report {
         missing.into_iter().chain(unknown).collect()
     }
 
-    /// Whether the saga has no more than one end, and the flow knows all of its events.
+    /// Whether the flow knows all events and the saga has at most one end.
     pub(crate) fn is_well(&self) -> bool {
-        self.is_known() && self.story.status != Status::Contradictory
+        self.is_known() && self.history.status != Status::Contradictory
     }
 
     fn is_known(&self) -> bool {
-        self.story.unknown_events.is_empty()
+        self.history.unknown_events.is_empty()
     }
 }
 
-/// Reads all that the topics hold of the saga, as of now.
+/// Reads all records of the saga up to the topics' current end.
 pub(crate) fn look_up(
     kafka: &KafkaConfig,
     flow: &Choreography,
@@ -130,7 +132,7 @@ pub(crate) fn look_up(
     let Search { saga_id, since, own_partition, with_data } = search;
     let topics = topics.all();
     let mut reader = Reader::of_the_past(kafka)?;
-    let (mut places, mut missing_topics) = (Vec::new(), Vec::new());
+    let (mut to_read, mut missing_topics) = (Vec::new(), Vec::new());
     for name in &topics {
         let topic: Arc<str> = name.as_str().into();
         match reader.partitions(name)? {
@@ -138,34 +140,34 @@ pub(crate) fn look_up(
             Some(partitions) => {
                 let own = partition_of(saga_id.to_string().as_bytes(), partitions);
                 let wanted = (0..partitions).filter(|partition| !own_partition || *partition == own);
-                places.extend(wanted.map(|partition| TopicPartition { topic: topic.clone(), partition }));
+                to_read.extend(wanted.map(|partition| TopicPartition { topic: topic.clone(), partition }));
             }
         }
     }
     let servers = kafka.bootstrap_servers().to_owned();
-    if places.is_empty() {
+    if to_read.is_empty() {
         return Err(InspectError::NoTopics(servers));
     }
-    reader.add(&places, since)?;
+    reader.add(&to_read, since)?;
 
-    let read = if with_data { Seen::with_value } else { Seen::of };
-    let mut seen = Vec::new();
-    let mut progress = ProgressLine::new();
+    let read = if with_data { ObservedRecord::with_value } else { ObservedRecord::of };
+    let mut observed = Vec::new();
+    let mut progress = ReadProgress::new();
     while !reader.has_caught_up() {
         let next = reader.next(Duration::from_millis(100), |_, key| saga_of(key) == Some(saga_id))?;
         if next.is_none() && reader.silence() > SILENCE {
             return Err(reader.gone_silent().into());
         }
-        seen.extend(next.map(read));
+        observed.extend(next.map(read));
         progress.show(reader.progress());
     }
     drop(progress);
-    if seen.is_empty() {
+    if observed.is_empty() {
         let topics = topics.join(", ");
         return Err(InspectError::NotFound { saga_id, topics, servers, since, own_partition });
     }
     let (records, _) = reader.progress();
     let partitions = if own_partition { "own" } else { "all" };
     let read = Reading { records, partitions, since, missing_topics };
-    Ok(Report::of(story::tell(flow, saga_id, seen), read, trace_url))
+    Ok(Report::of(history::history_of(flow, saga_id, observed), read, trace_url))
 }

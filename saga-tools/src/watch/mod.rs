@@ -1,13 +1,13 @@
-//! All sagas, followed as they go.
+//! Follows all sagas and shows their state at an interval.
 
-mod feed;
-mod ledger;
-mod out;
+mod bounded_set;
+mod output_thread;
 mod rates;
-mod recent;
-mod screen;
+mod saga_table;
 mod snapshot;
-mod standing;
+mod state_cache;
+mod terminal;
+mod topic_reader;
 mod view;
 
 use std::{
@@ -20,23 +20,23 @@ use saga_core::graph::Choreography;
 use saga_kafka::{KafkaConfig, ReadError};
 use tokio::{sync::mpsc::Receiver, time::MissedTickBehavior};
 
-pub(crate) use feed::FeedError;
+pub(crate) use topic_reader::TopicReaderError;
 
 use self::{
-    feed::{Feed, News},
-    ledger::{Ledger, Room},
-    out::{Out, Page, Shown},
+    output_thread::{OutputThread, Page, PageContent},
     rates::Rates,
-    screen::Screen,
-    snapshot::{BothRates, Link, Snapshot},
+    saga_table::{Limits, SagaTable},
+    snapshot::{BothRates, ConnectionStatus, Snapshot},
+    terminal::Terminal,
+    topic_reader::{ReaderUpdate, TopicReader},
 };
 use crate::{flow::FlowTopics, output::OutputError, signals::Signals};
 
-/// Ended sagas that are remembered. A duplicate that comes later than so many ends is taken for a saga whose start was
-/// missed, and forgotten after a while.
+/// How many ended sagas are remembered. A duplicate that arrives later counts as a saga without a start, which is
+/// forgotten after a while.
 const ENDED: usize = 100_000;
 
-/// What is asked for.
+/// The command's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) since: Option<Timestamp>,
@@ -46,18 +46,18 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
 }
 
-/// The watching has ended before it was told to.
+/// Why watching ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     #[error(transparent)]
-    Feed(#[from] FeedError),
+    TopicReader(#[from] TopicReaderError),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the reading has ended")]
+    #[error("reading has ended unexpectedly")]
     Ended,
-    #[error("no signals")]
+    #[error("signals cannot be received")]
     Signals(#[source] io::Error),
-    #[error("no thread")]
+    #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -65,28 +65,28 @@ pub(crate) enum WatchError {
     Json(#[from] serde_json::Error),
 }
 
-/// Shows how things stand until a signal ends it.
+/// Shows the state of all sagas until a signal arrives.
 pub(crate) async fn run(
     kafka: &KafkaConfig,
     flow: &Choreography,
     topics: FlowTopics,
     settings: Settings,
 ) -> Result<(), WatchError> {
-    let (news, missing_topics) = Feed::start(kafka, topics.all(), settings.since)?;
+    let (updates, missing_topics) = TopicReader::start(kafka, topics.all(), settings.since)?;
     let signals = Signals::listen().map_err(WatchError::Signals)?;
-    let screen = if settings.json { None } else { Screen::new() };
+    let screen = if settings.json { None } else { Terminal::new() };
     let watch = Watch {
         servers: kafka.bootstrap_servers().to_owned(),
         settings,
-        ledger: Ledger::new(flow, Room { unfinished: settings.most, ended: ENDED }),
-        link: Link { missing_topics, ..Link::default() },
+        table: SagaTable::new(flow, Limits { unfinished: settings.most, ended: ENDED }),
+        connection: ConnectionStatus { missing_topics, ..ConnectionStatus::default() },
         begun: Instant::now(),
         rates: Rates::default(),
         draws: screen.is_some(),
         remarks: Vec::new(),
     };
-    let mut out = Out::start(screen).map_err(WatchError::Thread)?;
-    let ended = watch.follow(news, signals, &mut out).await;
+    let mut out = OutputThread::start(screen).map_err(WatchError::Thread)?;
+    let ended = watch.follow(updates, signals, &mut out).await;
     out.close().await;
     ended
 }
@@ -94,92 +94,98 @@ pub(crate) async fn run(
 struct Watch {
     servers: String,
     settings: Settings,
-    ledger: Ledger,
-    link: Link,
+    table: SagaTable,
+    connection: ConnectionStatus,
     begun: Instant,
     rates: Rates,
-    /// Whether a screen is drawn again and again, instead of line after line.
+    /// Whether a terminal is redrawn, instead of writing one line after the other.
     draws: bool,
-    /// What was said last where nothing is redrawn.
+    /// The remarks last written; used when no terminal is redrawn.
     remarks: Vec<String>,
 }
 
 impl Watch {
-    async fn follow(mut self, mut news: Receiver<News>, mut signals: Signals, out: &mut Out) -> Result<(), WatchError> {
+    async fn follow(
+        mut self,
+        mut updates: Receiver<ReaderUpdate>,
+        mut signals: Signals,
+        out: &mut OutputThread,
+    ) -> Result<(), WatchError> {
         let mut tick = tokio::time::interval(self.settings.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // However much there is to read, it is shown.
+                // Show updates however many records arrive.
                 biased;
                 _ = signals.received() => return Ok(()),
                 error = out.failed() => return Err(error.into()),
                 _ = tick.tick() => self.show(out)?,
-                news = news.recv() => self.hear(news.ok_or(WatchError::Ended)?)?,
+                updates = updates.recv() => self.apply(updates.ok_or(WatchError::Ended)?)?,
             }
         }
     }
 
-    fn hear(&mut self, news: News) -> Result<(), WatchError> {
-        match news {
-            News::Records(records) => {
+    fn apply(&mut self, updates: ReaderUpdate) -> Result<(), WatchError> {
+        match updates {
+            ReaderUpdate::Records(records) => {
                 let now = Timestamp::now();
-                for seen in &records {
-                    // A producer whose clock is ahead does not hurry the others.
-                    self.ledger.pass(seen.written.map_or(now, |written| written.min(now)));
-                    self.ledger.add(seen);
+                for observed in &records {
+                    // A producer's fast clock must not make other sagas look old.
+                    self.table.advance_clock(observed.written.map_or(now, |written| written.min(now)));
+                    self.table.add(observed);
                 }
             }
-            News::CaughtUp => {
-                self.link.caught_up = true;
-                // What happened before is no rate.
-                self.rates.note(self.begun.elapsed(), self.ledger.totals());
+            ReaderUpdate::CaughtUp => {
+                self.connection.caught_up = true;
+                // Events from before the start do not count as a rate.
+                self.rates.record(self.begun.elapsed(), self.table.totals());
             }
-            News::Trouble(trouble) => self.link.trouble = trouble,
-            News::Missing(topics) => self.link.missing_topics = topics,
-            News::Failed(error) => return Err(error.into()),
+            ReaderUpdate::Trouble(trouble) => self.connection.trouble = trouble,
+            ReaderUpdate::Missing(topics) => self.connection.missing_topics = topics,
+            ReaderUpdate::Failed(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    fn show(&mut self, out: &Out) -> Result<(), WatchError> {
-        // While nothing can be heard, silence means nothing.
-        if self.link.caught_up && self.link.trouble.is_none() {
-            self.ledger.pass(Timestamp::now());
+    fn show(&mut self, out: &OutputThread) -> Result<(), WatchError> {
+        // Without a connection, silence does not mean that a saga has stopped.
+        if self.connection.caught_up && self.connection.trouble.is_none() {
+            self.table.advance_clock(Timestamp::now());
         }
-        // Whoever reads slowly is shown less.
-        let Some(room) = out.room() else { return Ok(()) };
-        if self.link.caught_up {
-            self.rates.note(self.begun.elapsed(), self.ledger.totals());
+        // Skip an update when the reader of standard output is slow.
+        let Some(permit) = out.reserve() else { return Ok(()) };
+        if self.connection.caught_up {
+            self.rates.record(self.begun.elapsed(), self.table.totals());
         }
         let rates = BothRates { interval: self.rates.interval(), minute: self.rates.minute() };
-        let now = Snapshot::of(&self.ledger, &self.link, rates, (self.settings.since, Timestamp::now()));
+        let now = Snapshot::of(&self.table, &self.connection, rates, (self.settings.since, Timestamp::now()));
         let shown = match self.settings {
-            _ if self.draws => Shown::Screen(view::screen(&now, &self.servers)),
-            Settings { json: true, .. } => Shown::Line(serde_json::to_string(&now)?),
-            _ => Shown::Line(view::line(&now)),
+            _ if self.draws => PageContent::Screen(view::screen(&now, &self.servers)),
+            Settings { json: true, .. } => PageContent::Line(serde_json::to_string(&now)?),
+            _ => PageContent::Line(view::line(&now)),
         };
-        // A screen has them on top.
+        // A redrawn terminal shows remarks at its top.
         let remarks = if self.draws { Vec::new() } else { self.remarks(&now) };
-        room.send(Page { remarks, shown });
+        permit.send(Page { remarks, shown });
         Ok(())
     }
 
-    /// What has changed besides the numbers.
+    /// The remarks that are new since the last update.
     fn remarks(&mut self, now: &Snapshot) -> Vec<String> {
-        // Not how many: that changes all the time.
+        // The count changes constantly, so it is reduced to whether there is any.
         let remarks = view::remarks(&Snapshot {
-            totals: ledger::Totals { untracked: now.totals.untracked.min(1), ..now.totals },
+            totals: saga_table::Totals { untracked: now.totals.untracked.min(1), ..now.totals },
             ..now.clone()
         });
         if remarks == self.remarks {
             return Vec::new();
         }
-        let mut news: Vec<String> = remarks.iter().filter(|remark| !self.remarks.contains(remark)).cloned().collect();
+        let mut updates: Vec<String> =
+            remarks.iter().filter(|remark| !self.remarks.contains(remark)).cloned().collect();
         if remarks.is_empty() {
-            news.push("all is well again".to_owned());
+            updates.push("the warnings no longer apply".to_owned());
         }
         self.remarks = remarks;
-        news
+        updates
     }
 }

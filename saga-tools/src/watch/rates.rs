@@ -1,43 +1,43 @@
-//! How much happens per second: over the last interval, and over the last minute.
+//! Rates per second over the last interval and over the last minute.
 
 use std::{collections::VecDeque, time::Duration};
 
 use serde::Serialize;
 
-use super::ledger::Totals;
+use super::saga_table::Totals;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Per second.
+/// Rates per second.
 #[derive(Clone, Copy, PartialEq, Default, Debug, Serialize)]
 pub(crate) struct Rate {
-    /// How long was counted.
+    /// The length of the measured period.
     pub(crate) seconds: f64,
     pub(crate) started: f64,
     pub(crate) finished: f64,
     pub(crate) dead_letters: f64,
 }
 
-/// What was counted when, for a minute back.
+/// Totals over time, for the last minute.
 #[derive(Default)]
 pub(crate) struct Rates(VecDeque<(Duration, Totals)>);
 
 impl Rates {
-    /// Remembers what is counted at this time since the beginning.
-    pub(crate) fn note(&mut self, at: Duration, totals: Totals) {
+    /// Records the totals at this time since the start.
+    pub(crate) fn record(&mut self, at: Duration, totals: Totals) {
         self.0.push_back((at, totals));
-        // The last that is a minute old stays: the minute is counted from there.
+        // Keep the newest entry that is at least a minute old: the minute is measured from it.
         while self.0.get(1).is_some_and(|(next, _)| at.saturating_sub(*next) >= MINUTE) {
             self.0.pop_front();
         }
     }
 
-    /// Since the time noted before the last.
+    /// The rate since the previous entry.
     pub(crate) fn interval(&self) -> Rate {
         self.0.len().checked_sub(2).map_or_else(Rate::default, |before| self.since(before))
     }
 
-    /// Since a minute ago, or as long as there is.
+    /// The rate over the last minute, or over a shorter recorded time.
     pub(crate) fn minute(&self) -> Rate {
         self.since(0)
     }
@@ -67,7 +67,7 @@ mod tests {
         let mut rates = Rates::default();
         for second in 0..=100 {
             let started = if second <= 40 { 0 } else { (second - 40) * 3 };
-            rates.note(Duration::from_secs(second), Totals { started, ..Totals::default() });
+            rates.record(Duration::from_secs(second), Totals { started, ..Totals::default() });
         }
         assert_eq!((rates.interval().started, rates.interval().seconds), (3.0, 1.0));
         assert_eq!((rates.minute().started, rates.minute().seconds), (3.0, 60.0));
@@ -78,7 +78,7 @@ mod tests {
     fn before_the_second_look_nothing_is_known() {
         let mut rates = Rates::default();
         assert_eq!((rates.interval(), rates.minute()), (Rate::default(), Rate::default()));
-        rates.note(Duration::ZERO, Totals { started: 7, ..Totals::default() });
+        rates.record(Duration::ZERO, Totals { started: 7, ..Totals::default() });
         assert_eq!(rates.minute(), Rate::default());
     }
 }

@@ -1,4 +1,4 @@
-//! Everything `saga watch` shows, as it is at one moment; also the JSON that it prints.
+//! The state that `saga watch` shows at one time, which is also its JSON.
 
 use std::collections::BTreeMap;
 
@@ -8,47 +8,47 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    ledger::{Ledger, Queue, Totals},
     rates::Rate,
-    standing::NodeIndex,
+    saga_table::{SagaTable, Totals, WaitingSagas},
+    state_cache::NodeIndex,
 };
 
-/// Of the oldest sagas so many are shown.
+/// How many of the oldest sagas are shown.
 const OLDEST: usize = 5;
 
-/// How the connection and the reading are.
+/// The state of the connection and of reading.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
-pub(crate) struct Link {
-    /// Whether everything has been read that was there at the start.
+pub(crate) struct ConnectionStatus {
+    /// Whether everything written before the start has been read.
     pub(crate) caught_up: bool,
-    /// What is wrong with the connection.
+    /// The connection error, if any.
     pub(crate) trouble: Option<String>,
     pub(crate) missing_topics: Vec<String>,
 }
 
 /// The sagas that wait for one step.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Waiting {
-    /// None when nobody's turn follows from what was seen.
+pub(crate) struct WaitingRow {
+    /// None when no step is expected.
     pub(crate) participant: Option<&'static str>,
     pub(crate) step: Option<&'static str>,
     pub(crate) kind: Option<NodeKind>,
     pub(crate) sagas: usize,
-    /// Those of them whose step was given up: a dead letter says so.
-    pub(crate) given_up: usize,
-    /// How long the first of them has waited.
+    /// Sagas whose step is blocked by a dead letter.
+    pub(crate) blocked: usize,
+    /// The longest wait, in seconds.
     pub(crate) longest_s: f64,
 }
 
 /// An unfinished saga.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Oldest {
+pub(crate) struct OldestSaga {
     pub(crate) saga_id: Uuid,
     pub(crate) age_s: f64,
     pub(crate) waits_s: f64,
     pub(crate) participant: Option<&'static str>,
     pub(crate) step: Option<&'static str>,
-    pub(crate) given_up: Option<String>,
+    pub(crate) blocked_by: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -57,72 +57,72 @@ pub(crate) struct BothRates {
     pub(crate) minute: Rate,
 }
 
-/// One moment.
+/// The state at one time.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) at: Timestamp,
-    /// From when on everything was read; none for all that there is.
+    /// Start of the observed period; none for all records.
     pub(crate) since: Option<Timestamp>,
     #[serde(flatten)]
-    pub(crate) link: Link,
-    pub(crate) under_way: usize,
-    /// As many are followed at most.
-    pub(crate) room: usize,
-    /// How long a saga whose start was not seen is followed after its last event.
+    pub(crate) connection: ConnectionStatus,
+    pub(crate) in_flight: usize,
+    /// Most sagas that are followed.
+    pub(crate) limit: usize,
+    /// How long a saga without an observed start is followed after its last event, in seconds.
     pub(crate) forgets_after_s: f64,
     pub(crate) totals: Totals,
     pub(crate) ended: BTreeMap<&'static str, u64>,
     pub(crate) rates: BothRates,
-    pub(crate) waiting: Vec<Waiting>,
-    pub(crate) oldest: Vec<Oldest>,
+    pub(crate) waiting: Vec<WaitingRow>,
+    pub(crate) oldest: Vec<OldestSaga>,
 }
 
 impl Snapshot {
     pub(crate) fn of(
-        ledger: &Ledger,
-        link: &Link,
+        table: &SagaTable,
+        connection: &ConnectionStatus,
         rates: BothRates,
         (since, at): (Option<Timestamp>, Timestamp),
     ) -> Self {
-        // A clock that is ahead of ours does not make anything younger than new.
+        // A record from a fast clock has age zero.
         let seconds = |from: Timestamp| at.duration_since(from).as_secs_f64().max(0.0);
-        let nodes = ledger.flow().nodes();
-        let names = |place: Option<NodeIndex>| place.map(|place| &nodes[place]);
-        let queues = ledger.queues();
-        let waiting = |waits_for: Option<NodeIndex>, queue: Option<&Queue>| Waiting {
+        let nodes = table.flow().nodes();
+        let names = |index: Option<NodeIndex>| index.map(|index| &nodes[index]);
+        let waiting = table.waiting();
+        let row = |waits_for: Option<NodeIndex>, queue: Option<&WaitingSagas>| WaitingRow {
             participant: names(waits_for).map(|node| node.participant),
             step: names(waits_for).map(|node| node.name),
             kind: names(waits_for).map(|node| node.kind),
             sagas: queue.map_or(0, |queue| queue.sagas),
-            given_up: queue.map_or(0, |queue| queue.given_up),
+            blocked: queue.map_or(0, |queue| queue.blocked),
             longest_s: queue.map_or(0.0, |queue| seconds(queue.oldest)),
         };
-        let found = |waits_for: Option<NodeIndex>| queues.iter().find(|queue| queue.waits_for == waits_for);
-        // A step that answers nothing is never waited for, and neither is a request.
-        let answers = |place: &NodeIndex| {
-            let node = &nodes[*place];
+        let found = |waits_for: Option<NodeIndex>| waiting.iter().find(|queue| queue.waits_for == waits_for);
+        // A step without an answer is never waited for, and neither is a request.
+        let answers = |index: &NodeIndex| {
+            let node = &nodes[*index];
             node.kind != NodeKind::Request && node.publishes.iter().any(|p| p.how != How::Deadline)
         };
-        let places = (0..nodes.len()).filter(answers).map(Some);
-        let mut all: Vec<Waiting> = places.map(|place| waiting(place, found(place))).collect();
-        all.extend(found(None).map(|queue| waiting(None, Some(queue))));
-        let oldest = ledger.oldest(OLDEST).into_iter().map(|saga| Oldest {
+        let indices = (0..nodes.len()).filter(answers).map(Some);
+        let mut all: Vec<WaitingRow> = indices.map(|index| row(index, found(index))).collect();
+        all.extend(found(None).map(|queue| row(None, Some(queue))));
+        let oldest = table.oldest(OLDEST).into_iter().map(|saga| OldestSaga {
             saga_id: saga.id,
             age_s: seconds(saga.since),
             waits_s: seconds(saga.waits_since),
             participant: names(saga.waits_for).map(|node| node.participant),
             step: names(saga.waits_for).map(|node| node.name),
-            given_up: saga.given_up.map(str::to_owned),
+            blocked_by: saga.blocked_by.map(str::to_owned),
         });
         Self {
             at,
             since,
-            link: link.clone(),
-            under_way: ledger.under_way(),
-            room: ledger.room().unfinished,
-            forgets_after_s: ledger.patience().as_secs_f64(),
-            totals: ledger.totals(),
-            ended: ledger.endings().clone(),
+            connection: connection.clone(),
+            in_flight: table.in_flight(),
+            limit: table.limits().unfinished,
+            forgets_after_s: table.forget_after().as_secs_f64(),
+            totals: table.totals(),
+            ended: table.endings().clone(),
             rates,
             waiting: all,
             oldest: oldest.collect(),

@@ -1,11 +1,13 @@
-//! A moment as text: a screen full of lines, or one line.
+//! A snapshot as text: a table for a terminal, or one line.
 
 use saga_core::graph::NodeKind;
 
-use super::snapshot::{Oldest, Snapshot, Waiting};
+use super::snapshot::{OldestSaga, Snapshot, WaitingRow};
 use crate::text::{BAD, BOLD, DIM, Line, NAME, PLAIN, WARN, count, duration};
 
-const STEP: usize = 24;
+const NAME_WIDTH: usize = 24;
+/// Of a step with its participant, and with the word for a compensation.
+const STEP: usize = 34;
 const NUMBER: usize = 10;
 const TIME: usize = 14;
 const AGE: usize = 12;
@@ -14,34 +16,35 @@ fn seconds(s: f64) -> String {
     duration(s * 1000.0)
 }
 
-/// What must be known besides the numbers.
+/// Warnings beside the numbers.
 pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
     let mut remarks = Vec::new();
-    if let Some(trouble) = &now.link.trouble {
-        remarks.push(format!("the broker does not answer, going on when it is back: {trouble}"));
+    if let Some(trouble) = &now.connection.trouble {
+        remarks.push(format!("broker unreachable, retrying: {trouble}"));
     }
-    if !now.link.missing_topics.is_empty() {
-        remarks.push(format!("waiting for {}", now.link.missing_topics.join(", ")));
+    if !now.connection.missing_topics.is_empty() {
+        remarks.push(format!("waiting for {}", now.connection.missing_topics.join(", ")));
     }
     if now.totals.untracked > 0 {
-        let (room, untracked) = (now.room, now.totals.untracked);
-        remarks.push(format!("{room} sagas are followed at most: {untracked} records of others were not"));
+        let (limit, untracked) = (now.limit, now.totals.untracked);
+        remarks.push(format!("at most {limit} sagas are followed; {untracked} records of others were not counted"));
     }
     if now.totals.of_other_flows > 0 {
         let sagas = count(usize::try_from(now.totals.of_other_flows).unwrap_or(usize::MAX), "saga");
-        remarks.push(format!("{sagas} with events that this flow does not know: of another flow? Name it with --flow"));
+        let has = if now.totals.of_other_flows == 1 { "has" } else { "have" };
+        remarks.push(format!("{sagas} {has} events unknown to this flow: name their flow with --flow"));
     }
     if now.totals.contradictory > 0 {
-        remarks.push(format!("{} both completed and undone, which must never happen", now.totals.contradictory));
+        remarks.push(format!("{} both completed and compensated, which must never happen", now.totals.contradictory));
     }
     remarks
 }
 
-/// A screen full, the most important first: what does not fit is cut off below.
+/// The table, most important lines first: a small terminal cuts off the end.
 pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
     let since = now.since.map_or("the beginning".to_owned(), |at| at.strftime("%H:%M:%S UTC").to_string());
     let mut title = Line::new().add(BOLD, "saga watch").add(DIM, format!("  {servers}, since {since}"));
-    if !now.link.caught_up {
+    if !now.connection.caught_up {
         title = title.add(WARN, "  reading back ..");
     }
     let mut lines = vec![title];
@@ -50,7 +53,7 @@ pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
     lines.extend(rates(now));
     lines.push(Line::new());
     let head = Line::new().plain("  ").left(DIM, "waits for", STEP).right(DIM, "sagas", NUMBER);
-    lines.push(head.right(DIM, "longest", TIME).right(DIM, "given up", NUMBER));
+    lines.push(head.right(DIM, "longest", TIME).right(DIM, "blocked", NUMBER));
     lines.extend(now.waiting.iter().map(waiting));
     lines.push(Line::new());
     if !now.oldest.is_empty() {
@@ -62,10 +65,10 @@ pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
 }
 
 fn rates(now: &Snapshot) -> Vec<Line> {
-    let head = Line::new().plain("  ").left(DIM, "", STEP).right(DIM, "in all", NUMBER);
+    let head = Line::new().plain("  ").left(DIM, "", NAME_WIDTH).right(DIM, "in all", NUMBER);
     let head = head.right(DIM, "per second", TIME).right(DIM, "over a minute", TIME + 2);
     let row = |name: &str, total: u64, rates: Option<(f64, f64)>| {
-        let line = Line::new().plain("  ").left(PLAIN, name, STEP).right(BOLD, &total.to_string(), NUMBER);
+        let line = Line::new().plain("  ").left(PLAIN, name, NAME_WIDTH).right(BOLD, &total.to_string(), NUMBER);
         match rates {
             Some((interval, minute)) => {
                 line.right(PLAIN, &format!("{interval:.1}"), TIME).right(PLAIN, &format!("{minute:.1}"), TIME + 2)
@@ -78,13 +81,17 @@ fn rates(now: &Snapshot) -> Vec<Line> {
     lines.push(row("started", now.totals.started, Some((interval.started, minute.started))));
     lines.push(row("finished", now.totals.finished, Some((interval.finished, minute.finished))));
     lines.extend(now.ended.iter().map(|(end, sagas)| row(&format!("  {end}"), *sagas, None)));
-    let letters = Some((interval.dead_letters, minute.dead_letters));
-    lines.push(row("dead letters", now.totals.dead_letters, letters));
-    let under_way = u64::try_from(now.under_way).unwrap_or(u64::MAX);
-    lines.push(row("under way", under_way, None));
+    let dead_letters = Some((interval.dead_letters, minute.dead_letters));
+    lines.push(row("dead letters", now.totals.dead_letters, dead_letters));
+    let in_flight = u64::try_from(now.in_flight).unwrap_or(u64::MAX);
+    lines.push(row("in flight", in_flight, None));
     if now.totals.forgotten > 0 {
-        let why = format!("   start not seen, silent for {}", seconds(now.forgets_after_s));
+        let why = format!("   start missing, silent for {}", seconds(now.forgets_after_s));
         lines.push(row("  forgotten", now.totals.forgotten, None).add(DIM, why));
+    }
+    if now.totals.foreign > 0 {
+        let why = "   no participant declares them";
+        lines.push(row("unknown events", now.totals.foreign, None).add(DIM, why));
     }
     lines
 }
@@ -92,35 +99,35 @@ fn rates(now: &Snapshot) -> Vec<Line> {
 fn step(participant: Option<&str>, step: Option<&str>) -> String {
     match (participant, step) {
         (Some(participant), Some(step)) => format!("{participant} {step}"),
-        _ => "nobody that is known".to_owned(),
+        _ => "no step expected".to_owned(),
     }
 }
 
-fn waiting(row: &Waiting) -> Line {
+fn waiting(row: &WaitingRow) -> Line {
     let style = if row.sagas == 0 { DIM } else { NAME };
     let name = step(row.participant, row.step);
-    let name = if row.kind == Some(NodeKind::Compensation) { format!("{name} (undo)") } else { name };
+    let name = if row.kind == Some(NodeKind::Compensation) { format!("{name} (compensation)") } else { name };
     let line = Line::new().plain("  ").left(style, &name, STEP);
     if row.sagas == 0 {
         return line.right(DIM, "-", NUMBER);
     }
     let line = line.right(BOLD, &row.sagas.to_string(), NUMBER).right(PLAIN, &seconds(row.longest_s), TIME);
-    if row.given_up > 0 { line.right(BAD, &row.given_up.to_string(), NUMBER) } else { line }
+    if row.blocked > 0 { line.right(BAD, &row.blocked.to_string(), NUMBER) } else { line }
 }
 
-fn oldest(saga: &Oldest) -> Line {
+fn oldest(saga: &OldestSaga) -> Line {
     let line = Line::new().plain("  ").plain(saga.saga_id.to_string()).right(PLAIN, &seconds(saga.age_s), AGE);
     let line = line.plain("  ").add(NAME, step(saga.participant, saga.step));
-    // Why, there is no room for: `saga inspect` says it.
-    if saga.given_up.is_some() { line.add(BAD, ", given up") } else { line }
+    // `saga inspect` shows the reason.
+    if saga.blocked_by.is_some() { line.add(BAD, ", blocked") } else { line }
 }
 
-/// Everything in one line, for a log.
+/// The snapshot in one line, for a log.
 pub(super) fn line(now: &Snapshot) -> String {
     let mut text = format!(
-        "{:.0}  {} under way  started {:.1}/s  finished {:.1}/s  dead letters {}",
+        "{:.0}  {} in flight  started {:.1}/s  finished {:.1}/s  dead letters {}",
         now.at,
-        count(now.under_way, "saga"),
+        count(now.in_flight, "saga"),
         now.rates.interval.started,
         now.rates.interval.finished,
         now.totals.dead_letters,
@@ -128,14 +135,17 @@ pub(super) fn line(now: &Snapshot) -> String {
     if now.totals.forgotten > 0 {
         text += &format!("  forgotten {}", now.totals.forgotten);
     }
-    if !now.link.caught_up {
+    if now.totals.foreign > 0 {
+        text += &format!("  unknown events {}", now.totals.foreign);
+    }
+    if !now.connection.caught_up {
         text += "  (reading back)";
     }
     let ended = now.ended.iter().filter(|(_, sagas)| **sagas > 0).map(|(end, sagas)| format!("{end} {sagas}"));
     let waiting = now.waiting.iter().filter(|row| row.sagas > 0);
     let waiting = waiting.map(|row| {
-        let given_up = if row.given_up > 0 { format!(" ({} given up)", row.given_up) } else { String::new() };
-        format!("{} {}{given_up}", step(row.participant, row.step), row.sagas)
+        let blocked = if row.blocked > 0 { format!(" ({} blocked)", row.blocked) } else { String::new() };
+        format!("{} {}{blocked}", step(row.participant, row.step), row.sagas)
     });
     for (title, list) in [("ended", ended.collect::<Vec<_>>()), ("waiting for", waiting.collect())] {
         if !list.is_empty() {
@@ -154,19 +164,19 @@ mod tests {
     use crate::{
         fixture::{Written, time},
         watch::{
-            ledger::{Ledger, Room},
             rates::Rate,
-            snapshot::{BothRates, Link},
+            saga_table::{Limits, SagaTable},
+            snapshot::{BothRates, ConnectionStatus},
         },
     };
 
-    fn snapshot(link: Link) -> Snapshot {
+    fn snapshot(connection: ConnectionStatus) -> Snapshot {
         let mut written = Written::chain(1, &["order.created", "inventory.reserved"]);
         written.dead_letter("payment", "inventory.reserved", 5_000);
-        let mut ledger = Ledger::new(&written.flow, Room { unfinished: 10, ended: 10 });
-        written.seen.iter().for_each(|seen| ledger.add(seen));
+        let mut table = SagaTable::new(&written.flow, Limits { unfinished: 10, ended: 10 });
+        written.observed.iter().for_each(|observed| table.add(observed));
         let rate = Rate { seconds: 1.0, started: 12.5, ..Rate::default() };
-        Snapshot::of(&ledger, &link, BothRates { interval: rate, minute: rate }, (None, time(600_000)))
+        Snapshot::of(&table, &connection, BothRates { interval: rate, minute: rate }, (None, time(600_000)))
     }
 
     fn text(now: &Snapshot) -> String {
@@ -174,36 +184,50 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_says_who_is_waited_for_and_since_when() {
-        let text = text(&snapshot(Link { caught_up: true, ..Link::default() }));
-        for row in ["payment charge                   1    9 min 59 s         1", "12.5", "inventory release (undo)"] {
+    fn the_table_shows_the_steps_waited_for_and_since_when() {
+        let text = text(&snapshot(ConnectionStatus { caught_up: true, ..ConnectionStatus::default() }));
+        for row in [
+            "payment charge                             1    9 min 59 s         1",
+            "12.5",
+            "inventory release (compensation)",
+        ] {
             assert!(text.contains(row), "{row}\n{text}");
         }
-        assert!(text.contains("00000000-0000-0000-0000-000000000001 10 min 00 s  payment charge, given up"), "{text}");
+        assert!(text.contains("00000000-0000-0000-0000-000000000001 10 min 00 s  payment charge, blocked"), "{text}");
         assert!(text.lines().count() < 24, "{text}");
     }
 
     #[test]
-    fn what_was_forgotten_is_said() {
-        let mut now = snapshot(Link { caught_up: true, ..Link::default() });
+    fn forgotten_sagas_are_shown() {
+        let mut now = snapshot(ConnectionStatus { caught_up: true, ..ConnectionStatus::default() });
         assert!(!text(&now).contains("forgotten") && !line(&now).contains("forgotten"));
         now.totals.forgotten = 12;
-        assert!(text(&now).contains("  forgotten                     12   start not seen, silent for 15 min 00 s\n"));
+        assert!(text(&now).contains("  forgotten                     12   start missing, silent for 15 min 00 s\n"));
         assert!(line(&now).contains("dead letters 1  forgotten 12"));
     }
 
     #[test]
-    fn what_is_wrong_stands_on_top() {
-        let link = Link { trouble: Some("Connection refused".to_owned()), ..Link::default() };
-        let text = text(&snapshot(link));
+    fn events_that_no_participant_declares_are_shown() {
+        let mut now = snapshot(ConnectionStatus { caught_up: true, ..ConnectionStatus::default() });
+        assert!(!text(&now).contains("unknown events") && !line(&now).contains("unknown events"));
+        now.totals.foreign = 12;
+        assert!(text(&now).contains("  unknown events                  12   no participant declares them\n"));
+        assert!(line(&now).contains("  unknown events 12"));
+    }
+
+    #[test]
+    fn warnings_are_at_the_top() {
+        let connection =
+            ConnectionStatus { trouble: Some("Connection refused".to_owned()), ..ConnectionStatus::default() };
+        let text = text(&snapshot(connection));
         assert!(text.lines().next().unwrap().ends_with("reading back .."), "{text}");
         assert!(text.lines().nth(1).unwrap().contains("Connection refused"), "{text}");
     }
 
     #[test]
-    fn a_line_says_it_all() {
-        let line = line(&snapshot(Link { caught_up: true, ..Link::default() }));
-        assert!(line.contains("1 saga under way  started 12.5/s"), "{line}");
-        assert!(line.contains("dead letters 1  waiting for: payment charge 1 (1 given up)  oldest: "), "{line}");
+    fn a_line_holds_everything() {
+        let line = line(&snapshot(ConnectionStatus { caught_up: true, ..ConnectionStatus::default() }));
+        assert!(line.contains("1 saga in flight  started 12.5/s"), "{line}");
+        assert!(line.contains("dead letters 1  waiting for: payment charge 1 (1 blocked)  oldest: "), "{line}");
     }
 }

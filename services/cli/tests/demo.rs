@@ -1,4 +1,4 @@
-//! `saga demo` as a program runs it: what it says, how it ends, what it leaves behind.
+//! `saga demo` as a process: its output, its exit code and the files that it leaves.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[cfg(unix)]
@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// A demo whose folder for temporary files is this test's own.
+/// A demo with its own folder for temporary files.
 struct Demo {
     command: Command,
     temporary: PathBuf,
@@ -30,7 +30,7 @@ impl Demo {
         Self { command, temporary }
     }
 
-    /// Has another program run it: one that does something first, and becomes it.
+    /// Starts it through another program, such as `nohup`.
     #[cfg(target_os = "linux")]
     fn run_by(&mut self, program: &[&str]) {
         let mut command = Command::new(program[0]);
@@ -44,7 +44,7 @@ impl Demo {
         fs::read_dir(&self.temporary).unwrap().next().is_none()
     }
 
-    /// How many the order service has so far; none while it has no database.
+    /// The number of orders in the database; zero while there is none.
     #[cfg(unix)]
     fn orders(&self) -> u32 {
         let Some(folder) = fs::read_dir(&self.temporary).unwrap().next() else { return 0 };
@@ -56,7 +56,7 @@ impl Demo {
     }
 }
 
-/// Looks until what is seen is as expected.
+/// Polls until the value is as expected.
 #[cfg(unix)]
 fn eventually<T: std::fmt::Debug>(mut look: impl FnMut() -> T, expected: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -96,12 +96,12 @@ fn every_ending_comes_out_and_every_invariant_holds() {
     let events = |ending: &str| -> Vec<String> {
         let timelines = printed["timelines"].as_array().unwrap();
         let timeline = timelines.iter().find(|timeline| timeline["ending"] == ending).unwrap();
-        let events = timeline["moments"].as_array().unwrap().iter().filter_map(|moment| moment["event"].as_str());
+        let events = timeline["entries"].as_array().unwrap().iter().filter_map(|entry| entry["event"].as_str());
         events.map(str::to_owned).collect()
     };
     assert_eq!(events("out_of_stock"), ["order.created", "inventory.rejected", "order.cancelled"]);
-    let undone = ["shipping.rejected", "payment.refunded", "inventory.released", "order.cancelled"];
-    assert!(events("unshippable").ends_with(&undone.map(str::to_owned)));
+    let compensated = ["shipping.rejected", "payment.refunded", "inventory.released", "order.cancelled"];
+    assert!(events("unshippable").ends_with(&compensated.map(str::to_owned)));
     assert!(events("past_deadline").contains(&"order.cancellation_requested".to_owned()));
 
     let topics: Vec<&str> =
@@ -112,17 +112,17 @@ fn every_ending_comes_out_and_every_invariant_holds() {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_and_a_terminal_that_is_gone_end_it_cleanly() {
+fn an_interrupt_or_a_hangup_ends_it_cleanly() {
     for (signal, code) in [("-INT", 130), ("-HUP", 129)] {
         let mut demo = Demo::new(&format!("demo{signal}"), &["--orders", "1000", "--rate", "50"]);
-        // Whoever runs the tests may ignore hangups, as under nohup, and what is run inherits that.
+        // Under nohup the tests ignore SIGHUP, which a child process inherits.
         #[cfg(target_os = "linux")]
         demo.run_by(&["env", "--default-signal=HUP"]);
         let mut child = demo.command.spawn().unwrap();
-        // In full swing: of a thousand orders some are placed.
+        // Some of the thousand orders have been placed.
         eventually(|| demo.orders(), |orders| *orders > 0);
-        let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
         let output = ended(child.try_wait().unwrap().is_none(), child);
         assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
         assert!(demo.leaves_nothing(), "{signal}");
@@ -131,7 +131,7 @@ fn an_interrupt_and_a_terminal_that_is_gone_end_it_cleanly() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_terminal_that_is_gone_is_no_end_under_nohup() {
+fn a_hangup_does_not_end_it_under_nohup() {
     let mut demo = Demo::new("demo-nohup", &["--orders", "9"]);
     demo.run_by(&["nohup"]);
     let mut child = demo.command.spawn().unwrap();
@@ -143,12 +143,12 @@ fn a_terminal_that_is_gone_is_no_end_under_nohup() {
 
 #[cfg(unix)]
 fn ended(ran: bool, child: Child) -> Output {
-    assert!(ran, "it ended before it was told to");
+    assert!(ran, "it ended before the signal");
     child.wait_with_output().unwrap()
 }
 
 #[test]
-fn it_wants_an_order_for_each_ending() {
+fn it_needs_an_order_for_each_ending() {
     let output = Demo::new("demo-few", &["--orders", "7"]).command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("there are 8 endings"));

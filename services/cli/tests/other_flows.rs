@@ -1,4 +1,4 @@
-//! `saga --flow`: a flow that is not the order flow, on a broker that it shares with it.
+//! `saga --flow` with another flow, on a broker shared with the order flow.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -115,7 +115,7 @@ impl World {
         id
     }
 
-    /// A trip that waits for its end.
+    /// A trip that has been charged and not completed.
     async fn charged(&self) -> SagaId {
         let trip_id = Uuid::new_v4();
         let requested = Requested { trip_id, traveller: "Ada".to_owned(), nights: 2 };
@@ -138,7 +138,7 @@ fn text(output: &Output) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_is_named_is_checked_drawn_and_explained() {
+async fn another_flow_is_checked_drawn_and_inspected() {
     let world = World::start();
     let (code, out, err) = text(&world.of_travel(&["check"]));
     assert!(code == Some(0) && out.contains("no findings"), "{out}{err}");
@@ -153,7 +153,7 @@ async fn a_flow_that_is_named_is_checked_drawn_and_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_saga_is_explained_with_a_flow_that_is_not_its_own() {
+async fn a_saga_is_not_explained_with_another_flow() {
     let world = World::start();
     let trip = world.charged().await.to_string();
     let (code, out, err) = text(&world.saga(&["inspect", &trip]));
@@ -161,12 +161,12 @@ async fn no_saga_is_explained_with_a_flow_that_is_not_its_own() {
     assert!(out.contains("of another flow") && !out.contains("shipping"), "{out}");
     assert!(err.contains("does not know payment.charged") && err.contains("--flow"), "{err}");
     let (_, out, _) = text(&world.saga(&["inspect", &trip, "--json"]));
-    let story: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&story["status"], &story["expected"]), (&"unknown".into(), &Value::Array(vec![])), "{story:#}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["status"], &report["expected"]), (&"unknown".into(), &Value::Array(vec![])), "{report:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_any_flow_is_made_of_fields_and_checked_against_its_schema() {
+async fn an_event_of_another_flow_is_built_from_fields_and_checked() {
     let world = World::start();
     let fields = ["--field", "traveller=Ada", "--field", "nights=3"];
     let (code, out, err) = text(&world.of_travel(&[&["produce", "trip.requested", "--json"], &fields[..]].concat()));

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{order::Address, reason::Reason, rules};
 
-/// Every item is set aside. Carries what payment charges, and what shipping will need after it.
+/// Every item is reserved. Carries the data that payment and shipping need.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "inventory.reserved", topic = "inventory.events", saga = "order_id", validate = "amount_is_positive")]
 pub struct InventoryReserved {
@@ -28,7 +28,7 @@ fn amount_is_positive(event: &InventoryReserved) -> Result<(), String> {
     rules::check_amount(event.amount_cents)
 }
 
-/// Something is not there; nothing is set aside.
+/// An item is out of stock; nothing is reserved.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "inventory.rejected", topic = "inventory.events", saga = "order_id")]
 pub struct InventoryRejected {
@@ -38,12 +38,12 @@ pub struct InventoryRejected {
     pub reason: Reason,
 }
 
-/// What was set aside is available again.
+/// The reserved items are available again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
 pub struct InventoryReleased {
     /// The order.
     pub order_id: Uuid,
-    /// What started the undoing.
+    /// Why the order is compensated.
     pub reason: Reason,
 }

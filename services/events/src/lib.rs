@@ -1,4 +1,4 @@
-//! The events of the order flow: what the four services tell each other, one file per topic.
+//! The events of the order flow: one file per topic.
 //!
 //! | file | topic | events |
 //! |---|---|---|
@@ -7,9 +7,9 @@
 //! | `payment.rs` | `payment.events` | `payment.charged`, `payment.declined`, `payment.refunded` |
 //! | `shipping.rs` | `shipping.events` | `shipping.scheduled`, `shipping.rejected`, `shipping.cancelled` |
 //!
-//! Every event carries the order's id, which is the saga's, and what its consumers need and nothing else: the amount and
-//! the payment method travel with `inventory.reserved`, the address goes on with `payment.charged`. Refusals and
-//! compensations carry the [`Reason`], from the participant that said no back to the order.
+//! Every event carries the order's id, which is the saga's id, and exactly the data that its consumers need: the amount and
+//! the payment method are in `inventory.reserved`, the address is also in `payment.charged`. Refusals and compensations
+//! carry the [`Reason`] from the participant that refused to the order service.
 
 mod inventory;
 mod order;
@@ -18,28 +18,9 @@ mod reason;
 mod rules;
 mod shipping;
 
-use saga_core::Event;
-
 pub use inventory::{InventoryRejected, InventoryReleased, InventoryReserved};
 pub use order::{Address, Item, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated};
 pub use payment::{PaymentCharged, PaymentDeclined, PaymentRefunded};
 pub use reason::{Reason, UnknownReason};
 pub use rules::{check_sku, total_of};
 pub use shipping::{ShippingCancelled, ShippingRejected, ShippingScheduled};
-
-/// The types of all events of the flow.
-pub const NAMES: &[&str] = &[
-    OrderCreated::NAME,
-    OrderCancellationRequested::NAME,
-    OrderConfirmed::NAME,
-    OrderCancelled::NAME,
-    InventoryReserved::NAME,
-    InventoryRejected::NAME,
-    InventoryReleased::NAME,
-    PaymentCharged::NAME,
-    PaymentDeclined::NAME,
-    PaymentRefunded::NAME,
-    ShippingScheduled::NAME,
-    ShippingRejected::NAME,
-    ShippingCancelled::NAME,
-];

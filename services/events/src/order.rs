@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use crate::{reason::Reason, rules};
 
-/// A customer has ordered: starts the saga.
+/// A customer has placed an order: the saga starts.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "order.created", topic = "order.events", saga = "order_id", validate = "rules::check_order")]
 pub struct OrderCreated {
     /// The order, which is also the saga.
     pub order_id: Uuid,
-    /// Who ordered.
+    /// The customer.
     pub customer_id: Uuid,
     /// What was ordered; each SKU once.
     #[schemars(length(min = 1, max = 100))]
@@ -34,13 +34,13 @@ pub struct OrderCreated {
 /// A line of an order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Item {
-    /// What.
+    /// The article.
     #[schemars(length(min = 1, max = 64))]
     pub sku: String,
-    /// How many.
+    /// The quantity.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub quantity: i64,
-    /// The price of one, in minor units.
+    /// The price per unit, in minor units.
     #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
     pub unit_price_cents: i64,
 }
@@ -61,13 +61,13 @@ pub struct Address {
     pub country: String,
 }
 
-/// The customer, or the deadline, wants the order undone. Enters the flow at its tail.
+/// The customer or the deadline cancels the order. Compensation starts with the last step.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "order.cancellation_requested", topic = "order.events", saga = "order_id")]
 pub struct OrderCancellationRequested {
     /// The order.
     pub order_id: Uuid,
-    /// Who wants it; the customer when it is not said.
+    /// Why it is cancelled; by the customer when absent.
     #[serde(default = "by_customer")]
     pub reason: Reason,
 }
@@ -76,7 +76,7 @@ fn by_customer() -> Reason {
     Reason::CancelledByCustomer
 }
 
-/// Reserved, charged and scheduled: the saga is complete.
+/// Reserved, charged and scheduled: the saga is completed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "order.confirmed", topic = "order.events", saga = "order_id")]
 pub struct OrderConfirmed {
@@ -86,7 +86,7 @@ pub struct OrderConfirmed {
     pub tracking_number: String,
 }
 
-/// Everything that was done for the order is undone: the saga is over.
+/// Every step of the order is compensated: the saga has ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "order.cancelled", topic = "order.events", saga = "order_id")]
 pub struct OrderCancelled {

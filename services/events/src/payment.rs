@@ -17,7 +17,7 @@ pub struct PaymentCharged {
     pub shipping_address: Address,
 }
 
-/// No money was taken.
+/// Nothing was charged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "payment.declined", topic = "payment.events", saga = "order_id")]
 pub struct PaymentDeclined {
@@ -27,12 +27,12 @@ pub struct PaymentDeclined {
     pub reason: Reason,
 }
 
-/// The customer has the money back.
+/// The charge was refunded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "payment.refunded", topic = "payment.events", saga = "order_id")]
 pub struct PaymentRefunded {
     /// The order.
     pub order_id: Uuid,
-    /// What started the undoing.
+    /// Why the order is compensated.
     pub reason: Reason,
 }

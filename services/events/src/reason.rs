@@ -1,4 +1,4 @@
-//! Why an order did not go through: the word that refusals and compensations carry back to it.
+//! Why an order was not confirmed: the word that refusals and compensations carry.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why an order did not go through.
 ///
-/// A word that this version does not know is kept and passed on: a newer participant may refuse for a new reason, and an
-/// undo must not stop at a service that has not heard of it.
+/// A word that this version does not know is kept and passed on. A newer participant may refuse for a new reason, and
+/// compensation must pass through services that do not know it yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
     /// Inventory does not have every item.
     OutOfStock,
     /// The gateway refused the charge.
     PaymentDeclined,
-    /// The gateway could not be reached, however often it was tried.
+    /// The gateway was unreachable in every attempt.
     PaymentUnavailable,
-    /// Nobody ships to the address.
+    /// Shipping does not deliver to the address.
     Unshippable,
     /// The customer asked for it.
     CancelledByCustomer,
@@ -27,10 +27,10 @@ pub enum Reason {
     Other(Box<str>),
 }
 
-/// A reason is a word of a vocabulary, not a text: it becomes a column and a label.
+/// Longest reason, in bytes. It is a word of a vocabulary and becomes a column and a label.
 const MAX_WORD: usize = 64;
 
-/// The text is not a reason: one to 64 lower-case letters, digits and underscores.
+/// The text is not a reason. A reason has 1 to 64 lower-case letters, digits and underscores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownReason;
 

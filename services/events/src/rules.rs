@@ -9,7 +9,7 @@ const MAX_SKU_CHARS: usize = 64;
 const MAX_QUANTITY: i64 = 1_000_000;
 const MAX_UNIT_PRICE_CENTS: i64 = 1_000_000_000_000;
 
-/// The sum of the items in minor units, or none when it does not fit.
+/// The sum of the items in minor units; none when it overflows.
 pub fn total_of(items: &[Item]) -> Option<i64> {
     items.iter().try_fold(0_i64, |total, item| total.checked_add(item.quantity.checked_mul(item.unit_price_cents)?))
 }
@@ -56,8 +56,7 @@ pub(crate) fn check_order(order: &OrderCreated) -> Result<(), String> {
     check_address(&order.shipping_address)
 }
 
-/// Which tokens there are is the gateway's business; that there is one is ours. What cannot be charged must not be reserved
-/// first.
+/// Requires a payment token, so that nothing is reserved that cannot be charged. The gateway decides whether it is valid.
 fn check_payment_method(token: &str) -> Result<(), String> {
     if token.is_empty() {
         return Err("payment_method: at least one character".to_owned());
@@ -87,7 +86,7 @@ fn check_address(address: &Address) -> Result<(), String> {
     Ok(())
 }
 
-/// PostgreSQL has no text with a NUL in it.
+/// PostgreSQL text cannot contain NUL.
 fn check_text(field: &str, text: &str) -> Result<(), String> {
     if text.contains('\0') { Err(format!("{field}: has a NUL character")) } else { Ok(()) }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{order::OrderCancellationRequested, reason::Reason};
 
-/// The parcel is on its way.
+/// The parcel is scheduled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "shipping.scheduled", topic = "shipping.events", saga = "order_id")]
 pub struct ShippingScheduled {
@@ -17,7 +17,7 @@ pub struct ShippingScheduled {
     pub tracking_number: String,
 }
 
-/// Nobody ships there.
+/// Shipping does not deliver to the address.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "shipping.rejected", topic = "shipping.events", saga = "order_id")]
 pub struct ShippingRejected {
@@ -27,17 +27,17 @@ pub struct ShippingRejected {
     pub reason: Reason,
 }
 
-/// Nothing will be shipped.
+/// The shipment is cancelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
 #[event(name = "shipping.cancelled", topic = "shipping.events", saga = "order_id")]
 pub struct ShippingCancelled {
     /// The order.
     pub order_id: Uuid,
-    /// What started the undoing.
+    /// Why the order is compensated.
     pub reason: Reason,
 }
 
-/// Also what is published when there was no parcel to stop.
+/// Published even when there was no shipment to cancel.
 impl From<OrderCancellationRequested> for ShippingCancelled {
     fn from(request: OrderCancellationRequested) -> Self {
         Self { order_id: request.order_id, reason: request.reason }

@@ -9,6 +9,5 @@ pub fn service() -> Service {
     saga_service::serve(participant())
         .http("127.0.0.1:8082")
         .migrations(MIGRATIONS)
-        .known_events(order_flow_events::NAMES)
         .routes(|deps| http::routes(deps.db.clone()))
 }

@@ -1,4 +1,5 @@
-//! The order's steps, each for a whole batch of orders at once.
+//! The order's steps. What is only written is written order by order; what has to read and lock the order first, to decide
+//! between two ends, takes all orders of the transaction at once, since each read is a round trip.
 //!
 //! The steps of one order may run in any order: its end may be seen before its beginning. That is why each of them can
 //! make the row, and why the row's status alone, under the row's lock, decides who was first.
@@ -9,8 +10,8 @@ use order_flow_events::{
     InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
     Reason, ShippingScheduled, UnknownReason,
 };
-use saga_core::{Never, Outcome, SagaId, StepError, handler::Cx};
-use saga_store::{Db, Rows, params};
+use saga_core::{Never, Outcome, SagaId, StepError, StepResult, handler::Cx, trace::TraceContext};
+use saga_store::{Db, Rows, Write, params};
 use uuid::Uuid;
 
 use crate::{
@@ -20,17 +21,14 @@ use crate::{
 };
 
 /// Notes the order as pending, whoever published it.
-pub(crate) async fn register(cx: &mut Cx<'_, Db>, orders: Vec<OrderCreated>) -> Result<Vec<Outcome<Never>>, StepError> {
-    let created = entry::<OrderCreated>(cx.now());
-    let row = |o: &OrderCreated| {
-        // Whoever calls the order off later goes on in its trace.
-        let trace = cx.trace(o.order_id.into());
-        let (traceparent, tracestate) = (trace.traceparent, trace.tracestate);
-        params![o.order_id, o.customer_id, o.total_cents, &o.currency, traceparent, tracestate, &created]
-    };
-    let rows: Rows = orders.iter().map(row).collect();
-    cx.tx().execute_rows(REGISTER, &rows, params![]).await?;
-    Ok(orders.iter().map(|_| Outcome::Quiet).collect())
+pub(crate) async fn register(cx: &mut Cx<'_, Db>, order: OrderCreated) -> StepResult<Never> {
+    // Whoever calls the order off later goes on in its trace.
+    let TraceContext { traceparent, tracestate } = cx.trace(order.order_id.into());
+    let OrderCreated { order_id, customer_id, total_cents, currency, .. } = order;
+    let history = entry::<OrderCreated>(cx.now());
+    let order = params![order_id, "pending", customer_id, total_cents, currency, traceparent, tracestate, history];
+    cx.write(REGISTER, order)?;
+    Ok(Outcome::Quiet)
 }
 
 /// Confirms the order, unless it is being undone.

@@ -21,7 +21,7 @@ pub fn participant(deadline: Duration) -> Participant<Db> {
         .step(Step::new("confirm", confirm).pivot())
         .step(Step::new("cancel", cancel))
         .completes_with::<OrderConfirmed>()
-        .cancels_with::<OrderCancelled>()
+        .compensates_with::<OrderCancelled>()
 }
 
 /// The saga holds nothing (any more), so the order can end.

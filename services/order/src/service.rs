@@ -30,7 +30,6 @@ pub fn service() -> Service<OrderArgs> {
     Service::built("order", |args: &OrderArgs, _| Ok(participant(args.saga_deadline)))
         .http("127.0.0.1:8081")
         .migrations(MIGRATIONS)
-        .known_events(order_flow_events::NAMES)
         .routes(|deps| http::routes(deps.db.clone(), deps.outbox.clone()))
 }
 

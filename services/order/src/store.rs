@@ -17,10 +17,7 @@ pub(crate) const CREATE: &str = "
 /// An order seen as an event. One that was made here is there already; one whose end was seen first gets its details.
 pub(crate) const REGISTER: &str = "
     INSERT INTO orders (order_id, status, customer_id, total_cents, currency, traceparent, tracestate, history)
-    SELECT r.order_id, 'pending', r.customer_id, r.total_cents, r.currency, r.traceparent, r.tracestate, r.history
-    FROM :rows(order_id text, customer_id text, total_cents bigint, currency text, traceparent text, tracestate text,
-        history text) r
-    WHERE true ORDER BY r.order_id
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (order_id) DO UPDATE SET
         customer_id = excluded.customer_id, total_cents = excluded.total_cents, currency = excluded.currency,
         traceparent = excluded.traceparent, tracestate = excluded.tracestate,

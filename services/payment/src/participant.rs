@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     gateway::{Charge, Gateway, Refund},
-    handlers::{charge, give_up, refund},
+    handlers::{charge, refund, refuse},
 };
 
 /// `inventory.reserved` takes the money, or refuses; no parcel means it goes back. The gateway is called outside any
@@ -37,7 +37,7 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
     };
     Participant::named("payment").step(
         Step::with_effect("charge", take, charge)
-            .when_exhausted_with_effect(void, give_up)
+            .when_exhausted_with_effect(void, refuse)
             .undone_with_effect(give_back, refund),
     )
 }

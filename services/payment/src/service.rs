@@ -11,7 +11,6 @@ pub fn service() -> Service {
     Service::built("payment", parts)
         .http("127.0.0.1:8083")
         .migrations(MIGRATIONS)
-        .known_events(order_flow_events::NAMES)
         .routes(|deps| http::routes(deps.db.clone()))
 }
 

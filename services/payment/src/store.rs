@@ -9,11 +9,8 @@ pub const MIGRATIONS: &[Migration] = &[
 ];
 
 pub(crate) const INSERT: &str = "
-    INSERT INTO payments (order_id, status, amount_cents)
-    SELECT r.order_id, r.status, r.amount_cents FROM :rows(order_id text, status text, amount_cents bigint) r";
+    INSERT INTO payments (order_id, status, amount_cents) VALUES ($1, $2, $3)";
 
-pub(crate) const REFUND: &str = "
-    UPDATE payments SET status = 'refunded'
-    WHERE order_id IN (SELECT r.order_id FROM :rows(order_id text) r)";
+pub(crate) const REFUND: &str = "UPDATE payments SET status = 'refunded' WHERE order_id = $1";
 
 pub(crate) const SELECT: &str = "SELECT status, amount_cents FROM payments WHERE order_id = $1";

@@ -9,12 +9,8 @@ pub const MIGRATIONS: &[Migration] = &[
 ];
 
 pub(crate) const INSERT: &str = "
-    INSERT INTO shipments (order_id, status, tracking_number)
-    SELECT r.order_id, r.status, r.tracking_number
-    FROM :rows(order_id text, status text, tracking_number text) r";
+    INSERT INTO shipments (order_id, status, tracking_number) VALUES ($1, $2, $3)";
 
-pub(crate) const CANCEL: &str = "
-    UPDATE shipments SET status = 'cancelled'
-    WHERE order_id IN (SELECT r.order_id FROM :rows(order_id text) r)";
+pub(crate) const CANCEL: &str = "UPDATE shipments SET status = 'cancelled' WHERE order_id = $1";
 
 pub(crate) const SELECT: &str = "SELECT status, tracking_number FROM shipments WHERE order_id = $1";

@@ -12,4 +12,4 @@ mod step;
 pub use databases::{in_memory, on_each_database};
 pub use http::{Answer, call};
 pub use orders::{address, item, order};
-pub use step::{at, in_step};
+pub use step::{at, in_set_step, in_step};

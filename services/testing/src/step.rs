@@ -16,11 +16,31 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Runs a handler on these events at this moment, and commits.
+/// Runs a handler on these events, one after the other at this moment, and commits.
 ///
 /// # Panics
 /// When the handler or the database fails.
 pub async fn in_step<T, O>(
+    db: &Db,
+    now: Timestamp,
+    handler: impl AsyncFn(&mut Cx<'_, Db>, T) -> Result<O, StepError>,
+    events: impl IntoIterator<Item = T>,
+) -> Vec<O> {
+    let each = async |cx: &mut Cx<'_, Db>, events: Vec<T>| {
+        let mut ends = Vec::new();
+        for event in events {
+            ends.push(handler(cx, event).await?);
+        }
+        Ok(ends)
+    };
+    in_set_step(db, now, each, events).await
+}
+
+/// Runs a set-based handler on these events at this moment, and commits.
+///
+/// # Panics
+/// When the handler or the database fails.
+pub async fn in_set_step<T, O>(
     db: &Db,
     now: Timestamp,
     handler: impl AsyncFn(&mut Cx<'_, Db>, Vec<T>) -> Result<Vec<O>, StepError>,

@@ -179,7 +179,7 @@ pub(super) fn published_is_consumed(flow: &Choreography) -> Vec<Finding> {
         .filter(|(_, p)| p.how != How::Refusal && flow.is_dropped(p.event) && seen.insert(p.event))
         .map(|(node, p)| {
             let message = format!(
-                "{} publishes {}, which nobody consumes: consume it, declare it with .completes_with() or .cancels_with(), \
+                "{} publishes {}, which nobody consumes: consume it, declare it with .completes_with() or .compensates_with(), \
                  or do not publish it",
                 node.name, p.event,
             );

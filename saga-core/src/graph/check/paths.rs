@@ -115,15 +115,18 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
             let consumers = list(flow.consumers(event).map(|n| format!("{}: {}", n.participant, n.name)));
             let message = format!(
                 "no end follows from {event}, which {consumers} consumes: publish what happens next, or declare the last \
-                 event with .completes_with() or .cancels_with()",
+                 event with .completes_with() or .compensates_with()",
             );
             findings.push(of_producer(flow, event, message));
         }
     }
-    for event in occurring.iter().copied().filter(|e| is_undone(flow, *e) && !ends_in(*e, Some(Ending::Undone))) {
+    for event in
+        occurring.iter().copied().filter(|e| is_compensated(flow, *e) && !ends_in(*e, Some(Ending::Compensated)))
+    {
         if !is_explained(event, &explained) && ends_in(event, None) {
             explained.insert(event);
-            let message = format!("{event} undoes a step, but no undone end follows: declare one with .cancels_with()");
+            let message =
+                format!("{event} undoes a step, but no undone end follows: declare one with .compensates_with()");
             findings.push(of_producer(flow, event, message));
         }
     }
@@ -139,8 +142,8 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-fn is_undone(flow: &Choreography, event: EventKey) -> bool {
-    flow.producers(event).any(|(_, how)| how == How::Undone)
+fn is_compensated(flow: &Choreography, event: EventKey) -> bool {
+    flow.producers(event).any(|(_, how)| how == How::Compensated)
 }
 
 fn of_producer(flow: &Choreography, event: EventKey, message: String) -> Finding {

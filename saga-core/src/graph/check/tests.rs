@@ -5,7 +5,9 @@ use serde_json::json;
 use super::*;
 use crate::graph::{
     Accepted, Declaration, End, Ending, StepSpec,
-    fixture::{deadline, event, events, inventory, order, order_flow, payment, shipping, step, undo, with_schema},
+    fixture::{
+        compensation, deadline, event, events, inventory, order, order_flow, payment, shipping, step, with_schema,
+    },
 };
 
 type Flow = [Declaration; 4];
@@ -24,7 +26,7 @@ fn places(change: impl FnOnce(&mut Flow)) -> Vec<(Rule, &'static str, &'static s
 }
 
 fn release_triggers(flow: &mut Flow, triggers: &[&'static str]) {
-    flow[1].steps[0].undo.as_mut().unwrap().triggers = events(triggers);
+    flow[1].steps[0].compensation.as_mut().unwrap().triggers = events(triggers);
 }
 
 #[test]
@@ -145,17 +147,18 @@ fn a_compensation_that_nobody_follows_up_is_found_once() {
 
 #[test]
 fn a_refusal_that_nobody_reacts_to_is_found() {
-    let found = places(|flow| flow[2].steps[0].undo.as_mut().unwrap().triggers = events(&["shipping.cancelled"]));
+    let found =
+        places(|flow| flow[2].steps[0].compensation.as_mut().unwrap().triggers = events(&["shipping.cancelled"]));
     assert_eq!(found, [(Rule::RefusalsAreAnswered, "shipping", "schedule", "shipping.rejected")]);
 }
 
 #[test]
 fn a_step_before_the_pivot_without_a_compensation_is_found() {
     let found = places(|flow| {
-        flow[2].steps[0].undo = None;
+        flow[2].steps[0].compensation = None;
         release_triggers(flow, &["payment.declined", "shipping.rejected", "shipping.cancelled"]);
     });
-    assert_eq!(found, [(Rule::StepsCanBeUndone, "payment", "charge", "order.cancellation_requested")]);
+    assert_eq!(found, [(Rule::StepsCanBeCompensated, "payment", "charge", "order.cancellation_requested")]);
 }
 
 #[test]
@@ -166,8 +169,8 @@ fn a_step_at_the_pivot_needs_no_compensation() {
         flow[0].steps[0].deadline = deadline("order.reminded");
         flow[0].ends.push(End { event: event("order.reminded"), ending: Ending::Completed });
         flow[0].steps[1].pivot = false;
-        flow[2].steps[0] = StepSpec { undo: None, pivot: true, ..flow[2].steps[0].clone() };
-        flow[3].steps[0] = StepSpec { undo: None, refusal: None, ..flow[3].steps[0].clone() };
+        flow[2].steps[0] = StepSpec { compensation: None, pivot: true, ..flow[2].steps[0].clone() };
+        flow[3].steps[0] = StepSpec { compensation: None, refusal: None, ..flow[3].steps[0].clone() };
         release_triggers(flow, &["payment.declined"]);
     });
     assert_eq!(found, []);
@@ -185,17 +188,17 @@ fn a_refusal_that_passes_an_earlier_compensation_by_is_found() {
 #[test]
 fn a_cancellation_that_does_not_enter_at_the_tail_is_found() {
     let found = places(|flow| {
-        flow[3].steps[0].undo = None;
-        flow[2].steps[0].undo =
-            undo("refund", &["shipping.rejected", "order.cancellation_requested"], "payment.refunded");
+        flow[3].steps[0].compensation = None;
+        flow[2].steps[0].compensation =
+            compensation("refund", &["shipping.rejected", "order.cancellation_requested"], "payment.refunded");
     });
-    assert_eq!(found, [(Rule::StepsCanBeUndone, "shipping", "schedule", "order.cancellation_requested")]);
+    assert_eq!(found, [(Rule::StepsCanBeCompensated, "shipping", "schedule", "order.cancellation_requested")]);
 }
 
 #[test]
 fn a_compensation_that_only_follows_from_itself_is_found() {
     let found = places(|flow| {
-        flow[2].steps[0].undo = undo("refund", &["payment.refunded"], "payment.refunded");
+        flow[2].steps[0].compensation = compensation("refund", &["payment.refunded"], "payment.refunded");
         release_triggers(flow, &["payment.declined", "shipping.rejected", "shipping.cancelled"]);
     });
     assert_eq!(found, [(Rule::CompensationsAreReached, "payment", "charge", "")]);
@@ -267,7 +270,7 @@ fn an_undone_saga_that_ends_as_completed_is_found() {
 
 #[test]
 fn a_saga_that_no_success_completes_is_found() {
-    let found = places(|flow| flow[0].ends[0].ending = Ending::Undone);
+    let found = places(|flow| flow[0].ends[0].ending = Ending::Compensated);
     assert_eq!(found, [(Rule::PathsEnd, "order", "order.created", "order.created")]);
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{CHOREOGRAPHY, CompensationDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc};
 use crate::{
     event::EventType,
-    graph::{Accepted, Choreography, DeadlineSpec, Declaration, End, Rule, StepSpec, UndoSpec},
+    graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec},
 };
 
 /// A document that declares no participants.
@@ -115,7 +115,7 @@ impl StepDoc {
     ) -> Result<StepSpec, DeclarationError> {
         let some = |key: &Option<EventKeyDoc>| key.as_ref().map(&find).transpose();
         let undo = |undo: &CompensationDoc| {
-            Ok::<_, DeclarationError>(UndoSpec {
+            Ok::<_, DeclarationError>(CompensationSpec {
                 name: lasting(&undo.name),
                 triggers: undo.triggers.iter().map(&find).collect::<Result<_, _>>()?,
                 event: find(&undo.event)?,
@@ -131,7 +131,7 @@ impl StepDoc {
             triggers: self.triggers.iter().map(&find).collect::<Result<_, _>>()?,
             success: some(&self.success)?,
             refusal: some(&self.refusal)?,
-            undo: self.compensation.as_ref().map(undo).transpose()?,
+            compensation: self.compensation.as_ref().map(undo).transpose()?,
             deadline: deadline.transpose()?,
             effect: self.effect,
             pivot: self.pivot,

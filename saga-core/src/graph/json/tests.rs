@@ -16,12 +16,12 @@ fn programs_read_steps_events_and_edges() {
         json!({
             "id": "inventory.released/1", "name": "inventory.released", "version": 1,
             "topic": "inventory.events", "schema": {"type": "object"},
-            "published_by": [{"participant": "inventory", "kind": "compensation", "step": "reserve", "how": "undone"}],
+            "published_by": [{"participant": "inventory", "kind": "compensation", "step": "reserve", "how": "compensated"}],
             "consumed_by": [{"participant": "order", "kind": "action", "step": "cancel"}],
         })
     );
     let last = flow["edges"].as_array().unwrap().iter().find(|e| e["event"] == "order.cancelled/1").unwrap();
-    assert_eq!(last["to"], json!({"end": "undone"}));
+    assert_eq!(last["to"], json!({"end": "compensated"}));
 }
 
 fn text(document: &Value) -> Vec<u8> {

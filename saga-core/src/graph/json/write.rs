@@ -97,7 +97,7 @@ impl EventDoc {
 
 impl StepDoc {
     fn of(step: &StepSpec) -> Self {
-        let compensation = step.undo.as_ref().map(|undo| CompensationDoc {
+        let compensation = step.compensation.as_ref().map(|undo| CompensationDoc {
             name: undo.name.to_owned(),
             triggers: keys(&undo.triggers),
             event: key(undo.event),

@@ -5,17 +5,16 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 
-use super::{
-    super::{
-        blame::pause_after,
-        burial::{Burial, Buried},
-        effects::CallError,
-        metrics::StepOnly,
-        plan,
-        stage::{Happened, Stage},
-        work::{After, Work, after_failure},
-    },
-    Worker,
+use crate::runtime::{
+    after_failure::{After, after_failure},
+    effects::calls::CallError,
+    in_flight::InFlight,
+    publish::dead_letters::{DeadLetterDelivery, DeadLettered},
+    stage::{Happened, Stage},
+    telemetry::metrics::StepOnly,
+    transaction::handler_failures::pause_after,
+    transaction::pending_writes::label,
+    worker::Worker,
 };
 use crate::{
     barrier::Op,
@@ -32,112 +31,113 @@ const UNRECORDED: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     /// The effect was called.
-    pub(super) fn answered(&mut self, mut work: Work, answer: Result<Erased, CallError>) {
-        if !self.is_ours(&work) {
-            return self.handed_over(&work);
+    pub(crate) fn answered(&mut self, mut event: InFlight, answer: Result<Erased, CallError>) {
+        if !self.is_ours(&event) {
+            return self.handed_over(&event);
         }
         let answer = match answer {
-            Err(CallError::NotCalled { until }) => return self.not_called(work, until),
+            Err(CallError::NotCalled { until }) => return self.not_called(event, until),
             Err(CallError::Failed(failure)) => Err(failure),
             Ok(answer) => Ok(answer),
         };
-        match (work.stage, answer) {
+        match (event.stage, answer) {
             (Stage::Abandon, Err(failure)) => {
-                self.failed(work, failure.meaning("what its effect may have done cannot be undone"));
+                self.failed(event, failure.meaning("what its effect may have done cannot be undone"));
             }
-            (_, Err(failure)) => self.failed(work, failure),
+            (_, Err(failure)) => self.failed(event, failure),
             (stage, Ok(answer)) => {
                 if stage == Stage::Call {
-                    work.input.answer = Some(answer);
+                    event.input.answer = Some(answer);
                 }
-                self.goes_on(work, Happened::Answered);
+                self.goes_on(event, Happened::Answered);
             }
         }
     }
 
     /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
-    pub(super) fn not_called(&mut self, mut work: Work, until: Timestamp) {
-        work.not_called(until, self.shared.clock.now());
-        self.goes_on(work, Happened::Retry);
+    pub(crate) fn not_called(&mut self, mut event: InFlight, until: Timestamp) {
+        event.not_called(until, self.shared.clock.now());
+        self.goes_on(event, Happened::Retry);
     }
 
     /// The event concerned its saga alone and failed: try again, refuse, or give up.
-    pub(super) fn failed(&mut self, mut work: Work, failure: StepError) {
+    pub(crate) fn failed(&mut self, mut event: InFlight, failure: StepError) {
         let now = self.shared.clock.now();
-        let failed_at = *work.failed_at.get_or_insert(now);
-        if failure.is_nobodys_fault() && work.stage == Stage::Park {
+        let failed_at = *event.failed_at.get_or_insert(now);
+        if failure.is_nobodys_fault() && event.stage == Stage::Park {
             // Somebody holds its saga's queue for a moment: why it is parked, and for how long, stays.
-            return self.goes_on(work, Happened::Retry);
+            return self.goes_on(event, Happened::Retry);
         }
         if failure.is_nobodys_fault() {
             // Nobody's fault: it uses up no attempt.
-            work.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
+            event.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
             let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
             let pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
-            work.pause = pause.max(pause_after(work.took));
-            if self.has_called(&work) && !failure.is_locked() {
-                work.pause = work.pause.max(waited.clamp(*UNRECORDED.start(), *UNRECORDED.end()));
+            event.pause = pause.max(pause_after(event.took));
+            if self.has_called(&event) && !failure.is_locked() {
+                event.pause = event.pause.max(waited.clamp(*UNRECORDED.start(), *UNRECORDED.end()));
             }
-            work.failure = Some(failure);
-            return self.goes_on(work, Happened::Retry);
+            event.failure = Some(failure);
+            return self.goes_on(event, Happened::Retry);
         }
-        if work.op == Op::Compensate {
-            self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: work.name }).inc();
+        if event.op == Op::Compensate {
+            self.shared.metrics.compensations_failed.get_or_create(&StepOnly { step: event.name }).inc();
         }
-        let happened = match after_failure(&self.shared.participant, &work, &failure) {
+        let happened = match after_failure(&self.shared.participant, &event, &failure) {
             After::Retry { attempts, pause } => {
                 let due = after(now, pause);
-                self.shared.metrics.retries.get_or_create(&plan::label(&work)).inc();
-                work.lines()
+                self.shared.metrics.retries.get_or_create(&label(&event)).inc();
+                event
+                    .lines()
                     .in_scope(|| tracing::warn!(attempts, %due, error = %failure, "parked for another attempt"));
-                (work.attempts, work.pause) = (attempts, pause);
+                (event.attempts, event.pause) = (attempts, pause);
                 Happened::Retry
             }
             After::Refuse => {
-                work.lines().in_scope(|| tracing::warn!(error = %failure, "retries are used up: refused"));
-                let may_hold = self.shared.participant.steps[work.step].action.abandon.is_some();
+                event.lines().in_scope(|| tracing::warn!(error = %failure, "retries are used up: refused"));
+                let may_hold = self.shared.participant.steps[event.step].action.abandon.is_some();
                 if may_hold { Happened::RefuseEffect } else { Happened::Refuse }
             }
             After::DeadLetter(reason) => {
-                work.gives_up = reason;
-                Happened::GiveUp
+                event.dead_letter_reason = reason;
+                Happened::FailedForGood
             }
         };
-        work.failure = Some(failure);
-        self.goes_on(work, happened);
+        event.failure = Some(failure);
+        self.goes_on(event, happened);
     }
 
     /// Whether the outside system is asked again when the event comes back.
-    fn has_called(&self, work: &Work) -> bool {
-        let abandons = self.shared.participant.steps[work.step].action.abandon.is_some();
-        work.input.answer.is_some() || work.stage == Stage::Exhaust && abandons
+    fn has_called(&self, event: &InFlight) -> bool {
+        let abandons = self.shared.participant.steps[event.step].action.abandon.is_some();
+        event.input.answer.is_some() || event.stage == Stage::Exhaust && abandons
     }
 
     /// The event is given up on: its dead letter goes out before it is held.
-    pub(super) fn dead_letter(&mut self, mut work: Work) {
+    pub(crate) fn dead_letter(&mut self, mut event: InFlight) {
         let now = self.shared.clock.now();
-        let (reason, failed_at) = (work.gives_up, *work.failed_at.get_or_insert(now));
-        let poison = Poison::new(reason, work.reason());
-        work.lines().in_scope(|| tracing::error!(reason = reason.as_str(), error = poison.message, "dead letter"));
-        work.attempts += 1;
-        work.stage = Stage::DeadLetter;
-        let dead = letter(&self.shared.group(), &work.record, &poison, work.attempts, failed_at);
-        let (place, record, why) = (work.place.clone(), work.record.clone(), poison.message);
-        let buried = Buried::Event(Box::new(work));
-        let burial = Burial { dead, reason, buried, place, record, began: now, why };
-        self.burials.push(burial.carry_out(self.shared.clone()).boxed_local());
+        let (reason, failed_at) = (event.dead_letter_reason, *event.failed_at.get_or_insert(now));
+        let poison = Poison::new(reason, event.reason());
+        event.lines().in_scope(|| tracing::error!(reason = reason.as_str(), error = poison.message, "dead letter"));
+        event.attempts += 1;
+        event.stage = Stage::DeadLetter;
+        let dead = letter(&self.shared.group(), &event.record, &poison, event.attempts, failed_at);
+        let (place, record, why) = (event.place.clone(), event.record.clone(), poison.message);
+        let dead_lettered = DeadLettered::Event(Box::new(event));
+        let delivery = DeadLetterDelivery { dead, reason, dead_lettered, place, record, began: now, why };
+        self.dead_letters.push(delivery.deliver(self.shared.clone()).boxed_local());
     }
 
     /// A dead letter is with the broker.
-    pub(super) fn buried(&mut self, buried: Buried) {
-        match buried {
-            Buried::Poison { partition, epoch, offset, bytes } => {
-                self.in_hand -= 1;
+    pub(crate) fn dead_lettered(&mut self, dead_lettered: DeadLettered) {
+        match dead_lettered {
+            DeadLettered::Poison { partition, epoch, offset, bytes } => {
+                self.in_flight -= 1;
                 self.bytes = self.bytes.saturating_sub(bytes);
                 self.offsets.done(&partition, epoch, offset);
             }
             // The new owner of a partition comes to the same end, or to a better one: `goes_on` asks whose it is.
-            Buried::Event(work) => self.goes_on(*work, Happened::Published),
+            DeadLettered::Event(event) => self.goes_on(*event, Happened::Published),
         }
     }
 }

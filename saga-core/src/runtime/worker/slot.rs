@@ -1,31 +1,10 @@
-//! What the worker's one transaction at a time is used for: a batch, parked events that are due, deadlines, labels.
+//! The transaction slot: what it is used for, and in which turns.
 
-use std::{collections::VecDeque, time::Duration};
-
-use futures::{FutureExt, future::LocalBoxFuture};
-use jiff::Timestamp;
-
-use super::{
-    super::{
-        Shared, batch,
-        batch::Batch,
-        blame::Handler,
-        stage::Stage,
-        timers::{self, Fired},
-        work::{Origin, Work},
-    },
-    Worker,
-    labels::label_parked,
-};
-use crate::{
-    barrier::Op,
-    clock::{Clock, after},
-    store::{ParkedEvent, Store, StoreError},
-    transport::Producer,
-};
+use crate::runtime::{deadlines::fire::Fired, transaction::batch::Batch};
+use crate::store::{ParkedEvent, StoreError};
 
 /// What the transaction slot was used for.
-pub(super) enum Slot {
+pub(crate) enum Slot {
     Batch(Batch),
     Parked(Result<Vec<ParkedEvent>, StoreError>),
     Candidates(Result<Vec<ParkedEvent>, StoreError>),
@@ -35,7 +14,7 @@ pub(super) enum Slot {
 
 /// What the slot is used for in turns, so that none of it keeps another from its turn, however much of it there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// Parked events that are due are claimed.
     Claim,
     /// So are some of the steps whose breaker waits for its trial.
@@ -48,7 +27,7 @@ pub(super) enum Turn {
 
 impl Turn {
     /// All, each once, in the order in which they follow this one.
-    fn following(self) -> [Self; 4] {
+    pub(crate) fn following(self) -> [Self; 4] {
         match self {
             Self::Claim => [Self::Try, Self::Fire, Self::Batch, Self::Claim],
             Self::Try => [Self::Fire, Self::Batch, Self::Claim, Self::Try],
@@ -56,220 +35,4 @@ impl Turn {
             Self::Batch => [Self::Claim, Self::Try, Self::Fire, Self::Batch],
         }
     }
-}
-
-impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
-    pub(super) fn wake_in(&self, drain_until: Option<Timestamp>) -> Duration {
-        let now = self.shared.clock.now();
-        let longest = self.shared.options.look_every;
-        if self.slot.is_some() {
-            // The slot's end wakes the loop before anything that waits for the slot.
-            return longest;
-        }
-        let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
-        let claim_at = (self.claimed.len() < self.shared.options.max_batch).then_some(self.claim_at);
-        let try_at = (!self.effects.open(&self.shared.participant, now).on_trial.is_empty()).then_some(self.try_at);
-        let next = match drain_until {
-            Some(until) => until,
-            None if !self.labelled => self.claim_at,
-            None => [fire_at, claim_at, try_at].into_iter().flatten().min().unwrap_or_else(|| after(now, longest)),
-        };
-        let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-        wait.clamp(Duration::from_millis(1), longest)
-    }
-
-    /// Starts the next use of the transaction slot, when it is free.
-    pub(super) fn fill_slot(&mut self, draining: bool) {
-        if self.slot.is_some() {
-            return;
-        }
-        let shared = self.shared.clone();
-        let now = shared.clock.now();
-        // The clock may have been set back.
-        let soon = after(now, shared.options.look_every);
-        for at in [&mut self.claim_at, &mut self.try_at] {
-            *at = soon.min(*at);
-        }
-        self.fire_at = self.fire_at.min(after(now, timers::LONGEST_PAUSE));
-        if !self.labelled {
-            // Nothing is admitted before: what an earlier version parked would not be known again.
-            if draining || now < self.claim_at {
-                return;
-            }
-            self.claim_at = soon;
-            self.slot = Some(async move { Slot::Labelled(label_parked(&shared).await) }.boxed_local());
-            return;
-        }
-        if let Some(turn) = self.turn.following().into_iter().find(|turn| self.wants(*turn, draining, now)) {
-            self.turn = turn;
-            self.slot = Some(self.take_turn(turn, now, soon));
-        }
-    }
-
-    fn wants(&self, turn: Turn, draining: bool, now: Timestamp) -> bool {
-        let shared = &self.shared;
-        match turn {
-            Turn::Batch => !self.ready.is_empty(),
-            _ if draining => false,
-            Turn::Claim => now >= self.claim_at && self.claimed.len() < shared.options.max_batch,
-            Turn::Try => now >= self.try_at && !self.effects.open(&shared.participant, now).on_trial.is_empty(),
-            Turn::Fire => now >= self.fire_at && shared.has_deadlines,
-        }
-    }
-
-    fn take_turn(&mut self, turn: Turn, now: Timestamp, soon: Timestamp) -> LocalBoxFuture<'static, Slot> {
-        let shared = self.shared.clone();
-        let (lease, max_batch) = (shared.options.lease, shared.options.max_batch);
-        match turn {
-            Turn::Claim => {
-                self.claim_at = soon;
-                // No more than can be handled within the lease; the others stay where they are safe.
-                let limit = max_batch - self.claimed.len();
-                let open = self.effects.open(&shared.participant, now);
-                let others = [open.resting, open.on_trial].concat();
-                async move { Slot::Parked(shared.store.claim_parked(lease, limit, &others).await) }.boxed_local()
-            }
-            Turn::Try => {
-                self.try_at = soon;
-                let on_trial = self.effects.open(&shared.participant, now).on_trial;
-                async move { Slot::Candidates(candidates(&shared, &on_trial).await) }.boxed_local()
-            }
-            Turn::Fire => {
-                self.fire_at = soon;
-                let most = self.fire_most;
-                async move { Slot::Timers(timers::fire(shared, most).await) }.boxed_local()
-            }
-            Turn::Batch => {
-                let works = self.next_batch(now);
-                async move { Slot::Batch(batch::run(shared, works).await) }.boxed_local()
-            }
-        }
-    }
-
-    /// What shares the next transaction: fresh events, or those that were parked, whichever waits longer. The ones may wait for a
-    /// lock that somebody holds, and the others not for them.
-    fn next_batch(&mut self, now: Timestamp) -> Vec<Work> {
-        let is_parked = |work: &Work| matches!(work.origin, Origin::Parked { .. });
-        let parked = self.ready.front().is_some_and(is_parked);
-        if parked && !self.shared.blame.borrow().is_clear() {
-            // Some are tried and the others wait: each time others are first. Those of one saga keep their order in its lane.
-            self.ready.make_contiguous().sort_by(|a, b| a.turn(now).total_cmp(&b.turn(now)));
-        }
-        let (mut works, mut others) = (Vec::new(), VecDeque::new());
-        for mut work in self.ready.drain(..) {
-            if works.len() == self.batch_most || is_parked(&work) != parked {
-                others.push_back(work);
-                continue;
-            }
-            // Asked before the start is recorded: what was never started needs no call to be undone. Whether a compensation calls
-            // anything is not known before its transaction.
-            if work.stage == Stage::Start && work.op == Op::Action && work.pass.is_none() {
-                match self.effects.ask(&self.shared, &work) {
-                    Ok(pass) => work.pass = Some(pass),
-                    Err(until) => {
-                        work.not_called(until, now);
-                        work.stage = Stage::Park;
-                    }
-                }
-            }
-            if matches!(work.stage, Stage::Whole | Stage::Start | Stage::Exhaust)
-                && !work.is_admitted
-                && let Some(why) = self.shared.blame.borrow_mut().holds(Handler::of(&work), parked, now)
-            {
-                work.held(&why, now, self.shared.options.longest_pause);
-                work.stage = Stage::Park;
-            }
-            let handler = Handler::of(&work);
-            work.is_admitted = self.shared.blame.borrow().everybodys(handler).is_some();
-            works.push(work);
-        }
-        self.ready = others;
-        works
-    }
-
-    /// The only event that failed may be gone by now.
-    fn forget_blame(&self, now: Timestamp) {
-        let mut blame = self.shared.blame.borrow_mut();
-        if blame.forget(now) && blame.is_clear() {
-            self.shared.health.set_waiting("handlers", None);
-        }
-    }
-
-    pub(super) fn slot_done(&mut self, slot: Slot) {
-        let now = self.shared.clock.now();
-        let later = after(now, self.shared.options.look_every);
-        self.forget_blame(now);
-        match slot {
-            Slot::Batch(batch) => {
-                self.claim_at = batch.due.parked.map_or(self.claim_at, |due| self.claim_at.min(due));
-                self.fire_at = batch.due.deadline.map_or(self.fire_at, |due| self.fire_at.min(due));
-                self.batch_most = match batch.left.is_empty() {
-                    true => (self.batch_most * 2).min(self.shared.options.max_batch),
-                    false => (self.batch_most / 16).max(1),
-                };
-                for mut work in batch.left {
-                    if self.is_ours(&work) {
-                        // Its breaker is asked anew.
-                        self.effects.unused(&work, now);
-                        work.pass = None;
-                        self.ready.push_back(work)
-                    } else {
-                        self.handed_over(&work)
-                    }
-                }
-                for (work, done) in batch.works {
-                    match done {
-                        Ok(done) => self.advanced(work, done),
-                        Err(failure) if self.is_ours(&work) => self.failed(work, failure),
-                        Err(_) => self.handed_over(&work),
-                    }
-                }
-            }
-            Slot::Parked(Ok(events)) => {
-                // There may be more than one claim takes.
-                if !events.is_empty() {
-                    self.claim_at = now;
-                }
-                events.into_iter().for_each(|event| self.unpark(event));
-            }
-            Slot::Candidates(Ok(events)) => events.into_iter().for_each(|event| self.unpark(event)),
-            Slot::Timers(Fired::All { timers }) => {
-                if timers > 0 {
-                    self.fire_at = now;
-                }
-                self.fire_most = (self.fire_most * 2).min(self.shared.options.max_batch);
-            }
-            Slot::Timers(Fired::Some { took }) => {
-                // What is in trouble is tried in smaller transactions, and has less of the time than the events.
-                self.fire_at = later.max(after(now, took * 3));
-                self.fire_most = (self.fire_most / 8).max(1);
-            }
-            Slot::Parked(Err(error)) | Slot::Candidates(Err(error)) => {
-                tracing::warn!(%error, "parked sagas cannot be looked for now");
-                (self.claim_at, self.try_at) = (later, later);
-            }
-            Slot::Labelled(Ok(())) => {
-                self.labelled = true;
-                self.claim_at = now;
-            }
-            Slot::Labelled(Err(error)) => tracing::warn!(%error, "what an earlier version parked cannot be read now"),
-        }
-    }
-}
-
-/// Of a step on trial so many parked events are claimed: one of them is the trial, and the others only wait.
-const CANDIDATES: usize = 8;
-
-/// Claims some parked events of each of these steps, whatever else is parked.
-async fn candidates<S: Store, P: Producer, C: Clock>(
-    shared: &Shared<S, P, C>,
-    on_trial: &[&'static str],
-) -> Result<Vec<ParkedEvent>, StoreError> {
-    let mut claimed = Vec::new();
-    for step in on_trial {
-        let names = shared.participant.steps.iter().map(|declared| declared.spec.name);
-        let others: Vec<&str> = names.filter(|name| name != step).collect();
-        claimed.extend(shared.store.claim_parked(shared.options.lease, CANDIDATES, &others).await?);
-    }
-    Ok(claimed)
 }

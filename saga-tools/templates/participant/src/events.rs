@@ -1,15 +1,15 @@
-//! The events that {name} consumes and publishes: its contract. Events of others are declared as far as they are read.
+//! The contract of {name}: the events that it consumes and publishes. Of other participants' events, only the fields that are read.
 
 use saga::prelude::*;
 
-/// Somebody asks for something: it starts the saga.
+/// A request, which starts the saga.
 #[saga_event(name = "request.made", topic = "request.events", saga = "request_id")]
 pub struct RequestMade {
     pub request_id: Uuid,
     pub quantity: i64,
 }
 
-/// A participant that comes later could not do its part: what {name} did is to be undone.
+/// A later participant has refused, so {name} compensates its step.
 #[saga_event(
     name = "request.cancelled",
     topic = "request.events",
@@ -35,7 +35,7 @@ pub struct Released {
     pub request_id: Uuid,
 }
 
-/// Also when there was nothing to undo.
+/// Published even when there was nothing to compensate.
 impl From<RequestCancelled> for Released {
     fn from(why: RequestCancelled) -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! What {name} does in the flow: one step, what undoes it, and its tables.
+//! The participant {name}: one step, its compensation, and its tables.
 
 use saga::prelude::*;
 
 use crate::events::{Rejected, Released, RequestCancelled, RequestMade, Reserved};
 
-/// {name}'s own tables; those of the framework are added to them. The SQL is the same for PostgreSQL and SQLite.
+/// The tables of {name}. The framework adds its own. The SQL runs on PostgreSQL and SQLite.
 pub const MIGRATIONS: &[Migration] = &[Migration {
     name: "0001_reservations",
     sql: "CREATE TABLE reservations (request_id text PRIMARY KEY, quantity bigint NOT NULL)",
@@ -13,26 +13,26 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 const RESERVE: &str = "INSERT INTO reservations (request_id, quantity) VALUES ($1, $2)";
 const RELEASE: &str = "DELETE FROM reservations WHERE request_id = $1";
 
-/// There is no more than this.
+/// The available quantity.
 const MOST: i64 = 10;
 
 pub fn participant() -> Participant<Db> {
     Participant::named("{name}")
-        // Whoever starts the flow is no participant of it, so it is declared here.
+        // The flow starts outside any participant, so its first event is declared here.
         .publishes::<RequestMade>()
         .publishes::<RequestCancelled>()
-        // A step's name is a key in the database: it stays, whatever its function is called.
+        // The step's name is a key in the database: keep it when you rename the function.
         .step(Step::new("reserve", reserve).undone_by(release))
-        .cancels_with::<Rejected>()
-        .cancels_with::<Released>()
-        // Where the flow ends well, .completes_with::<..>() says so; then this line goes.
+        .compensates_with::<Rejected>()
+        .compensates_with::<Released>()
+        // Remove this when another participant consumes the event, or when it completes the flow: .completes_with::<Reserved>().
         .accept(
             Rule::PublishedIsConsumed,
-            "who takes it from here is to be written",
+            "the next participant is still to be written",
         )
 }
 
-/// The service: where it listens unless HTTP_ADDR says otherwise, and its tables.
+/// The service: its default address, and its tables.
 pub fn service() -> Service {
     saga::serve(participant())
         .http("127.0.0.1:8090")

@@ -1,4 +1,4 @@
-//! {name} on the real runtime: given these events, when this one comes, then that is published.
+//! Tests {name} on the real runtime: given some events, when one arrives, then these are published.
 
 use saga::prelude::*;
 
@@ -48,7 +48,7 @@ async fn a_request_that_was_cancelled_before_it_came_reserves_nothing() {
     assert!(late.is_empty(), "{late:?}");
 }
 
-/// All participants of a flow together, each on a database; here there is one.
+/// All participants of a flow together, each with its own database; here there is one.
 #[tokio::test(start_paused = true)]
 async fn a_request_is_reserved_and_nothing_is_dead_lettered() {
     Flow::on([(participant(), database().await)])

@@ -1,4 +1,4 @@
-//! The load: a fixed number of sagas under way, the next one started when one ends.
+//! Keeps a fixed number of sagas in flight: when one ends, the next one starts.
 
 use std::{
     collections::HashMap,
@@ -21,21 +21,21 @@ use uuid::Uuid;
 
 use super::processes::SKUS;
 
-/// A saga that takes longer than this is lost, and the measurement with it.
+/// The measurement fails when a saga takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROOM: usize = 5_000;
 
 pub(super) struct Load {
     producer: KafkaProducer,
     consumer: KafkaConsumer,
-    under_way: HashMap<SagaId, Instant>,
+    in_flight: HashMap<SagaId, Instant>,
     placed: usize,
 }
 
-/// What a round saw.
+/// The result of a round.
 pub(super) struct Round {
     pub(super) took: Duration,
-    /// Of every saga that ended in the round, from its publishing to its end, shortest first.
+    /// The time from publishing to the end of each saga that ended in the round, shortest first.
     pub(super) latencies: Vec<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl Round {
         count / self.took.as_secs_f64()
     }
 
-    /// The latency that this share of the sagas stayed within.
+    /// The latency that this share of the sagas did not exceed.
     pub(super) fn percentile(&self, share: f64) -> Duration {
         #[allow(
             clippy::cast_precision_loss,
@@ -60,9 +60,9 @@ impl Round {
 }
 
 impl Load {
-    /// Connects, and waits until the ends of sagas are heard.
+    /// Connects, and waits until the ends of sagas are received.
     pub(super) async fn start(kafka: &KafkaConfig) -> anyhow::Result<Self> {
-        // A group of its own that starts where the topic is now: it hears the ends of its own sagas alone.
+        // A new group that starts at the end of the topic receives the ends of its own sagas only.
         let config = kafka.clone().with_property("auto.offset.reset", "latest")?;
         let group = format!("saga-bench-{}", Uuid::now_v7().simple());
         let mut consumer = KafkaConsumer::subscribe(&config, &group, &[OrderConfirmed::TOPIC.to_owned()])?;
@@ -73,25 +73,25 @@ impl Load {
                 _ => {}
             }
         }
-        let mut load = Self { producer: KafkaProducer::new(kafka)?, consumer, under_way: HashMap::new(), placed: 0 };
-        // Where "latest" is, each partition decides at its first fetch: one saga at a time until every one is heard.
+        let mut load = Self { producer: KafkaProducer::new(kafka)?, consumer, in_flight: HashMap::new(), placed: 0 };
+        // Each partition resolves "latest" at its first fetch, so single sagas are started until the ends of enough have arrived.
         let until = Instant::now() + PATIENCE;
-        let mut heard = 0;
-        while heard < 50 {
+        let mut ended = 0;
+        while ended < 50 {
             if Instant::now() > until {
                 bail!("the sagas do not end: is the flow of services complete on this broker?");
             }
             load.place(1).await?;
             let patience = Instant::now() + Duration::from_secs(1);
-            while !load.under_way.is_empty() && Instant::now() < patience {
-                heard += load.ends(Duration::from_millis(100)).await?.len();
+            while !load.in_flight.is_empty() && Instant::now() < patience {
+                ended += load.ends(Duration::from_millis(100)).await?.len();
             }
-            load.under_way.clear();
+            load.in_flight.clear();
         }
         Ok(load)
     }
 
-    /// Keeps `in_flight` sagas under way for this long, then lets them end.
+    /// Keeps `in_flight` sagas in flight for this long, then waits for their ends.
     pub(super) async fn run(&mut self, in_flight: usize, length: Duration) -> anyhow::Result<Round> {
         let started = Instant::now();
         let until = started + length;
@@ -106,9 +106,9 @@ impl Load {
         }
         let took = started.elapsed();
         let patience = Instant::now() + PATIENCE;
-        while !self.under_way.is_empty() {
+        while !self.in_flight.is_empty() {
             if Instant::now() > patience {
-                bail!("{} sagas did not end within {PATIENCE:?}", self.under_way.len());
+                bail!("{} sagas did not end within {PATIENCE:?}", self.in_flight.len());
             }
             self.ends(Duration::from_secs(1)).await?;
         }
@@ -124,15 +124,15 @@ impl Load {
         for _ in 0..count {
             self.placed += 1;
             let (id, record) = order(self.placed)?;
-            self.under_way.insert(id, Instant::now());
+            self.in_flight.insert(id, Instant::now());
             records.push(record);
         }
-        // The acknowledgement is not waited for: a saga's end says more.
+        // The saga's end confirms more than the acknowledgement would.
         drop(self.producer.publish(records));
         Ok(())
     }
 
-    /// The latencies of the sagas that ended since the last call; waits for the first, but not longer than `patience`.
+    /// The latencies of the sagas that ended since the last call. Waits at most `patience` for the first.
     async fn ends(&mut self, patience: Duration) -> anyhow::Result<Vec<Duration>> {
         let records = match tokio::time::timeout(patience, self.consumer.next(ROOM)).await {
             Err(_) => return Ok(Vec::new()),
@@ -143,7 +143,7 @@ impl Load {
         let mut ended = Vec::new();
         for record in records {
             let Some((event_type, saga)) = end(&record) else { continue };
-            let Some(since) = self.under_way.remove(&saga) else { continue };
+            let Some(since) = self.in_flight.remove(&saga) else { continue };
             if event_type != OrderConfirmed::NAME {
                 bail!("order {saga} ended in {event_type}; the load is meant to be confirmed");
             }

@@ -1,20 +1,20 @@
-//! The measurement behind `saga bench`: processes, load, usage, report.
+//! The measurement behind `saga bench`: processes, load, resource usage and report.
 
 mod load;
+mod process_usage;
 mod processes;
 pub(crate) mod report;
-mod usage;
 
 use std::{path::PathBuf, time::Duration};
 
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 
-use self::{load::Load, processes::Processes, report::Measured, usage::Usage};
+use self::{load::Load, process_usage::Usage, processes::Processes, report::Measured};
 use saga_tools::{flow::FlowTopics, output::say};
 
 use crate::flow;
 
-/// What is measured.
+/// The measurement's settings.
 pub(crate) struct Plan {
     pub(crate) in_flight: Vec<usize>,
     pub(crate) rounds: usize,
@@ -22,17 +22,17 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
 }
 
-/// Partitions of the embedded broker's topics, as `SAGA_TOPIC_PARTITIONS` has it by default.
+/// Partitions of the embedded broker's topics: the default of `SAGA_TOPIC_PARTITIONS`.
 const PARTITIONS: i32 = 6;
 
-/// Starts the services, measures, stops them.
+/// Starts the services, measures, and stops them.
 pub(crate) async fn run(
     plan: Plan,
     kafka: Option<KafkaConfig>,
     database_url: Option<String>,
     bin: Option<PathBuf>,
 ) -> anyhow::Result<Vec<Measured>> {
-    // Kept until the end: dropping it is the end of the broker.
+    // Dropping the broker stops it.
     let embedded = match kafka {
         Some(_) => None,
         None => Some(EmbeddedBroker::start(&topics()?, PARTITIONS)?),
@@ -51,9 +51,9 @@ pub(crate) async fn run(
         say(&format!("{in_flight} in flight, warming up for {:?}", plan.warm_up));
         load.run(in_flight, plan.warm_up).await?;
         for round in 1..=plan.rounds {
-            let before = Usage::of(&processes)?;
+            let before = Usage::of(&processes);
             let result = load.run(in_flight, plan.round).await?;
-            let usage = Usage::of(&processes)?.since(&before, result.took);
+            let usage = Usage::of(&processes).since(&before, result.took);
             say(&format!("{in_flight} in flight, round {round}: {:.0} sagas/s", result.per_second()));
             measured.push(Measured::new(in_flight, round, &result, usage));
         }

@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::{demo::http::Http, otel};
+use crate::{demo::http_client::HttpClient, trace_export};
 
 const NAMES: [&str; 4] = ["order", "inventory", "payment", "shipping"];
-/// As many articles as the load orders from.
+/// The number of articles that the load orders.
 pub(super) const SKUS: usize = 100;
 const START: Duration = Duration::from_secs(60);
-/// As long as a service may take to drain.
+/// The time a service may take to drain.
 const STOP: Duration = Duration::from_secs(12);
 
 pub(super) struct Processes {
@@ -25,7 +25,7 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// Starts them and waits until each is ready.
+    /// Starts the services and waits until each is ready.
     pub(super) async fn start(broker: &str, database: Option<String>, bin: Option<PathBuf>) -> anyhow::Result<Self> {
         let bin = match bin {
             Some(bin) => bin,
@@ -43,8 +43,8 @@ impl Processes {
             };
             let log = std::fs::File::create(processes.folder.join(format!("{name}.log")))?;
             let mut command = Command::new(&program);
-            // Spans cost a little, and nothing takes them here unless the environment says so.
-            if !otel::is_wanted() {
+            // Export no spans unless the environment configures it: exporting costs CPU time.
+            if !trace_export::is_configured() {
                 command.env("OTEL_TRACES_EXPORTER", "none");
             }
             let child = command
@@ -67,7 +67,7 @@ impl Processes {
     }
 
     async fn ready(&mut self) -> anyhow::Result<()> {
-        let http = Http::new();
+        let http = HttpClient::default();
         let until = Instant::now() + START;
         for (name, child, address) in &mut self.children {
             loop {
@@ -89,7 +89,7 @@ impl Processes {
     }
 
     pub(super) async fn fill_stock(&self) -> anyhow::Result<()> {
-        let http = Http::new();
+        let http = HttpClient::default();
         let inventory = self.children.iter().find(|(name, ..)| *name == "inventory").map(|(.., address)| *address);
         let inventory = inventory.context("the inventory service runs")?;
         for sku in 0..SKUS {
@@ -106,7 +106,7 @@ impl Processes {
         self.children.iter().map(|(name, child, _)| (*name, child.id()))
     }
 
-    /// Asks each to stop, and waits for it.
+    /// Sends each service SIGTERM and waits for its end.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         for (_, child, _) in &self.children {
             let _ = Command::new("kill").arg(child.id().to_string()).status();
@@ -127,7 +127,7 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         for (_, child, _) in &mut self.children {
-            // Already gone after a good end.
+            // A process that has ended cannot be killed, which is fine.
             let _ = child.kill();
             let _ = child.wait();
         }

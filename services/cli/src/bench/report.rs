@@ -1,8 +1,8 @@
-//! What a measurement looks like: a table for people, JSON for programs.
+//! The result of a measurement: a table, or JSON.
 
 use serde::Serialize;
 
-use super::{load::Round, usage::ProcessUsage};
+use super::{load::Round, process_usage::ProcessUsage};
 use saga_tools::output;
 
 /// One round.

@@ -1,4 +1,4 @@
-//! `saga bench`: how many sagas a second the four services carry, and how long one takes.
+//! `saga bench`: measures the throughput and latency of the four services.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -8,32 +8,34 @@ use saga_tools::KafkaArgs;
 
 use crate::bench::{self, Plan};
 
-/// Measures the four services: a closed loop of sagas, each started by an `order.created` on the broker and ended by its
-/// `order.confirmed`. The services are the real binaries, one process each, with their usual settings.
+/// Measure the throughput and latency of the four services
+///
+/// Runs a closed loop of sagas, each started by an `order.created` and ended by its `order.confirmed`. The services are
+/// the release binaries, one process each, with their default settings.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
-    /// How many sagas are under way at once, one measurement for each
+    /// Number of sagas in flight, one measurement for each
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,64,256,1024")]
     in_flight: Vec<usize>,
-    /// Rounds for each of them
+    /// Rounds per measurement
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
     /// Length of a round, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 6)]
     seconds: u64,
-    /// Length of the warm-up before the first round of each, in seconds
+    /// Length of the warm-up before each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     warm_up: u64,
-    /// Where the services keep their data: postgres://.. for all four, or none for SQLite in a temporary folder
+    /// The services' database: postgres://.. for all four [default: SQLite in a temporary folder]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Measure on the embedded broker instead of the one at --bootstrap-servers
     #[arg(long)]
     embedded: bool,
-    /// The folder of the service binaries; by default the one of this program
+    /// The folder of the service binaries [default: this program's folder]
     #[arg(long, value_name = "FOLDER")]
     bin: Option<PathBuf>,
-    /// One JSON document instead of a table
+    /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `saga demo`: everything at once, with nothing else installed.
+//! `saga demo`: runs the whole order flow in one process.
 
 use std::{io, process::ExitCode};
 
@@ -10,32 +10,32 @@ use saga_tools::output::{OutputError, print, print_json};
 
 use crate::demo::{self, DemoError, Settings};
 
-/// The fewest orders: one for each ending.
+/// One order for each scenario.
 const FEWEST: usize = 8;
 
-/// Run the whole flow in one process, order by order of every kind, and check that nothing went wrong
+/// Run the whole order flow in one process, place orders for every scenario, and verify the result
 ///
-/// An embedded broker, SQLite in a temporary folder, and the four services as their binaries run them. Exits with 0 only
-/// if every invariant holds.
+/// Uses an embedded broker, SQLite in a temporary folder, and the four services as their binaries run them. Exits with 0
+/// only if every invariant holds.
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// How many orders to place, over every ending; 8 is the fewest
+    /// Number of orders over all scenarios, at least 8
     #[arg(long, default_value_t = 80, value_parser = orders)]
     orders: usize,
-    /// How many orders to place per second
+    /// Orders placed per second
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     rate: f64,
-    /// Stay up until ctrl-c, on the services' usual ports where they are free, and leave the databases behind
+    /// Keep running until ctrl-c, on the services' usual ports if they are free, and keep the databases
     #[arg(long)]
     keep: bool,
-    /// Print one JSON document instead
+    /// Print one JSON document instead of text
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoCommandError {
-    #[error("no runtime")]
+    #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -43,7 +43,7 @@ pub(crate) enum DemoCommandError {
     Output(#[from] OutputError),
 }
 
-/// What is printed instead of a report.
+/// The JSON printed when the participants do not fit together.
 #[derive(Serialize)]
 struct Refused<'a> {
     holds: bool,
@@ -64,7 +64,7 @@ impl Demo {
     }
 }
 
-/// Participants that do not fit together are not started.
+/// Reports findings; the services are not started.
 fn refuse(findings: &[Finding], json: bool) -> Result<(), OutputError> {
     if json {
         return print_json(&Refused { holds: false, findings });

@@ -1,4 +1,4 @@
-//! One command per file: its flags, what it does, and what can go wrong with it.
+//! One command per file: its flags, its work and its errors.
 
 pub(crate) mod bench;
 pub(crate) mod demo;

@@ -1,32 +1,32 @@
-//! An order from flags: the data of `order.created` with something sensible in every field.
+//! An order made from flags, with a default for every field.
 
 use clap::Args;
 use order_flow_events::{Address, Item, OrderCreated, total_of};
 use uuid::Uuid;
 
-/// The fields of an order that is not read from a file.
+/// The fields of an order that is given by flags.
 #[derive(Args, Clone, PartialEq, Default, Debug)]
 #[command(next_help_heading = "order.created, when it is not read from a file")]
 pub(crate) struct OrderArgs {
-    /// Who orders [default: a new id]
+    /// The customer [default: a new id]
     #[arg(long, value_name = "UUID")]
     customer_id: Option<Uuid>,
-    /// What is ordered [default: SKU-1]
+    /// The article [default: SKU-1]
     #[arg(long)]
     sku: Option<String>,
-    /// How many [default: 1]
+    /// The quantity [default: 1]
     #[arg(long, allow_negative_numbers = true)]
     quantity: Option<i64>,
-    /// The price of one, in minor units [default: 1999]
+    /// The price per unit, in minor units [default: 1999]
     #[arg(long, value_name = "CENTS", allow_negative_numbers = true)]
     unit_price_cents: Option<i64>,
-    /// ISO 4217 [default: EUR]
+    /// The currency (ISO 4217) [default: EUR]
     #[arg(long)]
     currency: Option<String>,
     /// The payment gateway's token; the sandbox knows tok_visa, tok_declined, tok_timeout and tok_flaky [default: tok_visa]
     #[arg(long, value_name = "TOKEN")]
     payment_method: Option<String>,
-    /// Who receives the goods [default: Ada Lovelace]
+    /// The recipient [default: Ada Lovelace]
     #[arg(long)]
     name: Option<String>,
     /// Street and number [default: Main Street 1]
@@ -38,13 +38,13 @@ pub(crate) struct OrderArgs {
     /// Postal code [default: 10115]
     #[arg(long)]
     postal_code: Option<String>,
-    /// ISO 3166-1; nobody ships to AQ [default: DE]
+    /// The country (ISO 3166-1); orders to AQ are refused by shipping [default: DE]
     #[arg(long)]
     country: Option<String>,
 }
 
 impl OrderArgs {
-    /// Whether no field was given.
+    /// Whether no flag was given.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -60,7 +60,7 @@ impl OrderArgs {
         OrderCreated {
             order_id,
             customer_id: self.customer_id.unwrap_or_else(Uuid::now_v7),
-            // A total that does not fit is refused when the order is checked.
+            // The schema check refuses a total that overflows.
             total_cents: total_of(&items).unwrap_or(i64::MAX),
             items,
             currency: or(self.currency, "EUR"),

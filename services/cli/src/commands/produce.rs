@@ -1,4 +1,4 @@
-//! `saga produce`, with an order from flags.
+//! `saga produce` with an order given by flags.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,7 +18,7 @@ pub(crate) struct ProduceOrder {
     /// The same as --data @FILE; - is standard input
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["data", "OrderArgs"])]
     file: Option<PathBuf>,
-    /// The order, which is the saga: the same as --saga-id
+    /// The order's id, which is the saga's id: the same as --saga-id
     #[arg(long, value_name = "UUID", conflicts_with_all = ["saga_id", "file"])]
     order_id: Option<Uuid>,
     #[command(flatten)]

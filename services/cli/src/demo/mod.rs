@@ -1,20 +1,20 @@
-//! `saga demo`: the whole flow in one process, from orders of every kind to the invariants that must hold in the end.
+//! `saga demo`: runs the whole flow in one process and verifies the result.
 
-mod dir;
-mod ending;
-mod facts;
-mod fleet;
-mod gauge;
-pub(crate) mod http;
+mod customers;
+mod data_dir;
+mod database_state;
+mod demo_run;
+pub(crate) mod http_client;
 mod invariants;
-mod journal;
-mod log;
-mod place;
 mod print;
+mod process_log;
+mod progress;
+mod progress_display;
 mod report;
-mod screen;
-mod story;
+mod scenario;
+mod services;
 mod timeline;
+mod topic_log;
 
 use std::{
     io::{self, Write},
@@ -27,12 +27,12 @@ use saga_kafka::{KafkaError, PublisherError};
 use saga_service::{ServiceError, config::ConfigError};
 
 use self::{
-    dir::DataDir,
-    fleet::{Failures, Fleet, Member},
-    http::HttpError,
+    data_dir::DataDir,
+    demo_run::DemoRun,
+    http_client::HttpError,
+    progress_display::ProgressDisplay,
     report::Report,
-    screen::Screen,
-    story::Story,
+    services::{Failures, ServiceKind, Services},
 };
 use saga_tools::text::{BOLD, DIM, Line, NAME};
 use saga_tools::{
@@ -40,25 +40,25 @@ use saga_tools::{
     signals::Signals,
 };
 
-/// What is asked for.
+/// The command's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) orders: usize,
-    /// Per second.
+    /// Orders per second.
     pub(crate) rate: f64,
-    /// Stay up afterwards.
+    /// Whether to keep running afterwards.
     pub(crate) keep: bool,
     pub(crate) json: bool,
 }
 
-/// Why the demo could not be carried through.
+/// Why the demo could not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
     #[error("the demo needs a folder for its databases")]
     Folder(#[source] io::Error),
     #[error("the log cannot be written")]
     Log(#[source] io::Error),
-    #[error("signals cannot be listened for")]
+    #[error("signals cannot be received")]
     Signals(#[source] io::Error),
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -81,17 +81,17 @@ pub(crate) enum DemoError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
-    Facts(#[from] facts::FactsError),
+    Database(#[from] database_state::DatabaseStateError),
     #[error("a task of the demo failed")]
     Panicked(#[source] tokio::task::JoinError),
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
-/// The command ended before it was done.
+/// The reason for an early end.
 enum Ended {
     By(DemoError),
-    /// The exit code of a program that this signal ended.
+    /// A signal, with its exit code.
     Signal(u8),
 }
 
@@ -101,82 +101,84 @@ impl<E: Into<DemoError>> From<E> for Ended {
     }
 }
 
-/// Runs the demo of a flow that fits together.
+/// Runs the demo of a flow without findings.
 pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitCode, DemoError> {
     let dir = DataDir::create().map_err(DemoError::Folder)?;
-    let _log = log::start(&dir.log()).map_err(DemoError::Log)?;
+    let _log = process_log::start(&dir.log()).map_err(DemoError::Log)?;
     let mut signals = Signals::listen().map_err(DemoError::Signals)?;
-    let mut screen = Screen::new(settings.json, log::is_wanted());
-    let (mut fleet, mut failures) = Fleet::new(flow, dir, settings.keep)?;
+    let mut display = ProgressDisplay::new(settings.json, process_log::is_on_standard_error());
+    let (mut services, mut failures) = Services::new(flow, dir, settings.keep)?;
     let shown = tokio::select! {
-        shown = show(flow, settings, &mut fleet, &mut screen) => shown,
+        shown = show(flow, settings, &mut services, &mut display) => shown,
         Some(error) = failures.recv() => Err(Ended::By(error)),
         code = signals.received() => Err(Ended::Signal(code)),
     };
-    screen.clear();
+    display.clear();
     let result = match shown {
-        Ok(report) if settings.keep => stay(&fleet, &mut signals, &mut failures, settings).await.map(|()| report.holds),
+        Ok(report) if settings.keep => {
+            stay(&services, &mut signals, &mut failures, settings).await.map(|()| report.holds)
+        }
         Ok(report) => Ok(report.holds),
-        Err(Ended::Signal(code)) => return Ok(stop(fleet, signals, code).await),
+        Err(Ended::Signal(code)) => return Ok(stop(services, signals, code).await),
         Err(Ended::By(error)) => Err(error),
     };
     let holds = result.as_ref().is_ok_and(|holds| *holds);
-    // Whoever reads the results has read enough: no failure.
+    // The reader has closed the pipe after reading enough, which is no failure.
     let unheard = result.as_ref().is_err_and(is_broken_pipe);
     if !holds && !unheard {
-        let log = fleet.dir().log();
-        // Nobody may be left to tell.
-        let _ = log::troubles(&log).iter().try_for_each(|line| writeln!(io::stderr(), "{line}"));
+        let log = services.dir().log();
+        // Standard error may be closed.
+        let _ = process_log::last_problems(&log).iter().try_for_each(|line| writeln!(io::stderr(), "{line}"));
     }
     if settings.keep || !(holds || unheard) {
-        let told = writeln!(io::stderr(), "databases and log: {}", fleet.dir().path().display());
-        // What nobody knows of, nobody removes.
-        if settings.keep || told.is_ok() {
-            fleet.dir().keep();
+        let announced = writeln!(io::stderr(), "databases and log: {}", services.dir().path().display());
+        // Without the message nobody would know the folder to remove.
+        if settings.keep || announced.is_ok() {
+            services.dir().keep();
         }
     }
-    let code = stop(fleet, signals, u8::from(!holds)).await;
+    let code = stop(services, signals, u8::from(!holds)).await;
     result.map(|_| code)
 }
 
-/// Everything up to the report, and the report.
+/// Runs the demo and prints the report.
 async fn show(
     flow: &Choreography,
     settings: Settings,
-    fleet: &mut Fleet,
-    screen: &mut Screen,
+    services: &mut Services,
+    display: &mut ProgressDisplay,
 ) -> Result<Report, Ended> {
-    let mut report = Story::new(flow, settings, fleet, screen).tell().await?;
-    screen.clear();
+    let mut report = DemoRun::new(flow, settings, services, display).execute().await?;
+    display.clear();
     if settings.keep || !report.holds {
-        report.runs.data = Some(fleet.dir().path().display().to_string());
+        report.runs.data = Some(services.dir().path().display().to_string());
     }
     if settings.json {
         print_json(&report)?;
     } else {
         let lines = print::lines(&report);
-        print(&lines.iter().map(|line| line.render(screen.colour(), None) + "\n").collect::<String>())?;
+        print(&lines.iter().map(|line| line.render(display.colour(), None) + "\n").collect::<String>())?;
     }
     Ok(report)
 }
 
-/// Keeps everything running until somebody has seen enough.
+/// Keeps everything running until a signal arrives.
 async fn stay(
-    fleet: &Fleet,
+    services: &Services,
     signals: &mut Signals,
     failures: &mut Failures,
     settings: Settings,
 ) -> Result<(), DemoError> {
-    let colour = Screen::new(settings.json, false).colour();
+    let colour = ProgressDisplay::new(settings.json, false).colour();
     let mut lines = vec![Line::new(), Line::new().add(BOLD, "Still running").add(DIM, "  until ctrl-c")];
-    for member in Member::ALL {
-        let url = format!("http://{}", fleet.address(member)?);
-        lines.push(Line::new().plain("  ").left(NAME, member.name(), 10).plain(url));
+    for service in ServiceKind::ALL {
+        let url = format!("http://{}", services.address(service)?);
+        lines.push(Line::new().plain("  ").left(NAME, service.name(), 10).plain(url));
     }
-    lines.push(Line::new().plain("  ").left(NAME, "kafka", 10).plain(fleet.bootstrap_servers()));
+    lines.push(Line::new().plain("  ").left(NAME, "kafka", 10).plain(services.bootstrap_servers()));
     let text: String = lines.iter().map(|line| line.render(colour, None) + "\n").collect();
     if settings.json {
-        // Whoever does not see it may still see the report.
+        // The report matters more than this text.
         let _ = io::stderr().write_all(text.as_bytes());
     } else {
         print(&text)?;
@@ -193,10 +195,10 @@ fn is_broken_pipe(error: &DemoError) -> bool {
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Stops in good order; whoever does not want to wait for that sends another signal.
-async fn stop(mut fleet: Fleet, mut signals: Signals, code: u8) -> ExitCode {
+/// Shuts down gracefully; another signal ends it at once.
+async fn stop(mut services: Services, mut signals: Signals, code: u8) -> ExitCode {
     let code = tokio::select! {
-        () = fleet.stop_all() => code,
+        () = services.stop_all() => code,
         code = signals.received() => code,
     };
     ExitCode::from(code)

@@ -1,8 +1,8 @@
-//! The report as text.
+//! The demo's report as text.
 
 use super::{
-    report::{EndingRow, Letter, Report},
-    timeline::{Moment, Timeline},
+    report::{DeadLetterRow, EndingRow, Report},
+    timeline::{Timeline, TimelineEntry},
 };
 use saga_tools::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
 
@@ -14,14 +14,14 @@ const PARTICIPANT: usize = 11;
 const EVENT: usize = 30;
 const INVARIANT: usize = 50;
 
-/// Everything, line by line.
+/// The whole report, line by line.
 pub(crate) fn lines(report: &Report) -> Vec<Line> {
     let mut lines = vec![Line::new()];
     lines.extend(endings(report));
     lines.push(heading("Timelines", "the typical order of each ending"));
     report.timelines.iter().for_each(|timeline| lines.extend(story(timeline)));
     lines.extend(poison(&report.poison));
-    lines.push(heading("Invariants", "checked in the four databases, the gateway's ledger and all topics"));
+    lines.push(heading("Invariants", "checked in the four databases, the gateway's charges and all topics"));
     lines.extend(invariants(report));
     lines.push(Line::new());
     lines.push(verdict(report));
@@ -36,12 +36,12 @@ fn endings(report: &Report) -> Vec<Line> {
     let head = Line::new().plain("  ").left(DIM, "", ENDING).left(DIM, "outcome", OUTCOME);
     let head = ["orders", "p50", "p99"].into_iter().fold(head, |line, name| line.right(DIM, name, NUMBER));
     let mut lines = vec![heading("Endings", "from the request until the last event is read from Kafka"), head];
-    lines.extend(report.endings.iter().map(ending));
+    lines.extend(report.endings.iter().map(scenario));
     lines.push(Line::new());
     lines
 }
 
-fn ending(row: &EndingRow) -> Line {
+fn scenario(row: &EndingRow) -> Line {
     let time = |ms: Option<f64>| ms.map_or("-".to_owned(), duration);
     let outcome = match &row.reason {
         Some(reason) => format!("{} ({reason})", row.status),
@@ -50,7 +50,7 @@ fn ending(row: &EndingRow) -> Line {
     let style = if row.reason.is_some() { WARN } else { GOOD };
     let line = Line::new()
         .plain("  ")
-        .left(PLAIN, row.ending.title(), ENDING)
+        .left(PLAIN, row.scenario.title(), ENDING)
         .left(style, &outcome, OUTCOME)
         .right(BOLD, &row.orders.to_string(), NUMBER)
         .right(PLAIN, &time(row.p50_ms), NUMBER)
@@ -62,17 +62,17 @@ fn ending(row: &EndingRow) -> Line {
 }
 
 fn story(timeline: &Timeline) -> Vec<Line> {
-    let title = Line::new().plain("  ").add(BOLD, timeline.ending.title()).add(DIM, format!("  {}", timeline.about));
+    let title = Line::new().plain("  ").add(BOLD, timeline.scenario.title()).add(DIM, format!("  {}", timeline.about));
     let mut lines = vec![title];
-    lines.extend(timeline.moments.iter().map(moment));
+    lines.extend(timeline.entries.iter().map(entry));
     lines.push(Line::new());
     lines
 }
 
-fn poison(letters: &[Letter]) -> Vec<Line> {
+fn poison(dead_letters: &[DeadLetterRow]) -> Vec<Line> {
     let mut lines =
-        vec![Line::new().plain("  ").add(BOLD, "poison event").add(DIM, "  nobody can read it, nobody waits for it")];
-    for Letter { topic, reason, message, attempts } in letters {
+        vec![Line::new().plain("  ").add(BOLD, "poison event").add(DIM, "  unreadable, and no saga waits for it")];
+    for DeadLetterRow { topic, reason, message, attempts } in dead_letters {
         let why = format!("{reason} at attempt {attempts}: {message}");
         lines.push(Line::new().plain(" ".repeat(OFFSET + 4)).left(NAME, topic, PARTICIPANT + 4).add(DIM, why));
     }
@@ -80,12 +80,12 @@ fn poison(letters: &[Letter]) -> Vec<Line> {
     lines
 }
 
-fn moment(moment: &Moment) -> Line {
-    let at = moment.at_ms.map_or("...".to_owned(), |ms| format!("+{}", duration(ms)));
-    let line = Line::new().plain("  ").right(DIM, &at, OFFSET).plain("  ").left(NAME, &moment.participant, PARTICIPANT);
-    let Some(event) = &moment.event else { return line.add(WARN, &moment.note) };
-    let style = if moment.null_compensation { DIM } else { PLAIN };
-    line.left(style, event, EVENT).add(DIM, &moment.note)
+fn entry(entry: &TimelineEntry) -> Line {
+    let at = entry.at_ms.map_or("...".to_owned(), |ms| format!("+{}", duration(ms)));
+    let line = Line::new().plain("  ").right(DIM, &at, OFFSET).plain("  ").left(NAME, &entry.participant, PARTICIPANT);
+    let Some(event) = &entry.event else { return line.add(WARN, &entry.note) };
+    let style = if entry.null_compensation { DIM } else { PLAIN };
+    line.left(style, event, EVENT).add(DIM, &entry.note)
 }
 
 fn invariants(report: &Report) -> Vec<Line> {
@@ -95,19 +95,20 @@ fn invariants(report: &Report) -> Vec<Line> {
         lines.push(mark.left(PLAIN, invariant.invariant, INVARIANT).plain("  ").add(DIM, &invariant.numbers));
         lines.extend(invariant.violations.iter().map(|violation| Line::new().plain("      ").add(BAD, violation)));
         if invariant.invariant.starts_with("produced") {
-            lines.extend(books(report));
+            lines.extend(event_counts(report));
         }
     }
     lines
 }
 
-fn books(report: &Report) -> Vec<Line> {
-    let line = |book: &super::invariants::Book| {
-        let sum = format!("{} = {} + {} + {}", book.produced, book.handled, book.dead_lettered, book.passed_over);
-        let again = if book.repeated > 0 { format!(" ({} brought again)", book.repeated) } else { String::new() };
-        Line::new().plain("      ").left(NAME, &book.participant, PARTICIPANT).add(DIM, sum + &again)
+fn event_counts(report: &Report) -> Vec<Line> {
+    let line = |counts: &super::invariants::EventCounts| {
+        let sum =
+            format!("{} = {} + {} + {}", counts.produced, counts.handled, counts.dead_lettered, counts.passed_over);
+        let again = if counts.repeated > 0 { format!(" ({} repeated)", counts.repeated) } else { String::new() };
+        Line::new().plain("      ").left(NAME, &counts.participant, PARTICIPANT).add(DIM, sum + &again)
     };
-    report.books.iter().map(line).collect()
+    report.event_counts.iter().map(line).collect()
 }
 
 fn verdict(report: &Report) -> Line {

@@ -1,4 +1,4 @@
-//! What the demo has to tell in the end: endings and their times, a timeline of each, the invariants.
+//! The demo's report: endings with their latencies, a timeline for each, and the invariants.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    ending::Ending,
-    facts::Facts,
-    invariants::{Book, Invariant},
-    journal::Journal,
-    place::Placed,
+    customers::PlacedOrder,
+    database_state::DatabaseState,
+    invariants::{EventCounts, Invariant},
+    scenario::Scenario,
     timeline::{self, Timeline},
+    topic_log::TopicLog,
 };
 use saga_tools::event::text;
 
-/// All of it.
+/// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) holds: bool,
@@ -24,61 +24,62 @@ pub(crate) struct Report {
     pub(crate) took_ms: f64,
     pub(crate) endings: Vec<EndingRow>,
     pub(crate) timelines: Vec<Timeline>,
-    pub(crate) poison: Vec<Letter>,
+    pub(crate) poison: Vec<DeadLetterRow>,
     pub(crate) invariants: Vec<Invariant>,
-    pub(crate) books: Vec<Book>,
+    pub(crate) event_counts: Vec<EventCounts>,
     pub(crate) runs: Runs,
 }
 
-/// The orders that ended in one way.
+/// The orders of one scenario.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndingRow {
-    pub(crate) ending: Ending,
+    #[serde(rename = "ending")]
+    pub(crate) scenario: Scenario,
     pub(crate) status: &'static str,
     pub(crate) reason: Option<String>,
     pub(crate) orders: usize,
-    /// From the request until its last event was read; none when there is none.
+    /// From the request until the saga's last event was read; none without an ended order.
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
     pub(crate) remark: Option<String>,
 }
 
-/// A dead letter.
+/// A dead letter of the poison event.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Letter {
+pub(crate) struct DeadLetterRow {
     pub(crate) topic: String,
     pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) attempts: String,
 }
 
-/// Where everything runs, or ran.
+/// Addresses of broker and services.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Runs {
     pub(crate) kafka: String,
     pub(crate) services: BTreeMap<&'static str, String>,
-    /// Only when it stays.
+    /// Set when the databases are kept.
     pub(crate) data: Option<String>,
 }
 
-/// How long each order took that has ended, in milliseconds.
-pub(crate) fn took(journal: &Journal, placed: &[Placed]) -> BTreeMap<Uuid, f64> {
-    let took = |order: &Placed| {
-        let (_, seen) = journal.end(order.id)?;
+/// The duration of each ended order, in milliseconds.
+pub(crate) fn took(log: &TopicLog, placed: &[PlacedOrder]) -> BTreeMap<Uuid, f64> {
+    let took = |order: &PlacedOrder| {
+        let (_, seen) = log.end(order.id)?;
         Some((order.id, seen.saturating_duration_since(order.sent).as_secs_f64() * 1000.0))
     };
     placed.iter().filter_map(took).collect()
 }
 
-pub(crate) fn endings(facts: &Facts, placed: &[Placed], took: &BTreeMap<Uuid, f64>) -> Vec<EndingRow> {
-    let row = |ending: Ending| {
-        let orders: Vec<&Placed> = placed.iter().filter(|order| order.ending == ending).collect();
+pub(crate) fn endings(state: &DatabaseState, placed: &[PlacedOrder], took: &BTreeMap<Uuid, f64>) -> Vec<EndingRow> {
+    let row = |scenario: Scenario| {
+        let orders: Vec<&PlacedOrder> = placed.iter().filter(|order| order.scenario == scenario).collect();
         let mut times: Vec<f64> = orders.iter().filter_map(|order| took.get(&order.id).copied()).collect();
         times.sort_by(f64::total_cmp);
-        let charges: Vec<_> = orders.iter().filter_map(|order| facts.charges.get(&order.id)).flatten().collect();
-        let reason = ending.reason().map(|reason| reason.as_str().to_owned());
+        let charges: Vec<_> = orders.iter().filter_map(|order| state.charges.get(&order.id)).flatten().collect();
+        let reason = scenario.reason().map(|reason| reason.as_str().to_owned());
         EndingRow {
-            ending,
+            scenario,
             status: if reason.is_none() { "confirmed" } else { "cancelled" },
             reason,
             orders: orders.len(),
@@ -87,39 +88,39 @@ pub(crate) fn endings(facts: &Facts, placed: &[Placed], took: &BTreeMap<Uuid, f6
             remark: timeline::calls(&charges),
         }
     };
-    Ending::ALL.map(row).to_vec()
+    Scenario::ALL.map(row).to_vec()
 }
 
 pub(crate) fn timelines(
     flow: &Choreography,
-    journal: &Journal,
-    facts: &Facts,
-    placed: &[Placed],
+    log: &TopicLog,
+    state: &DatabaseState,
+    placed: &[PlacedOrder],
     took: &BTreeMap<Uuid, f64>,
 ) -> Vec<Timeline> {
-    let sagas = journal.by_saga();
-    let of = |order: &Placed| {
+    let sagas = log.by_saga();
+    let of = |order: &PlacedOrder| {
         let events = sagas.get(&order.id).map_or(&[][..], Vec::as_slice);
-        let charges = facts.charges.get(&order.id).map_or(&[][..], Vec::as_slice);
+        let charges = state.charges.get(&order.id).map_or(&[][..], Vec::as_slice);
         timeline::timeline(flow, order, events, charges)
     };
     timeline::typical(placed, took).into_iter().map(of).collect()
 }
 
-pub(crate) fn letters(journal: &Journal) -> Vec<Letter> {
-    let letter = |record: &Record| {
+pub(crate) fn dead_letters(log: &TopicLog) -> Vec<DeadLetterRow> {
+    let row = |record: &Record| {
         let said = |name| text(record, name).unwrap_or_default().to_owned();
-        Letter {
+        DeadLetterRow {
             topic: record.topic.to_string(),
             reason: said("error.type"),
             message: said("__dlq.errors.message"),
             attempts: said("attempts"),
         }
     };
-    journal.dead_letters().map(letter).collect()
+    log.dead_letters().map(row).collect()
 }
 
-/// The smallest of the sorted values that at least this many percent do not exceed.
+/// The smallest of the sorted values that at least this share does not exceed.
 fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()

@@ -1,4 +1,4 @@
-//! One order's story, event by event, with its waits.
+//! The timeline of one order: its events and waits.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    ending::Ending,
-    facts::Charge,
-    place::{Placed, Via},
+    customers::{PlacedOrder, PlacedVia},
+    database_state::Charge,
+    scenario::Scenario,
 };
 use saga_tools::text::{count, duration, money};
-use saga_tools::{event::Event, origin::origin};
+use saga_tools::{event::Event, producing_step::producing_step};
 
-/// A line of a timeline.
+/// One entry of a timeline.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Moment {
-    /// Since the order was created; none for a wait.
+pub(crate) struct TimelineEntry {
+    /// Milliseconds since the order was created; none for a wait.
     pub(crate) at_ms: Option<f64>,
     pub(crate) participant: String,
     /// None for a wait.
@@ -26,26 +26,27 @@ pub(crate) struct Moment {
     pub(crate) note: String,
 }
 
-/// An order's story.
+/// The timeline of one order.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Timeline {
-    pub(crate) ending: Ending,
+    #[serde(rename = "ending")]
+    pub(crate) scenario: Scenario,
     pub(crate) order_id: Uuid,
-    pub(crate) placed: Via,
+    pub(crate) placed: PlacedVia,
     pub(crate) about: String,
-    pub(crate) moments: Vec<Moment>,
+    pub(crate) entries: Vec<TimelineEntry>,
 }
 
-/// The story of an order whose events these are.
-pub(crate) fn timeline(flow: &Choreography, order: &Placed, events: &[&Event], charges: &[Charge]) -> Timeline {
+/// Builds the timeline of an order from its events.
+pub(crate) fn timeline(flow: &Choreography, order: &PlacedOrder, events: &[&Event], charges: &[Charge]) -> Timeline {
     let start = events.first().map(|event| event.at).unwrap_or_default();
     let since = |at: jiff::Timestamp| at.duration_since(start).as_secs_f64() * 1000.0;
     let calls: i64 = charges.iter().map(|charge| charge.calls).sum();
-    let mut moments: Vec<Moment> = Vec::new();
+    let mut entries: Vec<TimelineEntry> = Vec::new();
     let mut before = 0.0;
     for event in events {
         let at = since(event.at);
-        let wait = |participant: &str, note: String| Moment {
+        let wait = |participant: &str, note: String| TimelineEntry {
             at_ms: None,
             participant: participant.to_owned(),
             event: None,
@@ -55,14 +56,14 @@ pub(crate) fn timeline(flow: &Choreography, order: &Placed, events: &[&Event], c
         if event.kind == "payment.charged" || event.kind == "payment.declined" {
             if calls > 1 {
                 let parked = duration(at - before);
-                let vain = if event.kind == "payment.declined" { " in vain" } else { "" };
-                let note = format!("gateway called {calls} times{vain}, saga parked meanwhile: {parked}");
-                moments.push(wait("payment", note));
+                let outcome = if event.kind == "payment.declined" { " without success" } else { "" };
+                let note = format!("gateway called {calls} times{outcome}, saga parked meanwhile: {parked}");
+                entries.push(wait("payment", note));
             }
-        } else if order.ending == Ending::PastDeadline && event.kind == "order.cancellation_requested" {
-            moments.push(wait("shipping", "is stopped: nobody takes payment.charged".to_owned()));
+        } else if order.scenario == Scenario::PastDeadline && event.kind == "order.cancellation_requested" {
+            entries.push(wait("shipping", "is stopped and does not read payment.charged".to_owned()));
         }
-        moments.push(Moment {
+        entries.push(TimelineEntry {
             at_ms: Some(at),
             participant: event.source.clone(),
             event: Some(event.kind.clone()),
@@ -75,10 +76,10 @@ pub(crate) fn timeline(flow: &Choreography, order: &Placed, events: &[&Event], c
     let items = items.collect::<Vec<_>>().join(" + ");
     let OrderCreatedShort { total, card, country } = OrderCreatedShort::of(order);
     let about = format!("{items}, {total} EUR, {card}, to {country}");
-    Timeline { ending: order.ending, order_id: order.id, placed: order.via, about, moments }
+    Timeline { scenario: order.scenario, order_id: order.id, placed: order.via, about, entries }
 }
 
-/// The parts of an order that fit in a line.
+/// The parts of an order that are shown.
 struct OrderCreatedShort<'a> {
     total: String,
     card: &'a str,
@@ -86,37 +87,37 @@ struct OrderCreatedShort<'a> {
 }
 
 impl<'a> OrderCreatedShort<'a> {
-    fn of(order: &'a Placed) -> Self {
+    fn of(order: &'a PlacedOrder) -> Self {
         let total = money(order.event.total_cents);
         Self { total, card: &order.event.payment_method, country: &order.event.shipping_address.country }
     }
 }
 
-/// What the event means, as its producer declares it.
-fn note(flow: &Choreography, order: &Placed, event: &Event) -> String {
+/// What the event means, from its declaration.
+fn note(flow: &Choreography, order: &PlacedOrder, event: &Event) -> String {
     let reason = event.reason.clone().unwrap_or_default();
-    match origin(flow, event, None) {
+    match producing_step(flow, event, None) {
         Some((_, How::Refusal)) => format!("refused: {reason}"),
-        Some(_) if event.null => "nothing to undo".to_owned(),
-        Some((node, How::Undone)) if node.kind == NodeKind::Compensation => format!("undoes {}", node.step),
+        Some(_) if event.null => "nothing to compensate".to_owned(),
+        Some((node, How::Compensated)) if node.kind == NodeKind::Compensation => format!("compensates {}", node.step),
         Some((_, How::Deadline)) if reason == "deadline" => "the deadline has passed".to_owned(),
-        None if order.via == Via::Event => "published straight to Kafka".to_owned(),
+        None if order.via == PlacedVia::Event => "published to Kafka directly".to_owned(),
         _ => reason,
     }
 }
 
-/// For each ending, the order whose time is in the middle: the typical one.
-pub(crate) fn typical<'a>(placed: &'a [Placed], took: &BTreeMap<Uuid, f64>) -> Vec<&'a Placed> {
-    let of = |ending: Ending| {
-        let mut orders: Vec<&Placed> =
-            placed.iter().filter(|order| order.ending == ending && took.contains_key(&order.id)).collect();
+/// For each scenario the order with the median duration.
+pub(crate) fn typical<'a>(placed: &'a [PlacedOrder], took: &BTreeMap<Uuid, f64>) -> Vec<&'a PlacedOrder> {
+    let of = |scenario: Scenario| {
+        let mut orders: Vec<&PlacedOrder> =
+            placed.iter().filter(|order| order.scenario == scenario && took.contains_key(&order.id)).collect();
         orders.sort_by(|a, b| took[&a.id].total_cmp(&took[&b.id]));
         orders.get(orders.len() / 2).copied()
     };
-    Ending::ALL.into_iter().filter_map(of).collect()
+    Scenario::ALL.into_iter().filter_map(of).collect()
 }
 
-/// How often something was called, for a table's remark.
+/// A remark on the number of calls.
 pub(crate) fn calls(charges: &[&Charge]) -> Option<String> {
     let most = usize::try_from(charges.iter().map(|charge| charge.calls).max()?).ok()?;
     (most > 1).then(|| format!("up to {} each", count(most, "call")))

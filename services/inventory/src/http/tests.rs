@@ -40,7 +40,7 @@ async fn setting_leaves_what_is_reserved_alone() {
         let routes = routes(db.clone());
         put(&routes, "/stock/A", json!({"quantity": 5})).await;
         let order = order_flow_testing::order(uuid::Uuid::from_u128(1), [order_flow_testing::item("A", 2)]);
-        order_flow_testing::in_step(&db, order_flow_testing::at(0), crate::handlers::reserve, [order]).await;
+        order_flow_testing::in_set_step(&db, order_flow_testing::at(0), crate::handlers::reserve, [order]).await;
         put(&routes, "/stock/A", json!({"quantity": 50})).await;
         assert_eq!(get(&routes, "/stock/A").await.body, json!({"sku": "A", "available": 50, "reserved": 2}));
     })

@@ -4,7 +4,7 @@ use order_flow_events::{
     InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
     Reason, ShippingScheduled,
 };
-use order_flow_testing::{at, in_step, item, on_each_database, order};
+use order_flow_testing::{at, in_set_step, in_step, item, on_each_database, order};
 use saga_core::{Outcome, SagaId};
 use saga_store::{Db, params};
 use uuid::Uuid;
@@ -44,8 +44,11 @@ fn cancellation(reason: Reason) -> Option<OrderCancellationRequested> {
 
 /// The event that a step of [`ORDER`] ends in.
 macro_rules! step {
+    ($db:expr, register, $event:expr) => {
+        event(in_step(&$db, at(7), register, [$event]).await.remove(0))
+    };
     ($db:expr, $handler:expr, $event:expr) => {
-        event(in_step(&$db, at(7), $handler, [$event]).await.remove(0))
+        event(in_set_step(&$db, at(7), $handler, [$event]).await.remove(0))
     };
 }
 
@@ -188,11 +191,11 @@ async fn a_batch_answers_each_order_in_its_place() {
     test(async |db| {
         let ids = [5, 3, 4].map(Uuid::from_u128);
         in_step(&db, at(0), register, ids.map(created)).await;
-        in_step(&db, at(1), expire, [SagaId::from(ids[1])]).await;
-        let outcomes = in_step(&db, at(2), confirm, ids.map(scheduled)).await;
+        in_set_step(&db, at(1), expire, [SagaId::from(ids[1])]).await;
+        let outcomes = in_set_step(&db, at(2), confirm, ids.map(scheduled)).await;
         let ends: Vec<Option<Uuid>> = outcomes.into_iter().map(|outcome| event(outcome).map(|e| e.order_id)).collect();
         assert_eq!(ends, [Some(ids[0]), None, Some(ids[2])]);
-        let expired = in_step(&db, at(3), expire, ids.map(SagaId::from)).await;
+        let expired = in_set_step(&db, at(3), expire, ids.map(SagaId::from)).await;
         assert!(expired.into_iter().all(|outcome| event(outcome).is_none()));
     })
     .await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use jiff::Timestamp;
 use order_flow_events::{InventoryRejected, Reason, ShippingScheduled};
-use order_flow_testing::{Answer, at, call, in_step, on_each_database};
+use order_flow_testing::{Answer, at, call, in_set_step, in_step, on_each_database};
 use saga_core::{
     clock::SystemClock,
     runtime::Handle,
@@ -58,7 +58,7 @@ impl Service {
 
     async fn confirm(&self, order_id: Uuid) {
         let event = ShippingScheduled { order_id, tracking_number: "TRK-1".to_owned() };
-        in_step(&self.db, at(0), confirm, [event]).await;
+        in_set_step(&self.db, at(0), confirm, [event]).await;
     }
 
     /// What waits to be published, in order.
@@ -288,7 +288,7 @@ async fn a_cancelled_order_is_cancelled_already() {
     test(async |service| {
         let order_id = service.posted().await;
         let event = NothingHeld::Rejected(InventoryRejected { order_id, reason: Reason::OutOfStock });
-        in_step(&service.db, at(0), cancel, [event]).await;
+        in_set_step(&service.db, at(0), cancel, [event]).await;
         let answer = service.cancel(order_id).await;
         assert_eq!((answer.status.as_u16(), &answer.body["status"]), (200, &json!("cancelled")));
         assert_eq!(service.outbox_types().await, ["order.created"]);

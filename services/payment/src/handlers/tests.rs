@@ -1,12 +1,14 @@
 //! The payment's steps on a real database.
 
-use order_flow_events::{InventoryReserved, Reason, ShippingCancelled, ShippingRejected};
+use order_flow_events::{
+    InventoryReserved, PaymentCharged, PaymentDeclined, Reason, ShippingCancelled, ShippingRejected,
+};
 use order_flow_testing::{address, at, in_step, on_each_database};
-use saga_core::{Outcome, StepError};
+use saga_core::{Outcome, StepError, StepResult, handler::Cx};
 use saga_store::{Db, params};
 use uuid::Uuid;
 
-use super::{charge, give_up, refund};
+use super::{charge, refund, refuse};
 use crate::{MIGRATIONS, MoneyBack, gateway::Answer, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
@@ -28,11 +30,18 @@ fn of(status: &str) -> Option<(String, i64)> {
     Some((status.to_owned(), 1000))
 }
 
+async fn record(
+    cx: &mut Cx<'_, Db>,
+    (reserved, answer): (InventoryReserved, Answer),
+) -> StepResult<PaymentCharged, PaymentDeclined> {
+    charge(cx, reserved, answer).await
+}
+
 #[tokio::test]
 async fn the_gateways_answer_is_noted_and_told() {
     on_each_database(MIGRATIONS, async |db| {
         let answered = [(reserved(1), Answer::Captured), (reserved(2), Answer::Declined)];
-        let outcomes = in_step(&db, at(0), charge, answered).await;
+        let outcomes = in_step(&db, at(0), record, answered).await;
         let [Outcome::Success(charged), Outcome::Refused(declined)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert_eq!(charged.shipping_address, address("DE"), "shipping needs it");
         assert_eq!(declined.reason, Reason::PaymentDeclined);
@@ -45,9 +54,7 @@ async fn the_gateways_answer_is_noted_and_told() {
 async fn a_gateway_that_never_answers_is_a_refusal_of_its_own() {
     on_each_database(MIGRATIONS, async |db| {
         let failure = StepError::transient("no answer");
-        let each = async |cx: &mut saga_core::handler::Cx<'_, Db>, mut all: Vec<InventoryReserved>| {
-            Ok(vec![give_up(cx, all.remove(0), &failure).await?])
-        };
+        let each = async |cx: &mut Cx<'_, Db>, reserved| refuse(cx, reserved, &failure).await;
         let refusals = in_step(&db, at(0), each, [reserved(1)]).await;
         assert_eq!(refusals[0].reason, Reason::PaymentUnavailable);
         assert_eq!(payment(&db, 1).await, of("declined"));
@@ -59,7 +66,7 @@ async fn a_gateway_that_never_answers_is_a_refusal_of_its_own() {
 async fn a_refund_passes_the_reason_on() {
     on_each_database(MIGRATIONS, async |db| {
         let answered = [1, 2, 3].map(|n| (reserved(n), Answer::Captured));
-        in_step(&db, at(0), charge, answered).await;
+        in_step(&db, at(0), record, answered).await;
         let rejected = ShippingRejected { order_id: Uuid::from_u128(1), reason: Reason::Unshippable };
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(2), reason: Reason::Deadline };
         let undone = [MoneyBack::Rejected(rejected), MoneyBack::Cancelled(cancelled)];

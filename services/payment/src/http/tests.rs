@@ -30,7 +30,15 @@ async fn a_payment_is_shown_by_its_order() {
             payment_method: "tok_visa".to_owned(),
             shipping_address: address("DE"),
         };
-        in_step(&db, at(0), charge, [(reserved, Answer::Captured)]).await;
+        in_step(
+            &db,
+            at(0),
+            async |cx: &mut saga_core::handler::Cx<'_, saga_store::Db>, reserved| {
+                charge(cx, reserved, Answer::Captured).await
+            },
+            [reserved],
+        )
+        .await;
         let shown = call(&routes, &path, &[], Value::Null).await;
         assert_eq!(shown.body, json!({"order_id": order_id, "status": "charged", "amount_cents": 1000}));
     })

@@ -1,8 +1,8 @@
-//! What must be true when the demo is over, judged by what stands in the databases and on the topics.
+//! The invariants that must hold at the end of the demo, checked against databases and topics.
 
-mod books;
 mod effects;
-mod poison;
+mod event_counts;
+mod poison_event;
 
 #[cfg(test)]
 mod tests;
@@ -12,33 +12,33 @@ use std::collections::BTreeMap;
 use saga_core::graph::Choreography;
 use serde::Serialize;
 
-pub(crate) use books::Book;
-pub(crate) use poison::Poison;
+pub(crate) use event_counts::EventCounts;
+pub(crate) use poison_event::PoisonEvent;
 
-use super::{facts::Facts, journal::Journal, place::Placed};
+use super::{customers::PlacedOrder, database_state::DatabaseState, topic_log::TopicLog};
 
-/// Violations that are told; there may be as many as there are orders.
+/// Violations shown per invariant; there may be one per order.
 const TOLD: usize = 5;
 
-/// All that is judged.
+/// Everything that the invariants are checked against.
 pub(crate) struct Evidence<'a> {
     pub(crate) flow: &'a Choreography,
-    pub(crate) journal: &'a Journal,
-    pub(crate) facts: &'a Facts,
-    pub(crate) placed: &'a [Placed],
-    /// What was set as available, by SKU.
+    pub(crate) log: &'a TopicLog,
+    pub(crate) state: &'a DatabaseState,
+    pub(crate) placed: &'a [PlacedOrder],
+    /// The quantity set for each SKU.
     pub(crate) stock: &'a BTreeMap<String, i64>,
-    pub(crate) poison: &'a Poison,
+    pub(crate) poison: &'a PoisonEvent,
 }
 
-/// Something that must be true.
+/// The result of one check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Invariant {
     pub(crate) invariant: &'static str,
     pub(crate) holds: bool,
-    /// What was compared.
+    /// The compared numbers.
     pub(crate) numbers: String,
-    /// What does not hold, the first few.
+    /// The first few violations.
     pub(crate) violations: Vec<String>,
 }
 
@@ -53,9 +53,9 @@ impl Invariant {
     }
 }
 
-/// Judges everything.
-pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Invariant>, Vec<Book>) {
-    let books = books::of(evidence);
+/// Checks all invariants.
+pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Invariant>, Vec<EventCounts>) {
+    let event_counts = event_counts::of(evidence);
     let invariants = vec![
         effects::ended(evidence),
         effects::none_twice(evidence),
@@ -63,9 +63,9 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Invariant>, Vec<Book>) {
         effects::cancelled(evidence),
         effects::stock_conserved(evidence),
         effects::money_conserved(evidence),
-        books::balance(evidence, &books),
-        books::nothing_left(evidence),
-        poison::buried(evidence),
+        event_counts::balance(evidence, &event_counts),
+        event_counts::nothing_left(evidence),
+        poison_event::dead_lettered(evidence),
     ];
-    (invariants, books.into_iter().map(|(book, _)| book).collect())
+    (invariants, event_counts.into_iter().map(|(counts, _)| counts).collect())
 }

@@ -1,4 +1,4 @@
-//! The judgements, on evidence that is made up: sound as it is, and with one thing wrong at a time.
+//! The invariants on constructed evidence: valid, and with one defect at a time.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -19,40 +19,40 @@ use saga_core::{
 };
 use uuid::Uuid;
 
-use super::{Evidence, Invariant, Poison, books, judge};
+use super::{Evidence, Invariant, PoisonEvent, event_counts, judge};
 use crate::{
     demo::{
-        ending::{Ending, SHELF},
-        facts::{Books, Charge, Facts, OrderRow, Stock},
-        journal::Journal,
-        place::{Placed, Via},
+        customers::{PlacedOrder, PlacedVia},
+        database_state::{Charge, DatabaseState, FrameworkTables, OrderRow, Stock},
+        scenario::{SHELF, Scenario},
+        topic_log::TopicLog,
     },
     flow::order_flow,
 };
 
-/// A confirmed order, one that was refunded because nobody ships it, and the poison event.
+/// A confirmed order, one that was refunded because it cannot be shipped, and the poison event.
 struct Case {
     flow: Choreography,
-    journal: Journal,
-    facts: Facts,
-    placed: Vec<Placed>,
+    log: TopicLog,
+    state: DatabaseState,
+    placed: Vec<PlacedOrder>,
     stock: BTreeMap<String, i64>,
-    poison: Poison,
+    poison: PoisonEvent,
 }
 
 impl Case {
     fn sound() -> Self {
         let flow = order_flow().unwrap();
-        let placed: Vec<Placed> = [Ending::Confirmed, Ending::Unshippable].into_iter().map(placed).collect();
+        let placed: Vec<PlacedOrder> = [Scenario::Confirmed, Scenario::Unshippable].into_iter().map(placed).collect();
         let stock = SHELF.into_iter().map(|(sku, _)| (sku.to_owned(), 100)).collect();
-        let journal = Journal::of(&flow);
-        let mut case = Self { flow, journal, facts: Facts::default(), placed, stock, poison: Poison::new() };
+        let log = TopicLog::of(&flow);
+        let mut case = Self { flow, log, state: DatabaseState::default(), placed, stock, poison: PoisonEvent::new() };
         case.happen();
         case.settle();
         case
     }
 
-    /// The records on the topics.
+    /// Adds the records of both orders and the poison event.
     fn happen(&mut self) {
         let (good, bad) = (self.placed[0].event.clone(), self.placed[1].event.clone());
         for order in [&good, &bad] {
@@ -75,9 +75,9 @@ impl Case {
 
         let poison = self.record(self.poison.record.clone());
         let flaw = Flaw::new(self.poison.reason, "JSON that ends early");
-        self.journal.add(poison.clone(), Instant::now());
+        self.log.add(poison.clone(), Instant::now());
         for participant in ["inventory", "order"] {
-            self.bury(dead_letter::letter(participant, &poison, &flaw, 1, Timestamp::now()));
+            self.dead_letter(dead_letter::letter(participant, &poison, &flaw, 1, Timestamp::now()));
         }
     }
 
@@ -93,58 +93,58 @@ impl Case {
         };
         let record = envelope::seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing);
         let record = self.record(record);
-        self.journal.add(record, Instant::now());
+        self.log.add(record, Instant::now());
     }
 
-    fn bury(&mut self, letter: OutRecord) {
-        let letter = self.record(letter);
-        self.journal.add(letter, Instant::now());
+    fn dead_letter(&mut self, dead_letter: OutRecord) {
+        let dead_letter = self.record(dead_letter);
+        self.log.add(dead_letter, Instant::now());
     }
 
     fn record(&self, out: OutRecord) -> Record {
-        let offset = i64::try_from(self.journal.entries.len()).unwrap();
+        let offset = i64::try_from(self.log.entries.len()).unwrap();
         let OutRecord { topic, key, value, headers } = out;
         Record { topic: topic.as_ref().into(), partition: 0, offset, key, value, headers }
     }
 
-    /// The databases after all that.
+    /// Sets the databases to the matching state.
     fn settle(&mut self) {
-        let facts = &mut self.facts;
+        let state = &mut self.state;
         for order in &self.placed {
             let (id, total) = (order.id, order.event.total_cents);
             let row = OrderRow { status: order.status().to_owned(), reason: order.reason(), total_cents: Some(total) };
-            facts.orders.insert(id, row);
+            state.orders.insert(id, row);
             let good = order.reason().is_none();
             let refunded_cents = if good { 0 } else { total };
-            facts.charges.insert(id, vec![Charge { calls: 1, captured_cents: total, refunded_cents }]);
-            facts.payments.insert(id, (if good { "charged" } else { "refunded" }.to_owned(), total));
-            facts.shipments.insert(id, if good { "scheduled" } else { "rejected" }.to_owned());
+            state.charges.insert(id, vec![Charge { calls: 1, captured_cents: total, refunded_cents }]);
+            state.payments.insert(id, (if good { "charged" } else { "refunded" }.to_owned(), total));
+            state.shipments.insert(id, if good { "scheduled" } else { "rejected" }.to_owned());
         }
         let good = &self.placed[0];
         let items = good.event.items.iter().map(|item| (item.sku.clone(), item.quantity)).collect::<BTreeMap<_, _>>();
         for sku in self.stock.keys() {
             let reserved = items.get(sku).copied().unwrap_or_default();
-            facts.stock.insert(sku.clone(), Stock { available: 100 - reserved, reserved });
+            state.stock.insert(sku.clone(), Stock { available: 100 - reserved, reserved });
         }
-        facts.reservations.insert(good.id, items);
+        state.reservations.insert(good.id, items);
         for declaration in self.flow.declarations() {
-            let halves = books::consumed(declaration);
+            let halves = event_counts::consumed(declaration);
             let poison = std::str::from_utf8(self.poison.record.key.as_deref().unwrap()).unwrap();
-            let handled = self.journal.events().filter(|e| e.saga.to_string() != poison).filter_map(|event| {
+            let handled = self.log.events().filter(|e| e.saga.to_string() != poison).filter_map(|event| {
                 let (_, step, op) = halves.get(event.kind.as_str())?;
                 Some(((event.saga, (*step).to_owned(), *op), event.identity))
             });
-            let books = Books { barrier: handled.collect(), outbox: 0, parked: 0 };
-            facts.books.insert(declaration.participant.to_owned(), books);
+            let books = FrameworkTables { barrier: handled.collect(), outbox: 0, parked: 0 };
+            state.tables.insert(declaration.participant.to_owned(), books);
         }
     }
 
     fn judged(&self) -> Vec<Invariant> {
-        let Self { flow, journal, facts, placed, stock, poison } = self;
-        judge(&Evidence { flow, journal, facts, placed, stock, poison }).0
+        let Self { flow, log, state, placed, stock, poison } = self;
+        judge(&Evidence { flow, log, state, placed, stock, poison }).0
     }
 
-    /// The invariants that do not hold, by the beginning of their names.
+    /// The violated invariants, by the first word of their names.
     fn broken(&self) -> Vec<&'static str> {
         let first = |name: &'static str| name.split([':', ' ']).next().unwrap_or_default();
         self.judged().iter().filter(|invariant| !invariant.holds).map(|i| first(i.invariant)).collect()
@@ -159,9 +159,16 @@ impl Case {
     }
 }
 
-fn placed(ending: Ending) -> Placed {
+fn placed(scenario: Scenario) -> PlacedOrder {
     let id = Uuid::now_v7();
-    Placed { ending, id, event: ending.basket(1).into_event(id), via: Via::Http, sent: Instant::now(), shown: None }
+    PlacedOrder {
+        scenario,
+        id,
+        event: scenario.basket(1).into_event(id),
+        via: PlacedVia::Http,
+        sent: Instant::now(),
+        shown: None,
+    }
 }
 
 fn reserved(order: &OrderCreated) -> InventoryReserved {
@@ -186,9 +193,9 @@ fn sound_evidence_breaks_nothing() {
 fn an_order_that_ended_otherwise_is_found() {
     let mut case = Case::sound();
     let id = case.bad();
-    case.facts.orders.get_mut(&id).unwrap().reason = Some("deadline".to_owned());
+    case.state.orders.get_mut(&id).unwrap().reason = Some("deadline".to_owned());
     assert_eq!(case.broken(), ["every"]);
-    case.facts.orders.get_mut(&id).unwrap().status = "cancelling".to_owned();
+    case.state.orders.get_mut(&id).unwrap().status = "cancelling".to_owned();
     assert_eq!(case.broken(), ["every"]);
 }
 
@@ -196,7 +203,7 @@ fn an_order_that_ended_otherwise_is_found() {
 fn a_second_capture_is_found() {
     let mut case = Case::sound();
     let id = case.good();
-    let charges = case.facts.charges.get_mut(&id).unwrap();
+    let charges = case.state.charges.get_mut(&id).unwrap();
     charges.push(charges[0]);
     assert_eq!(case.broken(), ["no", "confirmed", "money"]);
 }
@@ -212,8 +219,8 @@ fn an_event_that_a_saga_brings_twice_under_two_ids_is_found() {
 #[test]
 fn a_record_that_is_read_twice_counts_once() {
     let mut case = Case::sound();
-    let again = case.journal.entries[0].record.clone();
-    case.journal.add(Record { offset: 99, ..again }, Instant::now());
+    let again = case.log.entries[0].record.clone();
+    case.log.add(Record { offset: 99, ..again }, Instant::now());
     assert!(case.broken().is_empty());
 }
 
@@ -221,19 +228,19 @@ fn a_record_that_is_read_twice_counts_once() {
 fn what_a_cancelled_order_keeps_is_found() {
     let mut case = Case::sound();
     let id = case.bad();
-    case.facts.charges.get_mut(&id).unwrap()[0].refunded_cents = 0;
+    case.state.charges.get_mut(&id).unwrap()[0].refunded_cents = 0;
     assert_eq!(case.broken(), ["cancelled", "money"]);
 
     let mut case = Case::sound();
     let (id, sku) = (case.bad(), case.placed[1].event.items[0].sku.clone());
-    case.facts.reservations.insert(id, BTreeMap::from([(sku.clone(), 1)]));
-    let stock = case.facts.stock.get_mut(&sku).unwrap();
+    case.state.reservations.insert(id, BTreeMap::from([(sku.clone(), 1)]));
+    let stock = case.state.stock.get_mut(&sku).unwrap();
     (stock.available, stock.reserved) = (stock.available - 1, stock.reserved + 1);
     assert_eq!(case.broken(), ["cancelled"]);
 
     let mut case = Case::sound();
     let id = case.bad();
-    case.facts.shipments.insert(id, "scheduled".to_owned());
+    case.state.shipments.insert(id, "scheduled".to_owned());
     assert_eq!(case.broken(), ["cancelled"]);
 }
 
@@ -241,31 +248,31 @@ fn what_a_cancelled_order_keeps_is_found() {
 fn what_a_confirmed_order_lacks_is_found() {
     let mut case = Case::sound();
     let id = case.good();
-    case.facts.shipments.remove(&id);
+    case.state.shipments.remove(&id);
     assert_eq!(case.broken(), ["confirmed"]);
 
     let mut case = Case::sound();
     let id = case.good();
-    case.facts.reservations.remove(&id);
+    case.state.reservations.remove(&id);
     assert_eq!(case.broken(), ["confirmed", "stock"]);
 }
 
 #[test]
 fn stock_that_vanishes_is_found() {
     let mut case = Case::sound();
-    case.facts.stock.get_mut(SHELF[0].0).unwrap().available -= 1;
+    case.state.stock.get_mut(SHELF[0].0).unwrap().available -= 1;
     assert_eq!(case.broken(), ["stock"]);
 }
 
 #[test]
-fn an_event_that_nobody_handled_is_found() {
+fn an_event_that_was_not_handled_is_found() {
     let mut case = Case::sound();
-    case.facts.books.get_mut("payment").unwrap().barrier.pop_first();
+    case.state.tables.get_mut("payment").unwrap().barrier.pop_first();
     assert_eq!(case.broken(), ["produced"]);
 
     let mut case = Case::sound();
-    case.facts
-        .books
+    case.state
+        .tables
         .get_mut("payment")
         .unwrap()
         .barrier
@@ -276,17 +283,19 @@ fn an_event_that_nobody_handled_is_found() {
 #[test]
 fn what_is_left_over_is_found() {
     let mut case = Case::sound();
-    case.facts.books.get_mut("order").unwrap().outbox = 1;
+    case.state.tables.get_mut("order").unwrap().outbox = 1;
     assert_eq!(case.broken(), ["outboxes"]);
-    case.facts.books.insert("order".to_owned(), Books { parked: 1, outbox: 0, ..case.facts.books["order"].clone() });
+    case.state
+        .tables
+        .insert("order".to_owned(), FrameworkTables { parked: 1, outbox: 0, ..case.state.tables["order"].clone() });
     assert_eq!(case.broken(), ["outboxes"]);
 }
 
 #[test]
 fn a_dead_letter_that_is_not_the_original_is_found() {
     let mut case = Case::sound();
-    let letter = case.journal.entries.iter_mut().find(|e| &*e.record.topic == "order.dlq").unwrap();
-    letter.record.value.as_mut().unwrap().push(b' ');
+    let dead_letter = case.log.entries.iter_mut().find(|e| &*e.record.topic == "order.dlq").unwrap();
+    dead_letter.record.value.as_mut().unwrap().push(b' ');
     assert_eq!(case.broken(), ["only"]);
 }
 
@@ -294,11 +303,11 @@ fn a_dead_letter_that_is_not_the_original_is_found() {
 fn a_dead_letter_too_many_or_too_few_is_found() {
     let mut case = Case::sound();
     let flaw = Flaw::new(dead_letter::Reason::Permanent, "no");
-    let record = case.journal.entries[2].record.clone();
-    case.bury(dead_letter::letter("shipping", &record, &flaw, 1, Timestamp::now()));
+    let record = case.log.entries[2].record.clone();
+    case.dead_letter(dead_letter::letter("shipping", &record, &flaw, 1, Timestamp::now()));
     assert!(case.broken().contains(&"only"));
 
     let mut case = Case::sound();
-    case.journal.entries.retain(|entry| &*entry.record.topic != "inventory.dlq");
+    case.log.entries.retain(|entry| &*entry.record.topic != "inventory.dlq");
     assert_eq!(case.broken(), ["produced", "only"]);
 }

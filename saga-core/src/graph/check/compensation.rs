@@ -1,0 +1,128 @@
+//! Rules about undoing: that what a saga did before its pivot is undone, and what it did after never is.
+
+use crate::graph::{
+    Choreography, EventKey, How, Node, NodeKind,
+    causality::{Failure, same},
+    check::{Finding, Rule, list},
+};
+
+pub(super) fn refusals_are_answered(flow: &Choreography) -> Vec<Finding> {
+    let refusals = flow.nodes().iter().flat_map(|node| node.published(How::Refusal).map(move |event| (node, event)));
+    refusals
+        .filter(|(_, event)| flow.is_dropped(*event))
+        .map(|(node, event)| {
+            let message = format!(
+                "{} refuses with {event}, which nobody reacts to: let the compensation of the step before it, or the \
+                 step that cancels the saga, be started by it",
+                node.name,
+            );
+            Finding::at(Rule::RefusalsAreAnswered, node, message).about(event)
+        })
+        .collect()
+}
+
+pub(super) fn steps_can_be_compensated(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in flow.nodes() {
+        let before = flow.before_the_pivot().iter().any(|n| same(n, node));
+        if !before || flow.compensation_of(node).is_some() || is_compensated_by_the_last_step(flow, node) {
+            continue;
+        }
+        let failures = flow.later_failures(node);
+        if let Some(first) = failures.first() {
+            let message = format!(
+                "{} may have to be undone after {}, and has no compensation: add .undone_by(..), or declare the pivot at \
+                 or before it",
+                node.name,
+                list(failures.iter().map(|f| f.event)),
+            );
+            findings.push(Finding::at(Rule::StepsCanBeCompensated, node, message).about(first.event));
+        }
+    }
+    findings
+}
+
+/// A step without an event changes only what its participant keeps about the saga. The first step of a saga, and that
+/// of a participant which also has the step that cancels the saga, leave that to the cancelling step.
+fn is_compensated_by_the_last_step(flow: &Choreography, node: &Node) -> bool {
+    let is_silent = node.published(How::Success).next().is_none();
+    let starts = flow.starts();
+    let is_first = node.triggers.iter().all(|t| starts.contains(t));
+    let cancels = |n: &&Node| n.owner == node.owner && n.kind == NodeKind::Action && flow.ends_the_saga(n) && !n.pivot;
+    is_silent && (is_first || flow.nodes().iter().any(|n| cancels(&n)))
+}
+
+pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
+    // What comes from outside undeclared is a finding of its own.
+    let outside = flow.entrances().into_iter().chain(flow.occurring().events);
+    let occurring = flow.reach(outside, |_, _| true);
+    let mut findings = Vec::new();
+    for undo in flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation) {
+        if occurring.has(undo) {
+            continue;
+        }
+        // A trigger that nobody publishes is a finding of its own.
+        if undo.triggers.iter().all(|t| flow.producers(*t).next().is_some()) {
+            let message = format!(
+                "{} can never run, because {} would only follow from itself: start it by a refusal, or by the event of the \
+                 compensation before it",
+                undo.name,
+                list(&undo.triggers),
+            );
+            findings.push(Finding::at(Rule::CompensationsAreReached, undo, message));
+        }
+    }
+    for step in flow.before_the_pivot() {
+        let Some(undo) = flow.compensation_of(step).filter(|undo| occurring.has(undo)) else { continue };
+        for failure in flow.later_failures(step) {
+            if breaks_off(flow, failure.event) || flow.after(failure.event).has(undo) {
+                continue;
+            }
+            let message = format!(
+                "{} is not reached from {}: {} was done when {}; add that event, or one that follows from it, to \
+                 the triggers of {}",
+                undo.name,
+                failure.event,
+                step.name,
+                cause(failure),
+                undo.name,
+            );
+            findings.push(Finding::at(Rule::CompensationsAreReached, step, message).about(failure.event));
+        }
+    }
+    findings.sort_by(|a, b| (a.participant, a.step, a.event).cmp(&(b.participant, b.step, b.event)));
+    findings
+}
+
+fn cause(failure: Failure<'_>) -> String {
+    let Failure { from, how, .. } = failure;
+    match how {
+        How::Deadline => format!("{}'s deadline in {} passes", from.name, from.participant),
+        How::Request => format!("{} asks for it", from.participant),
+        _ => format!("{} refuses in {}", from.name, from.participant),
+    }
+}
+
+/// Whether some event on the way is dropped; a finding of its own, which may well explain this one.
+fn breaks_off(flow: &Choreography, event: EventKey) -> bool {
+    flow.after(event).events.iter().any(|e| flow.is_dropped(*e))
+}
+
+pub(super) fn pivot_is_final(flow: &Choreography) -> Vec<Finding> {
+    let up_to = flow.up_to_the_pivot();
+    let beyond = |node: &&Node| !up_to.iter().any(|n| same(n, node));
+    let mut findings = Vec::new();
+    for node in flow.forward(flow.starts()).into_iter().filter(beyond) {
+        for event in node.published(How::Refusal).chain(node.published(How::Deadline)) {
+            if flow.compensates_something(event) {
+                let message = format!(
+                    "{} comes after the pivot, yet its {event} undoes earlier steps: move the pivot behind it, or answer \
+                     with a step that goes forward",
+                    node.name,
+                );
+                findings.push(Finding::at(Rule::PivotIsFinal, node, message).about(event));
+            }
+        }
+    }
+    findings
+}

@@ -1,0 +1,202 @@
+//! Deadlines: timers that are due call the handler of the step that armed them, in one transaction.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+
+use futures::FutureExt;
+use tracing::Instrument;
+
+use crate::runtime::{
+    Shared,
+    transaction::handler_failures::pause_after,
+    transaction::pending_writes::{Cause, outbox_row},
+};
+use crate::{
+    barrier::Op,
+    clock::{Clock, after},
+    envelope::DEADLINE_CAUSE,
+    handler::{Cx, Seen},
+    outcome::{ErrorClass, StepError},
+    step::End,
+    store::{Changes, DueTimer, Progress, Store, StoreError},
+    transport::Producer,
+};
+
+/// A deadline whose handler fails is tried again after this; the others do not wait for it.
+const POSTPONE: Duration = Duration::from_secs(30);
+/// One that waits for somebody's transaction, after this.
+const LOCKED: Duration = Duration::from_secs(1);
+
+/// What a turn of the deadlines came to.
+pub(crate) enum Fired {
+    /// All that were due, up to the limit: so many.
+    All { timers: usize },
+    /// The database was away, or some were in trouble, for so long.
+    Some { took: Duration },
+}
+
+/// The deadlines leave the slot to others for no longer than this.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Fires timers, up to so many in one transaction. When that fails they are fired one by one, for four times as long as a transaction
+/// waits for a lock, so that one that cannot be fired holds neither the others nor the events. Timers that were not fired stay
+/// armed.
+pub(crate) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, together: usize) -> Fired {
+    let (lock_timeout, began) = (shared.options.lock_timeout, shared.clock.now());
+    let failed = match attempt(&shared, together, lock_timeout).await {
+        Ok(timers) => return Fired::All { timers },
+        Err(failed) => failed,
+    };
+    if let Err(error) = one_by_one(&shared, failed).await {
+        tracing::warn!(%error, "deadlines cannot be fired now");
+    }
+    let took = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
+    Fired::Some { took: took.min(LONGEST_PAUSE / 3) }
+}
+
+/// Fires each by itself, after all failed together, and postpones those that cannot be fired.
+async fn one_by_one<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    together: Failed,
+) -> Result<(), StepError> {
+    let lock_timeout = shared.options.lock_timeout;
+    let until = after(shared.clock.now(), lock_timeout * 4);
+    match together.due.len() {
+        0 => return Err(together.error),
+        1 => postpone(shared, together).await?,
+        _ => {}
+    }
+    for _ in 0..shared.options.max_batch {
+        match attempt(shared, 1, lock_timeout / 10).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Failed { error, due, .. }) if due.is_empty() => return Err(error),
+            Err(failed) => postpone(shared, failed).await?,
+        }
+        if shared.clock.now() >= until {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A transaction that did not commit.
+struct Failed {
+    error: StepError,
+    /// The timers that it was for: none when it did not begin.
+    due: Vec<DueTimer>,
+    took: Duration,
+}
+
+/// They are due again later, these and no others: the next due one may be another's by now.
+async fn postpone<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    Failed { error, due, took }: Failed,
+) -> Result<(), StoreError> {
+    if error.is_locked() || error.is_conflict() {
+        tracing::debug!(%error, "a deadline waits for somebody's transaction");
+        return shared.store.postpone(&due, LOCKED).await;
+    }
+    let pause = if error.class() == ErrorClass::Infrastructure { shared.options.longest_pause } else { POSTPONE };
+    let pause = pause.max(pause_after(took));
+    for timer in &due {
+        let DueTimer { saga_id, step, .. } = timer;
+        tracing::error!(%saga_id, step, %error, "a deadline cannot be fired; it is tried again");
+        if error.class() == ErrorClass::Infrastructure {
+            let again = shared.failing.borrow_mut().failed(timer, after(shared.clock.now(), pause * 2));
+            if again {
+                let why = format!("the deadline of {step} cannot be fired: {error}");
+                shared.health.set_waiting("deadlines", Some(why));
+            }
+        }
+    }
+    shared.store.postpone(&due, pause).await
+}
+
+/// One transaction.
+async fn attempt<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    limit: usize,
+    lock_timeout: Duration,
+) -> Result<usize, Failed> {
+    let began = shared.clock.now();
+    let took = || Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
+    let begun = shared.store.begin_due(limit, lock_timeout).await;
+    let (tx, due) = begun.map_err(|error| Failed { error: error.into(), due: Vec::new(), took: took() })?;
+    if !due.is_empty()
+        && let Err(error) = expire(shared, tx, &due).await
+    {
+        return Err(Failed { error, due, took: took() });
+    }
+    if shared.failing.borrow_mut().is_over(&due, shared.clock.now()) {
+        shared.health.set_waiting("deadlines", None);
+    }
+    Ok(due.len())
+}
+
+async fn expire<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    mut tx: S::Tx,
+    due: &[DueTimer],
+) -> Result<(), StepError> {
+    let now = shared.clock.now();
+    let mut by_step: BTreeMap<&str, Vec<&DueTimer>> = BTreeMap::new();
+    for timer in due {
+        by_step.entry(&timer.step).or_default().push(timer);
+    }
+    let mut changes = Changes::default();
+    let mut told = Vec::new();
+    for (name, timers) in by_step {
+        let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
+        let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
+            tracing::warn!(
+                step = name,
+                timers = timers.len(),
+                "deadlines of a step that no longer declares one are dropped"
+            );
+            continue;
+        };
+        let sagas = timers.iter().map(|timer| timer.saga_id).collect();
+        let seen = timers.iter().map(|timer| Seen { saga_id: timer.saga_id, trace: timer.trace.clone() });
+        let seen: Vec<Seen> = seen.collect();
+        let lines = match &seen[..] {
+            [one] => one.lines(Some(step.spec.name)),
+            many => tracing::error_span!("step", step = step.spec.name, sagas = many.len()),
+        };
+        let mut cx = Cx::new(&mut tx, now).of(&seen);
+        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().instrument(lines).await;
+        let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+        for (timer, end) in timers.iter().zip(ends) {
+            let place = shared.spans.place(&timer.trace, timer.saga_id);
+            let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
+            told.push((place.clone(), step.spec.name, timer.saga_id, outcome));
+            if matches!(end, End::Quiet) {
+                continue;
+            }
+            let id = format!("{DEADLINE_CAUSE}{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
+            if shared.ends(&end) {
+                changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
+            }
+            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
+        }
+    }
+    let rows = changes.outbox.clone();
+    let fired = rows.len() as u64;
+    let committed = match shared.store.commit(tx, changes).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            if matches!(error, StoreError::Unavailable(_)) {
+                shared.outbox.perhaps_committed(&rows);
+            }
+            return Err(error.into());
+        }
+    };
+    let end = shared.clock.now();
+    shared.progressed(&committed, end, &rows);
+    shared.outbox.committed(rows);
+    shared.metrics.deadlines_fired.inc_by(fired);
+    for (place, step, saga_id, outcome) in told {
+        shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Dead letters: published until the broker has them, because nothing is given up on before.
+
+use std::{rc::Rc, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::runtime::{
+    Shared,
+    in_flight::InFlight,
+    telemetry::metrics::{ReasonLabel, StepOnly},
+};
+use crate::{
+    barrier::Op,
+    clock::Clock,
+    dead_letter::{Reason, reduced},
+    event::SagaId,
+    record::{OutRecord, Record, TopicPartition},
+    store::Store,
+    trace::Place,
+    transport::{Producer, PublishError},
+};
+
+/// A dead letter that the broker has acknowledged.
+pub(crate) enum DeadLettered {
+    /// A record that could not be read.
+    Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
+    /// An event whose step failed for good.
+    Event(Box<InFlight>),
+}
+
+/// A dead letter, and what its spans tell.
+pub(crate) struct DeadLetterDelivery {
+    pub(crate) dead: OutRecord,
+    pub(crate) reason: Reason,
+    pub(crate) dead_lettered: DeadLettered,
+    pub(crate) place: Place,
+    pub(crate) record: Arc<Record>,
+    pub(crate) began: Timestamp,
+    pub(crate) why: String,
+}
+
+impl DeadLetterDelivery {
+    /// Publishes it, however long the broker makes us wait.
+    pub(crate) async fn deliver<S: Store, P: Producer, C: Clock>(
+        mut self,
+        shared: Rc<Shared<S, P, C>>,
+    ) -> DeadLettered {
+        let mut pause = shared.options.first_pause;
+        let mut reduced = reduced(&self.dead);
+        loop {
+            match shared.outbox.producer().publish(vec![self.dead.clone()]).await.pop() {
+                Some(Ok(())) => break,
+                Some(Err(error)) => {
+                    let refused = matches!(error, PublishError::Refused(_));
+                    if refused && let Some(less) = reduced.next() {
+                        let topic = &less.topic;
+                        tracing::error!(%topic, %error, "a dead letter is refused, and written without a part of the original");
+                        self.dead = less;
+                        continue;
+                    }
+                    let why = format!("{} cannot be written: {error}", self.dead.topic);
+                    shared.health.set_waiting("dead letters", Some(why));
+                }
+                None => {}
+            }
+            shared.clock.sleep(pause).await;
+            pause = (pause * 2).min(shared.options.longest_pause);
+        }
+        shared.health.set_waiting("dead letters", None);
+        shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
+        if let DeadLettered::Event(event) = &self.dead_lettered
+            && event.op == Op::Compensate
+        {
+            shared.metrics.compensations_dead_lettered.get_or_create(&StepOnly { step: event.name }).inc();
+        }
+        self.told(&shared)
+    }
+
+    /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
+    fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> DeadLettered {
+        let Self { dead, reason, dead_lettered, place, record, began, why } = self;
+        let (spans, now) = (&shared.spans, shared.clock.now());
+        spans.dead_letter(&place, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
+        if matches!(dead_lettered, DeadLettered::Poison { .. }) {
+            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
+        }
+        dead_lettered
+    }
+}

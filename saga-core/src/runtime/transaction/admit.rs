@@ -1,0 +1,125 @@
+//! Admission: what the barrier says of each event, and so whether it runs.
+
+use crate::runtime::{
+    Shared,
+    in_flight::{InFlight, Keys, TakenFrom},
+    stage::{Happened, Stage},
+    transaction::{open::Attempt, pending_writes::Count, result::Done},
+};
+use crate::{
+    barrier::{Before, Mark, Op, Row, Skip, Verdict, decide},
+    clock::Clock,
+    identity,
+    outcome::StepError,
+    store::{Admission, Phase, Store},
+    transport::Producer,
+};
+
+impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
+    /// What is to be done with an event, given what was there before.
+    pub(crate) fn decide(&mut self, i: usize, admission: &Admission, before: &Before) -> Result<(), StepError> {
+        let event = &self.events[i];
+        let keys = keys(self.shared, event, before);
+        self.overtakes[i] = before.overtakes;
+        self.found[i] = before.row(event.op).is_some();
+        match (decide(event.op, &admission.cause, before), event.stage) {
+            (Verdict::Skip(skip), _) => {
+                self.writes.outcomes[i] = Some(skip_name(skip));
+                self.writes.counts.push(Count::Skipped(i, skip));
+                self.ended(i);
+            }
+            (_, Stage::Park | Stage::Block) => {
+                self.writes.keep(i, event, before.overtakes);
+                self.is(i, Happened::Kept, keys);
+            }
+            (Verdict::Queue, _) => {
+                self.writes.queue(event);
+                self.writes.outcomes[i] = Some("queued");
+                self.is(i, Happened::Ended, keys);
+            }
+            (Verdict::NullCompensation, stage) => {
+                let half = self.shared.participant.steps[event.step].half(event.op);
+                let null = half.and_then(|half| half.null.as_ref());
+                let null = null.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
+                self.writes.outcomes[i] = Some("null_compensation");
+                self.writes.publish(self.shared, event, null(&event.input.trigger)?, true)?;
+                if stage != Stage::Whole {
+                    self.writes.mark(event, Mark::Done);
+                }
+                self.ended(i);
+            }
+            (Verdict::Run | Verdict::Void, Stage::Exhaust) => self.refusals.push(i),
+            (Verdict::Run, Stage::Void) => {
+                self.writes.mark(event, Mark::Voiding);
+                self.is(i, Happened::Voiding, keys);
+            }
+            (Verdict::Void, _) => self.is(i, Happened::Voiding, keys),
+            (Verdict::Run, Stage::Start) => {
+                let moved = before.overtakes.map(|action| self.writes.overtake(self.shared, (i, event), action));
+                let origin = moved.unwrap_or(event.origin);
+                self.done[i] = Some(Done { happened: Happened::Started, keys, origin });
+            }
+            (Verdict::Run, _) => self.calls.entry((event.step, event.op)).or_default().push(i),
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight) -> Admission {
+    let step = &shared.participant.steps[event.step];
+    let (participant, op) = (shared.participant.name, event.op);
+    let keeps = matches!(event.stage, Stage::Park | Stage::Block);
+    let phase = match event.stage {
+        Stage::Start => Phase::Start,
+        Stage::Finish => Phase::Finish,
+        // A step without an effect never recorded a start: its refusal is all there is of it.
+        Stage::Exhaust if step.action.effect.is_some() => Phase::Finish,
+        Stage::Whole | Stage::Exhaust => Phase::Whole,
+        _ => Phase::Look,
+    };
+    let effect_key =
+        (phase == Phase::Start).then(|| identity::effect_key(participant, event.saga_id(), event.name, op));
+    Admission {
+        cause: event.cause(),
+        saga_id: event.saga_id(),
+        step: event.name,
+        op,
+        phase,
+        effect_key,
+        from_parked: keeps || matches!(event.origin, TakenFrom::Parked { .. }),
+    }
+}
+
+/// The keys of an event's effect: those that are stored, so that no upgrade changes the key of a call that is under way.
+fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight, before: &Before) -> Keys {
+    let (saga, step, declared) = (event.saga_id(), event.name, &shared.participant.steps[event.step]);
+    let calls = declared.action.effect.is_some();
+    if !calls && declared.compensation.as_ref().is_none_or(|undo| undo.effect.is_none()) {
+        return Keys::default();
+    }
+    let key = |row: &Option<Row>, op| match row {
+        Some(Row { effect_key: Some(key), .. }) => *key,
+        // Started before keys were stored.
+        Some(Row { effect_key: None, .. }) => identity::unstored_effect_key(saga, step, op),
+        None => identity::effect_key(shared.participant.name, saga, step, op),
+    };
+    let old_action = before.action.as_ref().is_some_and(|row| row.effect_key.is_none());
+    Keys {
+        action: if calls { key(&before.action, Op::Action) } else { key(&None, Op::Action) },
+        // What undoes a call that an earlier version made goes by that version's rule as well.
+        compensation: if calls && old_action {
+            identity::unstored_effect_key(saga, step, Op::Compensate)
+        } else {
+            key(&before.compensation, Op::Compensate)
+        },
+    }
+}
+
+fn skip_name(skip: Skip) -> &'static str {
+    match skip {
+        Skip::Duplicate => "duplicate",
+        Skip::Alternative => "alternative",
+        Skip::Repetition => "repetition",
+        Skip::Late => "late",
+    }
+}

@@ -1,0 +1,290 @@
+//! What a transaction will write, collected while its events are decided, and what is counted once it has committed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::runtime::{
+    Shared,
+    in_flight::{InFlight, TakenFrom},
+    stage::Stage,
+    telemetry::metrics::{HandledLabel, StepLabel, StepOnly, op_name},
+    transaction::due::Due,
+};
+use crate::{
+    barrier::{Mark, Op, Skip},
+    clock::Clock,
+    dead_letter::cap,
+    envelope::{Outgoing, seal},
+    identity,
+    outcome::StepError,
+    step::End,
+    store::{Changes, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer},
+    trace::TraceContext,
+    transport::Producer,
+};
+
+/// What the transaction will write, collected while its events are decided.
+pub(crate) struct PendingWrites {
+    pub(crate) now: Timestamp,
+    pub(crate) changes: Changes,
+    pub(crate) counts: Vec<Count>,
+    /// The shortest times after which something that is written here is due.
+    pub(crate) due: Due<Duration>,
+    /// How each event's handling ended, if it ended here.
+    pub(crate) outcomes: Vec<Option<&'static str>>,
+}
+
+/// What to count once the transaction has committed.
+pub(crate) enum Count {
+    Skipped(usize, Skip),
+    /// A parked action whose place its compensation took.
+    Overtaken(usize),
+    Handled(HandledLabel),
+    Null(StepLabel),
+}
+
+impl Count {
+    pub(crate) fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, events: &[InFlight]) {
+        let metrics = &shared.metrics;
+        match self {
+            Self::Skipped(i, skip) => {
+                if skip == Skip::Duplicate {
+                    // Perhaps of one that another process committed and had no time to publish.
+                    shared.outbox.look_for(events[i].saga_id());
+                }
+                let label = label(&events[i]);
+                match skip {
+                    Skip::Duplicate | Skip::Alternative => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
+                    Skip::Late => metrics.late.get_or_create(&label).inc(),
+                };
+                tracing::debug!(saga_id = %events[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+            }
+            Self::Overtaken(i) => {
+                let label = StepLabel { step: events[i].name, op: op_name(Op::Action) };
+                metrics.late.get_or_create(&label).inc();
+                events[i].lines().in_scope(|| tracing::info!("a parked action was overtaken by its compensation"));
+            }
+            Self::Handled(label) => {
+                if label.op == op_name(Op::Compensate) {
+                    metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
+                }
+                metrics.handled.get_or_create(&label).inc();
+            }
+            Self::Null(label) => {
+                metrics.null_compensations.get_or_create(&label).inc();
+            }
+        }
+    }
+}
+
+pub(crate) fn label(event: &InFlight) -> StepLabel {
+    StepLabel { step: event.name, op: op_name(event.op) }
+}
+
+impl PendingWrites {
+    pub(crate) fn new(now: Timestamp, events: usize) -> Self {
+        let outcomes = vec![None; events];
+        Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
+    }
+
+    /// A handler has run: its event, its mark, its timers. `found` says that its row was there before.
+    pub(crate) fn ran<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        (at, event): (usize, &InFlight),
+        end: End,
+        found: bool,
+    ) -> Result<(), StepError> {
+        let refused = matches!(end, End::Event { refused: true, .. });
+        // A row that this transaction has made says `done` already.
+        if refused || found {
+            self.mark(event, if refused { Mark::Refused } else { Mark::Done });
+        }
+        if event.op == Op::Action && shared.has_deadlines {
+            self.time(shared, event, refused);
+        }
+        let outcome = match &end {
+            End::Event { refused: true, .. } => "refused",
+            End::Event { .. } => "success",
+            End::Quiet => "quiet",
+        };
+        self.outcomes[at] = Some(outcome);
+        self.counts.push(Count::Handled(HandledLabel { step: event.name, op: op_name(event.op), outcome }));
+        self.publish(shared, event, end, false)
+    }
+
+    /// Progress of this participant ends its earlier wait, and may begin another.
+    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, refused: bool) {
+        self.changes.disarm.push(event.saga_id());
+        let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
+        if let Some(deadline) = deadline {
+            self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
+            let (saga_id, trace) = (event.saga_id(), event.place.context.clone());
+            self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
+        }
+    }
+
+    /// Writes the step's event to the outbox, and what it means for the progress of its saga.
+    pub(crate) fn publish<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        event: &InFlight,
+        end: End,
+        null: bool,
+    ) -> Result<(), StepError> {
+        if null {
+            self.counts.push(Count::Null(label(event)));
+        }
+        let progress = Progress { saga_id: event.saga_id(), at: self.now };
+        if shared.ends(&end) {
+            self.changes.ended.push(progress);
+        } else if event.op == Op::Action && shared.participant.ends_sagas() {
+            self.changes.begun.push(progress);
+        }
+        let cause = Cause {
+            source: &event.envelope.source,
+            id: &event.envelope.event_id,
+            step: event.name,
+            op: event.op,
+            trace: &event.place.context,
+        };
+        self.changes.outbox.extend(outbox_row(shared, event.saga_id(), &cause, end, null, self.now)?);
+        Ok(())
+    }
+
+    /// What the barrier row of the event's half of its step says from now on.
+    pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
+        self.changes.marks.push(MarkChange { saga_id: event.saga_id(), step: event.name, op: event.op, mark });
+    }
+
+    /// The event is done with: when it was parked, its place is free, and so is that of an action that it has overtaken.
+    pub(crate) fn settled(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
+        if let Some(seq) = overtakes {
+            self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action });
+            self.counts.push(Count::Overtaken(at));
+        }
+        if let Some(place) = event.parked_at() {
+            self.remove(place);
+        }
+    }
+
+    fn remove(&mut self, at: ParkedAt) {
+        self.changes.park.push(ParkChange::Remove { at });
+        self.wake(Duration::ZERO);
+    }
+
+    /// The saga is parked: the event waits behind its head.
+    pub(crate) fn queue(&mut self, event: &InFlight) {
+        let reason = "waits behind an earlier event of its saga".to_owned();
+        let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(event, reason, false) };
+        self.changes.park.push(ParkChange::Append(parking));
+    }
+
+    /// A compensation whose effect is about to be called takes the place of its parked action, so that it does not queue
+    /// behind what it undoes when it fails. Returns its place from now on.
+    pub(crate) fn overtake<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        (at, event): (usize, &InFlight),
+        action: i64,
+    ) -> TakenFrom {
+        self.counts.push(Count::Overtaken(at));
+        match event.origin {
+            // It stands before the action already.
+            TakenFrom::Parked { seq } if seq < action => {
+                self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action });
+                event.origin
+            }
+            _ => {
+                let reason = format!("{} is being called", event.half);
+                let by = Parking { pause: shared.options.lease, ..parking(event, reason, false) };
+                self.changes.park.push(ParkChange::Overtake { seq: action, by });
+                TakenFrom::Parked { seq: action }
+            }
+        }
+    }
+
+    /// Moves an event that failed to the table of parked ones.
+    pub(crate) fn keep(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
+        let blocked = event.stage == Stage::Block;
+        let (attempts, pause, failed_at) = (event.attempts, event.pause, event.failed_at.unwrap_or(self.now));
+        let reason = cap(&event.reason()).to_owned();
+        if !blocked {
+            self.wake(pause);
+        }
+        self.outcomes[at] = Some(if blocked { "blocked" } else { "parked" });
+        self.changes.park.push(match (event.parked_at(), overtakes) {
+            // A parked action of its step stays where it is, until the compensation ends.
+            (Some(place), _) if blocked => ParkChange::Block { at: place, reason },
+            (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
+            (None, Some(seq)) => {
+                self.counts.push(Count::Overtaken(at));
+                ParkChange::Overtake { seq, by: parking(event, reason, blocked) }
+            }
+            (None, None) => ParkChange::Append(parking(event, reason, blocked)),
+        });
+    }
+
+    fn wake(&mut self, pause: Duration) {
+        self.due = self.due.or(Due { parked: Some(pause), ..Due::default() });
+    }
+}
+
+fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
+    Parking {
+        saga_id: event.saga_id(),
+        cause: event.cause_id,
+        event_id: event.envelope.event_id.clone(),
+        step: event.name,
+        op: event.op,
+        record: (*event.record).clone(),
+        attempts: event.attempts,
+        pause: event.pause,
+        failed_at: event.failed_at,
+        reason,
+        blocked,
+    }
+}
+
+/// What an event was caused by.
+pub(crate) struct Cause<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) step: &'static str,
+    pub(crate) op: Op,
+    pub(crate) trace: &'a TraceContext,
+}
+
+/// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
+pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    saga: crate::SagaId,
+    cause: &Cause<'_>,
+    end: End,
+    null_compensation: bool,
+    now: Timestamp,
+) -> Result<Option<OutboxRow>, StepError> {
+    let End::Event { event_type, data, saga_id: of, .. } = end else { return Ok(None) };
+    let &Cause { source, id, step, op, trace } = cause;
+    if of != saga {
+        return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
+    }
+    let participant = shared.participant.name;
+    let origin = identity::Origin { participant, saga, cause: (source, id), step, op };
+    let (causation_id, id) = (Some(id), identity::published(origin, 0));
+    let place = shared.spans.place(trace, saga);
+    let outgoing = Outgoing {
+        id,
+        source: participant,
+        saga_id: saga,
+        causation_id,
+        time: now,
+        trace: shared.spans.outgoing(&place),
+        null_compensation,
+    };
+    let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
+    let (event_type, created_at) = (event_type.name.to_owned(), now);
+    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: place.ids, link: None }))
+}

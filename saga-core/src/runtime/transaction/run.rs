@@ -1,0 +1,85 @@
+//! Handlers run: once for all events of a half of a step that share the transaction, and once for each refusal.
+
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+use tracing::Instrument;
+
+use crate::runtime::{
+    in_flight::InFlight,
+    transaction::{
+        open::Attempt,
+        pending_writes::label,
+        result::{FailedAttempt, FailedIn},
+    },
+};
+use crate::{
+    clock::Clock,
+    handler::{Cx, Seen},
+    outcome::StepError,
+    step::Input,
+    store::Store,
+    transport::Producer,
+};
+
+impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
+    pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
+        let (shared, events) = (self.shared, self.events);
+        for ((step, op), at) in std::mem::take(&mut self.calls) {
+            let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
+            let half = shared.participant.steps[step].half(op);
+            let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
+            let seen: Vec<Seen> = at.iter().map(|i| events[*i].seen()).collect();
+            let lines = lines(&events[at[0]], &seen);
+            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let began = shared.clock.now();
+            let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().instrument(lines).await;
+            let took = shared.clock.now().duration_since(began).as_secs_f64();
+            shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
+            let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+            none_rejected(&mut cx, &at)?;
+            for (&i, end) in at.iter().zip(ends) {
+                self.ran(i, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn run_refusals(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
+        for i in std::mem::take(&mut self.refusals) {
+            let event = &self.events[i];
+            let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
+            let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
+            let seen = [event.seen()];
+            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
+            let end = end.instrument(event.lines()).await;
+            let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+            none_rejected(&mut cx, &[i])?;
+            self.ran(i, end)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fails with the events that the handler has named; `at` are those that it was called with.
+fn none_rejected<S: Store>(cx: &mut Cx<'_, S>, at: &[usize]) -> Result<(), FailedAttempt> {
+    let rejected = cx.take_rejected();
+    if rejected.is_empty() {
+        return Ok(());
+    }
+    let event = |(place, error): (usize, StepError)| Some((*at.get(place)?, error));
+    let Some(named) = rejected.into_iter().map(event).collect::<Option<Vec<_>>>() else {
+        return Err(StepError::permanent("the handler has named an event that it was not given").into());
+    };
+    let error = StepError::transient("the handler has named the events that fail");
+    Err(FailedAttempt { error, at: FailedIn::Handler, named })
+}
+
+/// What lines say that are logged while a handler runs: whose they are when it runs for one saga alone.
+fn lines(event: &InFlight, seen: &[Seen]) -> tracing::Span {
+    match seen {
+        [one] => one.lines(Some(event.half)),
+        many => tracing::error_span!("step", step = event.half, sagas = many.len()),
+    }
+}

@@ -1,0 +1,321 @@
+//! The history of one saga, built from its records: the timeline and the current status.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use saga_core::graph::{Choreography, EventKey, NodeKind, Progress, SagaState};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    causal_order::{CausalOrder, event},
+    timeline_entry::{Cause, DeadLetterDetails, EntryKind, ProducedBy, RecordPosition, TimelineEntry},
+};
+use crate::{
+    dead_letter::DeadLetter,
+    event::Event,
+    observed_record::{ObservedRecord, RecordContent},
+    producing_step::{declared_event, producing_step},
+};
+
+/// The status of a saga.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Completed,
+    /// Ended with every completed step compensated.
+    Compensated,
+    Unfinished,
+    /// Both ends were published.
+    Contradictory,
+    /// The saga belongs to another flow.
+    Unknown,
+}
+
+/// A step that is expected to publish next.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct ExpectedStep {
+    pub(crate) participant: &'static str,
+    pub(crate) step: &'static str,
+    pub(crate) kind: NodeKind,
+    pub(crate) on: &'static str,
+    pub(crate) one_of: Vec<&'static str>,
+    pub(crate) since: Timestamp,
+    /// The reason of the dead letter that blocks the step.
+    pub(crate) blocked_by: Option<String>,
+}
+
+/// A running deadline.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Deadline {
+    pub(crate) participant: &'static str,
+    pub(crate) event: &'static str,
+    /// The default that the flow declares, in seconds.
+    pub(crate) declared_s: f64,
+    pub(crate) at: Timestamp,
+}
+
+/// A trace that contains the saga or a part of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TraceReference {
+    pub(crate) id: String,
+    /// Whether an event carries the id.
+    pub(crate) is_carried: bool,
+}
+
+/// The history of one saga.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct SagaHistory {
+    pub(crate) saga_id: Uuid,
+    pub(crate) status: Status,
+    /// Whether an unfinished saga is compensating.
+    pub(crate) is_compensating: bool,
+    pub(crate) ended_by: Option<&'static str>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+    /// Milliseconds from start to end; none when either is unknown.
+    pub(crate) took_ms: Option<f64>,
+    pub(crate) expected: Vec<ExpectedStep>,
+    pub(crate) deadlines: Vec<Deadline>,
+    pub(crate) dead_letters: usize,
+    /// Event types that the flow does not know.
+    pub(crate) unknown_events: Vec<String>,
+    #[serde(skip)]
+    pub(crate) traces: Vec<TraceReference>,
+    pub(crate) timeline: Vec<TimelineEntry>,
+}
+
+/// The first time of each event of the flow.
+type FirstSeen = BTreeMap<&'static str, Timestamp>;
+
+/// Builds a saga's history from its records, given in any order.
+pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<ObservedRecord>) -> SagaHistory {
+    // The order in the topics distinguishes an event from its duplicate.
+    observed.sort_by(|a, b| {
+        (a.written, &a.topic, a.partition, a.offset).cmp(&(b.written, &b.topic, b.partition, b.offset))
+    });
+    let order = CausalOrder::of(&observed);
+    let mut indices: Vec<usize> = (0..observed.len()).collect();
+    indices.sort_by_key(|index| order.key(*index));
+
+    let mut builder = HistoryBuilder {
+        flow,
+        observed: &observed,
+        order: &order,
+        first_seen: FirstSeen::new(),
+        kinds: BTreeSet::new(),
+    };
+    let mut timeline: Vec<TimelineEntry> = Vec::with_capacity(observed.len());
+    for index in indices {
+        let before = timeline.last().map(|entry| entry.at);
+        timeline.push(builder.entry(index, before));
+    }
+    let first_seen = builder.first_seen;
+    let unknown_events: BTreeSet<String> =
+        timeline.iter().filter(|m| m.what == EntryKind::Event && !m.known).filter_map(|m| m.event.clone()).collect();
+    let started_at = flow.entrances().iter().filter_map(|start| first_seen.get(start.name)).min().copied();
+    // Two flows may use the same names, so this flow explains only its own sagas.
+    let is_ours = unknown_events.is_empty() || started_at.is_some();
+
+    let state = match is_ours {
+        true => flow.state(first_seen.keys().copied()),
+        false => SagaState { progress: Progress::Forward, expected: Vec::new(), waits: Vec::new() },
+    };
+    let dead_letters: Vec<&DeadLetter> = observed.iter().filter_map(dead_letter).collect();
+    let expected = state.expected.iter().map(|expected| {
+        let node = expected.node;
+        let since = |trigger: &&EventKey| first_seen.get(trigger.name).copied();
+        let on = node.triggers.iter().filter(|trigger| since(trigger).is_some()).min_by_key(since);
+        let is_for_step = |dead_letter: &&&DeadLetter| is_about(dead_letter, node.participant, &node.triggers);
+        ExpectedStep {
+            participant: node.participant,
+            step: node.name,
+            kind: node.kind,
+            on: on.map_or("", |trigger| trigger.name),
+            one_of: expected.one_of.iter().map(|key| key.name).collect(),
+            since: on.as_ref().and_then(since).unwrap_or_default(),
+            blocked_by: dead_letters.iter().rfind(is_for_step).map(|dead_letter| dead_letter.reason.clone()),
+        }
+    });
+    let deadlines = state.waits.iter().filter_map(|wait| {
+        let began = wait.node.triggers.iter().filter_map(|trigger| first_seen.get(trigger.name)).min()?;
+        let at = began.checked_add(wait.after).ok()?;
+        let declared_s = wait.after.as_secs_f64();
+        Some(Deadline { participant: wait.node.participant, event: wait.event.name, declared_s, at })
+    });
+    let end = first_seen.iter().filter(|(kind, _)| flow.events_named(kind).any(|(_, node)| node.end.is_some()));
+    let end = end.min_by_key(|(_, at)| **at).filter(|_| is_ours);
+    let ended_at = end.map(|(_, at)| *at);
+    SagaHistory {
+        saga_id,
+        status: match state.progress {
+            Progress::Completed => Status::Completed,
+            Progress::Compensated => Status::Compensated,
+            Progress::Contradictory => Status::Contradictory,
+            Progress::Forward | Progress::Backward if !is_ours => Status::Unknown,
+            Progress::Forward | Progress::Backward => Status::Unfinished,
+        },
+        is_compensating: state.progress == Progress::Backward,
+        ended_by: end.map(|(kind, _)| *kind),
+        started_at,
+        ended_at,
+        took_ms: started_at.zip(ended_at).map(|(start, end)| ms_between(start, end)),
+        expected: expected.collect(),
+        deadlines: deadlines.collect(),
+        dead_letters: dead_letters.len(),
+        unknown_events: unknown_events.into_iter().collect(),
+        traces: traces(flow, saga_id, &observed),
+        timeline: if is_ours { timeline } else { timeline.into_iter().map(TimelineEntry::of_another_flow).collect() },
+    }
+}
+
+/// The traces that events carry, and the one with the saga's id, in which events without a context are handled.
+fn traces(flow: &Choreography, saga_id: Uuid, observed: &[ObservedRecord]) -> Vec<TraceReference> {
+    let mut known = BTreeSet::new();
+    let mut traces = Vec::new();
+    let mut is_without = false;
+    for event in
+        observed.iter().filter_map(|observed| event(observed).or_else(|| dead_letter(observed)?.event.as_ref()))
+    {
+        match &event.trace_id {
+            Some(id) if known.insert(id.clone()) => traces.push(TraceReference { id: id.clone(), is_carried: true }),
+            Some(_) => {}
+            None => is_without |= declared_event(flow, event).is_some(),
+        }
+    }
+    let own = saga_id.simple().to_string();
+    // An id of zeros is not a valid trace id.
+    if is_without && !saga_id.is_nil() && !known.contains(&own) {
+        traces.push(TraceReference { id: own, is_carried: false });
+    }
+    traces
+}
+
+fn ms_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64() * 1000.0
+}
+
+/// Whether this participant dead-lettered one of these events.
+fn is_about(dead_letter: &DeadLetter, participant: &str, triggers: &[EventKey]) -> bool {
+    let event = dead_letter.event.as_ref();
+    dead_letter.is_of(participant) && event.is_some_and(|e| triggers.iter().any(|trigger| trigger.name == e.kind))
+}
+
+fn dead_letter(observed: &ObservedRecord) -> Option<&DeadLetter> {
+    if let RecordContent::DeadLetter(dead_letter) = &observed.content { Some(dead_letter) } else { None }
+}
+
+struct HistoryBuilder<'a> {
+    flow: &'a Choreography,
+    observed: &'a [ObservedRecord],
+    order: &'a CausalOrder<'a>,
+    first_seen: FirstSeen,
+    kinds: BTreeSet<&'a str>,
+}
+
+impl<'a> HistoryBuilder<'a> {
+    fn entry(&mut self, index: usize, before: Option<Timestamp>) -> TimelineEntry {
+        let observed = &self.observed[index];
+        let (at, ..) = self.order.key(index);
+        let data = observed.value.as_deref().map(|v| serde_json::from_slice(v).unwrap_or_else(|_| lossy(v)));
+        let entry = TimelineEntry {
+            at,
+            since_previous_ms: before.map_or(0.0, |before| ms_between(before, at)),
+            what: EntryKind::Unreadable,
+            participant: String::new(),
+            event: None,
+            version: None,
+            event_id: None,
+            known: false,
+            again: false,
+            null_compensation: false,
+            reason: None,
+            made_by: None,
+            caused_by: None,
+            dead_letter: None,
+            fault: None,
+            record: RecordPosition {
+                topic: observed.topic.to_string(),
+                partition: observed.partition,
+                offset: observed.offset,
+            },
+            data,
+        };
+        match &observed.content {
+            RecordContent::Event(event) => self.event(index, event, entry),
+            RecordContent::DeadLetter(dead_letter) => self.dead_letter(dead_letter, entry),
+            RecordContent::Unreadable { kind, poison } => TimelineEntry {
+                event: kind.clone(),
+                fault: Some(format!("{}: {poison}", poison.reason.as_str())),
+                ..entry
+            },
+        }
+    }
+
+    fn event(&mut self, index: usize, event: &'a Event, entry: TimelineEntry) -> TimelineEntry {
+        let key = declared_event(self.flow, event);
+        let is_duplicate = self.order.is_duplicate(index);
+        let cause = event.cause.as_deref().map(|id| Cause {
+            event_id: id.to_owned(),
+            event: self.order.original(id).map(|event| event.kind.clone()),
+        });
+        let caused_by = cause.as_ref().and_then(|cause| cause.event.as_deref());
+        let made = key.and_then(|_| producing_step(self.flow, event, caused_by));
+        let made_by = made.map(|(node, how)| ProducedBy {
+            step: node.name,
+            kind: node.kind,
+            how,
+            compensates: (node.kind == NodeKind::Compensation).then_some(node.step),
+        });
+        let again = !is_duplicate && !self.kinds.insert(&event.kind);
+        if let (Some(key), false) = (key, is_duplicate) {
+            self.first_seen.entry(key.name).or_insert(entry.at);
+        }
+        TimelineEntry {
+            what: if is_duplicate { EntryKind::Duplicate } else { EntryKind::Event },
+            participant: event.source.clone(),
+            event: Some(event.kind.clone()),
+            version: Some(event.version),
+            event_id: Some(event.id.clone()),
+            known: key.is_some(),
+            again,
+            null_compensation: event.null,
+            reason: event.reason.clone(),
+            made_by,
+            caused_by: cause,
+            ..entry
+        }
+    }
+
+    fn dead_letter(&self, dead_letter: &DeadLetter, entry: TimelineEntry) -> TimelineEntry {
+        let event = dead_letter.event.as_ref();
+        let consumes = |node: &&saga_core::graph::Node| is_about(dead_letter, node.participant, &node.triggers);
+        let mut steps = self.flow.nodes().iter().filter(consumes).map(|node| (node.name, node.publishes.is_empty()));
+        // Prefer the step that publishes an answer; other steps leave no trace in Kafka.
+        let step = steps.clone().find(|(_, is_quiet)| !is_quiet).or_else(|| steps.next()).map(|(name, _)| name);
+        TimelineEntry {
+            what: EntryKind::DeadLetter,
+            participant: dead_letter.participant.clone(),
+            event: event.map(|event| event.kind.clone()),
+            version: event.map(|event| event.version),
+            event_id: event.map(|event| event.id.clone()),
+            known: event.is_some_and(|event| declared_event(self.flow, event).is_some()),
+            dead_letter: Some(DeadLetterDetails {
+                reason: dead_letter.reason.clone(),
+                message: dead_letter.message.clone(),
+                attempts: dead_letter.attempts,
+                first_failed_at: dead_letter.first_failed_at,
+                topic: dead_letter.topic.clone(),
+                partition: dead_letter.partition,
+                offset: dead_letter.offset,
+                step,
+            }),
+            ..entry
+        }
+    }
+}
+
+/// Data that is not JSON, shown as text.
+fn lossy(value: &[u8]) -> serde_json::Value {
+    String::from_utf8_lossy(value).into_owned().into()
+}
