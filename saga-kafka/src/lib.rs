@@ -2,7 +2,6 @@
 //!
 //! Delivery is at least once: a crash repeats what was not committed. The runtime's barrier and outbox make that
 //! harmless. Kafka's transactions are not used.
-
 //!
 //! librdkafka is compiled with a C compiler and make. Its `configure` also asks for a C++ compiler (`cxx (WITH_CXX) C++ compiler
 //! (c++)`): install `g++`, or put `CXX = "cc"` and `GNUMAKEFLAGS = "LIBSUBDIRS=src"` under `[env]` in your workspace's
