@@ -1,21 +1,21 @@
 //! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
 
-use jiff::Timestamp;
+use std::sync::Arc;
 
-use tracing::Instrument;
+use jiff::Timestamp;
 
 use crate::{
     event::{Event, EventType, SagaId, Trigger},
     outcome::{Never, Outcome, StepError, StepResult},
     store::Store,
-    trace::TraceContext,
+    trace::{Around, TraceContext, UserSpans},
 };
 
 /// What a handler works with: the step's local transaction.
 pub struct Cx<'t, S: Store> {
     tx: &'t mut S::Tx,
     now: Timestamp,
-    seen: &'t [Seen],
+    sagas: &'t [SagaContext],
     /// Which of them the handler is called for, when it takes one event at a time.
     place: Option<usize>,
     rejected: Vec<(usize, StepError)>,
@@ -23,12 +23,18 @@ pub struct Cx<'t, S: Store> {
 
 /// A saga in hand, and its trace.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SagaContext {
     pub(crate) saga_id: SagaId,
     pub(crate) trace: TraceContext,
+    /// Collects the spans that a handler opens for this saga alone.
+    pub(crate) spans: Option<Arc<dyn UserSpans>>,
 }
 
-impl Seen {
+impl SagaContext {
+    pub(crate) fn of(saga_id: SagaId, trace: TraceContext) -> Self {
+        Self { saga_id, trace, spans: None }
+    }
+
     /// What every line that is logged inside the step says.
     pub(crate) fn lines(&self, step: Option<&'static str>) -> tracing::Span {
         Self::lines_of(Some(self.saga_id), &self.trace, step)
@@ -44,20 +50,20 @@ impl Seen {
 impl<'t, S: Store> Cx<'t, S> {
     /// A context on an open transaction.
     pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
-        Self { tx, now, seen: &[], place: None, rejected: Vec::new() }
+        Self { tx, now, sagas: &[], place: None, rejected: Vec::new() }
     }
 
     /// The sagas in hand, in the order of the events.
-    pub(crate) fn of(mut self, seen: &'t [Seen]) -> Self {
-        self.seen = seen;
+    pub(crate) fn of(mut self, sagas: &'t [SagaContext]) -> Self {
+        self.sagas = sagas;
         self
     }
 
     /// The saga of the event; none in a set-based handler for several events.
     pub fn saga_id(&self) -> Option<SagaId> {
-        match self.seen {
+        match self.sagas {
             [one] => Some(one.saga_id),
-            seen => self.place.and_then(|place| seen.get(place)).map(|seen| seen.saga_id),
+            sagas => self.place.and_then(|place| sagas.get(place)).map(|sagas| sagas.saga_id),
         }
     }
 
@@ -90,7 +96,7 @@ impl<'t, S: Store> Cx<'t, S> {
 
     /// The trace context of a saga in hand, to be kept for what continues its trace later; empty when there is none.
     pub fn trace(&self, saga_id: SagaId) -> TraceContext {
-        self.seen.iter().find(|seen| seen.saga_id == saga_id).map(|seen| seen.trace.clone()).unwrap_or_default()
+        self.sagas.iter().find(|sagas| sagas.saga_id == saga_id).map(|sagas| sagas.trace.clone()).unwrap_or_default()
     }
 
     /// The span that lines about one of several sagas in hand are logged in: they then say whose they are. A handler for
@@ -103,15 +109,18 @@ impl<'t, S: Store> Cx<'t, S> {
     /// # }
     /// ```
     pub fn lines(&self, saga_id: SagaId) -> tracing::Span {
-        Seen { saga_id, trace: self.trace(saga_id) }.lines(None)
+        SagaContext::of(saga_id, self.trace(saga_id)).lines(None)
     }
 
-    /// The span of the event at this place.
-    fn lines_of(&self, place: usize) -> tracing::Span {
-        match self.seen {
-            // One event alone has its span around all of the step.
-            [] | [_] => tracing::Span::none(),
-            seen => seen.get(place).map_or_else(tracing::Span::none, |seen| seen.lines(None)),
+    /// What is around the handler for the event at this place.
+    fn around(&self, place: usize) -> Around {
+        match self.sagas {
+            // One event alone has it around all of the step.
+            [] | [_] => Around { lines: tracing::Span::none(), spans: None },
+            sagas => Around {
+                lines: sagas.get(place).map_or_else(tracing::Span::none, |sagas| sagas.lines(None)),
+                spans: sagas.get(place).and_then(|sagas| sagas.spans.clone()),
+            },
         }
     }
 }
@@ -209,8 +218,8 @@ where
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            outcomes.push(self(cx, trigger).instrument(lines).await?);
+            let around = cx.around(place);
+            outcomes.push(around.run(self(cx, trigger)).await?);
         }
         cx.place = None;
         Ok(outcomes)
@@ -260,8 +269,8 @@ where
         let mut outcomes = Vec::with_capacity(triggers.len());
         for (place, (trigger, answer)) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            outcomes.push(self(cx, trigger, answer).instrument(lines).await?);
+            let around = cx.around(place);
+            outcomes.push(around.run(self(cx, trigger, answer)).await?);
         }
         cx.place = None;
         Ok(outcomes)
@@ -309,8 +318,8 @@ where
         let mut events = Vec::with_capacity(triggers.len());
         for (place, trigger) in triggers.into_iter().enumerate() {
             cx.place = Some(place);
-            let lines = cx.lines_of(place);
-            events.push(self(cx, trigger).instrument(lines).await?);
+            let around = cx.around(place);
+            events.push(around.run(self(cx, trigger)).await?);
         }
         cx.place = None;
         Ok(events)

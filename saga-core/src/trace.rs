@@ -1,17 +1,20 @@
-//! Traces: the W3C context that is handed on from event to event, and the spans that are told when they are over.
+//! Traces: the W3C context that is handed on from event to event, and the spans that are recorded when they are over.
 //!
-//! A span is told once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
+//! A span is recorded once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
 //! no trace of itself, and nothing has to be kept open across an await. What needs the span's id before that (the header of
-//! an event that is about to be committed) takes a [`Place`] first.
+//! an event that is about to be committed) takes a [`NewSpan`] first.
 
 mod traceparent;
 mod tracestate;
+mod user;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
 pub use traceparent::Traceparent;
+pub(crate) use user::Around;
+pub use user::UserSpans;
 
 /// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,17 +53,16 @@ impl TraceContext {
     }
 }
 
-/// A place in a trace for a span that will be told later.
+/// A span that will be recorded later: its ids are known, so that what follows it can name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Whatever follows is a child of this place. Handed on to other processes where the tracer
-    /// [propagates](Tracer::propagates).
+pub struct NewSpan {
+    /// The context for its children. It is handed on to other processes where the tracer [propagates](Tracer::propagates).
     pub context: TraceContext,
-    /// Where the span is recorded; none when it is not (tracing is off, or the trace is not sampled).
+    /// The ids it is recorded under; none when it is not recorded (tracing is off, or the trace is not sampled).
     pub ids: Option<Ids>,
 }
 
-impl Place {
+impl NewSpan {
     /// Hands a context on and records nothing.
     pub fn handed_on(context: &TraceContext) -> Self {
         Self { context: context.clone(), ids: None }
@@ -80,14 +82,20 @@ pub struct Ids {
 
 /// Where spans go. No method blocks or fails: tracing never holds up a saga.
 pub trait Tracer: fmt::Debug + Send + Sync {
-    /// A place below `parent`; below none, the first of the trace `new_trace`, if that is sampled.
+    /// A new span below `parent`. Without a parent it is the first of the trace `new_trace`, if that is sampled.
     ///
-    /// Participants that handle the same event without a context each begin with the saga's id as the trace's, so that the
-    /// saga is one trace all the same.
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place;
+    /// Participants that handle the same event without a context all use the saga's id as the trace's, so that the saga is one
+    /// trace.
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan;
 
     /// Records a span that is over.
     fn record(&self, span: Span);
+
+    /// Collects the spans that the user's own code opens: below the one span, or, for several sagas at once, in a trace of
+    /// their own below a span of this name that is linked to each. None when none of these spans is recorded.
+    fn user_spans(&self, _name: &str, _below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
+        None
+    }
 
     /// Whether contexts are read from what comes into the process and written to what goes out: events, requests, calls of
     /// effects. Inside of it, spans are a tree and log lines name their trace all the same.
@@ -101,8 +109,8 @@ pub trait Tracer: fmt::Debug + Send + Sync {
 pub struct NoTracer;
 
 impl Tracer for NoTracer {
-    fn place(&self, parent: &TraceContext, _new_trace: u128) -> Place {
-        Place::handed_on(parent)
+    fn new_span(&self, parent: &TraceContext, _new_trace: u128) -> NewSpan {
+        NewSpan::handed_on(parent)
     }
 
     fn record(&self, _span: Span) {}
@@ -111,7 +119,7 @@ impl Tracer for NoTracer {
 /// A span that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Its place.
+    /// Its ids.
     pub ids: Ids,
     /// Its role.
     pub kind: Kind,

@@ -6,8 +6,20 @@ use futures::future::BoxFuture;
 
 use crate::record::{OutRecord, Record, TopicPartition};
 
+/// The words of a transport in the attributes of spans, by the OpenTelemetry conventions for messaging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagingNames {
+    /// The value of `messaging.system`.
+    pub system: &'static str,
+    /// The attribute that holds a record's offset.
+    pub offset: &'static str,
+}
+
 /// Publishes records and reports the broker's acknowledgement.
 pub trait Producer: Clone + Send + Sync + 'static {
+    /// How spans name this transport.
+    const NAMES: MessagingNames = MessagingNames { system: "other", offset: "messaging.other.offset" };
+
     /// Hands the records over in this order, before it returns. The future completes when the broker has acknowledged
     /// or refused each of them; dropping it does not take the records back. Records with the same key keep their order.
     fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>>;
@@ -37,7 +49,7 @@ pub enum PublishError {
 /// A member of the participant's consumer group.
 pub trait Consumer: Send + 'static {
     /// The next thing that happened. `room` is how many records the caller can take: with 0 only the other signals are
-    /// delivered. Cancel safe. Never ends: a transport in trouble says [`Signal::Waiting`] and goes on trying.
+    /// delivered. Cancel safe. Never ends: a transport that fails returns [`Signal::Waiting`] and tries on.
     fn next(&mut self, room: usize) -> impl Future<Output = Signal> + Send;
 
     /// Marks everything before these offsets as done. They are committed shortly after, and always before a partition
@@ -62,7 +74,7 @@ pub enum Signal {
     /// These partitions are to be given away: finish or drop their work, store the offsets, then drop the guard.
     /// The transport waits for it for a bounded time only.
     Revoked(Vec<TopicPartition>, RevokeGuard),
-    /// The broker cannot be reached, or a topic is missing: says why. Work in hand goes on.
+    /// The broker cannot be reached, or a topic is missing: says why. Events in flight go on.
     Waiting(String),
     /// After [`Signal::Waiting`]: all is well again.
     Ready,

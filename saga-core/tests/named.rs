@@ -53,8 +53,8 @@ async fn sets(names: bool) -> Vec<usize> {
         assert_eq!(dead, expected);
     })
     .await;
-    let seen = seen.lock().unwrap().clone();
-    seen
+    let sets = seen.lock().unwrap();
+    sets.clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The spans that the runtime tells, in memory and virtual time: one trace per saga, told once, whatever went wrong meanwhile.
+//! The spans that the runtime records, in memory and virtual time: one trace per saga, each span once, whatever went wrong meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -13,7 +13,7 @@ use saga_core::{
     runtime::{Handle, Metrics, Options, Runtime},
     store::Store,
     testing::{Fault, MemoryBroker, MemoryStore, MemoryTracer, VirtualClock},
-    trace::{Kind, Place, Span, TraceContext, Tracer, Value},
+    trace::{Kind, NewSpan, Span, TraceContext, Tracer, Value},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,8 +116,8 @@ struct World {
 struct Unpropagated(MemoryTracer);
 
 impl Tracer for Unpropagated {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
-        self.0.place(parent, new_trace)
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
+        self.0.new_span(parent, new_trace)
     }
 
     fn record(&self, span: Span) {
@@ -225,7 +225,7 @@ async fn a_saga_without_a_context_has_its_own_id_as_its_traces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_sampled_is_handed_on_and_not_told() {
+async fn what_is_not_sampled_is_handed_on_and_not_recorded() {
     let world = World::new();
     world.publish(&booked("fine"), Some(UNSAMPLED));
     world.run(seats(), || true).await;
@@ -249,7 +249,7 @@ async fn events_that_share_a_transaction_keep_their_own_traces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transaction_that_is_redone_is_told_once() {
+async fn a_transaction_that_is_redone_is_recorded_once() {
     for fault in [Fault::Deadlock, Fault::Commit, Fault::Begin] {
         let world = World::new();
         world.store.inject([fault]);
@@ -261,7 +261,7 @@ async fn a_transaction_that_is_redone_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_another_publishes_is_told_as_if_its_own_process_had_lived() {
+async fn an_event_that_another_publishes_is_recorded_as_if_its_own_process_had_lived() {
     let world = World::new();
     // Nobody knows that this commits: the row is found in the table.
     world.store.inject([Fault::CommitAnswer]);
@@ -271,7 +271,7 @@ async fn an_event_that_another_publishes_is_told_as_if_its_own_process_had_lived
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_compensations_and_repetitions_are_told_as_such() {
+async fn refusals_compensations_and_repetitions_are_recorded_as_such() {
     let world = World::new();
     let (full, taken) = (booked("full"), booked("fine"));
     world.publish(&full, Some(PARENT));
@@ -293,7 +293,7 @@ async fn refusals_compensations_and_repetitions_are_told_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_is_told_between_its_two_transactions_and_is_given_its_own_context() {
+async fn an_effect_is_recorded_between_its_two_transactions_and_is_given_its_own_context() {
     let world = World::new();
     world.publish(&booked("fine"), Some(PARENT));
     let participant = Participant::named("seat").step(Step::with_effect("pay", ask, pay));
@@ -337,7 +337,7 @@ async fn without_propagation_a_process_has_a_tree_of_its_own_and_nothing_comes_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_attempt_and_the_time_between_them_is_told() {
+async fn every_attempt_and_the_time_between_them_is_recorded() {
     let world = World::new();
     world.publish(&booked("slow"), Some(PARENT));
     let tracer = world.tracer.clone();
@@ -362,7 +362,7 @@ async fn every_attempt_and_the_time_between_them_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_are_told_and_keep_the_context_they_came_with() {
+async fn dead_letters_are_recorded_and_keep_the_context_they_came_with() {
     let world = World::new();
     world.publish(&booked("broken"), Some(PARENT));
     world.run(seats(), || true).await;
@@ -376,7 +376,7 @@ async fn dead_letters_are_told_and_keep_the_context_they_came_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_told_in_the_trace_it_brings() {
+async fn a_record_that_cannot_be_read_is_recorded_in_the_trace_it_brings() {
     let world = World::new();
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));

@@ -22,8 +22,8 @@ pub use duration::duration;
 pub use fault::{ConfigError, Stop};
 pub use http::HttpConfig;
 pub use topics::TopicConfig;
+pub(crate) use trace::Export;
 pub use trace::TraceConfig;
-pub(crate) use trace::{Export, Wire};
 
 /// Everything that [`Service::run_until`](crate::Service::run_until) needs. `Debug` hides secrets.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! `--healthcheck`: asks the process that runs with the same settings whether it is ready, for containers without curl.
 
+// By hand: one request over loopback needs no client with pools, redirects and TLS.
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},

@@ -1,4 +1,4 @@
-//! What follows a failed attempt of an event that concerns its own saga: another attempt, a refusal, or a dead letter.
+//! What follows a failure that concerns one saga: another attempt, a refusal, or a dead letter.
 
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use crate::{
     store::Store,
 };
 
-/// Between the attempts of a compensation whose retry policy is used up.
+/// The pause between attempts of a compensation whose retry policy is used up.
 const COMPENSATION_PAUSE: Duration = Duration::from_secs(30);
 
-/// Between the attempts to make sure that an effect whose retries are used up does not hold. Like a compensation it is owed,
-/// and is tried until it is done.
+/// The retry policy of voiding an effect. Like a compensation it is owed, so it is tried until it succeeds.
 const VOIDS: RetryPolicy = RetryPolicy::exponential(Duration::from_secs(1), COMPENSATION_PAUSE, u32::MAX);
 
 /// What follows a failed attempt. Pure.
@@ -22,7 +21,7 @@ pub(crate) enum After {
     Retry { attempts: u32, pause: Duration },
     /// Run the handler that the step declares for this end.
     Refuse,
-    /// Publish a dead letter and hold the saga.
+    /// Publish a dead letter and block the saga.
     DeadLetter(Reason),
 }
 
@@ -41,7 +40,7 @@ pub(crate) fn after_failure<S: Store>(participant: &Participant<S>, event: &InFl
     }
     match step.retry.delay(attempts, jitter) {
         Some(pause) => After::Retry { attempts, pause },
-        // A compensation is owed: as long as its failure may pass, it is tried again.
+        // A compensation is owed: it is tried again as long as its failure may pass.
         None if event.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },
         None if step.action.exhausted.is_some() && event.stage != Stage::Exhaust => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),

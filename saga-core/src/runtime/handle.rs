@@ -14,8 +14,8 @@ use crate::{
     transport::Producer,
 };
 
-/// What a participant's runtime shares with the rest of its process: the outbox, health and metrics. Make it first; the
-/// participant's own routes need the outbox, and the runtime is made of both.
+/// What a participant's runtime shares with the rest of its process: the outbox, readiness and metrics. It is made first,
+/// because the service's routes need the outbox and the runtime is made from it.
 pub struct Handle<S: Store, P: Producer, C: Clock> {
     pub(crate) store: S,
     pub(crate) clock: C,
@@ -42,7 +42,7 @@ impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
         Self::traced(participant, store, producer, clock, Arc::new(NoTracer))
     }
 
-    /// The handle of the participant of this name, in no namespace, which records its spans there.
+    /// The handle of the participant of this name, in no namespace. It records spans with `tracer`.
     pub fn traced(participant: &'static str, store: S, producer: P, clock: C, tracer: Arc<dyn Tracer>) -> Self {
         Self::in_namespace(Namespace::default(), participant, store, producer, clock, tracer)
     }
@@ -57,7 +57,7 @@ impl<S: Store, P: Producer, C: Clock> Handle<S, P, C> {
         tracer: Arc<dyn Tracer>,
     ) -> Self {
         let (health, metrics) = (Health::default(), Metrics::default());
-        let spans = Spans::new(tracer, participant);
+        let spans = Spans::new(tracer, participant, P::NAMES);
         let (shared_health, shared_metrics) = (health.clone(), metrics.clone());
         let outbox =
             Outbox::new(spans, namespace, store.clone(), producer, clock.clone(), shared_health, shared_metrics);

@@ -1,4 +1,4 @@
-//! An event in hand: where it came from, what it says, and what is to be done with it next.
+//! An event in flight: where it came from, what it says, and its next stage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,25 +11,25 @@ use crate::{
     dead_letter::Reason,
     envelope::Envelope,
     event::SagaId,
-    handler::Seen,
+    handler::SagaContext,
     identity,
     outcome::StepError,
     record::Record,
     step::Input,
     store::ParkedAt,
-    trace::Place,
+    trace::NewSpan,
 };
 
-/// Where an event came from, and so what is due when it is done.
+/// Where an event was taken from, which says what to do when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakenFrom {
-    /// A partition: its offset is done. The epoch is that of the partition's assignment.
+    /// A partition: mark its offset as done. The epoch is that of the partition's assignment.
     Partition { epoch: u64 },
     /// The head of a parked saga.
     Parked { seq: i64 },
 }
 
-/// An event in hand.
+/// An event in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) origin: TakenFrom,
@@ -46,26 +46,25 @@ pub(crate) struct InFlight {
     /// Failed attempts so far.
     pub(crate) attempts: u32,
     pub(crate) failed_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// The last failure.
     pub(crate) failure: Option<StepError>,
-    /// Why it is given up on, once it is.
+    /// The reason of its dead letter, once it has one.
     pub(crate) dead_letter_reason: Reason,
-    /// After which time it is tried again, once it is parked.
+    /// How long it stays parked before the next attempt.
     pub(crate) pause: Duration,
-    /// It is one of those that are tried of what meets everybody: when it has to wait for the next turn, it is not counted
-    /// twice.
+    /// Whether it is a probe of a handler that fails for all sagas. A probe that waits for the next turn is counted once.
     pub(crate) is_admitted: bool,
-    /// How long the transaction took that failed with it alone.
+    /// How long its own failed transaction took.
     pub(crate) took: Duration,
-    /// Its event as one value: see [`identity::cause`].
+    /// The event's identity as one value: see [`identity::cause`].
     pub(crate) cause_id: Uuid,
-    /// What its effect is called with, known from its start on.
+    /// The keys of its effect, known from its start on.
     pub(crate) keys: Keys,
-    /// The breaker's permission to call its effect, asked for before the start is recorded.
+    /// The breaker's permission to call the effect, asked for before the start is recorded.
     pub(crate) pass: Option<Pass>,
-    /// Where its span is told.
-    pub(crate) place: Place,
-    /// When it was taken in hand.
+    /// Its span.
+    pub(crate) span: NewSpan,
+    /// When it was taken.
     pub(crate) taken: Timestamp,
 }
 
@@ -74,7 +73,7 @@ pub(crate) struct InFlight {
 pub(crate) struct Keys {
     /// The action's.
     pub(crate) action: Uuid,
-    /// That of what undoes it.
+    /// The compensation's.
     pub(crate) compensation: Uuid,
 }
 
@@ -90,12 +89,12 @@ impl InFlight {
         self.envelope.saga_id
     }
 
-    /// Its event, as barrier rows keep it.
+    /// The event, as barrier rows keep it.
     pub(crate) fn cause(&self) -> Cause {
         Cause { id: self.cause_id, event_type: self.envelope.event_type.clone() }
     }
 
-    /// Its place among the parked events, when it came from there.
+    /// Its place among the parked events, if it is one of them.
     pub(crate) fn parked_at(&self) -> Option<ParkedAt> {
         match self.origin {
             TakenFrom::Parked { seq } => Some(ParkedAt { saga_id: self.saga_id(), seq, op: self.op }),
@@ -103,40 +102,40 @@ impl InFlight {
         }
     }
 
-    /// The outside system fails for everybody and is left alone until then: no attempt is used up.
+    /// Parks it until the breaker admits a call again. No attempt is used up.
     pub(crate) fn not_called(&mut self, until: Timestamp, now: Timestamp) {
         self.lines().in_scope(|| tracing::debug!(%until, "parked: the circuit is open"));
         self.failed_at.get_or_insert(now);
         self.pause = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-        let why = "the outside system fails for everybody: not called (circuit open)";
+        let why = "the outside system fails for all sagas: not called (circuit open)";
         self.failure = Some(StepError::transient(why));
     }
 
-    /// The database cannot do its step, whoever's it is: it waits, and has used up no attempt. Not all for as long, so
-    /// that each time others are the first to be tried again.
+    /// Parks it because its handler fails for all sagas. No attempt is used up. Pauses differ between sagas, so that each time
+    /// others are tried first.
     pub(crate) fn held(&mut self, why: &str, now: Timestamp, pause: Duration) {
         self.failed_at.get_or_insert(now);
         self.pause = pause.mul_f64(0.5 + self.turn(now));
         self.failure = Some(StepError::transient(why));
     }
 
-    /// A number in `0.0..1.0` of its saga's own, another one each second.
+    /// A number in `0.0..1.0` that depends on the saga and changes each second.
     pub(crate) fn turn(&self, now: Timestamp) -> f64 {
         identity::jitter(self.saga_id(), u32::try_from(now.as_second() & 0xffff_ffff).unwrap_or_default())
     }
 
-    /// What went wrong last, for an operator.
+    /// The last failure, for an operator.
     pub(crate) fn reason(&self) -> String {
         self.failure.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// The trace that it belongs to, also when nothing is recorded of it.
-    pub(crate) fn seen(&self) -> Seen {
-        Seen { saga_id: self.saga_id(), trace: self.place.context.clone() }
+    /// Its saga and trace, also when the trace is not sampled.
+    pub(crate) fn saga_context(&self) -> SagaContext {
+        SagaContext::of(self.saga_id(), self.span.context.clone())
     }
 
-    /// What every line that is logged about it says.
+    /// The log span of everything that is logged about it.
     pub(crate) fn lines(&self) -> tracing::Span {
-        self.seen().lines(Some(self.half))
+        self.saga_context().lines(Some(self.half))
     }
 }

@@ -87,7 +87,7 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
         Self { shared: Rc::new(shared) }
     }
 
-    /// Runs until `stop` completes, then finishes what is in hand, publishes it, stores the offsets and closes the consumer.
+    /// Runs until `stop` completes, then finishes the events in flight, publishes, stores the offsets and closes the consumer.
     ///
     /// # Errors
     /// When the transport reports that it can never work again.
@@ -99,7 +99,7 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
             drop(worker_done);
             result
         };
-        // Closed either way: a sender that is dropped says the same as one that sends.
+        // A dropped sender completes it.
         let stop_relay = stop_relay.map(|_| ()).shared();
         let give_up = async {
             stop_relay.clone().await;

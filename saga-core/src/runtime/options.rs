@@ -5,25 +5,25 @@ use std::time::Duration;
 /// How much a participant takes on at once, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Events that may share a transaction.
+    /// How many events may share a transaction.
     pub max_batch: usize,
-    /// Events in hand: taken from the broker and not done yet.
+    /// How many events may be in flight: taken from the broker and not settled.
     pub max_in_flight: usize,
-    /// Bytes in hand, above which no more is taken.
+    /// How many bytes may be in flight. Above it no more records are taken.
     pub max_bytes_in_flight: usize,
     /// The first pause when the database or the broker is away; it doubles from there.
     pub first_pause: Duration,
     /// The longest such pause.
     pub longest_pause: Duration,
-    /// How long a claimed parked event belongs to this process: longer than its effect and its transactions take, and as
-    /// long as it waits when the process dies meanwhile.
+    /// How long a claimed parked event belongs to this process. It must be longer than the effect and its transactions take. After
+    /// a crash the event waits for as long.
     pub lease: Duration,
-    /// How long a transaction waits for a row that somebody else has locked. What it still waits for then is found by halving
-    /// the batch, each half with a tenth of it, and parked; all that takes four times as long at most.
+    /// How long a transaction waits for a row that another one has locked. After that the batch is divided, each part waits a tenth
+    /// of it, and the event that still waits is parked. All of that takes four times as long at most.
     pub lock_timeout: Duration,
-    /// How often parked sagas and timers are looked for that another process left behind.
+    /// How often to look for parked sagas and timers that another process left behind.
     pub poll_every: Duration,
-    /// On shutdown: how long work in hand may take before it is left to the next start.
+    /// On shutdown: how long events in flight may take before they are left to the next start.
     pub drain: Duration,
 }
 

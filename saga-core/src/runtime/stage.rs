@@ -11,9 +11,9 @@ pub(crate) enum Stage {
     Call,
     /// A transaction records what the effect answered.
     Finish,
-    /// The retries are used up: a transaction records that no attempt may hold.
+    /// The retries are used up: a transaction records that the effect is to be voided.
     Void,
-    /// Recorded: the outside system is told to undo what it did, and to do nothing more.
+    /// The effect is voided: the outside system undoes what it did under the key, and does nothing under it any more.
     Abandon,
     /// The retries are used up: a transaction refuses as declared.
     Exhaust,
@@ -21,28 +21,28 @@ pub(crate) enum Stage {
     Park,
     /// Its dead letter is published.
     DeadLetter,
-    /// Its dead letter is out: a transaction keeps the event, which blocks its saga.
+    /// Its dead letter is acknowledged: a transaction keeps the event, which blocks its saga.
     Block,
     /// Everything about it is durable: its offset may be committed, or its row is gone.
     Settled,
 }
 
-/// What became of a stage.
+/// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
     /// A transaction committed the event's end: handled, skipped, or queued behind others of its saga.
     Ended,
     /// A transaction recorded that the effect may be called.
     Started,
-    /// A transaction recorded, or found, that the effect is not to hold.
+    /// A transaction recorded, or found, that the effect is to be voided.
     Voiding,
-    /// A transaction put the event where it waits.
+    /// A transaction parked the event.
     Kept,
     /// The outside system answered.
     Answered,
     /// It failed and is to be tried again.
     Retry,
-    /// It failed, its retries are used up, and the step declares a refusal; its effect may hold.
+    /// It failed, its retries are used up, and the step declares a refusal. Its effect may have been carried out.
     RefuseEffect,
     /// It failed, its retries are used up, and the step declares a refusal.
     Refuse,
@@ -52,7 +52,7 @@ pub(crate) enum Happened {
     Published,
 }
 
-/// A defect of the runtime: nothing like it can follow.
+/// A defect of the runtime: a pair that the table does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a defect of the framework: {happened:?} cannot follow {stage:?}")]
 pub(crate) struct Illegal {
@@ -60,7 +60,7 @@ pub(crate) struct Illegal {
     happened: Happened,
 }
 
-/// What follows. A pair that cannot be is an error, and never means that the event is done with.
+/// The next stage. A pair that the table does not have is an error; it never counts as settled.
 pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
     use Happened::{Answered, Ended, FailedForGood, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding};
     use Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, Settled, Start, Void, Whole};
@@ -68,7 +68,7 @@ pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
         (Whole | Start | Finish | Void | Exhaust | Park | Block, Ended) => Settled,
         (Park | Block, Kept) => Settled,
         (Start, Started) => Call,
-        // Somebody else, or an earlier attempt of ours, has begun to undo the effect: it can only be refused now.
+        // Voiding has begun, here or elsewhere: the step can only refuse now.
         (Start | Finish | Void, Voiding) => Abandon,
         (Call, Answered) => Finish,
         (Abandon, Answered) => Exhaust,

@@ -23,7 +23,7 @@ use crate::runtime::{
     publish::dead_letters::DeadLettered,
     stage::{self, Happened, Stage},
     telemetry::metrics::StepLabel,
-    telemetry::spans::Ending,
+    telemetry::spans::HandlingOutcome,
     transaction::pending_writes::label,
     transaction::result::Done,
 };
@@ -38,16 +38,16 @@ use crate::{
 };
 use slot::{Slot, Turn};
 
-/// So many events of one saga wait in memory; more are left to the broker, and its other partitions go on.
+/// How many events of one saga may wait in memory. Above it the partition pauses; the other partitions go on.
 const FULL_QUEUE: usize = 64;
 
 pub(crate) struct Worker<S: Store, P: Producer, C: Clock> {
     shared: Rc<Shared<S, P, C>>,
     offsets: Offsets,
     queues: SagaQueues<InFlight, Repeat>,
-    /// Partitions that are paused because one saga has brought too much at once, and that saga.
+    /// Paused partitions, and the saga whose events fill its queue.
     full: HashMap<TopicPartition, SagaId>,
-    /// Pauses and their ends that the consumer is still to be told.
+    /// Partitions to pause (true) or resume (false) after this turn of the loop.
     pauses: Vec<(TopicPartition, bool)>,
     effects: Effects,
     ready: VecDeque<InFlight>,
@@ -55,18 +55,18 @@ pub(crate) struct Worker<S: Store, P: Producer, C: Clock> {
     calls: FuturesUnordered<LocalBoxFuture<'static, (InFlight, Result<Erased, CallError>)>>,
     dead_letters: FuturesUnordered<LocalBoxFuture<'static, DeadLettered>>,
     revoking: Vec<(Vec<TopicPartition>, RevokeGuard)>,
-    /// Events in hand that came from partitions, and their bytes.
+    /// Events in flight that came from partitions, and their bytes.
     in_flight: usize,
     bytes: usize,
-    /// Heads of parked sagas in hand, so that none is claimed twice when its lease runs out under load.
+    /// Claimed heads of parked sagas. None is claimed twice, even when its lease runs out under load.
     claimed: HashSet<i64>,
-    /// What an earlier version has parked says of its steps by now.
+    /// Whether all events that an earlier version parked are labelled with their steps.
     labelled: bool,
-    /// What the slot is wanted for besides batches.
+    /// When the slot is next wanted for anything but a batch.
     claim_at: Timestamp,
     try_at: Timestamp,
     fire_at: Timestamp,
-    /// So many events, and so many deadlines, may share the next transaction: fewer, when many together were in trouble.
+    /// How many events, and how many deadlines, may share the next transaction. Fewer after a transaction failed.
     batch_most: usize,
     fire_most: usize,
     /// What the slot was used for last.
@@ -120,12 +120,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 if shared.clock.now() >= until {
                     tracing::warn!(
                         events = self.in_flight,
-                        "not all work in hand ended in time; it is redone at the next start"
+                        "not all events in flight ended in time; they are handled again at the next start"
                     );
                     break Ok(());
                 }
             }
-            // Before the slot is taken again: under load it is never free for long.
+            // Before the slot is filled again: under load it is never free for long.
             self.release_revoked(&consumer);
             self.fill_slot(drain_until.is_some());
             let room = if drain_until.is_some() { 0 } else { self.room() };
@@ -149,7 +149,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     Signal::Assigned(partitions) => {
                         shared.metrics.rebalances.inc();
                         tracing::info!(?partitions, "partitions assigned");
-                        // A partition may come back before it has been let go: it is ours, under a new epoch.
+                        // A partition may come back before it was released: it is ours again, under a new epoch.
                         for (revoked, _) in &mut self.revoking {
                             revoked.retain(|partition| !partitions.contains(partition));
                         }
@@ -158,7 +158,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                             self.pauses.push((partition, false));
                         }
                         partitions.into_iter().for_each(|partition| self.offsets.assign(partition));
-                        // An old owner's events go out before what is committed here for the same sagas.
+                        // Events that the old owner committed are published before ours of the same sagas.
                         shared.outbox.look_for_all();
                     }
                     Signal::Revoked(partitions, guard) => {
@@ -197,7 +197,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         options.max_in_flight.saturating_sub(self.in_flight)
     }
 
-    /// The saga's event is done with: so is what repeated it, and its next event may start.
+    /// Ends a saga's current event and what repeated it, and lets the saga's next event start.
     fn leave(&mut self, saga: SagaId, handled: Option<StepLabel>) {
         let (repeats, next) = self.queues.leave(saga);
         if let Some(step) = handled.filter(|_| !repeats.is_empty()) {
@@ -216,14 +216,14 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// The work is done with: its offset may be committed, and its saga's next event may start.
+    /// Ends an event: its offset may be committed, and its saga's next event may start.
     fn settle(&mut self, event: &InFlight) {
         self.effects.unused(event, self.shared.clock.now());
         self.leave_origin(event);
         self.leave(event.saga_id(), Some(label(event)));
     }
 
-    /// Where the event came from need not know it any more.
+    /// Marks the offset as done, or the parked event as no longer claimed.
     fn leave_origin(&mut self, event: &InFlight) {
         match event.origin {
             TakenFrom::Partition { epoch } => {
@@ -237,7 +237,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// A transaction has taken the event on.
+    /// Moves an event on after its transaction committed.
     fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin }: Done) {
         if origin != event.origin {
             self.moved(&mut event, origin);
@@ -246,7 +246,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.goes_on(event, happened);
     }
 
-    /// It stands among the parked events from now on, in the place of what it undoes: its offset is done.
+    /// The event is now a parked one, in the place of the action that it compensates, so its offset is done.
     fn moved(&mut self, event: &mut InFlight, origin: TakenFrom) {
         self.leave_origin(event);
         event.origin = origin;
@@ -255,7 +255,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// The event's next stage, after what happened.
+    /// Moves the event to its next stage.
     pub(crate) fn goes_on(&mut self, mut event: InFlight, happened: Happened) {
         match stage::next(event.stage, happened) {
             Ok(Stage::Settled) => self.settle(&event),
@@ -263,7 +263,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
             Ok(stage @ (Stage::Call | Stage::Abandon)) => {
                 event.stage = stage;
                 if stage == Stage::Abandon {
-                    // An earlier attempt has used them up, and a crash has taken along why.
+                    // An earlier attempt used them up. A crash lost the reason.
                     event.failure.get_or_insert_with(|| StepError::transient("its attempts are used up"));
                 }
                 self.calls.push(self.effects.call(self.shared.clone(), event));
@@ -276,14 +276,14 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 event.stage = stage;
                 self.ready.push_back(event);
             }
-            Err(illegal) => self.held_by_defect(event, &illegal),
+            Err(illegal) => self.not_acknowledged(event, &illegal),
         }
     }
 
-    /// What cannot be must not be acknowledged. As long as it can, the event becomes a dead letter; else it stays in flight, and
-    /// with it the offset of its partition.
-    fn held_by_defect(&mut self, mut event: InFlight, illegal: &stage::Illegal) {
-        event.lines().in_scope(|| tracing::error!(%illegal, "the event is held"));
+    /// Keeps an event whose stage cannot follow. It becomes a dead letter where that is still possible. Otherwise it stays in
+    /// flight, and so does the offset of its partition.
+    fn not_acknowledged(&mut self, mut event: InFlight, illegal: &stage::Illegal) {
+        event.lines().in_scope(|| tracing::error!(%illegal, "the event is not acknowledged"));
         if matches!(event.stage, Stage::DeadLetter | Stage::Block | Stage::Settled) {
             self.shared.health.set_waiting("defect", Some(illegal.to_string()));
             return;
@@ -292,26 +292,26 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.dead_letter(event);
     }
 
-    /// Another process owns its partition by now, or soon, and does it again.
+    /// Drops an event whose partition another process owns by now, or soon. That process handles it again.
     fn handed_over(&mut self, event: &InFlight) {
-        self.tell_handed_over(event);
-        self.let_go(event);
+        self.record_handed_over(event);
+        self.drop_event(event);
     }
 
-    /// Out of hand without being done with: its offset stays where it is.
-    fn let_go(&mut self, event: &InFlight) {
+    /// Drops an event without committing its offset.
+    fn drop_event(&mut self, event: &InFlight) {
         self.in_flight -= 1;
         self.bytes = self.bytes.saturating_sub(event.record.size());
         self.effects.unused(event, self.shared.clock.now());
         self.leave(event.saga_id(), None);
     }
 
-    fn tell_handed_over(&self, event: &InFlight) {
-        let ending = Ending { outcome: "handed_over", error: None };
+    fn record_handed_over(&self, event: &InFlight) {
+        let ending = HandlingOutcome { outcome: "handed_over", error: None };
         self.shared.spans.process(event, self.shared.clock.now(), &ending);
     }
 
-    /// Whether nobody else owns the work's partition by now, or waits for us to let it go. A redelivery resumes what was
+    /// Whether this process still owns the event's partition and is not about to release it. A redelivery resumes what was
     /// started, under the same key.
     fn is_ours(&self, event: &InFlight) -> bool {
         match event.origin {
@@ -324,7 +324,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// From here on nothing new starts for these partitions.
+    /// Drops what waits of these partitions, so that nothing of them starts.
     fn fence(&mut self, partitions: &[TopicPartition]) {
         let gone = |event: &InFlight| {
             matches!(event.origin, TakenFrom::Partition { .. }) && partitions.contains(&event.record.topic_partition())
@@ -338,13 +338,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.ready.extend(kept);
         for event in gone {
             if !matches!(event.stage, Stage::Whole | Stage::Start) {
-                self.tell_handed_over(&event);
+                self.record_handed_over(&event);
             }
-            self.let_go(&event);
+            self.drop_event(&event);
         }
     }
 
-    /// Lets partitions go once the transaction under way has ended.
+    /// Releases revoked partitions once no transaction is open.
     fn release_revoked(&mut self, consumer: &impl Consumer) {
         if self.slot.is_some() || self.revoking.is_empty() {
             return;

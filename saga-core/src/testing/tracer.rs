@@ -1,11 +1,11 @@
-//! A tracer in memory, with ids that can be foreseen: what was told can be read as a tree.
+//! A tracer in memory, with ids that can be foreseen: what was recorded can be read as a tree.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::trace::{Ids, Place, Span, TraceContext, Tracer};
+use crate::trace::{Ids, NewSpan, Span, TraceContext, Tracer};
 
 /// Keeps every span. A clone keeps them in the same place.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ pub struct MemoryTracer {
 }
 
 impl MemoryTracer {
-    /// What was told so far, in the order in which it was over.
+    /// What was recorded so far, in the order in which it was over.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -48,15 +48,15 @@ fn write(text: &mut String, spans: &[Span], span: &Span, depth: usize) {
 }
 
 impl Tracer for MemoryTracer {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
         let parsed = parent.parse();
         if parsed.is_some_and(|parent| !parent.sampled()) {
-            return Place::handed_on(parent);
+            return NewSpan::handed_on(parent);
         }
         let span_id = (self.last_id.fetch_add(1, Ordering::Relaxed) + 1).to_be_bytes();
         let trace_id = parsed.map_or(new_trace.to_be_bytes(), |parent| parent.trace_id);
         let ids = Ids { trace_id, span_id, parent_id: parsed.map(|parent| parent.span_id) };
-        Place { context: TraceContext::of(&ids, parent.tracestate.clone()), ids: Some(ids) }
+        NewSpan { context: TraceContext::of(&ids, parent.tracestate.clone()), ids: Some(ids) }
     }
 
     fn record(&self, span: Span) {

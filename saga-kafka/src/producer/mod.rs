@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use saga_core::{
     record::OutRecord,
-    transport::{Producer, PublishError},
+    transport::{MessagingNames, Producer, PublishError},
 };
 
 use crate::{KafkaConfig, KafkaError};
@@ -61,6 +61,8 @@ impl KafkaProducer {
 }
 
 impl Producer for KafkaProducer {
+    const NAMES: MessagingNames = MessagingNames { system: "kafka", offset: "messaging.kafka.offset" };
+
     fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
         let count = records.len();
         if count == 0 {

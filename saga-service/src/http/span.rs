@@ -27,11 +27,11 @@ pub(super) async fn record(State(tracer): State<Arc<dyn Tracer>>, mut request: R
     let route = request.extensions().get::<MatchedPath>().filter(|route| !SHELL.contains(&route.as_str())).cloned();
     let Some(route) = route else { return next.run(request).await };
     let parent = if tracer.propagates() { Trace::of(request.headers()) } else { Trace::default() };
-    let place = tracer.place(&parent.0, Uuid::new_v4().as_u128());
+    let span = tracer.new_span(&parent.0, Uuid::new_v4().as_u128());
     // At the highest level, so that warnings carry it even if nothing lower is logged.
-    let log = tracing::error_span!("request", trace_id = place.context.trace_id());
-    request.extensions_mut().insert(Trace(place.context));
-    let Some(ids) = place.ids else { return next.run(request).instrument(log).await };
+    let log = tracing::error_span!("request", trace_id = span.context.trace_id());
+    request.extensions_mut().insert(Trace(span.context));
+    let Some(ids) = span.ids else { return next.run(request).instrument(log).await };
     let method = method_name(request.method());
     let mut served = Served { tracer, ids, method, route, start: SystemClock.now(), status: None };
     let response = next.run(request).instrument(log).await;

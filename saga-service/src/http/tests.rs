@@ -20,7 +20,7 @@ use saga_core::{
     runtime::Health,
     store::Summary,
     testing::MemoryStore,
-    trace::{Ids, Kind, NoTracer, Place, Span, TraceContext, Tracer, Value},
+    trace::{Ids, Kind, NewSpan, NoTracer, Span, TraceContext, Tracer, Value},
 };
 use tower::ServiceExt;
 
@@ -283,10 +283,10 @@ struct Kept {
 const PLACE: &str = "00-00000000000000000000000000000001-0000000000000002-01";
 
 impl Tracer for Kept {
-    fn place(&self, parent: &TraceContext, _new_trace: u128) -> Place {
+    fn new_span(&self, parent: &TraceContext, _new_trace: u128) -> NewSpan {
         let traceparent = Some(PLACE.to_owned());
         let parent_id = parent.traceparent.as_ref().map(|_| [3; 8]);
-        Place {
+        NewSpan {
             context: TraceContext { traceparent, tracestate: parent.tracestate.clone() },
             ids: Some(Ids { trace_id: 1_u128.to_be_bytes(), span_id: 2_u64.to_be_bytes(), parent_id }),
         }

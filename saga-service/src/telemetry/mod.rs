@@ -1,10 +1,43 @@
 //! Logs, to standard error, as text for people or as JSON for machines; traces, to a collector.
+//!
+//! # Your own spans
+//!
+//! Spans of `tracing` that a handler or an effect opens, at the level INFO and above, are in the saga's trace:
+//!
+//! ```
+//! use saga_core::{Event, StepError, handler::Call};
+//!
+//! # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+//! # #[event(name = "order.created", topic = "order.events", saga = "order_id")]
+//! # struct OrderCreated { order_id: uuid::Uuid, currency: String }
+//! #[tracing::instrument(skip_all, fields(currency = order.currency))]
+//! async fn convert(order: &OrderCreated) -> Result<u64, StepError> {
+//!     # Ok(0)
+//! }
+//!
+//! /// `convert` is exported below the span of this call.
+//! async fn charge(_: &Call, order: &OrderCreated) -> Result<u64, StepError> {
+//!     convert(order).await
+//! }
+//! ```
+//!
+//! | opened in | exported | when |
+//! |---|---|---|
+//! | a handler of one event | below that event's `transaction` span | its transaction commits; of one that is redone, only the attempt that committed |
+//! | a set-based handler, for several events | in a trace of their own, below `handle <step>`, linked to and from the `transaction` span of each | likewise |
+//! | an effect | below the `effect` span of the call | the call ends |
+//!
+//! Events (`tracing::info!`) inside such a span are exported with it, so the rule for both is that of every trace: no data of
+//! persons. A trace that is not sampled has none of them. What `RUST_LOG` says is about lines only. One attempt keeps 128 spans;
+//! more are counted in `saga_spans_lost_total`. Where something else sets the process' subscriber, it needs the layer
+//! [`user_spans`].
 
 mod filter;
 mod json_lines;
 mod log_writer;
 mod otlp;
 mod traces;
+mod user_spans;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,7 +46,7 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer,
     fmt::{self, format::JsonFields},
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -25,6 +58,7 @@ pub(crate) use log_writer::dropped_lines;
 pub use otlp::OtlpTracer;
 pub(crate) use otlp::{Sampling, SpanCounters};
 pub(crate) use traces::Traces;
+pub use user_spans::user_spans;
 
 use json_lines::JsonLines;
 
@@ -58,7 +92,9 @@ impl Telemetry {
 /// When there is no thread for it.
 pub fn init(config: &LogConfig) -> io::Result<Telemetry> {
     let terminal = io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::registry().with(EnvFilter::new(&config.filter.0));
+    let subscriber = tracing_subscriber::registry().with(user_spans());
+    // Of lines alone: a span is exported also when it is not logged.
+    let filter = EnvFilter::new(&config.filter.0);
     let writer = LogWriter::stderr()?;
     let telemetry = Telemetry(writer.clone());
     let lines = fmt::layer().with_writer(move || writer.clone());
@@ -69,10 +105,10 @@ pub fn init(config: &LogConfig) -> io::Result<Telemetry> {
     };
     let set = if json {
         let lines = lines.fmt_fields(JsonFields::new()).event_format(JsonLines).with_ansi(false);
-        subscriber.with(lines).try_init()
+        subscriber.with(lines.with_filter(filter)).try_init()
     } else {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        subscriber.with(lines.with_ansi(colour)).try_init()
+        subscriber.with(lines.with_ansi(colour).with_filter(filter)).try_init()
     };
     if set.is_ok() {
         panic::set_hook(Box::new(log_panic));

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saga_core::trace::{NoTracer, Place, Span, TraceContext, Tracer};
+use saga_core::trace::{NewSpan, NoTracer, Span, TraceContext, Tracer, UserSpans};
 
-use super::otlp::{OtlpTracer, PAUSE, SpanCounters};
+use super::otlp::{OtlpTracer, SpanCounters};
 use crate::{config::TraceConfig, error::ServiceError};
 
 /// A service's tracer, and what there is to be done with it besides tracing.
@@ -16,7 +16,7 @@ pub(crate) struct Traces {
 
 impl Traces {
     pub(crate) fn start(config: &TraceConfig, participant: &str) -> Result<Self, ServiceError> {
-        let otlp = OtlpTracer::start(config, participant, PAUSE)?.map(Arc::new);
+        let otlp = OtlpTracer::start(config, participant)?.map(Arc::new);
         let tracer: Arc<dyn Tracer> = match &otlp {
             Some(otlp) => otlp.clone(),
             None => Arc::new(NoTracer),
@@ -35,23 +35,27 @@ impl Traces {
 
     pub(crate) async fn shutdown(self, within: Duration) {
         let Some(otlp) = self.otlp else { return };
-        // It fails only if it panics, and the panic hook tells that.
+        // It fails only if it panics, and the panic hook logs that.
         let _ = tokio::task::spawn_blocking(move || otlp.shutdown(within)).await;
     }
 }
 
 /// `OTEL_PROPAGATORS=none`: contexts are neither read from what comes in nor written to what goes out. The spans that
-/// participants tell of a saga still share its trace, which has the saga's id.
+/// participants record of a saga still share its trace, which has the saga's id.
 #[derive(Debug)]
 struct Unpropagated(Arc<dyn Tracer>);
 
 impl Tracer for Unpropagated {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
-        self.0.place(parent, new_trace)
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
+        self.0.new_span(parent, new_trace)
     }
 
     fn record(&self, span: Span) {
         self.0.record(span);
+    }
+
+    fn user_spans(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
+        self.0.user_spans(name, below)
     }
 
     fn propagates(&self) -> bool {
@@ -77,8 +81,8 @@ mod tests {
     #[test]
     fn a_context_is_handed_on_when_tracing_is_off() {
         for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
-            let place = traces(&[off]).tracer().place(&parent(), 1);
-            assert_eq!(place, Place { context: parent(), ids: None }, "{off:?}");
+            let span = traces(&[off]).tracer().new_span(&parent(), 1);
+            assert_eq!(span, NewSpan { context: parent(), ids: None }, "{off:?}");
         }
     }
 
@@ -86,12 +90,12 @@ mod tests {
     fn without_propagators_contexts_stay_inside_where_they_are_handed_on() {
         let tracer = traces(&[("OTEL_PROPAGATORS", "none")]).tracer();
         assert!(!tracer.propagates() && traces(&[]).tracer().propagates());
-        let first = tracer.place(&TraceContext::default(), 7);
+        let first = tracer.new_span(&TraceContext::default(), 7);
         let ids = first.ids.unwrap();
         assert_eq!(u128::from_be_bytes(ids.trace_id), 7);
-        let below = tracer.place(&first.context, 8).ids.unwrap();
+        let below = tracer.new_span(&first.context, 8).ids.unwrap();
         assert_eq!((below.trace_id, below.parent_id), (ids.trace_id, Some(ids.span_id)));
         let off = traces(&[("OTEL_PROPAGATORS", "none"), ("OTEL_SDK_DISABLED", "true")]).tracer();
-        assert_eq!(off.place(&TraceContext::default(), 7), Place::default());
+        assert_eq!(off.new_span(&TraceContext::default(), 7), NewSpan::default());
     }
 }

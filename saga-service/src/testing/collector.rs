@@ -1,4 +1,4 @@
-//! An OTLP/HTTP receiver on a thread of its own.
+//! An OTLP receiver on a thread of its own, for HTTP and gRPC on one port.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,16 @@ use axum::{
 use flate2::read::GzDecoder;
 use futures::stream;
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
+    collector::trace::v1::{
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
     common::v1::{AnyValue, KeyValue, any_value},
     trace::v1::span::SpanKind,
 };
 use prost::Message;
 use tokio::{net::TcpListener, sync::oneshot};
+use tonic::{Code, Status, codec::CompressionEncoding};
 
 /// What a request is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +37,13 @@ pub enum Answer {
     Take,
     /// So many spans of a request are rejected, by a partial success.
     RejectSome(i64),
-    /// None is taken, with this status.
+    /// None is taken, with this status; over gRPC, as unavailable.
     Refuse(u16),
-    /// None is taken, and the caller is sent elsewhere.
+    /// None is taken, and the caller is sent elsewhere; over gRPC, as unavailable.
     Redirect,
     /// There is no answer.
     Hang,
-    /// Success, and a body without end.
+    /// Success, and a body without end; over gRPC, as unavailable.
     Endless,
 }
 
@@ -99,12 +103,18 @@ impl Collector {
     pub fn start_at(addr: SocketAddr) -> io::Result<Self> {
         let shared = Shared { answer: Answer::Take, spans: Vec::new(), requests: Vec::new() };
         let shared = Arc::new(Mutex::new(shared));
-        let app = Router::new().route("/v1/traces", post(take)).with_state(shared.clone());
+        let grpc = TraceServiceServer::new(Grpc(shared.clone())).accept_compressed(CompressionEncoding::Gzip);
+        let app = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(shared.clone())
+            .route_service("/opentelemetry.proto.collector.trace.v1.TraceService/Export", grpc);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(addr))?;
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, told) = oneshot::channel::<()>();
         let serve = async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
             tokio::select! {
                 _ = axum::serve(listener, app) => {}
                 _ = told => {}
@@ -160,8 +170,7 @@ async fn take(State(shared): State<Arc<Mutex<Shared>>>, headers: HeaderMap, body
         shared.requests.push(headers.clone());
         shared.answer
     };
-    let mut response = ExportTraceServiceResponse::default();
-    match answer {
+    let response = match answer {
         Answer::Refuse(status) => {
             return StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
         }
@@ -173,16 +182,46 @@ async fn take(State(shared): State<Arc<Mutex<Shared>>>, headers: HeaderMap, body
             let more = stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[0; 4096])));
             return Body::from_stream(more).into_response();
         }
-        Answer::RejectSome(rejected_spans) => {
-            response.partial_success =
-                Some(ExportTracePartialSuccess { rejected_spans, error_message: "too many".to_owned() });
-        }
-        Answer::Take => {}
-    }
+        Answer::RejectSome(spans) => rejecting(spans),
+        Answer::Take => ExportTraceServiceResponse::default(),
+    };
     let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let Some(request) = decode(&headers, &body, json) else { return StatusCode::BAD_REQUEST.into_response() };
     shared.lock().unwrap_or_else(PoisonError::into_inner).spans.extend(received(request));
     if json { axum::Json(response).into_response() } else { response.encode_to_vec().into_response() }
+}
+
+/// The same over gRPC.
+struct Grpc(Arc<Mutex<Shared>>);
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = {
+            let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.requests.push(metadata.into_headers());
+            shared.answer
+        };
+        let response = match answer {
+            Answer::Take => ExportTraceServiceResponse::default(),
+            Answer::RejectSome(spans) => rejecting(spans),
+            Answer::Hang => return std::future::pending().await,
+            Answer::Refuse(_) | Answer::Redirect | Answer::Endless => {
+                return Err(Status::new(Code::Unavailable, "refused"));
+            }
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).spans.extend(received(request));
+        Ok(tonic::Response::new(response))
+    }
+}
+
+fn rejecting(rejected_spans: i64) -> ExportTraceServiceResponse {
+    let partial_success = ExportTracePartialSuccess { rejected_spans, error_message: "too many".to_owned() };
+    ExportTraceServiceResponse { partial_success: Some(partial_success) }
 }
 
 fn decode(headers: &HeaderMap, body: &[u8], json: bool) -> Option<ExportTraceServiceRequest> {

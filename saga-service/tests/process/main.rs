@@ -244,22 +244,31 @@ fn a_database_that_can_never_work_ends_the_process_with_exit_code_1() {
 fn secrets_are_never_shown() {
     let file = std::env::temp_dir().join(format!("saga-secret-{}", std::process::id()));
     std::fs::write(&file, "hunter2\n").unwrap();
-    let collector = Collector::start().unwrap();
-    let probe = Probe::start(&[
-        NO_DATABASE,
-        NO_BROKER,
-        ("RUST_LOG", "trace"),
-        ("KAFKA_CFG_SASL_PASSWORD_FILE", file.to_str().unwrap()),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces?key=hunter2", collector.endpoint())),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
-    ]);
-    let ready = eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
-    client::get(probe.addr, "/plain");
-    let sent = eventually(|| collector.requests(), |requests| !requests.is_empty());
-    assert_eq!(sent[0]["x-key"], "hunter2");
-    probe.signal("-TERM");
-    let (_, log, _) = probe.end();
-    assert!(log.contains("configuration") && log.contains("sasl.password"), "{log}");
-    assert!(!log.contains("hunter2") && !ready.contains("hunter2"), "{log}");
+    for protocol in ["http/protobuf", "grpc"] {
+        let collector = Collector::start().unwrap();
+        // A path or a query is no part of an endpoint over gRPC.
+        let endpoint = match protocol {
+            "grpc" => collector.endpoint(),
+            _ => format!("{}/v1/traces?key=hunter2", collector.endpoint()),
+        };
+        let probe = Probe::start(&[
+            NO_DATABASE,
+            NO_BROKER,
+            ("RUST_LOG", "trace"),
+            ("KAFKA_CFG_SASL_PASSWORD_FILE", file.to_str().unwrap()),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ]);
+        let ready = eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
+        client::get(probe.addr, "/plain");
+        let sent = eventually(|| collector.requests(), |requests| !requests.is_empty());
+        assert_eq!(sent[0]["x-key"], "hunter2");
+        probe.signal("-TERM");
+        let (_, log, _) = probe.end();
+        assert!(log.contains("configuration") && log.contains("sasl.password"), "{log}");
+        assert!(!log.contains("hunter2") && !ready.contains("hunter2"), "{protocol}: {log}");
+    }
+    std::fs::remove_file(file).unwrap();
 }

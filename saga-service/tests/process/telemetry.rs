@@ -1,11 +1,11 @@
 //! What a service exports and logs, and a collector that is set up wrongly, deaf or away.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::Command};
 
 use saga_service::testing::{Answer, Collector};
 
 use crate::{
-    child::{END, MEMORY, NO_BROKER, Probe},
+    child::{END, MEMORY, NO_BROKER, Probe, probe},
     common::{client, eventually},
 };
 
@@ -34,22 +34,103 @@ fn ask_traced(addr: SocketAddr) -> u16 {
     client::send(addr, &head, b"").unwrap().status
 }
 
+/// Over each of them the same is promised.
+const PROTOCOLS: [&str; 3] = ["http/protobuf", "http/json", "grpc"];
+
 #[test]
 fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
-    let collector = Collector::start().unwrap();
-    let endpoint = collector.endpoint();
-    let probe = Probe::start(&[MEMORY, NO_BROKER, ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
-    probe.signal("-TERM");
-    let (status, log, _) = probe.end();
-    assert_eq!(status.code(), Some(0), "{log}");
-    let spans = collector.spans();
-    let named: Vec<_> = spans.iter().filter(|span| span.name == "POST /ask").collect();
-    let last = named.last().unwrap_or_else(|| panic!("{spans:?}"));
-    assert_eq!(last.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
-    assert_eq!((last.parent_id.as_deref(), last.kind.as_str()), (Some("00f067aa0ba902b7"), "SPAN_KIND_SERVER"));
-    assert_eq!(last.attributes["http.response.status_code"], "202");
-    assert_eq!(last.resource["service.name"], "probe-service");
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().unwrap();
+        let endpoint = collector.endpoint();
+        let probe = Probe::start(&[
+            MEMORY,
+            NO_BROKER,
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+        ]);
+        eventually(|| ask_traced(probe.addr), |status| *status == 202);
+        probe.signal("-TERM");
+        let (status, log, _) = probe.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        let spans = collector.spans();
+        let named: Vec<_> = spans.iter().filter(|span| span.name == "POST /ask").collect();
+        let last = named.last().unwrap_or_else(|| panic!("{protocol}: {spans:?}"));
+        assert_eq!(last.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((last.parent_id.as_deref(), last.kind.as_str()), (Some("00f067aa0ba902b7"), "SPAN_KIND_SERVER"));
+        assert_eq!(last.attributes["http.response.status_code"], "202");
+        assert_eq!(last.resource["service.name"], "probe-service");
+    }
+}
+
+#[test]
+fn what_the_variables_of_the_opentelemetry_crates_say_is_what_is_sent() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().unwrap();
+        let endpoint = collector.endpoint();
+        let probe = Probe::start(&[
+            MEMORY,
+            NO_BROKER,
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "host.name=h,service.name=overridden"),
+            ("OTEL_SERVICE_NAME", "shop"),
+        ]);
+        eventually(|| ask_traced(probe.addr), |status| *status == 202);
+        probe.signal("-TERM");
+        let (status, log, _) = probe.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        let (requests, spans) = (collector.requests(), collector.spans());
+        assert_eq!(requests[0]["x-tenant"], "a b", "{protocol}");
+        let encoding = if protocol == "grpc" { "grpc-encoding" } else { "content-encoding" };
+        assert_eq!(requests[0][encoding], "gzip", "{protocol}");
+        assert_eq!(
+            (&*spans[0].resource["host.name"], &*spans[0].resource["service.name"]),
+            ("h", "shop"),
+            "{protocol}"
+        );
+    }
+}
+
+/// The command, on one core, as in a small container.
+fn on_one_core(command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", "0"]).arg(command.get_program()).env_clear();
+    pinned.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    pinned.env("PATH", std::env::var_os("PATH").unwrap());
+    pinned.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    pinned
+}
+
+#[test]
+fn on_one_core_the_last_spans_are_sent_and_a_deaf_collector_holds_nothing() {
+    for protocol in PROTOCOLS {
+        for answer in [Answer::Take, Answer::Hang] {
+            let collector = Collector::start().unwrap();
+            collector.answer(answer);
+            let endpoint = collector.endpoint();
+            let probe = Probe::spawn(on_one_core(&probe(&[
+                MEMORY,
+                NO_BROKER,
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                // All of them at the end.
+                ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+            ])));
+            eventually(|| ask_traced(probe.addr), |status| *status == 202);
+            for _ in 0..20 {
+                assert_eq!(ask_traced(probe.addr), 202);
+            }
+            probe.signal("-TERM");
+            let (status, log, took) = probe.end();
+            assert_eq!(status.code(), Some(0), "{protocol} {answer:?}: {log}");
+            assert!(took < END, "{protocol} {answer:?} {took:?}: {log}");
+            let asked = collector.spans().iter().filter(|span| span.name == "POST /ask").count();
+            let expected = if answer == Answer::Take { 21 } else { 0 };
+            assert!(asked >= expected && collector.requests().len() == 1, "{protocol} {answer:?} {asked}: {log}");
+        }
+    }
 }
 
 #[test]

@@ -33,11 +33,11 @@ impl Offsets {
         self.partitions.remove(partition);
     }
 
-    /// Takes note of a record. Returns the assignment's epoch, or none when the partition is not ours (any more).
+    /// Notes a record. Returns the epoch of the assignment, or none when the partition is not assigned.
     pub(crate) fn take(&mut self, partition: &TopicPartition, offset: i64) -> Option<u64> {
         let progress = self.partitions.get_mut(partition)?;
-        // A transport gives a partition whose positions go back to us anew. Should one not: from here on, what is in hand is of
-        // another log, and what is not done of it holds the watermark, which is safe.
+        // A transport reassigns a partition whose positions go back. If one does not, the records in flight belong to another
+        // log, and those that are not done hold the watermark, which is safe.
         if progress.open.back().is_some_and(|(last, _)| *last >= offset) {
             self.epochs += 1;
             progress.epoch = self.epochs;

@@ -14,7 +14,7 @@ use crate::{
     record::Record,
     step::Input,
     store::Store,
-    trace::Place,
+    trace::NewSpan,
 };
 
 /// What a record is to this participant.
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Reading {
     /// A type that it does not consume.
     PassOver,
-    /// It will never be able to handle it.
+    /// No version of this step can handle it.
     Poison(Poison),
     /// It starts this step.
     Event(Box<InFlight>),
@@ -70,7 +70,7 @@ pub(crate) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             took: Duration::ZERO,
             keys: Keys::default(),
             pass: None,
-            place: Place::default(),
+            span: NewSpan::default(),
             taken: Timestamp::UNIX_EPOCH,
         })),
     }

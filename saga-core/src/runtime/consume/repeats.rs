@@ -1,4 +1,4 @@
-//! Records that only repeat an event in flight, and what they have in common with it.
+//! Records that repeat an event in flight, and how they are recognised.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     record::{Record, TopicPartition},
 };
 
-/// A record that only repeats an event in flight.
+/// A record that repeats an event in flight.
 #[derive(Debug)]
 pub(crate) struct Repeat {
     pub(crate) partition: TopicPartition,
@@ -23,7 +23,7 @@ pub(crate) struct Repeat {
 }
 
 impl Repeat {
-    /// One from a partition; a parked event has a row of its own to be removed.
+    /// The repetition of an event from a partition. A parked event has a row of its own to be removed.
     pub(crate) fn of(event: &InFlight) -> Option<Self> {
         let TakenFrom::Partition { epoch } = event.origin else { return None };
         let (partition, offset, bytes) = (event.record.topic_partition(), event.record.offset, event.record.size());
@@ -31,7 +31,7 @@ impl Repeat {
     }
 }
 
-/// What a record that only repeats an event has in common with it.
+/// What two records of one event have in common.
 #[derive(Debug)]
 pub(crate) struct DedupKey {
     cause: Uuid,
@@ -41,10 +41,10 @@ pub(crate) struct DedupKey {
 }
 
 impl PartialEq for DedupKey {
-    /// The event, what it starts, the assignment in which it was read, and its bytes: a producer may give one id to events of
-    /// several types, an event that was mended and published once more under its old id is another, and one that is
-    /// redelivered must be handled should the earlier assignment's work be handed over.
-    /// A record without an id is named after its place: there the headers say which event it is.
+    /// Compares the event, the half of the step, the assignment and the bytes. A producer may give one id to events of several
+    /// types. An event that was mended and published again under its old id differs in its bytes. A redelivery under a new
+    /// assignment is handled by itself, because the earlier one may be dropped. A record without an id is identified by its
+    /// position, so there the headers are compared.
     fn eq(&self, other: &Self) -> bool {
         let is_partition = matches!(self.origin, TakenFrom::Partition { .. });
         let (one, two) = (&self.record, &other.record);

@@ -1,42 +1,42 @@
-//! Order within a saga: at most one event of a saga is being handled; the others wait in their order. A record that only
-//! repeats an event that is there already waits with it, and is done when that one is.
+//! Order within a saga: one event of a saga is handled at a time, and the others wait in their order. A record that repeats
+//! an event in the queue waits with it, and is done together with it.
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use crate::event::SagaId;
 
-/// What can wait in a lane.
+/// What can wait in a saga's queue.
 pub(crate) trait Queued {
-    /// What records have in common that need one handling.
+    /// Equal for records that are handled once.
     type DedupKey: PartialEq;
 
     fn dedup_key(&self) -> Self::DedupKey;
 }
 
-/// One lane per saga that has events in flight.
+/// One queue per saga that has events in flight.
 pub(crate) struct SagaQueues<W: Queued, R> {
     busy: HashMap<SagaId, SagaQueue<W, R>>,
 }
 
 struct SagaQueue<W: Queued, R> {
     /// The one that is being handled.
-    current: Place<W::DedupKey, R>,
-    waiting: VecDeque<(W, Place<W::DedupKey, R>)>,
+    current: QueuedEvent<W::DedupKey, R>,
+    waiting: VecDeque<(W, QueuedEvent<W::DedupKey, R>)>,
 }
 
-/// An event's place in its lane, and what repeats it.
-struct Place<L, R> {
+/// An event in its queue, and the records that repeat it.
+struct QueuedEvent<L, R> {
     dedup_key: L,
     repeats: Vec<R>,
 }
 
-impl<L, R> Place<L, R> {
+impl<L, R> QueuedEvent<L, R> {
     fn of(dedup_key: L) -> Self {
         Self { dedup_key, repeats: Vec::new() }
     }
 }
 
-/// What became of an event that came.
+/// What became of an event that entered its saga's queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<W> {
     /// It may start now.
@@ -54,38 +54,38 @@ impl<W: Queued, R> Default for SagaQueues<W, R> {
 }
 
 impl<W: Queued, R> SagaQueues<W, R> {
-    /// An event comes; `repeat` is what is kept of it when it repeats another.
+    /// Adds an event to its saga's queue. `repeat` makes what is kept of a record that repeats another.
     pub(crate) fn enter(&mut self, saga: SagaId, event: W, repeat: impl FnOnce(&W) -> Option<R>) -> Entered<W> {
         let dedup_key = event.dedup_key();
         match self.busy.entry(saga) {
             Entry::Vacant(queue) => {
-                queue.insert(SagaQueue { current: Place::of(dedup_key), waiting: VecDeque::new() });
+                queue.insert(SagaQueue { current: QueuedEvent::of(dedup_key), waiting: VecDeque::new() });
                 Entered::Starts(event)
             }
             Entry::Occupied(mut queue) => {
                 let queue = queue.get_mut();
-                let waiting = queue.waiting.iter_mut().map(|(_, place)| place);
+                let waiting = queue.waiting.iter_mut().map(|(_, queued)| queued);
                 let same =
-                    std::iter::once(&mut queue.current).chain(waiting).find(|place| place.dedup_key == dedup_key);
+                    std::iter::once(&mut queue.current).chain(waiting).find(|queued| queued.dedup_key == dedup_key);
                 if let Some(same) = same
                     && let Some(repeat) = repeat(&event)
                 {
                     same.repeats.push(repeat);
                     return Entered::Repeats;
                 }
-                queue.waiting.push_back((event, Place::of(dedup_key)));
+                queue.waiting.push_back((event, QueuedEvent::of(dedup_key)));
                 Entered::Waits(queue.waiting.len())
             }
         }
     }
 
-    /// The saga's event is done with. Returns those that repeated it, and the next one, which may start now.
+    /// Ends the saga's current event. Returns the records that repeated it, and the next event, which may start now.
     pub(crate) fn leave(&mut self, saga: SagaId) -> (Vec<R>, Option<W>) {
         let Entry::Occupied(mut queue) = self.busy.entry(saga) else { return (Vec::new(), None) };
         let done = std::mem::take(&mut queue.get_mut().current.repeats);
         match queue.get_mut().waiting.pop_front() {
-            Some((next, place)) => {
-                queue.get_mut().current = place;
+            Some((next, queued)) => {
+                queue.get_mut().current = queued;
                 (done, Some(next))
             }
             None => {
@@ -100,13 +100,13 @@ impl<W: Queued, R> SagaQueues<W, R> {
         self.busy.get(&saga).map_or(0, |queue| queue.waiting.len())
     }
 
-    /// Forgets what waits and is not wanted, and hands it back with what repeated it.
+    /// Removes waiting events that are unwanted. Returns them with the records that repeat them.
     pub(crate) fn drop_waiting(&mut self, mut unwanted: impl FnMut(&W) -> bool) -> Vec<(W, Vec<R>)> {
         let mut dropped = Vec::new();
         for queue in self.busy.values_mut() {
             let (gone, kept): (Vec<_>, Vec<_>) = queue.waiting.drain(..).partition(|(event, _)| unwanted(event));
             queue.waiting.extend(kept);
-            dropped.extend(gone.into_iter().map(|(event, place)| (event, place.repeats)));
+            dropped.extend(gone.into_iter().map(|(event, queued)| (event, queued.repeats)));
         }
         dropped
     }

@@ -1,9 +1,8 @@
-//! Deadlines: timers that are due call the handler of the step that armed them, in one transaction.
+//! Fires timers that are due: each calls the handler of the step that armed it, many in one transaction.
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
-use tracing::Instrument;
 
 use crate::runtime::{
     Shared,
@@ -14,32 +13,32 @@ use crate::{
     barrier::Op,
     clock::{Clock, after},
     envelope::DEADLINE_CAUSE,
-    handler::{Cx, Seen},
+    handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
     store::{Changes, DueTimer, Progress, Store, StoreError},
+    trace::{Around, NewSpan},
     transport::Producer,
 };
 
-/// A deadline whose handler fails is tried again after this; the others do not wait for it.
+/// The pause before a deadline whose handler failed is tried again. The others do not wait for it.
 const POSTPONE: Duration = Duration::from_secs(30);
-/// One that waits for somebody's transaction, after this.
+/// The same for a deadline that waits for another transaction.
 const LOCKED: Duration = Duration::from_secs(1);
 
-/// What a turn of the deadlines came to.
+/// What a turn of firing deadlines came to.
 pub(crate) enum Fired {
-    /// All that were due, up to the limit: so many.
+    /// All that were due, up to the limit, were fired.
     All { timers: usize },
-    /// The database was away, or some were in trouble, for so long.
+    /// The database was away, or some deadlines failed, for so long.
     Some { took: Duration },
 }
 
-/// The deadlines leave the slot to others for no longer than this.
+/// The longest pause between two turns of the deadlines.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Fires timers, up to so many in one transaction. When that fails they are fired one by one, for four times as long as a transaction
-/// waits for a lock, so that one that cannot be fired holds neither the others nor the events. Timers that were not fired stay
-/// armed.
+/// Fires timers, up to `together` in one transaction. When that fails they are fired one by one, for four times the lock timeout,
+/// so that one failing deadline delays neither the others nor the events. Timers that were not fired stay armed.
 pub(crate) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, together: usize) -> Fired {
     let (lock_timeout, began) = (shared.options.lock_timeout, shared.clock.now());
     let failed = match attempt(&shared, together, lock_timeout).await {
@@ -53,7 +52,7 @@ pub(crate) async fn fire<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P
     Fired::Some { took: took.min(LONGEST_PAUSE / 3) }
 }
 
-/// Fires each by itself, after all failed together, and postpones those that cannot be fired.
+/// Fires each by itself after all failed together, and postpones those that fail.
 async fn one_by_one<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     together: Failed,
@@ -79,21 +78,21 @@ async fn one_by_one<S: Store, P: Producer, C: Clock>(
     Ok(())
 }
 
-/// A transaction that did not commit.
+/// A failed transaction.
 struct Failed {
     error: StepError,
-    /// The timers that it was for: none when it did not begin.
+    /// Its timers; none when it did not begin.
     due: Vec<DueTimer>,
     took: Duration,
 }
 
-/// They are due again later, these and no others: the next due one may be another's by now.
+/// Makes exactly these timers due again later. The next due one may belong to another process by now.
 async fn postpone<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     Failed { error, due, took }: Failed,
 ) -> Result<(), StoreError> {
     if error.is_locked() || error.is_conflict() {
-        tracing::debug!(%error, "a deadline waits for somebody's transaction");
+        tracing::debug!(%error, "a deadline waits for another transaction");
         return shared.store.postpone(&due, LOCKED).await;
     }
     let pause = if error.class() == ErrorClass::Infrastructure { shared.options.longest_pause } else { POSTPONE };
@@ -144,7 +143,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         by_step.entry(&timer.step).or_default().push(timer);
     }
     let mut changes = Changes::default();
-    let mut told = Vec::new();
+    let (mut expired, mut user_spans) = (Vec::new(), Vec::new());
     for (name, timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
         let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
@@ -156,19 +155,23 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();
-        let seen = timers.iter().map(|timer| Seen { saga_id: timer.saga_id, trace: timer.trace.clone() });
-        let seen: Vec<Seen> = seen.collect();
-        let lines = match &seen[..] {
+        let contexts: Vec<SagaContext> =
+            timers.iter().map(|timer| SagaContext::of(timer.saga_id, timer.trace.clone())).collect();
+        let new_spans: Vec<NewSpan> =
+            timers.iter().map(|timer| shared.spans.new_span(&timer.trace, timer.saga_id)).collect();
+        let spans = shared.spans.user(step.spec.name, &new_spans.iter().collect::<Vec<_>>());
+        user_spans.extend(spans.clone());
+        let lines = match &contexts[..] {
             [one] => one.lines(Some(step.spec.name)),
             many => tracing::error_span!("step", step = step.spec.name, sagas = many.len()),
         };
-        let mut cx = Cx::new(&mut tx, now).of(&seen);
-        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind().instrument(lines).await;
+        let mut cx = Cx::new(&mut tx, now).of(&contexts);
+        let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind();
+        let ends = Around { lines, spans }.run(ends).await;
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
-        for (timer, end) in timers.iter().zip(ends) {
-            let place = shared.spans.place(&timer.trace, timer.saga_id);
+        for ((timer, span), end) in timers.iter().zip(new_spans).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
-            told.push((place.clone(), step.spec.name, timer.saga_id, outcome));
+            expired.push((span.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
@@ -176,7 +179,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             if shared.ends(&end) {
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &place.context };
+            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &span.context };
             changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }
@@ -195,8 +198,9 @@ async fn expire<S: Store, P: Producer, C: Clock>(
     shared.progressed(&committed, end, &rows);
     shared.outbox.committed(rows);
     shared.metrics.deadlines_fired.inc_by(fired);
-    for (place, step, saga_id, outcome) in told {
-        shared.spans.deadline(&place, step, saga_id, (now, end), outcome);
+    user_spans.iter().for_each(|spans| drop(spans.keep()));
+    for (span, step, saga_id, outcome) in expired {
+        shared.spans.deadline(&span, step, saga_id, (now, end), outcome);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A circuit breaker: when an outside system fails for everybody, stop calling it for a while.
+//! A circuit breaker: when an outside system fails for all sagas, it is not called for a while.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ pub(crate) struct Breaker {
     recent: VecDeque<bool>,
     failures: usize,
     state: State,
-    /// Counts the changes of state, so that a call which began before one has no say in what follows it.
+    /// Counts the changes of state. The result of a call that began before a change does not count after it.
     generation: u64,
 }
 
@@ -23,13 +23,13 @@ enum State {
     Open {
         until: Timestamp,
     },
-    /// One trial call decides; it counts as lost when nothing is heard of it until then.
+    /// One trial call decides. It counts as lost when it has not ended by then.
     Trial {
         until: Timestamp,
     },
 }
 
-/// A call that may be made. How it went counts as long as the breaker is in the state in which it was let through.
+/// Permission for a call. The result counts as long as the breaker is in the state in which it gave the permission.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass(u64);
@@ -39,7 +39,7 @@ impl Breaker {
         Self { policy, recent: VecDeque::new(), failures: 0, state: State::Closed, generation: 0 }
     }
 
-    /// Lets a call through, or says when to ask again.
+    /// Admits a call, or returns when to ask again.
     pub(crate) fn admits(&mut self, now: Timestamp) -> Result<Pass, Timestamp> {
         match self.closed_until(now) {
             Some(until) => Err(until),
@@ -52,10 +52,10 @@ impl Breaker {
         }
     }
 
-    /// When to ask again; none when a call would be let through now.
+    /// When to ask again; none when a call would be admitted now.
     pub(crate) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
         let pause = after(now, self.policy.open_for);
-        // Beyond its longest it is only when the clock was set back.
+        // It is beyond the longest pause only when the clock was set back.
         let (until, longest) = match self.state {
             State::Closed => return None,
             State::Open { until } => (until, pause),
@@ -64,19 +64,19 @@ impl Breaker {
         (now < until && until <= longest).then_some(until.min(pause))
     }
 
-    /// Whether a call that was let through earlier may still be made.
+    /// Whether a call that was admitted earlier may still be made.
     pub(crate) fn still_admits(&self, pass: Pass) -> bool {
         pass.0 == self.generation
     }
 
-    /// The call was not made after all: when it was the trial, the next one is.
+    /// Gives back a permission that was not used. When it was for the trial, the next call is the trial.
     pub(crate) fn unused(&mut self, pass: Pass, now: Timestamp) {
         if self.still_admits(pass) && matches!(self.state, State::Trial { .. }) {
             self.turn(State::Open { until: now });
         }
     }
 
-    /// Tells how a call went.
+    /// Records how a call ended.
     pub(crate) fn record(&mut self, pass: Pass, ok: bool, now: Timestamp) {
         if !self.still_admits(pass) {
             return;
@@ -88,7 +88,7 @@ impl Breaker {
                 self.turn(State::Closed);
             }
             State::Trial { .. } => self.turn(State::Open { until: after(now, self.policy.open_for) }),
-            // Nothing is let through here, so that no pass is of this generation.
+            // No call is admitted in this state, so no permission is of this generation.
             State::Open { .. } => {}
             State::Closed => {
                 self.recent.push_back(ok);

@@ -1,11 +1,10 @@
-//! The effect phase: calls to the outside world, outside any transaction, many sagas at once, within their limits.
+//! The effect phase: outside systems are called outside any transaction, for many sagas at once, within limits.
 
 use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc};
 
 use futures::{FutureExt, future::LocalBoxFuture};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tracing::Instrument;
 
 use crate::runtime::{
     Metrics, Shared,
@@ -16,19 +15,19 @@ use crate::runtime::{
 };
 use crate::{
     ErrorClass, StepError, barrier::Op, clock::Clock, handler::Call, participant::Participant, step::Erased,
-    store::Store, transport::Producer,
+    store::Store, trace::Around, transport::Producer,
 };
 
-/// Why an effect gave no answer.
+/// Why an effect returned no answer.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// Its circuit breaker is open: the outside system was not asked, and no attempt is used up. Ask again then.
+    /// The circuit breaker is open: nothing was called, and no attempt is used up. Ask again at this time.
     NotCalled { until: Timestamp },
     /// The call failed, or its answer is lost.
     Failed(StepError),
 }
 
-/// One guard per step: how many calls at once, and whether any are made at all.
+/// A guard per step: how many calls at once, and its circuit breaker.
 pub(crate) struct Effects {
     guards: Vec<Rc<Guard>>,
 }
@@ -36,7 +35,7 @@ pub(crate) struct Effects {
 /// The steps whose breaker is open.
 #[derive(Default)]
 pub(crate) struct Open {
-    /// Nothing is called: their parked events are better left where they are.
+    /// Nothing is called: their parked events stay where they are.
     pub(crate) resting: Vec<&'static str>,
     /// The next call is the trial.
     pub(crate) on_trial: Vec<&'static str>,
@@ -58,8 +57,8 @@ impl Effects {
         Self { guards: shared.participant.steps.iter().map(|step| guard(&step.effects)).collect() }
     }
 
-    /// Asks for the work's call before its start is recorded: what was never called leaves nothing to be undone. Says when to
-    /// ask again where the outside system is left alone.
+    /// Asks the breaker for the event's call before its start is recorded, since an effect that was never started needs no
+    /// compensating call. Returns when to ask again while the breaker is open.
     pub(crate) fn ask<S: Store, P: Producer, C: Clock>(
         &self,
         shared: &Shared<S, P, C>,
@@ -74,7 +73,7 @@ impl Effects {
         asked
     }
 
-    /// The work goes another way than to its call.
+    /// Gives back the permission of an event whose effect is not called.
     pub(crate) fn unused(&self, event: &InFlight, now: Timestamp) {
         if let Some(pass) = event.pass {
             self.guards[event.step].breaker.borrow_mut().unused(pass, now);
@@ -95,7 +94,7 @@ impl Effects {
         open
     }
 
-    /// Calls the work's effect. The future owns all it needs.
+    /// Calls the event's effect. The future owns all it needs.
     pub(crate) fn call<S: Store, P: Producer, C: Clock>(
         &self,
         shared: Rc<Shared<S, P, C>>,
@@ -125,17 +124,18 @@ impl Effects {
                 }
             };
             let op = if abandons { Op::Compensate } else { event.op };
-            let place = shared.spans.place(&event.place.context, event.saga_id());
+            let span = shared.spans.new_span(&event.span.context, event.saga_id());
             let began = shared.clock.now();
             let call = Call {
                 idempotency_key: if op == Op::Action { event.keys.action } else { event.keys.compensation },
                 action_key: event.keys.action,
                 saga_id: event.saga_id(),
                 attempt: event.attempts + 1,
-                trace: shared.spans.outgoing(&place).clone(),
+                trace: shared.spans.outgoing(&span).clone(),
             };
             let answer = AssertUnwindSafe(effect(call, event.input.trigger.clone())).catch_unwind();
-            let answer = answer.instrument(event.lines());
+            let user_spans = shared.spans.user(event.half, &[&span]);
+            let answer = Around { lines: event.lines(), spans: user_spans.clone() }.run(answer);
             let timeout = shared.clock.sleep(step.effects.timeout);
             futures::pin_mut!(answer, timeout);
             let (result, ended) = match futures::future::select(answer, timeout).await {
@@ -149,7 +149,7 @@ impl Effects {
                     (Err(StepError::infrastructure(error)), "timeout")
                 }
             };
-            // Only what concerns everybody opens the breaker; one card that fails says nothing about the others.
+            // Only failures of the outside system itself open the breaker; one declined card says nothing about other sagas.
             let down = result.as_ref().is_err_and(|e| e.class() == ErrorClass::Infrastructure);
             let end = shared.clock.now();
             guard.breaker.borrow_mut().record(pass, !down, end);
@@ -157,7 +157,10 @@ impl Effects {
             shared.metrics.effect_seconds.get_or_create(&StepOnly { step: event.name }).observe(took);
             let name = if abandons { format!("void {}", event.name) } else { format!("effect {}", event.half) };
             let error = result.as_ref().err().map(ToString::to_string);
-            shared.spans.effect(&event, &place, name, (began, end), (ended, error));
+            if let Some(spans) = user_spans {
+                spans.keep();
+            }
+            shared.spans.effect(&event, &span, name, (began, end), (ended, error));
             guard.show(&shared.metrics, event.name);
             count(&shared, &event, ended);
             (event, result.map_err(CallError::Failed))

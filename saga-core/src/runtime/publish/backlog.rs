@@ -1,4 +1,5 @@
-//! What the relay knows of the outbox: what the producer has, what the broker has, and what only a look at the table finds.
+//! What is known of the outbox in memory: rows with the producer, rows that the broker has, and sagas whose rows only a sweep
+//! of the table finds.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,33 +17,32 @@ use crate::{
     store::{OutboxRow, Unsent},
 };
 
-/// Rows that the producer may have at once, whatever room it has: with the broker away they fill the memory.
+/// How many rows the producer may have at once. While the broker is away they take memory.
 const MOST_ROWS: usize = 2_000;
-/// And their bytes.
+/// How many bytes the producer may have at once.
 const MOST_BYTES: usize = 4 << 20;
-/// So much later than it was to be, the next attempt to publish a refused row has been made.
+/// How much later than planned the next attempt to publish a refused row is made at most.
 const REFUSAL_LASTS: Duration = Duration::from_secs(10);
-/// Refused rows that are remembered, so as not to be tried again at once.
+/// How many refused rows are remembered, so that they are not tried again at once.
 const MOST_REFUSED: usize = 10_000;
 
-/// The rule is that the producer has at most one row of a saga, which is the earliest one that the broker does not have. So
-/// no later row can overtake it, whatever becomes of it: refused for want of room, not acknowledged, or lost with a producer
-/// that failed for good.
+/// The producer has at most one row of a saga: the earliest one that the broker does not have. So no later row can overtake
+/// it, whether it is refused because a queue is full, is not acknowledged, or is lost with a producer that failed for good.
 pub(crate) struct Backlog {
     with_producer: HashMap<SagaId, WithProducer>,
     bytes: usize,
-    /// Rows that the broker has, and whether a transaction is just forgetting them.
+    /// Rows that the broker has, and whether a transaction is deleting them.
     acknowledged: HashMap<Uuid, bool>,
-    /// Rows that the broker does not take, and when they are tried again.
+    /// Rows that the broker refused, and when they are tried again.
     refused: HashMap<Uuid, Timestamp>,
-    /// Sagas that may have a row in the table that nobody here has in hand. What is committed for them stays there too, until
-    /// a walk through the table that began later has passed.
+    /// Sagas that may have a row in the table that is not known here. What is committed for them stays in the table too, until a
+    /// sweep that began later has passed.
     left: SagaSet,
-    /// The same, of the walk that is under way.
+    /// The sagas that the current sweep is for.
     sweeping: SagaSet,
     /// Why the broker did not acknowledge, until it acknowledges.
     trouble: Option<String>,
-    /// The row that the broker refused last, why, and how long that is news.
+    /// The row that the broker refused last, why, and until when readiness shows it.
     refusal: Option<(Uuid, String, Timestamp)>,
 }
 
@@ -53,7 +53,7 @@ struct WithProducer {
 }
 
 impl Backlog {
-    /// Nobody knows yet what an earlier process left in the table.
+    /// At the start every saga may have a row that an earlier process left in the table.
     pub(crate) fn new() -> Self {
         let left = SagaSet::all();
         let sweeping = SagaSet::none();
@@ -70,7 +70,7 @@ impl Backlog {
         self.with_producer.is_empty()
     }
 
-    /// The saga's rows are, from this one on, found in the table.
+    /// Leaves the saga's rows to the next sweep, from this one on.
     pub(crate) fn leave(&mut self, saga_id: SagaId) {
         self.left.add(saga_id);
     }
@@ -89,21 +89,21 @@ impl Backlog {
         !self.left.has(saga) && !self.sweeping.has(saga) && !self.with_producer.contains_key(&saga)
     }
 
-    /// The producer or the broker has it, or the broker does not want it.
+    /// Whether the producer or the broker has it, or the broker refused it.
     fn is_known(&self, id: Uuid, saga_id: SagaId) -> bool {
         self.with_producer.get(&saga_id).is_some_and(|handed| handed.id == id)
             || self.acknowledged.contains_key(&id)
             || self.refused.contains_key(&id)
     }
 
-    /// The producer has it from now on.
+    /// Notes that the producer has it.
     pub(crate) fn handed(&mut self, row: &OutboxRow, now: Timestamp) {
         let bytes = size(row);
         self.bytes += bytes;
         self.with_producer.insert(row.saga_id, WithProducer { id: row.id, bytes, sending: Sending::of(row, now) });
     }
 
-    /// The producer does not have it any more.
+    /// Notes that the producer no longer has it.
     pub(crate) fn returned(&mut self, id: Uuid, saga_id: SagaId) -> Option<Sending> {
         self.with_producer.get(&saga_id).filter(|handed| handed.id == id)?;
         let handed = self.with_producer.remove(&saga_id)?;
@@ -117,7 +117,7 @@ impl Backlog {
         self.refusal.take_if(|(refused, ..)| *refused == id);
     }
 
-    /// Says whether that is news.
+    /// Notes why a row was not acknowledged. Returns whether the reason is a new one.
     pub(crate) fn not_acknowledged(&mut self, why: String) -> bool {
         let news = self.trouble.as_ref() != Some(&why);
         self.trouble = Some(why);
@@ -128,7 +128,7 @@ impl Backlog {
         self.trouble.clone()
     }
 
-    /// The broker will not take it before somebody has mended something: later rows of its saga pass it by.
+    /// Notes that the broker refused a row, which it does until an operator mends the cause. Later rows of its saga overtake it.
     pub(crate) fn refused(&mut self, id: Uuid, why: &str, until: Timestamp) {
         self.refusal = Some((id, format!("the broker refuses event {id}: {why}"), after(until, REFUSAL_LASTS)));
         if self.refused.len() < MOST_REFUSED {
@@ -136,39 +136,39 @@ impl Backlog {
         }
     }
 
-    /// What the broker refuses, until it takes it or nobody tries any more.
+    /// The last refusal, until the row is taken or no longer tried.
     pub(crate) fn refusal(&mut self, now: Timestamp) -> Option<String> {
         self.refusal.take_if(|(_, _, until)| *until < now);
         self.refusal.as_ref().map(|(_, why, _)| why.clone())
     }
 
-    /// What the broker has, to be forgotten in a transaction. It stays known until that has ended.
+    /// Takes the acknowledged rows, to be deleted in a transaction. They stay known until it has ended.
     pub(crate) fn take_acknowledged(&mut self) -> Vec<Uuid> {
         let take = |(id, taken): (&Uuid, &mut bool)| (!std::mem::replace(taken, true)).then_some(*id);
         self.acknowledged.iter_mut().filter_map(take).collect()
     }
 
-    /// That transaction did not happen.
+    /// Notes that this transaction failed.
     pub(crate) fn put_back(&mut self, ids: &[Uuid]) {
         self.acknowledged.extend(ids.iter().map(|id| (*id, false)));
     }
 
-    /// It did.
+    /// Notes that it committed.
     pub(crate) fn forgotten(&mut self, ids: &[Uuid]) {
         for id in ids {
             self.acknowledged.remove(id);
         }
     }
 
-    /// A walk through the table begins: it finds all that was left before.
+    /// Begins a sweep of the table. It finds all that was left before.
     pub(crate) fn begin_sweep(&mut self, now: Timestamp) -> Sweep {
         self.refused.retain(|_, until| *until > now);
-        // Of another kind each time: whoever shares a bit with a saga that has to wait for long does so once.
+        // Another hash each time: a saga that shares a bit with one that waits for long does so once.
         self.sweeping = std::mem::replace(&mut self.left, SagaSet::none());
         Sweep { waiting: SagaSet::like(&self.left), handed: 0, reading: Duration::ZERO }
     }
 
-    /// It ends. When it has not come to the end of the table, what it was for is left again, and all others are.
+    /// Ends a sweep. When it has not come to the end of the table, all sagas are left to the next one.
     pub(crate) fn end_sweep(&mut self, sweep: &Sweep, whole: bool) {
         self.left.add_all(&sweep.waiting);
         if !whole && !self.sweeping.is_empty() {
@@ -177,14 +177,14 @@ impl Backlog {
         self.sweeping.clear();
     }
 
-    /// The rows, among the first of these, that may be handed over now, at most so many; and how many of these were looked at.
+    /// Chooses the first rows that may be handed over now, `most` at most. Returns them, and how many rows were examined.
     pub(crate) fn choose(&self, places: &[Unsent], most: usize, sweep: &mut Sweep) -> (Vec<Uuid>, usize) {
         let (mut chosen, mut sagas) = (Vec::new(), HashSet::new());
-        for (looked_at, place) in places.iter().enumerate() {
+        for (examined, place) in places.iter().enumerate() {
             if chosen.len() == most {
-                return (chosen, looked_at);
+                return (chosen, examined);
             }
-            // A young row that was not left here is on its way, in the hands of whoever committed it.
+            // A young row that was not left here is being published by the process that committed it.
             let others = place.young && !self.sweeping.has(place.saga_id);
             if others || self.is_known(place.id, place.saga_id) {
                 continue;
@@ -199,17 +199,17 @@ impl Backlog {
         (chosen, places.len())
     }
 
-    /// Whether an old row of the saga may be handed over now. What was left after the walk had begun may stand before it.
+    /// Whether a row of the saga may be handed over now. A row that was left after the sweep began may be before it.
     pub(crate) fn is_free(&self, saga_id: SagaId) -> bool {
         !self.with_producer.contains_key(&saga_id) && !self.left.has(saga_id)
     }
 }
 
-/// A walk through the table, from its beginning to its end.
+/// A sweep of the table, from its beginning to its end.
 pub(crate) struct Sweep {
-    /// Sagas with a row that could not be handed over: their later rows wait behind it, for the next walk.
+    /// Sagas with a row that could not be handed over. Their later rows wait for the next sweep.
     pub(crate) waiting: SagaSet,
-    /// How many rows were.
+    /// How many rows were handed over.
     pub(crate) handed: usize,
     /// How long the database took.
     pub(crate) reading: Duration,

@@ -1,4 +1,4 @@
-//! Dead letters: published until the broker has them, because nothing is given up on before.
+//! Dead letters: published until the broker acknowledges them. Only then is the original acknowledged or kept.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -16,11 +16,11 @@ use crate::{
     event::SagaId,
     record::{OutRecord, Record, TopicPartition},
     store::Store,
-    trace::Place,
+    trace::NewSpan,
     transport::{Producer, PublishError},
 };
 
-/// A dead letter that the broker has acknowledged.
+/// What an acknowledged dead letter was made of.
 pub(crate) enum DeadLettered {
     /// A record that could not be read.
     Poison { partition: TopicPartition, epoch: u64, offset: i64, bytes: usize },
@@ -28,19 +28,19 @@ pub(crate) enum DeadLettered {
     Event(Box<InFlight>),
 }
 
-/// A dead letter, and what its spans tell.
+/// A dead letter to be published, and what its spans need.
 pub(crate) struct DeadLetterDelivery {
     pub(crate) dead: OutRecord,
     pub(crate) reason: Reason,
     pub(crate) dead_lettered: DeadLettered,
-    pub(crate) place: Place,
+    pub(crate) span: NewSpan,
     pub(crate) record: Arc<Record>,
     pub(crate) began: Timestamp,
     pub(crate) why: String,
 }
 
 impl DeadLetterDelivery {
-    /// Publishes it, however long the broker makes us wait.
+    /// Publishes it, however long the broker is away.
     pub(crate) async fn deliver<S: Store, P: Producer, C: Clock>(
         mut self,
         shared: Rc<Shared<S, P, C>>,
@@ -54,7 +54,7 @@ impl DeadLetterDelivery {
                     let refused = matches!(error, PublishError::Refused(_));
                     if refused && let Some(less) = reduced.next() {
                         let topic = &less.topic;
-                        tracing::error!(%topic, %error, "a dead letter is refused, and written without a part of the original");
+                        tracing::error!(%topic, %error, "a dead letter is refused and is published without a part of the original");
                         self.dead = less;
                         continue;
                     }
@@ -73,16 +73,17 @@ impl DeadLetterDelivery {
         {
             shared.metrics.compensations_dead_lettered.get_or_create(&StepOnly { step: event.name }).inc();
         }
-        self.told(&shared)
+        self.record_spans(&shared)
     }
 
-    /// The handling of an event is told once it is held; a record that cannot be read has no other end than this.
-    fn told<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> DeadLettered {
-        let Self { dead, reason, dead_lettered, place, record, began, why } = self;
+    /// Records the span of the dead letter. The handling of a record that cannot be read ends with it; that of an event ends when
+    /// the event is kept.
+    fn record_spans<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>) -> DeadLettered {
+        let Self { dead, reason, dead_lettered, span, record, began, why } = self;
         let (spans, now) = (&shared.spans, shared.clock.now());
-        spans.dead_letter(&place, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
+        spans.dead_letter(&span, record.saga_id().unwrap_or_else(SagaId::random), &dead.topic, began, now);
         if matches!(dead_lettered, DeadLettered::Poison { .. }) {
-            spans.poison(&place, &record, (began, now), (reason.as_str(), why));
+            spans.poison(&span, &record, (began, now), (reason.as_str(), why));
         }
         dead_lettered
     }

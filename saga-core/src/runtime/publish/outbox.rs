@@ -1,9 +1,9 @@
-//! The outbox relay: publishes committed events at once, remembers what the broker has acknowledged, and walks through the
-//! table for what a crash or a failure left behind.
+//! The outbox: publishes committed events at once, and deletes rows that the broker has acknowledged. The sweeper finds what a
+//! crash or a failure left in the table.
 //!
-//! Rules: a row is forgotten only after its delivery report; a saga's events are never reordered; nobody waits for the
-//! broker but the rows of that one saga; rows are found by what they are (not marked sent), and each walk begins at the
-//! beginning, so that a transaction that commits late loses nothing.
+//! A row is deleted only after its delivery report. A saga's events keep their order. Only the rows of one saga wait for the
+//! broker, not those of others. Each sweep begins at the beginning of the table, so that a transaction that commits late loses
+//! nothing.
 
 use std::{
     pin::pin,
@@ -36,14 +36,14 @@ use crate::{
     transport::{Producer, PublishError},
 };
 
-/// How often the table is looked through for rows that nobody has in hand.
+/// How often the table is swept for rows that are not known here.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Acknowledged rows wait this long for a transaction that takes their removal along.
+/// How long acknowledged rows wait for a transaction that deletes them along with its own writes.
 pub(crate) const FORGET_EVERY: Duration = Duration::from_millis(250);
-/// A row that the broker refused is tried again only so often: somebody has to mend its topic or its size.
+/// The pause before a refused row is tried again: an operator has to mend its topic or its size.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
-/// The participant's way to publish events that are committed in its database. A clone is the same relay.
+/// Publishes the events that are committed in a participant's database. A clone is the same outbox.
 pub struct Outbox<S: Store, P: Producer, C: Clock>(pub(crate) Arc<Inner<S, P, C>>);
 
 impl<S: Store, P: Producer, C: Clock> Clone for Outbox<S, P, C> {
@@ -61,15 +61,15 @@ pub(crate) struct Inner<S, P, C> {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) state: Mutex<Backlog>,
-    /// Something was left to a walk.
+    /// Notified when something is left to a sweep.
     pub(crate) left: Notify,
-    /// The producer has one row less.
+    /// Notified when the producer has one row less.
     pub(crate) returned: Notify,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) inbox_of_reports: Mutex<Option<mpsc::UnboundedReceiver<Report>>>,
 }
 
-/// A row handed to the producer, and the future of its acknowledgement.
+/// A row that the producer has, and the future of its acknowledgement.
 pub(crate) struct Report {
     id: Uuid,
     saga_id: SagaId,
@@ -84,25 +84,25 @@ pub trait AnyOutbox: Send + Sync {
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
     fn committed(&self, rows: Vec<OutboxRow>);
 
-    /// The rows of a transaction whose commit may or may not have happened: a look at the table finds out.
+    /// Leaves the rows of a transaction whose result is unknown to a sweep, which finds them if it committed.
     fn perhaps_committed(&self, rows: &[OutboxRow]);
 }
 
 impl<S: Store, P: Producer, C: Clock> AnyOutbox for Outbox<S, P, C> {
     fn row(&self, event: EventType, data: Vec<u8>, saga_id: SagaId, trace: &TraceContext) -> OutboxRow {
         let (id, created_at) = (Uuid::now_v7(), self.0.clock.now());
-        let place = self.0.spans.place(trace, saga_id);
+        let span = self.0.spans.new_span(trace, saga_id);
         let outgoing = Outgoing {
             id,
             source: self.participant(),
             saga_id,
             causation_id: None,
             time: created_at,
-            trace: self.0.spans.outgoing(&place),
+            trace: self.0.spans.outgoing(&span),
             null_compensation: false,
         };
         let record = self.0.namespace.place(seal(event, data, &outgoing));
-        OutboxRow { id, saga_id, event_type: event.name.to_owned(), created_at, record, span: place.ids, link: None }
+        OutboxRow { id, saga_id, event_type: event.name.to_owned(), created_at, record, span: span.ids, link: None }
     }
 
     fn committed(&self, rows: Vec<OutboxRow>) {
@@ -146,7 +146,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     }
 
     /// The outbox row of an event that is published outside a step: write it in the transaction that it belongs to, then
-    /// tell [`Outbox::committed`]. The event has a new id of its own.
+    /// call [`Outbox::committed`]. The event has a new id of its own.
     ///
     /// # Errors
     /// When the event cannot be written as JSON.
@@ -164,29 +164,29 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 state.leave(row.saga_id);
             }
         }
-        self.tell_of_left(&state);
+        self.notify_sweeper(&state);
     }
 
-    /// The rows of a transaction whose commit may or may not have happened: a look at the table finds out.
+    /// Leaves the rows of a transaction whose result is unknown to a sweep, which finds them if it committed.
     pub(crate) fn perhaps_committed(&self, rows: &[OutboxRow]) {
         rows.iter().for_each(|row| self.look_for(row.saga_id));
     }
 
-    /// The saga may have a row in the table that nobody here knows of. What is committed for it goes out behind that.
+    /// Leaves a saga to a sweep, because it may have a row in the table that is not known here. Later rows go out behind that.
     pub(crate) fn look_for(&self, saga_id: SagaId) {
         let mut state = self.state();
         state.leave(saga_id);
-        self.tell_of_left(&state);
+        self.notify_sweeper(&state);
     }
 
-    /// Any saga may: another process wrote for it before its partition came here.
+    /// Leaves all sagas to a sweep, because another process may have committed rows of them.
     pub(crate) fn look_for_all(&self) {
         let mut state = self.state();
         state.leave_everyone();
-        self.tell_of_left(&state);
+        self.notify_sweeper(&state);
     }
 
-    fn tell_of_left(&self, state: &Backlog) {
+    fn notify_sweeper(&self, state: &Backlog) {
         if state.something_is_left() {
             self.0.left.notify_one();
         }
@@ -196,12 +196,12 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         state.room().min(self.0.producer.room())
     }
 
-    /// False when the producer does not take it now.
+    /// Hands a row to the producer. Returns false when its queue is full.
     pub(crate) fn hand_over(&self, state: &mut Backlog, row: OutboxRow) -> bool {
         state.handed(&row, self.0.clock.now());
         let (id, saga_id) = (row.id, row.saga_id);
         let mut acknowledged = self.0.producer.publish(vec![row.record]);
-        // A full queue answers at once, whatever this task has done since it yielded.
+        // A full queue answers at once, however long this task has run since it yielded.
         let acknowledged = match unconstrained(&mut acknowledged).now_or_never() {
             Some(results) if results.contains(&Err(PublishError::Full)) => {
                 return self.settle(state, id, saga_id, results);
@@ -213,7 +213,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         true
     }
 
-    /// False when the row is left to a walk.
+    /// Handles a delivery report. Returns false when the row is left to a sweep.
     fn settle(
         &self,
         state: &mut Backlog,
@@ -235,7 +235,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             }
             Some(Err(PublishError::Refused(why))) => {
                 let _lines = sending.lines().entered();
-                tracing::error!(event_id = %id, why, "the broker refuses an event; it stays in the outbox and is tried again");
+                tracing::error!(event_id = %id, why, "the broker refuses an event; the outbox keeps it and tries again");
                 state.refused(id, &why, after(now, REFUSED_PAUSE));
                 self.0.spans.sent(id, sending, now, Some(why));
                 return true;
@@ -244,27 +244,27 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             Some(Err(error @ PublishError::Unacknowledged(_))) => {
                 let _lines = sending.lines().entered();
                 if state.not_acknowledged(error.to_string()) {
-                    tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox keeps it, and others like it, to be published again");
+                    tracing::warn!(event_id = %id, %error, "an event was not acknowledged; the outbox keeps it, and others like it, and publishes them again");
                 }
             }
             None => {}
         }
         state.leave(saga_id);
-        self.tell_of_left(state);
+        self.notify_sweeper(state);
         false
     }
 
-    /// Acknowledged rows, to be forgotten in a transaction that happens anyway: say how it ended.
+    /// Takes the acknowledged rows, to be deleted in a transaction. Report its result with `put_back` or `forgotten`.
     pub(crate) fn take_acknowledged(&self) -> Vec<Uuid> {
         self.state().take_acknowledged()
     }
 
-    /// That transaction did not happen.
+    /// The transaction failed: the rows are still there.
     pub(crate) fn put_back(&self, ids: &[Uuid]) {
         self.state().put_back(ids);
     }
 
-    /// It did.
+    /// The transaction committed: the rows are gone.
     pub(crate) fn forgotten(&self, ids: &[Uuid]) {
         self.state().forgotten(ids);
     }
@@ -320,12 +320,12 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         }
     }
 
-    /// Forgets what no transaction took along.
+    /// Deletes acknowledged rows that no other transaction deleted.
     async fn forget(&self) {
         loop {
             self.0.clock.sleep(FORGET_EVERY).await;
             if let Err(error) = self.mark_sent().await {
-                tracing::debug!(%error, "acknowledged events cannot be forgotten now");
+                tracing::debug!(%error, "acknowledged events cannot be deleted from the outbox now");
                 self.0.clock.sleep(SWEEP_EVERY).await;
             }
         }

@@ -1,13 +1,13 @@
-//! A set of sagas in constant memory, which may also have one that nobody put there. Which, is another in each set.
+//! A set of sagas in constant memory (a Bloom filter). It may contain sagas that were not added, different ones in each set.
 
 use std::hash::{BuildHasher, RandomState};
 
 use crate::event::SagaId;
 
-/// 128 KiB: with 20,000 sagas in it, it has one of fifty others too.
+/// 128 KiB. With 20,000 sagas in it, it also contains one of fifty others.
 const WORDS: usize = 1 << 14;
 
-/// Sagas that something is true of, or that merely share a bit with one. Whoever asks must be safe with a yes too many.
+/// Sagas that were added, and those that share a bit with one. Callers must be safe with false positives.
 pub(crate) struct SagaSet {
     bits: Vec<u64>,
     empty: bool,
@@ -19,7 +19,7 @@ impl SagaSet {
         Self { bits: vec![0; WORDS], empty: true, hasher: RandomState::new() }
     }
 
-    /// None; of the same kind as `other`, so that it can be added to that.
+    /// An empty set with the hash of `other`, so that it can be added to that.
     pub(crate) fn like(other: &Self) -> Self {
         Self { hasher: other.hasher.clone(), ..Self::none() }
     }
@@ -48,7 +48,7 @@ impl SagaSet {
         self.empty = false;
     }
 
-    /// The other is of the same kind.
+    /// Adds a set that has the same hash.
     pub(crate) fn add_all(&mut self, other: &Self) {
         if !other.empty {
             self.bits.iter_mut().zip(&other.bits).for_each(|(bits, more)| *bits |= more);

@@ -1,4 +1,4 @@
-//! The relay's walks through the table, for what a crash, a failure or a producer without room left behind.
+//! The sweeper: publishes the outbox rows that a crash, a failure or a full producer left in the table.
 
 use std::{pin::pin, time::Duration};
 
@@ -15,19 +15,19 @@ use crate::{
     transport::Producer,
 };
 
-/// Rows younger than this are being published by whoever wrote them.
+/// Rows younger than this are being published by the process that wrote them.
 const GRACE: Duration = Duration::from_secs(2);
-/// Places read at once by a walk.
+/// How many positions a sweep reads at once.
 const PAGE: usize = 2_000;
-/// Rows read at once by a walk.
+/// How many rows a sweep reads at once.
 const CHUNK: usize = 250;
-/// Between two walks, when the first handed something over; it doubles while walks hand over nothing.
+/// The pause between two sweeps. It doubles while sweeps hand over nothing.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The longest such pause, and how much of the time walks may take that find rows which have to wait.
+/// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
-    /// Walks through the table when something was left there, and every now and then.
+    /// Sweeps the table when something was left there, and once per interval.
     pub(crate) async fn sweeps(&self) {
         let mut sweep_at = self.0.clock.now();
         let mut pause = PAUSE;
@@ -49,7 +49,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             pause = if sweep.handed > 0 && trouble.is_none() { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             let refusal = self.state().refusal(self.0.clock.now());
             self.0.health.set_waiting("outbox", trouble.or(refusal));
-            // A long table of rows that have to wait is not read all the time.
+            // A long table of waiting rows is read at most half of the time.
             let reading = if sweep.waiting.is_empty() { Duration::ZERO } else { sweep.reading.min(10 * LONGEST_PAUSE) };
             self.0.clock.sleep(if result.is_err() { LONGEST_PAUSE } else { pause.max(reading) }).await;
         }
@@ -57,13 +57,13 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
 
     async fn wait_for_room(&self) {
         while self.room(&self.state()) == 0 {
-            // Dead letters take room too, and nobody tells us of theirs.
+            // Dead letters take room too, and are not notified of.
             let again = self.0.clock.sleep(FORGET_EVERY);
             select(pin!(self.0.returned.notified()), pin!(again)).await;
         }
     }
 
-    /// Hands over what the producer does not have, in the order of the table, however long it takes to have room for it.
+    /// Hands over the rows that the producer does not have, in the order of the table, and waits for room where there is none.
     async fn sweep(&self, sweep: &mut Sweep) -> Result<(), StoreError> {
         let mut behind = 0;
         loop {
@@ -73,11 +73,11 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
             let mut rest: &[Unsent] = &page;
             while !rest.is_empty() {
                 self.wait_for_room().await;
-                let (chosen, looked_at) = {
+                let (chosen, examined) = {
                     let state = self.state();
                     state.choose(rest, self.room(&state).min(CHUNK), sweep)
                 };
-                rest = &rest[looked_at..];
+                rest = &rest[examined..];
                 self.hand_over_all(&chosen, sweep).await?;
             }
             match page.last() {
@@ -91,7 +91,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         let mut state = self.state();
         for row in rows {
             let saga_id = row.saga_id;
-            // Looked at again: something may have been committed meanwhile.
+            // Checked again: something may have been committed meanwhile.
             if state.is_free(saga_id) && self.hand_over(&mut state, row) {
                 sweep.handed += 1;
             } else {
@@ -110,7 +110,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         tracing::debug!(rows = rows.len(), "publishing events that were left in the outbox");
         self.hand_over_rows(rows, sweep);
         if sweep.handed == handed {
-            // The producer takes none of them, as with the broker away: what is behind is looked at nevertheless, without haste.
+            // The producer takes none of them, as with the broker away. The rows behind are tried too, at a slower pace.
             let took = Duration::try_from(self.0.clock.now().duration_since(began)).unwrap_or_default();
             self.0.clock.sleep((9 * took).min(LONGEST_PAUSE)).await;
         }

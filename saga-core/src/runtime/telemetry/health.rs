@@ -1,4 +1,4 @@
-//! What a participant waits for, and whether its loop still turns.
+//! Readiness: what a participant waits for, and when its loop last turned.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
-/// A participant's readiness, shared by everybody who knows something about it.
+/// A participant's readiness. A clone is the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Shared>);
 
@@ -21,7 +21,7 @@ struct Shared {
 }
 
 impl Health {
-    /// Says why `what` (`"database"`, `"broker"`) is not ready, or that it is.
+    /// Sets why `what` (`"database"`, `"broker"`) is not ready, or clears it.
     pub fn set_waiting(&self, what: &'static str, why: Option<String>) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
@@ -38,7 +38,7 @@ impl Health {
         }
     }
 
-    /// The participant has been told to stop, and is not ready from now on.
+    /// Notes that the participant is stopping. It is not ready from now on.
     pub fn stopping(&self) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.insert("shutdown", "stopping".to_owned()).is_none() {
@@ -52,7 +52,7 @@ impl Health {
         waiting.iter().map(|(what, why)| format!("{what}: {why}")).collect()
     }
 
-    /// The runtime's loop has turned.
+    /// Notes that the runtime's loop has turned.
     pub fn turned(&self, now: Timestamp) {
         self.0.last_turn_ms.store(now.as_millisecond(), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The numbers a participant counts, under Prometheus names.
+//! A participant's metrics, under their Prometheus names.
 
 use std::hash::Hash;
 
@@ -66,19 +66,18 @@ pub struct CallLabel {
     pub result: &'static str,
 }
 
-/// Of work within a process.
+/// Buckets of durations within a process.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Of sagas, which may wait for a deadline.
+/// Buckets of the duration of sagas, which may wait for a deadline.
 const SAGA_SECONDS: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
-/// What an event may have waited, in seconds: 30 days, which is more than most topics keep.
+/// The longest plausible wait of an event, in seconds: 30 days, longer than most topics keep records.
 const LONGEST_WAIT: f64 = 30.0 * 86_400.0;
-/// By how many seconds a producer's clock may be ahead.
+/// How far ahead a producer's clock may plausibly be, in seconds.
 const LONGEST_AHEAD: f64 = 3_600.0;
 
-/// All counters of one participant. A clone counts into the same numbers. Those of its tables are told by whoever reads
-/// the store's summary.
+/// All metrics of one participant. A clone counts into the same ones. Those of its tables come from the store's summary.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is described where it is registered")]
 pub struct Metrics {
@@ -150,8 +149,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An event that says to be of this time was taken in hand. Whoever publishes may write any time, and one that is centuries
-    /// away would be all that the mean of the others shows.
+    /// Observes how long an event waited. A producer may write any time, so implausible values are clamped: one that is centuries
+    /// away would dominate the mean.
     pub(crate) fn waited(&self, published: Timestamp, now: Timestamp) {
         let waited = now.duration_since(published).as_secs_f64();
         if !(-LONGEST_AHEAD..=LONGEST_WAIT).contains(&waited) {
@@ -170,15 +169,15 @@ impl Metrics {
         saga.register("compensations", "Events that ran a compensation", self.compensations.clone());
         let help = "Failed attempts of a compensation";
         saga.register("compensations_failed", help, self.compensations_failed.clone());
-        let help = "Compensations that went to the dead letters: what the step did stays done until an operator acts";
+        let help = "Compensations that were dead-lettered: what the step did stays done until an operator acts";
         saga.register("compensations_dead_lettered", help, self.compensations_dead_lettered.clone());
-        let help = "Time from the publishing of an event until it was taken in hand";
+        let help = "Time from the publishing of an event until it was taken";
         saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
         let help = "Events whose own time is more than 30 days ago or an hour ahead";
         saga.register("event_time_implausible", help, self.implausible_times.clone());
         let help = "Time that a handler took for its events of one transaction";
         saga.register_with_unit("handler_duration", help, Unit::Seconds, self.handler_seconds.clone());
-        let help = "Time that a call to the outside world took";
+        let help = "Time that a call to an outside system took";
         saga.register_with_unit("effect_duration", help, Unit::Seconds, self.effect_seconds.clone());
         let help = "Time from the writing of an outbox row until the broker acknowledged it";
         saga.register_with_unit("relay_latency", help, Unit::Seconds, self.relay_seconds.clone());
@@ -189,14 +188,14 @@ impl Metrics {
         let help = "Events skipped because another event of their type, with another id, had run their step before";
         saga.register("repetitions", help, self.repetitions.clone());
         saga.register("events_passed_over", "Events of a type that is not consumed here", self.passed_over.clone());
-        saga.register("dead_letters", "Events given up on, by reason", self.dead_letters.clone());
+        saga.register("dead_letters", "Dead letters published, by reason", self.dead_letters.clone());
         saga.register("retries", "Failed attempts that will be made again", self.retries.clone());
-        saga.register("effect_calls", "Calls to the outside world", self.effect_calls.clone());
+        saga.register("effect_calls", "Calls to an outside system", self.effect_calls.clone());
         saga.register("deadlines_armed", "Deadlines armed", self.deadlines_armed.clone());
         saga.register("deadlines_fired", "Deadlines that published their event", self.deadlines_fired.clone());
         saga.register("events_published", "Events acknowledged by the broker", self.published.clone());
         saga.register("rebalances", "Changes of the assigned partitions", self.rebalances.clone());
-        saga.register("events_in_flight", "Events taken from the broker and not done yet", self.in_flight.clone());
+        saga.register("events_in_flight", "Events taken from the broker and not settled yet", self.in_flight.clone());
         saga.register("breaker_open", "Whether a step's circuit breaker is open", self.breaker_open.clone());
         saga.register_with_unit(
             "transaction_duration",
@@ -208,7 +207,7 @@ impl Metrics {
     }
 }
 
-/// How a saga ended, as a label says it.
+/// The label of how a saga ended.
 pub(crate) fn outcome(ending: Ending) -> &'static str {
     match ending {
         Ending::Completed => "completed",
@@ -216,7 +215,7 @@ pub(crate) fn outcome(ending: Ending) -> &'static str {
     }
 }
 
-/// The half of a step, as a label says it.
+/// The label of a half of a step.
 pub(crate) fn op_name(op: Op) -> &'static str {
     match op {
         Op::Action => "action",
@@ -224,8 +223,8 @@ pub(crate) fn op_name(op: Op) -> &'static str {
     }
 }
 
-/// Everything that the participant may ever count, but for what has no use as 0: histograms, and how often handlers ended
-/// how.
+/// Makes the participant's counters appear with 0, since Prometheus does not see the first increase of a counter that appears
+/// with it. Histograms and handler outcomes need no 0.
 pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) {
     for reason in Reason::ALL {
         zero(&metrics.dead_letters, &ReasonLabel { reason: reason.as_str() });

@@ -1,4 +1,4 @@
-//! What the runtime tells of its work: spans, under the names that OpenTelemetry has for messaging.
+//! The spans that the runtime records of its work, under the names that OpenTelemetry has for messaging.
 //!
 //! The span of an event's handling is a child of the context in the event, which its publisher's span put there: that is
 //! what makes a saga one trace. Events that share a transaction each have it in their own trace.
@@ -14,7 +14,8 @@ use crate::{
     event::SagaId,
     record::Record,
     store::OutboxRow,
-    trace::{Ids, Kind, Place, Span, TraceContext, Tracer, Value},
+    trace::{Ids, Kind, NewSpan, Span, TraceContext, Tracer, UserSpans, Value},
+    transport::MessagingNames,
 };
 
 /// One participant's spans.
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) struct Spans {
     tracer: Arc<dyn Tracer>,
     participant: &'static str,
+    names: MessagingNames,
 }
 
 static NOWHERE: TraceContext = TraceContext { traceparent: None, tracestate: None };
@@ -29,7 +31,7 @@ static NOWHERE: TraceContext = TraceContext { traceparent: None, tracestate: Non
 type Attributes = Vec<(&'static str, Value)>;
 
 /// A span of which all is known but its place.
-struct Told {
+struct Finished {
     kind: Kind,
     name: Cow<'static, str>,
     start: Timestamp,
@@ -40,7 +42,7 @@ struct Told {
 }
 
 /// How an event's handling ended.
-pub(crate) struct Ending<'a> {
+pub(crate) struct HandlingOutcome<'a> {
     /// `success`, `refused`, `null_compensation`, `parked` and so on.
     pub(crate) outcome: &'static str,
     pub(crate) error: Option<&'a str>,
@@ -81,8 +83,8 @@ impl Sending {
 }
 
 impl Spans {
-    pub(crate) fn new(tracer: Arc<dyn Tracer>, participant: &'static str) -> Self {
-        Self { tracer, participant }
+    pub(crate) fn new(tracer: Arc<dyn Tracer>, participant: &'static str, names: MessagingNames) -> Self {
+        Self { tracer, participant, names }
     }
 
     pub(crate) fn participant(&self) -> &'static str {
@@ -90,31 +92,44 @@ impl Spans {
     }
 
     /// A place below `parent`, or at the beginning of the saga's own trace.
-    pub(crate) fn place(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
-        self.tracer.place(parent, saga_id.as_uuid().as_u128())
+    pub(crate) fn new_span(&self, parent: &TraceContext, saga_id: SagaId) -> NewSpan {
+        self.tracer.new_span(parent, saga_id.as_uuid().as_u128())
     }
 
     /// As [`Spans::place`], below a context that came in from elsewhere.
-    pub(crate) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> Place {
-        self.place(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
+    pub(crate) fn arrived(&self, parent: &TraceContext, saga_id: SagaId) -> NewSpan {
+        self.new_span(if self.tracer.propagates() { parent } else { &NOWHERE }, saga_id)
+    }
+
+    /// Where the span of a transaction that this event has a part in is recorded.
+    pub(crate) fn transaction_span(&self, event: &InFlight) -> NewSpan {
+        match event.span.ids {
+            Some(_) => self.new_span(&event.span.context, event.saga_id()),
+            None => NewSpan::default(),
+        }
+    }
+
+    /// Collects the user's own spans below these places, while the handler or the effect of this name runs.
+    pub(crate) fn user(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
+        self.tracer.user_spans(name, below)
     }
 
     /// What is said of a place to others.
-    pub(crate) fn outgoing<'a>(&self, place: &'a Place) -> &'a TraceContext {
-        if self.tracer.propagates() { &place.context } else { &NOWHERE }
+    pub(crate) fn outgoing<'a>(&self, span: &'a NewSpan) -> &'a TraceContext {
+        if self.tracer.propagates() { &span.context } else { &NOWHERE }
     }
 
-    fn tell(&self, ids: Ids, told: Told) {
-        let Told { kind, name, start, end, attributes, link, error } = told;
+    fn record(&self, ids: Ids, span: Finished) {
+        let Finished { kind, name, start, end, attributes, link, error } = span;
         // A clock that is set back must not make a span end before it began.
         let end = end.max(start);
         self.tracer.record(Span { ids, kind, name, start, end, attributes, links: link.into_iter().collect(), error });
     }
 
     /// An event was handled, from when it was taken in hand; `parked` says that it will be tried again.
-    pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &Ending<'_>) {
-        let Some(ids) = event.place.ids else { return };
-        let mut attributes = of_record(&event.record, self.participant);
+    pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &HandlingOutcome<'_>) {
+        let Some(ids) = event.span.ids else { return };
+        let mut attributes = of_record(&event.record, self.participant, self.names);
         attributes.push(("messaging.message.id", event.envelope.event_id.clone().into()));
         attributes.push(("messaging.message.conversation_id", event.saga_id().to_string().into()));
         attributes.push(("cloudevents.event_type", event.envelope.event_type.clone().into()));
@@ -132,26 +147,27 @@ impl Spans {
             attributes.push(("error.type", ending.outcome.into()));
         }
         let name = format!("process {}", event.record.topic).into();
-        self.tell(ids, Told { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error });
+        self.record(
+            ids,
+            Finished { kind: Kind::Consumer, name, start: event.taken, end, attributes, link: None, error },
+        );
     }
 
-    /// A transaction that an event had a part in.
+    /// A transaction that an event had a part in, linked to the user's own spans about all of its events.
     pub(crate) fn transaction(
         &self,
-        event: &InFlight,
+        (event, span): (&InFlight, &NewSpan),
         phase: &'static str,
         (start, end): (Timestamp, Timestamp),
         events: usize,
+        link: Option<TraceContext>,
     ) {
-        if event.place.ids.is_none() {
-            return;
-        }
-        let Some(ids) = self.place(&event.place.context, event.saga_id()).ids else { return };
+        let Some(ids) = span.ids else { return };
         let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.phase", phase.into()));
         attributes.push(("saga.batch.events", i64::try_from(events).unwrap_or(i64::MAX).into()));
         let name = format!("transaction {}", event.half).into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link, error: None });
     }
 
     /// A parked event is done with: the time since it failed first.
@@ -160,78 +176,78 @@ impl Spans {
         let Some(ids) = self.arrived(&event.envelope.trace, event.saga_id()).ids else { return };
         let attributes = of_step(event).collect();
         let name = format!("parked {}", event.half).into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 
-    /// A call of an effect, told at its own place, which the outside system was given.
+    /// A call of an effect, recorded at its own place, which the outside system was given.
     pub(crate) fn effect(
         &self,
         event: &InFlight,
-        place: &Place,
+        span: &NewSpan,
         name: String,
         (start, end): (Timestamp, Timestamp),
         (result, error): (&'static str, Option<String>),
     ) {
-        let Some(ids) = place.ids else { return };
+        let Some(ids) = span.ids else { return };
         let mut attributes: Attributes = of_step(event).collect();
         attributes.push(("saga.effect.result", result.into()));
         if error.is_some() {
             attributes.push(("error.type", result.into()));
         }
-        self.tell(ids, Told { kind: Kind::Client, name: name.into(), start, end, attributes, link: None, error });
+        self.record(ids, Finished { kind: Kind::Client, name: name.into(), start, end, attributes, link: None, error });
     }
 
     /// An event was acknowledged, or was not.
     pub(crate) fn sent(&self, id: Uuid, sending: Sending, end: Timestamp, error: Option<String>) {
         let Sending { ids: Some(ids), link, topic, event_type, saga_id, began, .. } = sending else { return };
-        let mut attributes = of_sending(&topic, saga_id);
+        let mut attributes = of_sending(&topic, saga_id, self.names);
         attributes.push(("messaging.message.id", id.to_string().into()));
         attributes.push(("cloudevents.event_type", event_type.into()));
         if error.is_some() {
             attributes.push(("error.type", "unacknowledged".into()));
         }
         let name = format!("send {topic}").into();
-        self.tell(ids, Told { kind: Kind::Producer, name, start: began, end, attributes, link, error });
+        self.record(ids, Finished { kind: Kind::Producer, name, start: began, end, attributes, link, error });
     }
 
     /// A dead letter was acknowledged. The record keeps the context that it came with, so that a replay goes on from there.
-    pub(crate) fn dead_letter(&self, parent: &Place, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
+    pub(crate) fn dead_letter(&self, parent: &NewSpan, saga_id: SagaId, topic: &str, start: Timestamp, end: Timestamp) {
         if parent.ids.is_none() {
             return;
         }
-        let Some(ids) = self.place(&parent.context, saga_id).ids else { return };
-        let attributes = of_sending(topic, saga_id);
+        let Some(ids) = self.new_span(&parent.context, saga_id).ids else { return };
+        let attributes = of_sending(topic, saga_id, self.names);
         let name = format!("send {topic}").into();
-        self.tell(ids, Told { kind: Kind::Producer, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Producer, name, start, end, attributes, link: None, error: None });
     }
 
     /// A record that cannot be read became a dead letter.
     pub(crate) fn poison(
         &self,
-        place: &Place,
+        span: &NewSpan,
         record: &Record,
         times: (Timestamp, Timestamp),
         why: (&'static str, String),
     ) {
-        let Some(ids) = place.ids else { return };
-        let mut attributes = of_record(record, self.participant);
+        let Some(ids) = span.ids else { return };
+        let mut attributes = of_record(record, self.participant, self.names);
         attributes.push(("saga.outcome", "dead_letter".into()));
         attributes.push(("error.type", why.0.into()));
         let name = format!("process {}", record.topic).into();
         let ((start, end), error) = (times, Some(why.1));
-        self.tell(ids, Told { kind: Kind::Consumer, name, start, end, attributes, link: None, error });
+        self.record(ids, Finished { kind: Kind::Consumer, name, start, end, attributes, link: None, error });
     }
 
     /// A deadline was fired.
     pub(crate) fn deadline(
         &self,
-        place: &Place,
+        span: &NewSpan,
         step: &'static str,
         saga_id: SagaId,
         (start, end): (Timestamp, Timestamp),
         outcome: &'static str,
     ) {
-        let Some(ids) = place.ids else { return };
+        let Some(ids) = span.ids else { return };
         let attributes = vec![
             ("messaging.message.conversation_id", saga_id.to_string().into()),
             ("saga.participant", self.participant.into()),
@@ -239,27 +255,27 @@ impl Spans {
             ("saga.outcome", outcome.into()),
         ];
         let name = format!("deadline {step}").into();
-        self.tell(ids, Told { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
+        self.record(ids, Finished { kind: Kind::Internal, name, start, end, attributes, link: None, error: None });
     }
 }
 
-fn of_record(record: &Record, group: &'static str) -> Attributes {
+fn of_record(record: &Record, group: &'static str, names: MessagingNames) -> Attributes {
     let mut attributes = Vec::with_capacity(18);
     attributes.extend([
-        ("messaging.system", Value::from("kafka")),
+        ("messaging.system", Value::from(names.system)),
         ("messaging.operation.name", "process".into()),
         ("messaging.operation.type", "process".into()),
         ("messaging.destination.name", record.topic.to_string().into()),
         ("messaging.destination.partition.id", record.partition.to_string().into()),
-        ("messaging.kafka.offset", record.offset.into()),
+        (names.offset, record.offset.into()),
         ("messaging.consumer.group.name", group.into()),
     ]);
     attributes
 }
 
-fn of_sending(topic: &str, saga_id: SagaId) -> Attributes {
+fn of_sending(topic: &str, saga_id: SagaId, names: MessagingNames) -> Attributes {
     vec![
-        ("messaging.system", "kafka".into()),
+        ("messaging.system", names.system.into()),
         ("messaging.operation.name", "send".into()),
         ("messaging.operation.type", "send".into()),
         ("messaging.destination.name", topic.to_owned().into()),

@@ -1,4 +1,4 @@
-//! Admission: what the barrier says of each event, and so whether it runs.
+//! Admission: what the barrier decides for each event, and so whether its handler runs.
 
 use crate::runtime::{
     Shared,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
-    /// What is to be done with an event, given what was there before.
+    /// Decides what to do with an event, given what was there before.
     pub(crate) fn decide(&mut self, i: usize, admission: &Admission, before: &Before) -> Result<(), StepError> {
         let event = &self.events[i];
         let keys = keys(self.shared, event, before);
@@ -72,7 +72,7 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
     let phase = match event.stage {
         Stage::Start => Phase::Start,
         Stage::Finish => Phase::Finish,
-        // A step without an effect never recorded a start: its refusal is all there is of it.
+        // A step without an effect has recorded no start: its refusal is one transaction.
         Stage::Exhaust if step.action.effect.is_some() => Phase::Finish,
         Stage::Whole | Stage::Exhaust => Phase::Whole,
         _ => Phase::Look,
@@ -90,7 +90,7 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
     }
 }
 
-/// The keys of an event's effect: those that are stored, so that no upgrade changes the key of a call that is under way.
+/// The idempotency keys of an event's effect: the stored ones, so that an upgrade does not change the key of a call in flight.
 fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight, before: &Before) -> Keys {
     let (saga, step, declared) = (event.saga_id(), event.name, &shared.participant.steps[event.step]);
     let calls = declared.action.effect.is_some();
@@ -106,7 +106,7 @@ fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFli
     let old_action = before.action.as_ref().is_some_and(|row| row.effect_key.is_none());
     Keys {
         action: if calls { key(&before.action, Op::Action) } else { key(&None, Op::Action) },
-        // What undoes a call that an earlier version made goes by that version's rule as well.
+        // Compensating a call of an earlier version uses that version's rule as well.
         compensation: if calls && old_action {
             identity::unstored_effect_key(saga, step, Op::Compensate)
         } else {

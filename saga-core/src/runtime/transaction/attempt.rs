@@ -17,7 +17,7 @@ use crate::{
     transport::Producer,
 };
 
-/// Runs one transaction, which waits for another one's lock no longer than `patience`.
+/// Runs one transaction, which waits for another one's lock no longer than `lock_timeout`.
 pub(crate) async fn attempt<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     events: &[InFlight],

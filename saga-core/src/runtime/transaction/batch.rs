@@ -1,6 +1,5 @@
-//! A batch of events brought to the end of their transactions: together when that works; else the batch is divided until
-//! what fails, or waits for somebody's lock, stands alone, so that one event neither takes others with it nor costs each of
-//! them a transaction.
+//! A batch of events in one transaction. When it fails, the batch is divided until the event that fails, or waits for a lock,
+//! is alone. So one bad event fails no others, and does not cost each of them a transaction.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -24,37 +23,37 @@ use crate::{
     transport::Producer,
 };
 
-/// What transactions made of their events.
+/// What became of a batch.
 pub(crate) struct Batch {
-    /// What became of each event, or why it failed; nothing was written of one that failed.
+    /// What became of each event, or why it failed. Nothing was written for one that failed.
     pub(crate) events: Vec<(InFlight, Result<Done, StepError>)>,
-    /// Those that have to wait for the next turn.
+    /// Events that wait for the next turn.
     pub(crate) left: Vec<InFlight>,
     /// When the first of what is written here is due.
     pub(crate) due: Due<Timestamp>,
 }
 
-/// A batch in trouble leaves the slot to others after this, as soon as some of it is done with.
+/// A batch that fails leaves the slot to others after this, once some of it is done.
 const TURN: Duration = Duration::from_secs(5);
-/// What fails after this is not tried ten times in a row.
+/// A failed attempt that took longer than this counts as slow, and its handler is tried less often.
 const LONG: Duration = Duration::from_millis(500);
 
-/// Runs these events to the end of their transactions, however long the database makes us wait.
+/// Runs these events to the end of their transactions, however long the database is away.
 pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P, C>>, events: Vec<InFlight>) -> Batch {
     let mut batch = Batch { events: Vec::with_capacity(events.len()), left: Vec::new(), due: Due::default() };
     let mut lock_timeout = LockBudget::new(&shared.options.lock_timeout, &events);
     let until = after(shared.clock.now(), TURN);
-    // Those that met everybody before are tried all the same, to see whether they still do.
+    // Handlers that failed for all sagas before are tried again, to see whether they still do.
     let mut tried: Vec<HandlerId> =
         events.iter().map(HandlerId::of).filter(|handler| fails_for_everybody(&shared, *handler)).collect();
     let mut long: Vec<HandlerId> = Vec::new();
-    // Each of these alone, and behind the others: it is known what becomes of most.
+    // Probes run alone and last, since most of them fail again.
     let (probes, events): (Vec<InFlight>, Vec<InFlight>) = events.into_iter().partition(|event| event.is_admitted);
     let mut parts: Vec<Vec<InFlight>> = probes.into_iter().map(|probe| vec![probe]).collect();
     parts.push(events);
     while let Some(part) = parts.pop() {
-        let (mut part, held) = without_what_meets_everybody(&shared, part, &tried);
-        batch.events.extend(held);
+        let (mut part, not_run) = without_failing_handlers(&shared, part, &tried);
+        batch.events.extend(not_run);
         if part.is_empty() {
             continue;
         }
@@ -90,7 +89,7 @@ pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
                 if took >= LONG {
                     let handler = HandlerId::of(&event);
                     shared.handler_failures.borrow_mut().took_long(handler, took, shared.clock.now());
-                    // Two of each, lest the one that fails is always the first.
+                    // Two of each, in case the first is the one that fails.
                     if long.contains(&handler) {
                         tried.retain(|tried| *tried != handler);
                     }
@@ -100,7 +99,7 @@ pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
             }
             Err(PartFailed { error, took, .. }) => {
                 tracing::debug!(%error, events = part.len(), "a batch failed and is divided");
-                // What takes long is looked for in fewer tries.
+                // A slow failure is narrowed down in fewer tries.
                 parts.extend(divided(part, if took >= SLOW { 16 } else { 2 }));
             }
         }
@@ -108,7 +107,7 @@ pub(crate) async fn run<S: Store, P: Producer, C: Clock>(shared: Rc<Shared<S, P,
     batch
 }
 
-/// By handler first: what one does for everybody does not concern the others. The first is tried last.
+/// Divides by handler first: a handler that fails for all sagas does not concern the others. The first part is tried last.
 fn divided(part: Vec<InFlight>, pieces: usize) -> Vec<Vec<InFlight>> {
     let (size, mut by_handler) = (part.len().div_ceil(pieces), Vec::<Vec<InFlight>>::new());
     for event in part {
@@ -138,8 +137,8 @@ fn fails_for_everybody<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>
 /// Events that did not run, and why.
 type NotRun = Vec<(InFlight, Result<Done, StepError>)>;
 
-/// What an earlier part of the batch has shown to meet everybody is not tried with each of the others.
-fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
+/// Splits off events whose handler an earlier part of the batch has shown to fail for all sagas.
+fn without_failing_handlers<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     part: Vec<InFlight>,
     tried: &[HandlerId],
@@ -163,7 +162,7 @@ fn without_what_meets_everybody<S: Store, P: Producer, C: Clock>(
     (kept, held)
 }
 
-/// How long the transactions of a batch wait for locks: the first for some time, those that look for what is locked for a
+/// How long the transactions of a batch wait for locks: the first for the whole timeout, those that narrow the lock down for a
 /// tenth of it, and all together for a bounded time.
 struct LockBudget {
     first: Duration,
@@ -173,7 +172,7 @@ struct LockBudget {
 
 impl LockBudget {
     fn new(lock_timeout: &Duration, events: &[InFlight]) -> Self {
-        // What was parked may have been parked for a lock that is still held: fresh events do not wait for it again.
+        // A parked event may wait for a lock that is still taken. Fresh events do not wait for it again.
         let parked = events.iter().any(|event| matches!(event.origin, TakenFrom::Parked { .. }));
         Self { first: *lock_timeout, left: *lock_timeout * 4, looking: parked }
     }
@@ -189,19 +188,18 @@ impl LockBudget {
     }
 }
 
-/// That many conflicts of one batch in a row are no coincidence: somebody holds what it needs, and readiness says so.
+/// After so many conflicts in a row another transaction keeps what the batch needs, and readiness says so.
 const MANY_CONFLICTS: u32 = 20;
-/// After so many, a batch is divided: two that take what they share in different orders meet less often the smaller they are.
+/// After so many conflicts a batch is divided: small transactions conflict less often.
 const SOME_CONFLICTS: u32 = 5;
-/// A transaction that takes longer is near the limit of a statement's time: run again unchanged, it would fail for ever.
+/// A transaction that takes longer is near the time limit of a statement. Run again unchanged, it would fail again.
 const SLOW: Duration = Duration::from_secs(8);
-/// So often in a row a handler finds the database unavailable in a transaction that it has opened, before that is taken for
-/// the doing of what the handler asks of it.
+/// After so many times that the database was unavailable in an open transaction, the handler's statement counts as the cause.
 const SOME_FAILURES: u32 = 5;
-/// So often, before a batch is divided.
+/// The same, before a batch is divided.
 const FEW_FAILURES: u32 = 2;
 
-/// What the tries of one batch have met.
+/// Failures of one batch, by kind.
 #[derive(Default)]
 struct Tries {
     conflicts: u32,
@@ -211,14 +209,14 @@ struct Tries {
 }
 
 impl Tries {
-    /// Counts a failure that may pass, and says why the batch is not tried again as it is; none when it is.
+    /// Counts a failure that may pass. Returns why the batch is not tried again as it is, or none when it is.
     fn enough(&mut self, error: &StepError, at: FailedIn, took: Duration, events: usize) -> Option<&'static str> {
         let handlers = at != FailedIn::Framework;
         self.conflicts += u32::from(error.is_conflict());
         let broken = error.broken().is_some();
         let unavailable = handlers && !broken && !error.is_conflict();
         self.unavailable += u32::from(unavailable);
-        // What handlers leave to be written with the commit fails there.
+        // Deferred writes of handlers fail at the commit.
         self.broken += u32::from(handlers && broken);
         let together = events > 1;
         let of_database = unavailable || error.is_conflict();
@@ -226,27 +224,26 @@ impl Tries {
             return Some("it takes too long");
         }
         if self.conflicts >= SOME_CONFLICTS && together || self.conflicts >= MANY_CONFLICTS && handlers {
-            return Some("it conflicts with others again and again");
+            return Some("it conflicts with others repeatedly");
         }
         if self.unavailable >= if together { FEW_FAILURES } else { SOME_FAILURES } {
-            return Some("the database fails in it again and again");
+            return Some("the database fails in it repeatedly");
         }
-        // Tried twice: what was prepared before its table was changed is prepared anew.
+        // Tried twice: a statement that was prepared before its table changed is prepared again.
         (self.broken > 1 || self.broken > 0 && together).then_some("its statement is wrong")
     }
 }
 
-/// Why events did not come to the end of their transaction together.
+/// Why the events of one transaction failed together.
 struct PartFailed {
     error: StepError,
     /// How long the tries took in which the database was there.
     took: Duration,
-    /// The events, by their place, that their handler has named as those that fail: the others did not fail.
+    /// The events, by their place, that their handler has named. The others did not fail.
     named: Vec<(usize, StepError)>,
 }
 
-/// Tries until the transaction commits, until the batch is to be divided, or until the one event is to be set aside: then with
-/// how long the tries took in which the database was there.
+/// Tries until the transaction commits, the batch is to be divided, or its only event is to be set aside.
 async fn transact<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     events: &[InFlight],
@@ -266,7 +263,7 @@ async fn transact<S: Store, P: Producer, C: Clock>(
         let tried = Duration::try_from(shared.clock.now().duration_since(began)).unwrap_or_default();
         if at != FailedIn::Framework {
             took += tried;
-            // It had opened a transaction for us.
+            // The database opened a transaction, so it is available.
             shared.health.set_waiting("database", None);
         }
         if error.is_locked() {
@@ -281,7 +278,7 @@ async fn transact<S: Store, P: Producer, C: Clock>(
             shared.health.set_waiting("database", Some(error.to_string()));
         }
         if let Some(why) = tries.enough(&error, at, tried, events.len()) {
-            // That a statement is wrong is told by whoever judges it.
+            // `judge` reports a wrong statement.
             let error = if error.broken().is_some() { error } else { error.set_aside(why) };
             return Err(PartFailed { error, took: took.max(tried), named });
         }
@@ -297,8 +294,9 @@ async fn transact<S: Store, P: Producer, C: Clock>(
     }
 }
 
-/// A refusal of the database that meets one saga after another is no event's fault, and a statement that is wrong never is:
-/// nothing is dead-lettered for it, and readiness says why. What is set aside for one saga after another is treated alike.
+/// Decides whether a failure is the event's. A wrong statement never is. A refusal of the database for one saga after another
+/// is the handler's: nothing is dead-lettered for it, and readiness says why. Events that are set aside one saga after another
+/// are treated alike.
 fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFlight, error: StepError) -> StepError {
     let (handler, saga, now) = (HandlerId::of(event), event.saga_id(), shared.clock.now());
     let mut handler_failures = shared.handler_failures.borrow_mut();
@@ -324,7 +322,7 @@ fn judge<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFl
     StoreError::Broken(why).into()
 }
 
-/// Handlers that have worked are under no suspicion.
+/// Clears the failures of handlers that have worked.
 fn worked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, events: &[InFlight], ran: &[bool]) {
     let mut handler_failures = shared.handler_failures.borrow_mut();
     for (event, ran) in events.iter().zip(ran) {

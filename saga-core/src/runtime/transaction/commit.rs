@@ -1,4 +1,6 @@
-//! The commit: what was collected is written, and what it means is counted, traced and handed to the outbox.
+//! The commit: the pending writes go to the database, and after it metrics, spans and the outbox follow.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -6,7 +8,7 @@ use crate::runtime::{
     Shared,
     in_flight::InFlight,
     stage::{Happened, Stage},
-    telemetry::spans::Ending,
+    telemetry::spans::HandlingOutcome,
     transaction::{
         open::Attempt,
         pending_writes::PendingWrites,
@@ -17,13 +19,14 @@ use crate::{
     clock::{Clock, after},
     outcome::StepError,
     store::{Store, StoreError},
+    trace::{NewSpan, TraceContext, UserSpans},
     transport::Producer,
 };
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn commit(self, tx: S::Tx) -> Result<Transaction, FailedAttempt> {
-        let Self { shared, events, writes, done, ran, .. } = self;
-        // What nobody has decided must not count as done with.
+        let Self { shared, events, writes, done, ran, new_spans, user_spans, .. } = self;
+        // An event that is not decided must not count as done.
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
             return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
         };
@@ -54,39 +57,53 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         for count in counts {
             count.add(shared, events);
         }
-        for ((event, done), outcome) in events.iter().zip(&done).zip(outcomes) {
-            trace(shared, event, done, outcome, ((now, end), events.len()));
+        let mut links = keep(&user_spans, events.len()).into_iter();
+        for (((event, span), done), outcome) in events.iter().zip(&new_spans).zip(&done).zip(outcomes) {
+            let link = links.next().flatten();
+            trace(shared, (event, span, link), done, outcome, ((now, end), events.len()));
         }
-        // The database counts from the transaction on: by now it is no earlier.
+        // The database counts from the begin of the transaction, so this is not too early.
         Ok(Transaction { done, ran, due: due.map(|pause| after(end, pause)) })
     }
+}
+
+/// Records the user's own spans: the transaction that they are about is committed. For each event, the span about several
+/// events that it is one of.
+fn keep(user_spans: &[(Vec<usize>, Arc<dyn UserSpans>)], events: usize) -> Vec<Option<TraceContext>> {
+    let mut links = vec![None; events];
+    for (at, spans) in user_spans {
+        if let Some(together) = spans.keep() {
+            at.iter().for_each(|i| links[*i] = Some(together.clone()));
+        }
+    }
+    links
 }
 
 /// The spans of an event's part in a transaction, and of its handling when it ended here.
 fn trace<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
-    event: &InFlight,
+    (event, span, link): (&InFlight, &NewSpan, Option<TraceContext>),
     done: &Done,
     outcome: Option<&'static str>,
     (times, events): ((Timestamp, Timestamp), usize),
 ) {
-    shared.spans.transaction(event, phase_name(event.stage), times, events);
+    shared.spans.transaction((event, span), phase_name(event.stage), times, events, link);
     let end = times.1;
     match done.happened {
         Happened::Ended => {
-            shared.spans.process(event, end, &Ending { outcome: outcome.unwrap_or("none"), error: None });
+            shared.spans.process(event, end, &HandlingOutcome { outcome: outcome.unwrap_or("none"), error: None });
             shared.spans.parked(event, end);
         }
         Happened::Kept => {
             let reason = event.reason();
-            let ending = Ending { outcome: outcome.unwrap_or("none"), error: Some(&reason) };
+            let ending = HandlingOutcome { outcome: outcome.unwrap_or("none"), error: Some(&reason) };
             shared.spans.process(event, end, &ending);
         }
         _ => {}
     }
 }
 
-/// As spans say it.
+/// The phase as the transaction's span names it.
 fn phase_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Start => "start",

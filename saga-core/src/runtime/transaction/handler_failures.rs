@@ -1,5 +1,5 @@
-//! Whose fault it is that the database refuses what a handler writes: that of one event, or, when the same refusal meets
-//! one saga after another, that of a schema, a trigger or a right. A statement that is wrong is never an event's.
+//! Whether a failure in the database is one event's or its handler's. The same refusal for one saga after another points to a
+//! schema, a trigger or a right. A wrong statement is always the handler's.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,23 +11,23 @@ use jiff::Timestamp;
 use crate::runtime::{in_flight::InFlight, stage::Stage};
 use crate::{barrier::Op, clock::after, event::SagaId, store::Refusal};
 
-/// So many sagas in a row are met by the same refusal before it is taken for everybody's.
+/// A handler that fails for more sagas in a row than this fails for all of them.
 const MANY: u32 = 3;
-/// As long as it is everybody's, so many events of the step are tried in so long, to see whether the cause has been mended; the
-/// others wait. Several, so that some bad ones do not stand before all good ones for long.
+/// How many events of a failing handler are tried per window, to see whether the cause is mended. The others wait. It is more
+/// than one, so that a few bad events do not keep the good ones waiting.
 const PROBES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(5);
-/// What is stopped for an hour, or waits for a lost line, does not take that long by itself.
+/// The longest pause. A process that was stopped for an hour has not spent an hour on the attempt.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(90);
-/// An event that fails is tried more often than this. What has not been met for so long is gone, with the event that met it.
+/// Failing events are tried more often than this. A failure that no event has met for so long is gone.
 const LINGERS: Duration = Duration::from_secs(900);
 
-/// What has failed after so long is left alone for ten times as long, so that most of the time is that of the others.
+/// The pause after a slow failure: ten times as long, so that most of the time is left for the others.
 pub(crate) fn pause_after(took: Duration) -> Duration {
     (took * 10).min(LONGEST_PAUSE)
 }
 
-/// A handler: that of a half of a step, or the one that refuses when the retries of its action are used up.
+/// Names a handler: that of a half of a step, or the one that refuses when the action's retries are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HandlerId {
     pub(crate) step: usize,
@@ -36,48 +36,48 @@ pub(crate) struct HandlerId {
 }
 
 impl HandlerId {
-    /// The one that runs in the event's transaction.
+    /// The handler that runs in the event's transaction.
     pub(crate) fn of(event: &InFlight) -> Self {
         Self { step: event.step, op: event.op, exhausted: event.stage == Stage::Exhaust }
     }
 }
 
-/// The handlers that are refused, since they last worked. Pure.
+/// Failures of handlers since they last worked. Pure.
 #[derive(Debug, Default)]
 pub(crate) struct HandlerFailures(HashMap<HandlerId, Failures>);
 
 #[derive(Debug)]
 struct Failures {
-    /// What the refusals in a row have in common.
+    /// The kind of the refusals in a row.
     kind: String,
     why: String,
-    /// The sagas that it met last: those of them that are parked meet it again and again.
+    /// The last sagas that failed. Those that are parked fail repeatedly, and count once.
     recent: VecDeque<SagaId>,
     sagas: u32,
-    /// When it was met last.
+    /// When it failed last.
     met: Timestamp,
-    /// Until when no more fresh ones and no more parked ones than these are tried: many bad ones that are parked must not take
-    /// the turns of good ones.
+    /// The current window for fresh events, and the one for parked events: its end, and how many more are tried in it. They are
+    /// apart, so that many bad parked events do not take the probes of fresh ones.
     windows: [(Timestamp, u32); 2],
-    /// Readiness has been told of it.
-    told: bool,
+    /// Whether readiness shows it.
+    in_readiness: bool,
 }
 
-/// The kind of a statement that is wrong, whatever is wrong with it.
+/// The kind of every wrong statement.
 const BROKEN: &str = "";
 
 impl HandlerFailures {
-    /// The database refused an event. Returns whether that is no longer taken for the event's fault.
+    /// Notes that the database refused an event. Returns whether the handler fails for all sagas.
     pub(crate) fn refused(&mut self, handler: HandlerId, why: &Refusal, saga: SagaId, now: Timestamp) -> bool {
         let known = self.suspect(handler, (why.kind(), &why.to_string()), saga, now);
         let fails_for_everybody = known.sagas > MANY;
-        known.told |= fails_for_everybody;
+        known.in_readiness |= fails_for_everybody;
         fails_for_everybody
     }
 
-    /// A statement of the handler's is wrong, which is no event's fault from the first one on.
+    /// Notes a wrong statement: the handler fails for all sagas from the first time on.
     pub(crate) fn broken(&mut self, handler: HandlerId, why: &str, saga: SagaId, now: Timestamp) {
-        self.suspect(handler, (BROKEN, why), saga, now).told = true;
+        self.suspect(handler, (BROKEN, why), saga, now).in_readiness = true;
     }
 
     fn suspect(
@@ -91,9 +91,9 @@ impl HandlerFailures {
         known.met = now;
         if known.kind != kind {
             (known.kind, known.why) = (kind.to_owned(), why.to_owned());
-            // It has not worked meanwhile: what is everybody's fault stays so.
+            // It has not worked meanwhile, so it still fails for all sagas.
             if known.sagas <= MANY {
-                *known = Failures { told: known.told, ..Failures::new(kind, why, now) };
+                *known = Failures { in_readiness: known.in_readiness, ..Failures::new(kind, why, now) };
             }
         }
         if !known.recent.contains(&saga) {
@@ -124,42 +124,42 @@ impl HandlerFailures {
         }
     }
 
-    /// A handler worked. Says whether readiness had been told of it.
+    /// Notes that a handler worked. Returns whether readiness showed its failure.
     pub(crate) fn worked(&mut self, handler: HandlerId) -> bool {
-        self.0.remove(&handler).is_some_and(|known| known.told)
+        self.0.remove(&handler).is_some_and(|known| known.in_readiness)
     }
 
-    /// What nothing has met for long is no matter of readiness any more: whatever failed is gone. Returns whether there was
-    /// any. The count stays, however rare the events are, and however long nothing could be tried.
+    /// Removes from readiness what has not failed for long. Returns whether there was any. The count of sagas stays, however rare
+    /// the events are.
     pub(crate) fn forget(&mut self, now: Timestamp) -> bool {
         // The clock may have been set back.
         self.0.values_mut().for_each(|known| known.met = known.met.min(now));
-        let is_over = |known: &&mut Failures| known.told && now >= after(known.met, LINGERS);
-        self.0.values_mut().filter(is_over).map(|known| known.told = false).count() > 0
+        let is_over = |known: &&mut Failures| known.in_readiness && now >= after(known.met, LINGERS);
+        self.0.values_mut().filter(is_over).map(|known| known.in_readiness = false).count() > 0
     }
 
-    /// A try of what meets everybody took long: the next ones wait so many times as long, so that most of the time is that of
-    /// the other handlers.
+    /// Notes that an attempt of a failing handler was slow. The next ones wait ten times as long, so that most of the time is left
+    /// for other handlers.
     pub(crate) fn took_long(&mut self, handler: HandlerId, took: Duration, now: Timestamp) {
         let Some(known) = self.0.get_mut(&handler).filter(|known| known.sagas > MANY) else { return };
         let end = after(now, pause_after(took).max(WINDOW));
-        // One more of each, lest the one that fails is always the first.
+        // One more of each, in case the first is the one that fails.
         known.windows = [(end, 1); 2];
     }
 
-    /// Whether no handler is under any suspicion.
+    /// Whether no handler has failed since it last worked.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it meets everybody, and why.
+    /// Why the handler fails for all sagas; none when it does not.
     pub(crate) fn fails_for_everybody(&self, handler: HandlerId) -> Option<&str> {
         self.0.get(&handler).filter(|known| known.sagas > MANY).map(|known| known.why.as_str())
     }
 
-    /// Whether readiness has been told of none.
+    /// Whether readiness shows no handler.
     pub(crate) fn is_clear(&self) -> bool {
-        self.0.values().all(|known| !known.told)
+        self.0.values().all(|known| !known.in_readiness)
     }
 }
 
@@ -173,7 +173,7 @@ impl Failures {
             sagas: 0,
             met: now,
             windows,
-            told: false,
+            in_readiness: false,
         }
     }
 }
@@ -245,7 +245,7 @@ mod tests {
         assert!(handler_failures.forget(at(900)) && handler_failures.is_clear());
         let mut handler_failures = HandlerFailures::default();
         assert!(!refused(&mut handler_failures, TAKE, "23502", SagaId::random()));
-        assert!(!handler_failures.forget(at(900)), "nobody was told of it");
+        assert!(!handler_failures.forget(at(900)), "readiness did not show it");
     }
 
     #[test]

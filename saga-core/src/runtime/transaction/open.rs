@@ -1,6 +1,6 @@
 //! An open transaction: its events, what is decided of each, and what is to be written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -10,24 +10,35 @@ use crate::runtime::{
     stage::Happened,
     transaction::{pending_writes::PendingWrites, result::Done},
 };
-use crate::{barrier::Op, clock::Clock, outcome::StepError, store::Store, transport::Producer};
+use crate::{
+    barrier::Op,
+    clock::Clock,
+    outcome::StepError,
+    store::Store,
+    trace::{NewSpan, UserSpans},
+    transport::Producer,
+};
 
 pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) shared: &'a Shared<S, P, C>,
     pub(crate) events: &'a [InFlight],
     pub(crate) writes: PendingWrites,
-    /// None of an event that is still to be decided.
+    /// What became of each event; none while it is undecided.
     pub(crate) done: Vec<Option<Done>>,
-    /// Those whose handler runs, by the half of a step, since a handler may take many at once.
+    /// The events whose handler runs, by the half of a step, since a handler may take several.
     pub(crate) calls: BTreeMap<(usize, Op), Vec<usize>>,
-    /// Those that are refused because their retries are used up.
+    /// The events that are refused because their retries are used up.
     pub(crate) refusals: Vec<usize>,
     /// The place of the parked action that a compensation overtakes.
     pub(crate) overtakes: Vec<Option<i64>>,
-    /// Whether there was a row before, which says something else than the end.
+    /// Whether the barrier row was there before this transaction.
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run.
     pub(crate) ran: Vec<bool>,
+    /// Where the span of its part in the transaction is recorded.
+    pub(crate) new_spans: Vec<NewSpan>,
+    /// The user's own spans, and the events that they are about.
+    pub(crate) user_spans: Vec<(Vec<usize>, Arc<dyn UserSpans>)>,
 }
 
 impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
@@ -42,7 +53,17 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
+            new_spans: events.iter().map(|event| shared.spans.transaction_span(event)).collect(),
+            user_spans: Vec::new(),
         }
+    }
+
+    /// Collects the spans that the user's own code opens about these events.
+    pub(crate) fn collect(&mut self, name: &str, at: &[usize]) -> Option<Arc<dyn UserSpans>> {
+        let new_spans: Vec<&NewSpan> = at.iter().map(|i| &self.new_spans[*i]).collect();
+        let spans = self.shared.spans.user(name, &new_spans)?;
+        self.user_spans.push((at.to_vec(), spans.clone()));
+        Some(spans)
     }
 
     pub(crate) fn is(&mut self, i: usize, happened: Happened, keys: Keys) {

@@ -50,7 +50,7 @@ impl Count {
         match self {
             Self::Skipped(i, skip) => {
                 if skip == Skip::Duplicate {
-                    // Perhaps of one that another process committed and had no time to publish.
+                    // Another process may have committed its event without publishing it.
                     shared.outbox.look_for(events[i].saga_id());
                 }
                 let label = label(&events[i]);
@@ -89,7 +89,7 @@ impl PendingWrites {
         Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
     }
 
-    /// A handler has run: its event, its mark, its timers. `found` says that its row was there before.
+    /// Adds what follows from a handler's outcome: its event, its mark, its timers. `found` says that its row was there before.
     pub(crate) fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -98,7 +98,7 @@ impl PendingWrites {
         found: bool,
     ) -> Result<(), StepError> {
         let refused = matches!(end, End::Event { refused: true, .. });
-        // A row that this transaction has made says `done` already.
+        // A row that this transaction made says `done` already.
         if refused || found {
             self.mark(event, if refused { Mark::Refused } else { Mark::Done });
         }
@@ -115,18 +115,18 @@ impl PendingWrites {
         self.publish(shared, event, end, false)
     }
 
-    /// Progress of this participant ends its earlier wait, and may begin another.
+    /// Disarms the saga's earlier deadline, and arms the step's own.
     fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, refused: bool) {
         self.changes.disarm.push(event.saga_id());
         let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
         if let Some(deadline) = deadline {
             self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
-            let (saga_id, trace) = (event.saga_id(), event.place.context.clone());
+            let (saga_id, trace) = (event.saga_id(), event.span.context.clone());
             self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
         }
     }
 
-    /// Writes the step's event to the outbox, and what it means for the progress of its saga.
+    /// Adds the step's event to the outbox, and the begin or end of its saga.
     pub(crate) fn publish<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -148,18 +148,18 @@ impl PendingWrites {
             id: &event.envelope.event_id,
             step: event.name,
             op: event.op,
-            trace: &event.place.context,
+            trace: &event.span.context,
         };
         self.changes.outbox.extend(outbox_row(shared, event.saga_id(), &cause, end, null, self.now)?);
         Ok(())
     }
 
-    /// What the barrier row of the event's half of its step says from now on.
+    /// Sets the mark of the barrier row of the event's half of its step.
     pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
         self.changes.marks.push(MarkChange { saga_id: event.saga_id(), step: event.name, op: event.op, mark });
     }
 
-    /// The event is done with: when it was parked, its place is free, and so is that of an action that it has overtaken.
+    /// Removes a settled event from the parked ones, and an action that it has overtaken.
     pub(crate) fn settled(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
         if let Some(seq) = overtakes {
             self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action });
@@ -175,15 +175,15 @@ impl PendingWrites {
         self.wake(Duration::ZERO);
     }
 
-    /// The saga is parked: the event waits behind its head.
+    /// Appends an event of a parked saga behind its head.
     pub(crate) fn queue(&mut self, event: &InFlight) {
         let reason = "waits behind an earlier event of its saga".to_owned();
         let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(event, reason, false) };
         self.changes.park.push(ParkChange::Append(parking));
     }
 
-    /// A compensation whose effect is about to be called takes the place of its parked action, so that it does not queue
-    /// behind what it undoes when it fails. Returns its place from now on.
+    /// Puts a compensation whose effect is about to be called in the place of its parked action. If it fails, it then does not
+    /// wait behind that action. Returns its new place.
     pub(crate) fn overtake<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -192,7 +192,7 @@ impl PendingWrites {
     ) -> TakenFrom {
         self.counts.push(Count::Overtaken(at));
         match event.origin {
-            // It stands before the action already.
+            // It is before the action already.
             TakenFrom::Parked { seq } if seq < action => {
                 self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action });
                 event.origin
@@ -206,7 +206,7 @@ impl PendingWrites {
         }
     }
 
-    /// Moves an event that failed to the table of parked ones.
+    /// Parks an event that failed, or keeps one that is dead-lettered.
     pub(crate) fn keep(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
         let blocked = event.stage == Stage::Block;
         let (attempts, pause, failed_at) = (event.attempts, event.pause, event.failed_at.unwrap_or(self.now));
@@ -216,7 +216,7 @@ impl PendingWrites {
         }
         self.outcomes[at] = Some(if blocked { "blocked" } else { "parked" });
         self.changes.park.push(match (event.parked_at(), overtakes) {
-            // A parked action of its step stays where it is, until the compensation ends.
+            // A parked action of its step stays until the compensation ends.
             (Some(place), _) if blocked => ParkChange::Block { at: place, reason },
             (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
             (None, Some(seq)) => {
@@ -248,7 +248,7 @@ fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
     }
 }
 
-/// What an event was caused by.
+/// What caused an event.
 pub(crate) struct Cause<'a> {
     pub(crate) source: &'a str,
     pub(crate) id: &'a str,
@@ -257,7 +257,7 @@ pub(crate) struct Cause<'a> {
     pub(crate) trace: &'a TraceContext,
 }
 
-/// The outbox row of what a step, or a deadline, ended in; none when it ended quietly.
+/// The outbox row of the event that a step or a deadline ended in; none when it ended quietly.
 pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     saga: crate::SagaId,
@@ -274,17 +274,17 @@ pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
     let participant = shared.participant.name;
     let origin = identity::Origin { participant, saga, cause: (source, id), step, op };
     let (causation_id, id) = (Some(id), identity::published(origin, 0));
-    let place = shared.spans.place(trace, saga);
+    let span = shared.spans.new_span(trace, saga);
     let outgoing = Outgoing {
         id,
         source: participant,
         saga_id: saga,
         causation_id,
         time: now,
-        trace: shared.spans.outgoing(&place),
+        trace: shared.spans.outgoing(&span),
         null_compensation,
     };
     let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
     let (event_type, created_at) = (event_type.name.to_owned(), now);
-    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: place.ids, link: None }))
+    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None }))
 }

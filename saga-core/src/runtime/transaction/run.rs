@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use tracing::Instrument;
 
 use crate::runtime::{
     in_flight::InFlight,
@@ -15,10 +14,11 @@ use crate::runtime::{
 };
 use crate::{
     clock::Clock,
-    handler::{Cx, Seen},
+    handler::{Cx, SagaContext},
     outcome::StepError,
     step::Input,
     store::Store,
+    trace::Around,
     transport::Producer,
 };
 
@@ -29,11 +29,18 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
-            let seen: Vec<Seen> = at.iter().map(|i| events[*i].seen()).collect();
-            let lines = lines(&events[at[0]], &seen);
-            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let mut sagas: Vec<SagaContext> = at.iter().map(|i| events[*i].saga_context()).collect();
+            for (sagas, i) in sagas.iter_mut().zip(&at) {
+                sagas.spans = self.collect(events[*i].half, &[*i]);
+            }
+            let spans = match &sagas[..] {
+                [one] => one.spans.clone(),
+                _ => self.collect(events[at[0]].half, &at),
+            };
+            let around = Around { lines: lines(&events[at[0]], &sagas), spans };
+            let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let began = shared.clock.now();
-            let ends = AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind().instrument(lines).await;
+            let ends = around.run(AssertUnwindSafe((half.run)(&mut cx, inputs)).catch_unwind()).await;
             let took = shared.clock.now().duration_since(began).as_secs_f64();
             shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
             let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
@@ -50,10 +57,11 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let event = &self.events[i];
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
             let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
-            let seen = [event.seen()];
-            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let sagas = [event.saga_context()];
+            let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
+            let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
-            let end = end.instrument(event.lines()).await;
+            let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
             self.ran(i, end)?;
@@ -77,8 +85,8 @@ fn none_rejected<S: Store>(cx: &mut Cx<'_, S>, at: &[usize]) -> Result<(), Faile
 }
 
 /// What lines say that are logged while a handler runs: whose they are when it runs for one saga alone.
-fn lines(event: &InFlight, seen: &[Seen]) -> tracing::Span {
-    match seen {
+fn lines(event: &InFlight, sagas: &[SagaContext]) -> tracing::Span {
+    match sagas {
         [one] => one.lines(Some(event.half)),
         many => tracing::error_span!("step", step = event.half, sagas = many.len()),
     }

@@ -1,4 +1,4 @@
-//! What the worker does with an effect's answer, a failed step, and a dead letter that is out.
+//! What the worker does with an effect's answer, a failed step and an acknowledged dead letter.
 
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ use crate::{
     transport::Producer,
 };
 
-/// Between the calls of an effect whose answer cannot be written down: its key is known to the outside system for a limited time.
+/// The pause between calls of an effect whose answer cannot be recorded. Outside systems remember a key for a limited time.
 const UNRECORDED: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(600);
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
-    /// The effect was called.
+    /// Handles what an effect returned.
     pub(crate) fn answered(&mut self, mut event: InFlight, answer: Result<Erased, CallError>) {
         if !self.is_ours(&event) {
             return self.handed_over(&event);
@@ -54,22 +54,22 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// The outside system fails for everybody and was left alone: the saga waits, and has used up no attempt.
+    /// Parks an event whose effect was not called because the breaker is open. It uses up no attempt.
     pub(crate) fn not_called(&mut self, mut event: InFlight, until: Timestamp) {
         event.not_called(until, self.shared.clock.now());
         self.goes_on(event, Happened::Retry);
     }
 
-    /// The event concerned its saga alone and failed: try again, refuse, or give up.
+    /// Handles a failure that concerns one saga: another attempt, a refusal, or a dead letter.
     pub(crate) fn failed(&mut self, mut event: InFlight, failure: StepError) {
         let now = self.shared.clock.now();
         let failed_at = *event.failed_at.get_or_insert(now);
         if failure.is_nobodys_fault() && event.stage == Stage::Park {
-            // Somebody holds its saga's queue for a moment: why it is parked, and for how long, stays.
+            // Another transaction has locked the saga's queue for a moment. Reason and pause of the parked event stay.
             return self.goes_on(event, Happened::Retry);
         }
         if failure.is_nobodys_fault() {
-            // Nobody's fault: it uses up no attempt.
+            // The event is not at fault: it uses up no attempt.
             event.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
             let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
             let pause = waited.clamp(self.shared.options.first_pause, self.shared.options.longest_pause);
@@ -107,13 +107,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         self.goes_on(event, happened);
     }
 
-    /// Whether the outside system is asked again when the event comes back.
+    /// Whether the effect will be called again when the event is tried again.
     fn has_called(&self, event: &InFlight) -> bool {
         let abandons = self.shared.participant.steps[event.step].action.abandon.is_some();
         event.input.answer.is_some() || event.stage == Stage::Exhaust && abandons
     }
 
-    /// The event is given up on: its dead letter goes out before it is held.
+    /// Publishes an event's dead letter, before the event blocks its saga.
     pub(crate) fn dead_letter(&mut self, mut event: InFlight) {
         let now = self.shared.clock.now();
         let (reason, failed_at) = (event.dead_letter_reason, *event.failed_at.get_or_insert(now));
@@ -122,13 +122,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         event.attempts += 1;
         event.stage = Stage::DeadLetter;
         let dead = letter(&self.shared.group(), &event.record, &poison, event.attempts, failed_at);
-        let (place, record, why) = (event.place.clone(), event.record.clone(), poison.message);
+        let (span, record, why) = (event.span.clone(), event.record.clone(), poison.message);
         let dead_lettered = DeadLettered::Event(Box::new(event));
-        let delivery = DeadLetterDelivery { dead, reason, dead_lettered, place, record, began: now, why };
+        let delivery = DeadLetterDelivery { dead, reason, dead_lettered, span, record, began: now, why };
         self.dead_letters.push(delivery.deliver(self.shared.clone()).boxed_local());
     }
 
-    /// A dead letter is with the broker.
+    /// Handles an acknowledged dead letter.
     pub(crate) fn dead_lettered(&mut self, dead_lettered: DeadLettered) {
         match dead_lettered {
             DeadLettered::Poison { partition, epoch, offset, bytes } => {
@@ -136,7 +136,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes = self.bytes.saturating_sub(bytes);
                 self.offsets.done(&partition, epoch, offset);
             }
-            // The new owner of a partition comes to the same end, or to a better one: `goes_on` asks whose it is.
+            // `goes_on` asks who owns the partition. A new owner handles the event again.
             DeadLettered::Event(event) => self.goes_on(*event, Happened::Published),
         }
     }

@@ -1,4 +1,4 @@
-//! How an event comes into the worker's hands: from a partition, or from the table of parked ones.
+//! Takes events in flight: records of a partition, and parked events that are due.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::{
     dead_letter::letter,
     envelope::trace_of,
     event::SagaId,
-    handler::Seen,
+    handler::SagaContext,
     record::Record,
     store::{ParkedEvent, Store},
     transport::Producer,
 };
 
 impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
-    /// A record was read.
+    /// Takes a record of a partition.
     pub(crate) fn take(&mut self, record: Record) {
         let partition = record.topic_partition();
         let offset = record.offset;
@@ -41,8 +41,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.bytes += bytes;
                 let now = self.shared.clock.now();
                 let saga_id = record.saga_id();
-                let place = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
-                let _lines = Seen::lines_of(saga_id, &place.context, None).entered();
+                let span = self.shared.spans.arrived(&trace_of(&record), saga_id.unwrap_or_else(SagaId::random));
+                let _lines = SagaContext::lines_of(saga_id, &span.context, None).entered();
                 let dead = letter(&self.shared.group(), &record, &poison, 1, now);
                 tracing::warn!(%partition, offset, reason = poison.reason.as_str(), why = poison.message, "dead letter");
                 let dead_lettered = DeadLettered::Poison { partition, epoch, offset, bytes };
@@ -50,7 +50,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                     dead,
                     reason: poison.reason,
                     dead_lettered,
-                    place,
+                    span,
                     record,
                     began: now,
                     why: poison.message,
@@ -69,13 +69,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// From here on it is being handled.
+    /// Notes when the handling of an event began, and its span.
     pub(crate) fn take_in_flight(&self, event: &mut InFlight) {
         event.taken = self.shared.clock.now();
-        event.place = self.shared.spans.arrived(&event.envelope.trace, event.saga_id());
+        event.span = self.shared.spans.arrived(&event.envelope.trace, event.saga_id());
     }
 
-    /// The head of a parked saga is due.
+    /// Takes the head of a parked saga, which is due.
     pub(crate) fn unpark(&mut self, parked: ParkedEvent) {
         if !self.claimed.insert(parked.seq) {
             return;
@@ -89,7 +89,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.enter(*event);
             }
             Reading::PassOver | Reading::Poison(_) => {
-                // It could be read when it was parked: this is another version of the program. It waits for the right one.
+                // The version that parked it could read it. It waits for that version.
                 tracing::error!(saga_id = %parked.saga_id, "a parked event cannot be read by this version");
                 self.claimed.remove(&parked.seq);
             }
@@ -102,7 +102,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         match self.queues.enter(saga, event, Repeat::of) {
             Entered::Starts(event) => self.ready.push_back(event),
             Entered::Waits(count) if fresh && count >= FULL_QUEUE && !self.full.contains_key(&partition) => {
-                tracing::debug!(saga_id = %saga, %partition, "one saga brings too much at once: its partition pauses");
+                tracing::debug!(saga_id = %saga, %partition, "one saga's queue is full: its partition pauses");
                 self.pauses.push((partition.clone(), true));
                 self.full.insert(partition, saga);
             }

@@ -1,4 +1,4 @@
-//! What an earlier version parked, labelled with the steps that it concerns.
+//! Labels the events that an earlier version parked with their steps.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     transport::Producer,
 };
 
-/// Says of what an earlier version has parked which step it concerns, so that its compensation may overtake it.
+/// Labels parked events of an earlier version with their steps, so that a compensation can overtake its action.
 pub(crate) async fn label_parked<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>) -> Result<(), StoreError> {
     loop {
         let events = shared.store.unlabelled_parked(shared.options.max_batch).await?;

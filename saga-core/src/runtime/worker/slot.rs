@@ -12,12 +12,12 @@ pub(crate) enum Slot {
     Labelled(Result<(), StoreError>),
 }
 
-/// What the slot is used for in turns, so that none of it keeps another from its turn, however much of it there is.
+/// The uses of the slot. They take turns, so that no use starves another, however much there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// Parked events that are due are claimed.
     Claim,
-    /// So are some of the steps whose breaker waits for its trial.
+    /// Some parked events of steps whose breaker waits for its trial call are claimed.
     Try,
     /// Deadlines that are due are fired.
     Fire,
@@ -26,7 +26,7 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    /// All, each once, in the order in which they follow this one.
+    /// The order in which the next use is chosen.
     pub(crate) fn following(self) -> [Self; 4] {
         match self {
             Self::Claim => [Self::Try, Self::Fire, Self::Batch, Self::Claim],

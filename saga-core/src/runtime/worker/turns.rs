@@ -30,7 +30,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let now = self.shared.clock.now();
         let longest = self.shared.options.poll_every;
         if self.slot.is_some() {
-            // The slot's end wakes the loop before anything that waits for the slot.
+            // The end of the transaction wakes the loop.
             return longest;
         }
         let fire_at = self.shared.has_deadlines.then_some(self.fire_at);
@@ -59,7 +59,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
         self.fire_at = self.fire_at.min(after(now, fire::LONGEST_PAUSE));
         if !self.labelled {
-            // Nothing is admitted before: what an earlier version parked would not be known again.
+            // Admission waits for this: a redelivery of an event that an earlier version parked is recognised by its label.
             if draining || now < self.claim_at {
                 return;
             }
@@ -90,7 +90,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         match turn {
             Turn::Claim => {
                 self.claim_at = soon;
-                // No more than can be handled within the lease; the others stay where they are safe.
+                // No more than can be handled within the lease.
                 let limit = max_batch - self.claimed.len();
                 let open = self.effects.open(&shared.participant, now);
                 let others = [open.resting, open.on_trial].concat();
@@ -113,13 +113,13 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         }
     }
 
-    /// What shares the next transaction: fresh events, or those that were parked, whichever waits longer. The ones may wait for a
-    /// lock that somebody holds, and the others not for them.
+    /// The events of the next transaction: fresh ones, or parked ones, whichever wait longer. Parked events may wait for a lock,
+    /// and fresh events must not wait with them.
     fn next_batch(&mut self, now: Timestamp) -> Vec<InFlight> {
         let is_parked = |event: &InFlight| matches!(event.origin, TakenFrom::Parked { .. });
         let parked = self.ready.front().is_some_and(is_parked);
         if parked && !self.shared.handler_failures.borrow().is_clear() {
-            // Some are tried and the others wait: each time others are first. Those of one saga keep their order in its lane.
+            // Only some are tried, so each time others come first. A saga's queue keeps the order within the saga.
             self.ready.make_contiguous().sort_by(|a, b| a.turn(now).total_cmp(&b.turn(now)));
         }
         let (mut events, mut others) = (Vec::new(), VecDeque::new());
@@ -128,8 +128,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 others.push_back(event);
                 continue;
             }
-            // Asked before the start is recorded: what was never started needs no call to be undone. Whether a compensation calls
-            // anything is not known before its transaction.
+            // The breaker is asked before the start is recorded: an effect that was never started needs no compensating call. Whether
+            // a compensation calls anything is known in its transaction.
             if event.stage == Stage::Start && event.op == Op::Action && event.pass.is_none() {
                 match self.effects.ask(&self.shared, &event) {
                     Ok(pass) => event.pass = Some(pass),
@@ -154,7 +154,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         events
     }
 
-    /// The only event that failed may be gone by now.
+    /// Clears readiness of failures that no event has met for long.
     fn forget_blame(&self, now: Timestamp) {
         let mut handler_failures = self.shared.handler_failures.borrow_mut();
         if handler_failures.forget(now) && handler_failures.is_clear() {
@@ -176,7 +176,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 };
                 for mut event in batch.left {
                     if self.is_ours(&event) {
-                        // Its breaker is asked anew.
+                        // Its breaker is asked again.
                         self.effects.unused(&event, now);
                         event.pass = None;
                         self.ready.push_back(event)
@@ -193,7 +193,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 }
             }
             Slot::Parked(Ok(events)) => {
-                // There may be more than one claim takes.
+                // There may be more than the limit of one claim.
                 if !events.is_empty() {
                     self.claim_at = now;
                 }
@@ -207,24 +207,26 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.fire_most = (self.fire_most * 2).min(self.shared.options.max_batch);
             }
             Slot::Timers(Fired::Some { took }) => {
-                // What is in trouble is tried in smaller transactions, and has less of the time than the events.
+                // Failing deadlines are tried in smaller transactions, and take less of the time than events.
                 self.fire_at = later.max(after(now, took * 3));
                 self.fire_most = (self.fire_most / 8).max(1);
             }
             Slot::Parked(Err(error)) | Slot::Candidates(Err(error)) => {
-                tracing::warn!(%error, "parked sagas cannot be looked for now");
+                tracing::warn!(%error, "parked sagas cannot be claimed now");
                 (self.claim_at, self.try_at) = (later, later);
             }
             Slot::Labelled(Ok(())) => {
                 self.labelled = true;
                 self.claim_at = now;
             }
-            Slot::Labelled(Err(error)) => tracing::warn!(%error, "what an earlier version parked cannot be read now"),
+            Slot::Labelled(Err(error)) => {
+                tracing::warn!(%error, "events that an earlier version parked cannot be labelled now")
+            }
         }
     }
 }
 
-/// Of a step on trial so many parked events are claimed: one of them is the trial, and the others only wait.
+/// How many parked events of a step on trial are claimed. One of them is the trial call; the others wait.
 const CANDIDATES: usize = 8;
 
 /// Claims some parked events of each of these steps, whatever else is parked.

@@ -1,25 +1,20 @@
-//! How spans are exported: `OTEL_EXPORTER_OTLP_*` and `OTEL_BSP_*`.
+//! How spans are exported: what of `OTEL_EXPORTER_OTLP_*` and `OTEL_BSP_*` the OpenTelemetry crates do not read themselves,
+//! and warnings about what they read.
 
 use std::{fmt, fs, time::Duration};
 
-use axum::http::{HeaderName, HeaderValue, Uri};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use opentelemetry_otlp::Protocol;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     super::fault::ConfigError,
-    variables::{Variables, pairs},
+    variables::{Variables, otlp_names, pairs},
 };
 
-const ENDPOINT: &str = "http://localhost:4318";
 const PATH: &str = "/v1/traces";
 const GRPC_PORT: u16 = 4317;
-
-/// What a request carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
-    Protobuf,
-    Json,
-}
+const HTTP_PORT: u16 = 4318;
 
 /// What is kept until it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +24,25 @@ pub(crate) struct Queue {
     pub(crate) delay: Duration,
 }
 
+/// Who this process is to the collector: certificates and their key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
 #[derive(Clone)]
 pub(crate) struct Export {
-    /// The whole URL.
+    /// With its path over HTTP; over gRPC it may have no scheme.
     pub(crate) endpoint: String,
-    pub(crate) wire: Wire,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) gzip: bool,
+    pub(crate) protocol: Protocol,
+    /// Of a file: those of a variable are read by the exporter.
+    pub(crate) headers: HeaderMap,
+    /// For one batch, with its retries.
     pub(crate) timeout: Duration,
-    /// Instead of the system's.
-    pub(crate) roots: Option<Vec<Certificate<'static>>>,
-    pub(crate) identity: Option<ClientCert>,
+    /// The authorities to trust instead of the system's, in PEM.
+    pub(crate) roots: Option<Vec<u8>>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) queue: Queue,
 }
 
@@ -49,11 +52,12 @@ impl Export {
     /// was asked to be: when the endpoint is no URL or holds credentials, or when a file cannot be used. The
     /// specification leaves these to us. Everything else that is wrong is warned of.
     pub(super) fn of(variables: &Variables) -> Result<Self, ConfigError> {
+        let protocol = protocol(variables);
+        warn_of_what_the_exporter_ignores(variables);
         Ok(Self {
-            endpoint: endpoint(variables)?,
-            wire: wire(variables),
-            headers: headers(variables)?,
-            gzip: variables.otlp_choice("COMPRESSION", &[("none", false), ("gzip", true)]),
+            endpoint: endpoint(variables, protocol)?,
+            protocol,
+            headers: headers_of_a_file(variables)?,
             timeout: Duration::from_millis(variables.otlp_number("TIMEOUT", 10_000, 1..=600_000)),
             roots: variables.otlp("CERTIFICATE").map(|(name, path)| certificates(&name, path)).transpose()?,
             identity: identity(variables)?,
@@ -71,39 +75,57 @@ impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Otlp")
             .field("endpoint", &self.shown())
-            .field("wire", &self.wire)
-            .field("headers", &self.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())
-            .field("gzip", &self.gzip)
+            .field("protocol", &self.protocol)
+            .field("headers", &self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
             .field("timeout", &self.timeout)
             .field("queue", &self.queue)
             .finish_non_exhaustive()
     }
 }
 
-fn endpoint(variables: &Variables) -> Result<String, ConfigError> {
-    let (name, url) = endpoint_of(variables);
+fn protocol(variables: &Variables) -> Protocol {
+    variables.otlp_choice(
+        "PROTOCOL",
+        &[("http/protobuf", Protocol::HttpBinary), ("http/json", Protocol::HttpJson), ("grpc", Protocol::Grpc)],
+    )
+}
+
+fn endpoint(variables: &Variables, protocol: Protocol) -> Result<String, ConfigError> {
+    let grpc = protocol == Protocol::Grpc;
+    let (name, url) = endpoint_of(variables, grpc);
     let wrong = |what| Err(ConfigError::of(name, what));
-    let Some(uri) = url.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))) else {
-        return wrong("must be a URL, such as http://localhost:4318");
-    };
     // Wherever it stands: what comes before it may be a password that was cut, and what comes after it the rest of one.
     if url.contains('@') {
         return wrong("must hold no credentials; put them into OTEL_EXPORTER_OTLP_HEADERS_FILE (elsewhere, @ is %40)");
     }
-    if uri.port_u16() == Some(GRPC_PORT) && asks_for_grpc(variables) {
-        variables
-            .warn(name, format!("port {GRPC_PORT} is usually that of OTLP/gRPC; that of OTLP/HTTP is usually 4318"));
+    // Over gRPC, `host:port` is an endpoint too; OTEL_EXPORTER_OTLP_INSECURE says whether it is secured.
+    let has_scheme = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_host_and_port = |uri: &Uri| grpc && uri.scheme().is_none() && uri.port().is_some();
+    let uri = url.parse::<Uri>().ok().filter(|uri| has_scheme(uri) || is_host_and_port(uri));
+    match uri.map(|uri| uri.port_u16()) {
+        None if grpc => return wrong("must be a URL, such as http://localhost:4317"),
+        None => return wrong("must be a URL, such as http://localhost:4318"),
+        Some(Some(GRPC_PORT)) if !grpc => variables.warn(
+            name,
+            format!("port {GRPC_PORT} is usually that of OTLP/gRPC; that of OTLP/HTTP is usually {HTTP_PORT}"),
+        ),
+        Some(Some(HTTP_PORT)) if grpc => variables.warn(
+            name,
+            format!("port {HTTP_PORT} is usually that of OTLP/HTTP; that of OTLP/gRPC is usually {GRPC_PORT}"),
+        ),
+        Some(_) => {}
     }
     Ok(url)
 }
 
-/// The variable that says where to, and the URL of traces.
-fn endpoint_of(variables: &Variables) -> (&'static str, String) {
+/// The variable that says where to, and the endpoint of traces. It is handed to the exporter as it was checked.
+fn endpoint_of(variables: &Variables, grpc: bool) -> (&'static str, String) {
     const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     match (variables.get(TRACES), variables.get(ALL)) {
         (Some(url), _) => (TRACES, url.to_owned()),
-        (None, base) => (ALL, below(base.unwrap_or(ENDPOINT))),
+        (None, base) if grpc => (ALL, base.unwrap_or("http://localhost:4317").to_owned()),
+        (None, base) => (ALL, below(base.unwrap_or("http://localhost:4318"))),
     }
 }
 
@@ -113,32 +135,37 @@ fn below(base: &str) -> String {
     format!("{}{PATH}{query}", path.trim_end_matches('/'))
 }
 
-/// `grpc`, which is often set for a whole cluster, is one of those that are warned of.
-fn wire(variables: &Variables) -> Wire {
-    variables.otlp_choice("PROTOCOL", &[("http/protobuf", Wire::Protobuf), ("http/json", Wire::Json)])
+/// The exporter leaves out in silence what it cannot read.
+fn warn_of_what_the_exporter_ignores(variables: &Variables) {
+    variables.otlp_choice("COMPRESSION", &[("none", ()), ("gzip", ())]);
+    if let Some((name, text)) = variables.otlp("HEADERS") {
+        headers(variables, &name, text);
+    }
 }
 
-fn asks_for_grpc(variables: &Variables) -> bool {
-    variables.otlp("PROTOCOL").is_some_and(|(_, protocol)| protocol.eq_ignore_ascii_case("grpc"))
+fn headers_of_a_file(variables: &Variables) -> Result<HeaderMap, ConfigError> {
+    let Some((name, text)) = variables.otlp_secret_file("HEADERS")? else { return Ok(HeaderMap::new()) };
+    Ok(headers(variables, &name, &text))
 }
 
-fn headers(variables: &Variables) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-    let Some((name, text)) = variables.otlp_secret("HEADERS")? else { return Ok(Vec::new()) };
+/// `key=value` pairs, those that HTTP does not allow left out and warned of.
+fn headers(variables: &Variables, name: &str, text: &str) -> HeaderMap {
     let header = |pair: Option<(String, String)>| {
         let (key, value) = pair?;
         let mut value = HeaderValue::try_from(value).ok()?;
         value.set_sensitive(true);
         Some((HeaderName::try_from(key).ok()?, value))
     };
-    let headers: Vec<_> = pairs(&text).map(header).collect();
+    let headers: Vec<_> = pairs(text).map(header).collect();
     let wrong = headers.iter().filter(|header| header.is_none()).count();
     if wrong > 0 {
         let rule = "must be key=value, or several separated by commas, percent-encoded, that HTTP allows in a header";
-        variables.warn(&name, format!("{rule}; {wrong} of {} are left out", headers.len()));
+        variables.warn(name, format!("{rule}; {wrong} of {} are left out", headers.len()));
     }
-    Ok(headers.into_iter().flatten().collect())
+    headers.into_iter().flatten().collect()
 }
 
+/// Read here, since the SDK takes a delay of 0 for a loop without a pause, and does not tell how many spans it drops.
 fn queue(variables: &Variables) -> Queue {
     Queue {
         size: variables.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 2048, 1..=1_000_000),
@@ -147,32 +174,30 @@ fn queue(variables: &Variables) -> Queue {
     }
 }
 
-fn identity(variables: &Variables) -> Result<Option<ClientCert>, ConfigError> {
+fn identity(variables: &Variables) -> Result<Option<Identity>, ConfigError> {
     match (variables.otlp("CLIENT_CERTIFICATE"), variables.otlp("CLIENT_KEY")) {
         (None, None) => Ok(None),
         (Some((chain_name, chain)), Some((key_name, key))) => {
-            let chain = certificates(&chain_name, chain)?;
-            let key = PrivateKey::from_pem(&file(&key_name, key)?)
+            let (chain, pem) = (certificates(&chain_name, chain)?, file(&key_name, key)?);
+            PrivateKeyDer::from_pem_slice(&pem)
                 .map_err(|_| ConfigError::of(&key_name, format!("{key} holds no private key in PEM")))?;
-            Ok(Some(ClientCert::new_with_certs(&chain, key)))
+            Ok(Some(Identity { chain, key: pem }))
         }
-        (Some((name, _)), None) => Err(ConfigError::of(&name, "needs OTEL_EXPORTER_OTLP_CLIENT_KEY too")),
-        (None, Some((name, _))) => Err(ConfigError::of(&name, "needs OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE too")),
+        (Some((name, _)), None) => Err(ConfigError::of(&name, format!("needs {} too", otlp_names("CLIENT_KEY")[1]))),
+        (None, Some((name, _))) => {
+            Err(ConfigError::of(&name, format!("needs {} too", otlp_names("CLIENT_CERTIFICATE")[1])))
+        }
     }
 }
 
-fn certificates(name: &str, path: &str) -> Result<Vec<Certificate<'static>>, ConfigError> {
+/// The file's text, once it is known to hold certificates.
+fn certificates(name: &str, path: &str) -> Result<Vec<u8>, ConfigError> {
     let pem = file(name, path)?;
-    let certificate = |item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-        Ok(_) => None,
-        Err(_) => Some(Err(())),
-    };
-    let certificates = parse_pem(&pem).filter_map(certificate).collect::<Result<Vec<_>, ()>>().unwrap_or_default();
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     if certificates.is_empty() {
         return Err(ConfigError::of(name, format!("{path} holds no certificate in PEM")));
     }
-    Ok(certificates)
+    Ok(pem)
 }
 
 fn file(name: &str, path: &str) -> Result<Vec<u8>, ConfigError> {

@@ -9,7 +9,7 @@ use super::fault::ConfigError;
 use crate::telemetry::Sampling;
 use variables::{Variables, pairs};
 
-pub(crate) use export::{Export, Wire};
+pub(crate) use export::Export;
 
 /// Which spans are recorded and where they go. The default records nothing and hands contexts on.
 #[derive(Clone)]
@@ -18,23 +18,26 @@ pub struct TraceConfig {
     pub(crate) sampling: Sampling,
     /// Whether contexts are read and handed on.
     pub(crate) propagates: bool,
-    pub(crate) service_name: Option<String>,
-    pub(crate) resource: Vec<(String, String)>,
     /// Settings that are not used as they are written, each by the name of its variable. For the log.
     pub(crate) warnings: Vec<String>,
 }
 
 /// For `--help`.
-pub(super) const HELP: &str = "Traces go to an OpenTelemetry collector, by OTLP over HTTP. The standard variables say how; \
+pub(super) const HELP: &str = "Traces go to an OpenTelemetry collector, by OTLP over HTTP or gRPC. The standard variables say how; \
 they are variables only, without a flag, and one that is wrong is warned of: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER \
-(otlp or none), OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318), _PROTOCOL (http/protobuf or http/json), \
-_HEADERS, _HEADERS_FILE (a file that holds them), _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
+(otlp or none), OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318, for grpc http://localhost:4317), _PROTOCOL \
+(http/protobuf, http/json or grpc), _INSECURE (for grpc, of an endpoint without http:// or https://), _HEADERS, \
+_HEADERS_FILE (a file that holds them), _COMPRESSION (gzip), _TIMEOUT, _CERTIFICATE, _CLIENT_KEY, \
 _CLIENT_CERTIFICATE, each also as OTEL_EXPORTER_OTLP_TRACES_*; OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, \
 OTEL_PROPAGATORS (tracecontext; baggage is accepted, and not handed on; none), OTEL_SERVICE_NAME, \
 OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*.";
 
 impl TraceConfig {
     /// What these variables say, by the OpenTelemetry specification; without any, spans go to `http://localhost:4318`.
+    ///
+    /// The OpenTelemetry crates read some variables of the process themselves, when the exporter starts:
+    /// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SPAN_*_LIMIT`, and `HEADERS`, `COMPRESSION` and `INSECURE`
+    /// of `OTEL_EXPORTER_OTLP_*`. Those are only checked here.
     ///
     /// `baggage` among the propagators is accepted since it is so by default, but nothing here reads baggage, and it is
     /// not handed on.
@@ -49,8 +52,7 @@ impl TraceConfig {
         if !disabled(&variables) && exports(&variables) {
             config.export = Some(Export::of(&variables)?);
             config.sampling = sampling(&variables);
-            config.service_name = variables.get("OTEL_SERVICE_NAME").map(str::to_owned);
-            config.resource = resource(&variables);
+            warn_of_attributes(&variables);
         }
         config.warnings = variables.into_warnings();
         Ok(config)
@@ -59,14 +61,7 @@ impl TraceConfig {
 
 impl Default for TraceConfig {
     fn default() -> Self {
-        Self {
-            export: None,
-            sampling: Sampling::default(),
-            propagates: true,
-            service_name: None,
-            resource: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { export: None, sampling: Sampling::default(), propagates: true, warnings: Vec::new() }
     }
 }
 
@@ -126,15 +121,15 @@ fn ratio(variables: &Variables) -> Sampling {
     }
 }
 
-/// All of it or nothing, as the specification has it: half of what a service says of itself could mislead.
-fn resource(variables: &Variables) -> Vec<(String, String)> {
+/// The SDK, which reads them, leaves out in silence what is no pair.
+fn warn_of_attributes(variables: &Variables) {
     const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";
-    let attributes = variables.get(NAME).map_or(Some(Vec::new()), |text| pairs(text).collect());
-    attributes.unwrap_or_else(|| {
-        let rule = "must be key=value, or several separated by commas, percent-encoded";
-        variables.warn(NAME, format!("{rule}; all of it is ignored"));
-        Vec::new()
-    })
+    let all: Vec<_> = variables.get(NAME).map(|text| pairs(text).collect()).unwrap_or_default();
+    let wrong = all.iter().filter(|pair| pair.is_none()).count();
+    if wrong > 0 {
+        let rule = "must be key=value, or several separated by commas";
+        variables.warn(NAME, format!("{rule}; {wrong} of {} are left out", all.len()));
+    }
 }
 
 /// Whether contexts are handed on.

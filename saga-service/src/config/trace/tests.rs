@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use opentelemetry_otlp::Protocol;
 
 use super::*;
 
@@ -24,7 +25,7 @@ fn spans_go_to_the_usual_place_by_default() {
     assert!(config.propagates && config.warnings.is_empty());
     let export = config.export.unwrap();
     assert_eq!(export.endpoint, "http://localhost:4318/v1/traces");
-    assert_eq!((export.wire, export.gzip, export.timeout), (Wire::Protobuf, false, Duration::from_secs(10)));
+    assert_eq!((export.protocol, export.timeout), (Protocol::HttpBinary, Duration::from_secs(10)));
     assert_eq!((export.queue.size, export.queue.batch, export.queue.delay), (2048, 512, Duration::from_secs(5)));
 }
 
@@ -38,68 +39,60 @@ fn the_variable_for_traces_wins_and_is_taken_as_it_is() {
     assert_eq!(export(&[all, traces]).endpoint, "http://traces.example/in");
     let timeouts = [("OTEL_EXPORTER_OTLP_TIMEOUT", "5000"), ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250")];
     assert_eq!(export(&timeouts).timeout, Duration::from_millis(250));
-    assert_eq!(export(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]).wire, Wire::Json);
-    assert!(export(&[("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip")]).gzip);
+    let protocols = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")];
+    assert_eq!(export(&protocols).protocol, Protocol::HttpJson);
 }
 
 #[test]
-fn headers_are_decoded_and_never_shown() {
-    let config = of(&[
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2, x-tenant = a"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4318/in?key=hunter2"),
-    ])
-    .unwrap();
-    let shown = format!("{config:?}");
-    assert!(shown.contains("authorization") && shown.contains("/in") && !shown.contains("hunter2"), "{shown}");
-    let headers = config.export.unwrap().headers;
-    assert_eq!(headers[0].1, "Bearer hunter2");
-    assert_eq!((headers[1].0.as_str(), &headers[1].1), ("x-tenant", &HeaderValue::from_static("a")));
+fn over_grpc_an_endpoint_has_no_path_and_may_have_no_scheme() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    assert_eq!(export(&[grpc]).endpoint, "http://localhost:4317");
+    for endpoint in ["https://all.example:4317", "collector:4317", "10.0.0.1:4317"] {
+        assert_eq!(export(&[grpc, ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).endpoint, endpoint);
+    }
+    for endpoint in ["hunter2", "me:hunter2@collector:4317", "ftp://collector:4317"] {
+        let error = of(&[grpc, ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).unwrap_err();
+        assert!(error.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: ") && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
-fn headers_may_stand_in_a_file() {
+fn headers_may_stand_in_a_file_and_are_never_shown() {
     let path = |name: &str| std::env::temp_dir().join(format!("saga-headers-{name}-{}", std::process::id()));
     let (all, traces) = (path("all"), path("traces"));
-    std::fs::write(&all, "authorization=Bearer%20hunter2\r\n").unwrap();
+    std::fs::write(&all, "authorization=Bearer%20hunter2, x-tenant = a\r\n").unwrap();
     std::fs::write(&traces, "x-key=hunter3,x key=hunter4\n").unwrap();
     let all = ("OTEL_EXPORTER_OTLP_HEADERS_FILE", all.to_str().unwrap());
     let traces = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE", traces.to_str().unwrap());
-    let config = of(&[all]).unwrap();
-    assert!(!format!("{config:?}").contains("hunter") && config.warnings.is_empty(), "{config:?}");
-    assert_eq!(config.export.unwrap().headers[0].1, "Bearer hunter2");
+    let endpoint = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4318/in?key=hunter2");
+    let config = of(&[all, endpoint]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("authorization") && shown.contains("/in") && !shown.contains("hunter"), "{shown}");
+    assert!(config.warnings.is_empty(), "{config:?}");
+    let headers = config.export.unwrap().headers;
+    assert_eq!(headers["authorization"], "Bearer hunter2");
+    assert_eq!(headers["x-tenant"], HeaderValue::from_static("a"));
     let config = of(&[all, traces]).unwrap();
-    assert_eq!(config.export.unwrap().headers[0].1, "hunter3");
+    assert_eq!(config.export.unwrap().headers["x-key"], "hunter3");
     let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
     assert!(
         warning.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE: ") && !warning.contains("hunter"),
         "{warning}"
     );
-    let of_traces = export(&[all, ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b")]).headers;
-    assert_eq!(of_traces[0].1, "b", "what is said of traces alone wins");
-    let both = of(&[all, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b")]).unwrap_err();
-    assert_eq!(both, "OTEL_EXPORTER_OTLP_HEADERS_FILE: OTEL_EXPORTER_OTLP_HEADERS is set too; set one of them");
+    for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"] {
+        let both = of(&[all, (name, "a=b")]).unwrap_err();
+        assert_eq!(both, format!("OTEL_EXPORTER_OTLP_HEADERS_FILE: {name} is set too; set one of them"));
+    }
     for path in [all.1, traces.1] {
         std::fs::remove_file(path).unwrap();
     }
 }
 
 #[test]
-fn the_service_may_be_named_and_described() {
-    let config = of(&[
-        ("OTEL_SERVICE_NAME", "shop"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=a%2Cb,host.name=h"),
-    ])
-    .unwrap();
-    assert_eq!(config.service_name.as_deref(), Some("shop"));
-    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    assert_eq!(config.resource, [pair("deployment.environment.name", "a,b"), pair("host.name", "h")]);
-}
-
-#[test]
 fn tracing_can_be_switched_off() {
     for off in [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_EXPORTER", "none")] {
         // What is not used is not looked at.
-        let config = of(&[off, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap();
+        let config = of(&[off, ("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense")]).unwrap();
         assert!(config.export.is_none() && config.propagates);
     }
 }
@@ -124,8 +117,7 @@ fn case_does_not_matter() {
     ])
     .unwrap();
     assert_eq!((config.sampling, config.warnings), (Sampling::ALWAYS_ON, Vec::new()));
-    let export = config.export.unwrap();
-    assert_eq!((export.wire, export.gzip), (Wire::Json, true));
+    assert_eq!(config.export.unwrap().protocol, Protocol::HttpJson);
     assert!(of(&[("OTEL_TRACES_EXPORTER", "None")]).unwrap().export.is_none());
 }
 
@@ -159,10 +151,11 @@ fn a_value_that_is_not_known_is_warned_of_and_the_usual_one_is_used() {
         (&[("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1")], &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "2")]),
         (&[("OTEL_TRACES_SAMPLER_ARG: ", "0 to 1")], &[ratio, ("OTEL_TRACES_SAMPLER_ARG", "NaN")]),
         (&[("OTEL_SDK_DISABLED: ", "false is used")], &[("OTEL_SDK_DISABLED", "yes")]),
-        (&[("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf is used")], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
+        (&[("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf is used")], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "thrift")]),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT: ", "4318")], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")]),
         (
-            &[("OTEL_EXPORTER_OTLP_ENDPOINT: ", "4318"), ("OTEL_EXPORTER_OTLP_PROTOCOL: ", "http/protobuf is used")],
-            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT: ", "4317")],
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")],
         ),
         (
             &[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: ", "http/json is used")],
@@ -172,7 +165,7 @@ fn a_value_that_is_not_known_is_warned_of_and_the_usual_one_is_used() {
         (&[("OTEL_EXPORTER_OTLP_HEADERS: ", "HTTP")], &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2")]),
         (&[("OTEL_EXPORTER_OTLP_COMPRESSION: ", "none is used")], &[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]),
         (&[("OTEL_EXPORTER_OTLP_TIMEOUT: ", "10000 is used")], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")]),
-        (&[("OTEL_RESOURCE_ATTRIBUTES: ", "ignored")], &[("OTEL_RESOURCE_ATTRIBUTES", "a=b,hunter2")]),
+        (&[("OTEL_RESOURCE_ATTRIBUTES: ", "1 of 2")], &[("OTEL_RESOURCE_ATTRIBUTES", "a=b,hunter2")]),
         (&[("OTEL_BSP_MAX_QUEUE_SIZE: ", "2048 is used")], &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")]),
     ];
     for (expected, variables) in cases {
@@ -182,8 +175,6 @@ fn a_value_that_is_not_known_is_warned_of_and_the_usual_one_is_used() {
         assert!(all && !warned.concat().contains("hunter2"), "{variables:?}: {warned:?}");
     }
     assert_eq!(of(cases[2].1).unwrap().sampling, Sampling::ALWAYS_ON);
-    assert!(of(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b,c")]).unwrap().resource.is_empty(), "half of it could mislead");
-    assert_eq!(export(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c")]).headers.len(), 1);
 }
 
 #[cfg(unix)]
@@ -191,8 +182,7 @@ fn a_value_that_is_not_known_is_warned_of_and_the_usual_one_is_used() {
 fn what_is_no_text_is_warned_of() {
     use std::os::unix::ffi::OsStringExt;
     let variables = [("OTEL_SERVICE_NAME".into(), OsString::from_vec(vec![0xff]))];
-    let config = TraceConfig::of(variables).unwrap();
-    assert_eq!((config.service_name, config.warnings.len()), (None, 1));
+    assert_eq!(TraceConfig::of(variables).unwrap().warnings.len(), 1);
 }
 
 #[test]

@@ -52,23 +52,15 @@ impl Variables {
         otlp_names(name).into_iter().find_map(|name| self.get(&name).map(|value| (name.clone(), value)))
     }
 
-    /// As [`Variables::otlp`], of a secret, which may also stand in the file that the variable with `_FILE` names.
-    pub(super) fn otlp_secret(&self, name: &str) -> Result<Option<(String, String)>, ConfigError> {
-        for name in otlp_names(name) {
-            let by_file = format!("{name}_FILE");
-            match (self.get(&name), self.get(&by_file)) {
-                (Some(_), Some(_)) => {
-                    return Err(ConfigError::of(&by_file, format!("{name} is set too; set one of them")));
-                }
-                (Some(value), None) => return Ok(Some((name, value.to_owned()))),
-                (None, Some(path)) => {
-                    let value = secret(&by_file, Path::new(path))?;
-                    return Ok(Some((by_file, value)));
-                }
-                (None, None) => {}
-            }
+    /// The name of the variable with `_FILE` of a secret, and what that file holds. None when neither is set; then the
+    /// variable itself may be.
+    pub(super) fn otlp_secret_file(&self, name: &str) -> Result<Option<(String, String)>, ConfigError> {
+        let Some((by_file, path)) = self.otlp(&format!("{name}_FILE")) else { return Ok(None) };
+        if let Some((name, _)) = self.otlp(name) {
+            return Err(ConfigError::of(&by_file, format!("{name} is set too; set one of them")));
         }
-        Ok(None)
+        let value = secret(&by_file, Path::new(path))?;
+        Ok(Some((by_file, value)))
     }
 
     /// What the first of these variables says that says something known; the first of `known` when none does.
@@ -129,7 +121,8 @@ impl Variables {
     }
 }
 
-fn otlp_names(name: &str) -> [String; 2] {
+/// The variable for traces, and the one for all signals.
+pub(super) fn otlp_names(name: &str) -> [String; 2] {
     [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")]
 }
 

@@ -1,82 +1,101 @@
-//! Spans on their way to a collector, over OTLP: queued, sent in batches, and given up when nobody takes them.
+//! Spans on their way to a collector, over OTLP: queued, sent in batches, and counted when nobody takes them.
 
-mod client;
 mod exporter;
-mod flow;
-mod gate;
+mod rejected;
 mod resource;
 mod sampling;
 mod span;
+mod tally;
+mod transport;
 
 use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use opentelemetry::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanProcessor};
-use saga_core::trace::{Ids, Place, Span, TraceContext, Traceparent, Tracer};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor,
+};
+use saga_core::trace::{Ids, NewSpan, Span, TraceContext, Traceparent, Tracer, UserSpans};
 
+use super::user_spans::AttemptSpans;
 use crate::{config::TraceConfig, error::ServiceError};
-use exporter::Exporter;
-use flow::Flow;
+use exporter::{Exporter, Stop};
+use tally::Tally;
 
-pub(crate) use flow::SpanCounters;
 pub(crate) use sampling::Sampling;
-
-/// After a failed export. Long enough for a collector that is away to cost next to nothing, short enough for one that
-/// was restarted to be missed for a moment only.
-pub(crate) const PAUSE: Duration = Duration::from_secs(10);
+pub(crate) use span::data as finished;
+pub(crate) use tally::SpanCounters;
 
 /// Sends spans to an OpenTelemetry collector.
 ///
-/// A collector that is away, slow or wrong costs spans, never throughput or memory: the queue is bounded, and after a
-/// failed export nothing is recorded for a while. Contexts are handed on all the same.
+/// A collector that is away, slow or wrong costs spans, never throughput or memory: the queue is bounded, and what it has no
+/// room for is counted. Contexts are handed on all the same.
 #[derive(Debug)]
 pub struct OtlpTracer {
-    processor: BatchSpanProcessor,
+    queue: Arc<Queue>,
     sampling: Sampling,
     ids: RandomIdGenerator,
-    flow: Arc<Flow>,
+    stop: Mutex<Option<Stop>>,
+}
+
+/// Finished spans that wait for their batch.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    processor: BatchSpanProcessor,
+    tally: Arc<Tally>,
+}
+
+impl Queue {
+    pub(crate) fn push(&self, span: SpanData) {
+        if self.tally.enter() {
+            self.processor.on_end(span);
+        }
+    }
+
+    /// A span was given up before it came here.
+    pub(crate) fn lost(&self) {
+        self.tally.lost(1);
+    }
 }
 
 impl OtlpTracer {
-    /// Starts exporting as it is configured, on a thread of its own; none when nothing is to be exported. After a failed
-    /// export, spans are not recorded for `pause`.
+    /// Starts exporting as it is configured, on threads of its own; none when nothing is to be exported.
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub fn start(config: &TraceConfig, participant: &str, pause: Duration) -> Result<Option<Self>, ServiceError> {
+    pub fn start(config: &TraceConfig, participant: &str) -> Result<Option<Self>, ServiceError> {
         let Some(export) = &config.export else { return Ok(None) };
-        let flow = Arc::new(Flow::new(participant, export.shown(), export.queue.size, pause));
+        let tally = Arc::new(Tally::new(participant, export.shown(), export.queue.size));
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(export.queue.size)
-            .with_max_export_batch_size(export.queue.batch.min(export.queue.size))
+            .with_max_export_batch_size(export.queue.batch)
             .with_scheduled_delay(export.queue.delay)
             .build();
-        let exporter = Exporter::new(export, flow.clone())?;
-        let mut processor = BatchSpanProcessor::new(exporter, batches);
-        processor.set_resource(&resource::of(config, participant));
-        Ok(Some(Self { processor, sampling: config.sampling, ids: RandomIdGenerator::default(), flow }))
+        let (exporter, stop) = Exporter::start(export, resource::of(participant), tally.clone())?;
+        let queue = Queue { processor: BatchSpanProcessor::new(exporter, batches), tally };
+        Ok(Some(Self {
+            queue: Arc::new(queue),
+            sampling: config.sampling,
+            ids: RandomIdGenerator::default(),
+            stop: Mutex::new(Some(stop)),
+        }))
     }
 
     /// Sends what is still queued, for at most `within`. Blocks. What is recorded after it is lost.
     pub fn shutdown(&self, within: Duration) {
-        self.flow.end_at(Instant::now() + within);
-        let ended = self.processor.shutdown_with_timeout(within);
-        if ended.is_err() && !self.flow.gate.is_failing() {
+        self.queue.tally.end();
+        let ended = self.queue.processor.shutdown_with_timeout(within);
+        // The request that is under way ends with it, and what is queued behind it is counted as lost.
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if ended.is_err() && !self.queue.tally.is_failing() {
             tracing::warn!("the collector did not take the last spans in time");
         }
     }
 
     pub(crate) fn counters(&self) -> SpanCounters {
-        self.flow.counters.clone()
-    }
-
-    /// Spans that are recorded and not sent yet.
-    #[cfg(test)]
-    pub(crate) fn queued(&self) -> usize {
-        self.flow.queued()
+        self.queue.tally.counters.clone()
     }
 
     fn new_span_id(&self) -> [u8; 8] {
@@ -88,19 +107,19 @@ impl OtlpTracer {
         }
     }
 
-    fn below(&self, parent: Traceparent, context: &TraceContext) -> Place {
+    fn below(&self, parent: Traceparent, context: &TraceContext) -> NewSpan {
         let sampled = self.sampling.samples(Some(parent.sampled()), &parent.trace_id);
-        if !sampled && !parent.sampled() || sampled && !self.flow.records() {
-            return Place::handed_on(context);
+        if !sampled && !parent.sampled() {
+            return NewSpan::handed_on(context);
         }
         let span_id = if sampled { self.new_span_id() } else { parent.span_id };
         let traceparent = parent.child(span_id, sampled).to_text();
         let context = TraceContext { traceparent: Some(traceparent), tracestate: context.tracestate.clone() };
         let ids = Ids { trace_id: parent.trace_id, span_id, parent_id: Some(parent.span_id) };
-        Place { context, ids: sampled.then_some(ids) }
+        NewSpan { context, ids: sampled.then_some(ids) }
     }
 
-    fn first(&self, new_trace: u128) -> Place {
+    fn first(&self, new_trace: u128) -> NewSpan {
         let mut trace = TraceId::from(new_trace);
         while trace == TraceId::INVALID {
             trace = self.ids.new_trace_id();
@@ -110,15 +129,12 @@ impl OtlpTracer {
         // Also when it is not recorded here: others decide by it.
         let traceparent = Some(Traceparent::new(trace_id, span_id, sampled).to_text());
         let ids = Ids { trace_id, span_id, parent_id: None };
-        Place {
-            context: TraceContext { traceparent, tracestate: None },
-            ids: (sampled && self.flow.records()).then_some(ids),
-        }
+        NewSpan { context: TraceContext { traceparent, tracestate: None }, ids: sampled.then_some(ids) }
     }
 }
 
 impl Tracer for OtlpTracer {
-    fn place(&self, parent: &TraceContext, new_trace: u128) -> Place {
+    fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan {
         match parent.parse() {
             Some(traceparent) => self.below(traceparent, parent),
             None => self.first(new_trace),
@@ -126,9 +142,13 @@ impl Tracer for OtlpTracer {
     }
 
     fn record(&self, span: Span) {
-        if self.flow.enter() {
-            self.processor.on_end(span::data(span));
+        if self.queue.tally.enter() {
+            self.queue.processor.on_end(span::data(span));
         }
+    }
+
+    fn user_spans(&self, name: &str, below: &[&NewSpan]) -> Option<Arc<dyn UserSpans>> {
+        Some(Arc::new(AttemptSpans::new(&self.queue, name, below)?))
     }
 }
 

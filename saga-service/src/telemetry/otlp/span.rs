@@ -12,7 +12,7 @@ use saga_core::trace::{self, Ids, Kind, Span, TraceContext};
 /// What a collector takes; more are counted as dropped, as the SDK does it.
 const MAX_LINKS: usize = 128;
 
-pub(super) fn data(span: Span) -> SpanData {
+pub(crate) fn data(span: Span) -> SpanData {
     let Span { ids: Ids { trace_id, span_id, parent_id }, kind, name, start, end, attributes, links, error } = span;
     let kept = links.iter().take(MAX_LINKS).filter_map(link).collect();
     let dropped = u32::try_from(links.len().saturating_sub(MAX_LINKS)).unwrap_or(u32::MAX);

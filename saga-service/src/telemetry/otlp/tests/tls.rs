@@ -1,21 +1,19 @@
 //! A collector behind TLS that wants to know who sends.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    sync::Arc,
-    thread,
-};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -45,8 +43,8 @@ impl Parties {
         Self { authority, server, client }
     }
 
-    /// Takes every request, of a client that shows its certificate.
-    fn serve(&self) -> SocketAddr {
+    /// Stands before a collector, for clients that show their certificate.
+    fn stand_before(&self, collector: SocketAddr) -> SocketAddr {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
@@ -54,23 +52,28 @@ impl Parties {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.server.key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_client_cert_verifier(clients);
-        let config = Arc::new(config.with_single_cert(vec![self.server.certificate.der().clone()], key).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = config.with_single_cert(vec![self.server.certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let serve = async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(acceptor.clone(), stream, collector));
+            }
+        };
         // Ends with the process.
-        thread::spawn(move || listener.incoming().flatten().for_each(|stream| answer(stream, config.clone())));
+        thread::spawn(move || runtime.block_on(serve));
         addr
     }
 }
 
 /// A handshake that fails is the client's to tell.
-fn answer(stream: TcpStream, config: Arc<ServerConfig>) {
-    let Ok(connection) = ServerConnection::new(config) else { return };
-    let mut stream = StreamOwned::new(connection, stream);
-    let mut request = [0; 4096];
-    if stream.read(&mut request).is_ok_and(|read| read > 0) {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    }
+async fn answer(acceptor: TlsAcceptor, stream: TcpStream, collector: SocketAddr) {
+    let Ok(mut caller) = acceptor.accept(stream).await else { return };
+    let mut collector = TcpStream::connect(collector).await.unwrap();
+    let _ = copy_bidirectional(&mut caller, &mut collector).await;
 }
 
 /// Files that are gone once the test is over.
@@ -100,7 +103,8 @@ impl Drop for Files {
 #[test]
 fn both_sides_of_a_tls_connection_show_who_they_are() {
     let parties = Parties::new();
-    let endpoint = format!("https://localhost:{}", parties.serve().port());
+    let collector = Collector::start().unwrap();
+    let endpoint = format!("https://localhost:{}", parties.stand_before(collector.addr()).port());
     let files = Files::new(&[
         ("ca.pem", parties.authority.pem()),
         ("client.pem", parties.client.certificate.pem()),
@@ -110,11 +114,14 @@ fn both_sides_of_a_tls_connection_show_who_they_are() {
     let trust = ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.as_str());
     let identity =
         [("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", chain.as_str()), ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key.as_str())];
-    for (arrives, more) in [(1, vec![trust, identity[0], identity[1]]), (0, vec![trust]), (0, identity.to_vec())] {
-        let tracer = to(&endpoint, FOR_GOOD, &more);
-        assert!(tell(&tracer));
-        let counters = tracer.counters();
-        eventually(|| counters.exported.get() + counters.lost.get(), |told| *told == 1);
-        assert_eq!(counters.exported.get(), arrives, "{more:?}");
+    for protocol in PROTOCOLS {
+        for (arrives, more) in [(1, vec![trust, identity[0], identity[1]]), (0, vec![trust]), (0, identity.to_vec())] {
+            let tracer = to(&endpoint, protocol, &[&more[..], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")]].concat());
+            assert!(record(&tracer));
+            let counters = tracer.counters();
+            eventually(|| counters.exported.get() + counters.lost.get(), |spans| *spans == 1);
+            assert_eq!(counters.exported.get(), arrives, "{protocol} {more:?}");
+        }
     }
+    assert_eq!(collector.spans().len(), PROTOCOLS.len());
 }
