@@ -91,9 +91,6 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// These timers are due `after` a while, as far as they are still armed as they were.
     fn postpone(&self, timers: &[DueTimer], after: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How long until the next parked head or timer is due, if there is any; zero when it is due already.
-    fn next_due(&self) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
-
     /// What stands in the outbox behind this place, in the order of writing, at most `limit` rows; `grace` says which of them
     /// are young. 0 is before all. A row whose transaction commits late may appear before one that was seen already, so that
     /// whoever wants them all begins at 0 each time.

@@ -1,12 +1,12 @@
-//! The addresses of brokers, as they are written in settings.
+//! Broker addresses as they are written in settings.
 
 use std::net::Ipv6Addr;
 
-/// Checks `host:port`, separated by commas, each with a protocol before it or none: enough to tell a mistake from a broker
-/// that is away, and a host, which is shown, from credentials.
+/// Checks a list of `host:port`, separated by commas, each with an optional protocol. Refuses what cannot be an
+/// address, and what may be a password, because addresses are shown in logs.
 ///
 /// # Errors
-/// When it is something else. Does not quote it.
+/// When the text is no such list. The error does not quote it.
 pub fn bootstrap_servers(text: &str) -> Result<String, String> {
     let servers: Vec<_> = text.split(',').map(str::trim).collect();
     if !servers.iter().all(|server| is_server(server)) {

@@ -15,39 +15,39 @@ pub const PROPERTY_PREFIX: &str = "KAFKA_CFG_";
 
 /// For consumer and producer: no surprises, quick recovery.
 const COMMON: &[(&str, &str)] = &[
-    // A misspelt topic must fail, not appear.
+    // A misspelt topic is an error; the broker must not create it.
     ("allow.auto.create.topics", "false"),
     ("socket.keepalive.enable", "true"),
-    // A broker that accepts connections and answers nothing is found out after this long, instead of a minute.
+    // Detects a broker that accepts connections and never answers; the default is a minute.
     ("socket.timeout.ms", "10000"),
     ("socket.connection.setup.timeout.ms", "10000"),
-    // A broker that is back is used within a second, instead of ten.
+    // Reconnects within a second of a broker's return; the default is ten.
     ("reconnect.backoff.max.ms", "1000"),
-    // Topics and partitions that appear are seen soon.
+    // New topics and partitions are noticed within half a minute.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("log.connection.close", "false"),
     ("enable.metrics.push", "false"),
 ];
 
 const CONSUMER: &[(&str, &str)] = &[
-    // The runtime stores an offset when the event is done; librdkafka commits what is stored.
+    // The runtime stores the offset of an event that is done; librdkafka commits stored offsets.
     ("enable.auto.commit", "true"),
     ("auto.commit.interval.ms", "500"),
     ("enable.auto.offset.store", "false"),
-    // The default, largest, skips what was published before a new group's first start.
+    // The default, `largest`, skips what was published before a group's first start.
     ("auto.offset.reset", "earliest"),
-    // Partitions that stay keep being worked on during a rebalance.
+    // Partitions that stay with a member keep being processed during a rebalance.
     ("partition.assignment.strategy", "cooperative-sticky"),
-    // Other members hear of a rebalance with their next heartbeat.
+    // Members learn of a rebalance with their next heartbeat.
     ("heartbeat.interval.ms", "1000"),
     ("isolation.level", "read_committed"),
     ("check.crcs", "true"),
-    // The broker answers as soon as there is a record; a paused or new partition waits for the running fetch.
+    // The broker answers as soon as there is a record. A resumed or new partition waits for the fetch that is running.
     ("fetch.wait.max.ms", "100"),
     ("fetch.error.backoff.ms", "100"),
-    // With a small queue the default, a second, would stall a busy partition.
+    // The default, a second, stalls a busy partition when the queue is small.
     ("fetch.queue.backoff.ms", "10"),
-    // Memory: what is fetched ahead, besides the records handed over.
+    // Memory for records that are fetched ahead.
     ("queued.min.messages", "2000"),
     ("queued.max.messages.kbytes", "8192"),
     ("fetch.max.bytes", "8388608"),
@@ -55,26 +55,28 @@ const CONSUMER: &[(&str, &str)] = &[
     ("statistics.interval.ms", "1000"),
 ];
 
-/// A crashed member's partitions go to the others after this long; static members get the time for a restart.
+/// Other members take over a crashed member's partitions after this time; a static member has it for its restart.
 const SESSION_TIMEOUT: &str = "10000";
 const SESSION_TIMEOUT_STATIC: &str = "45000";
 
 const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    // As Java clients have, so that a saga's records share a partition whoever writes them.
+    // Java clients' partitioner: a saga's records share a partition whoever writes them.
     ("partitioner", "murmur2_random"),
-    // Never: a record that timed out would be sent again after later ones of its saga. The outbox is the patience.
+    // No timeout: a record that timed out would be sent again after later ones of its saga. The outbox keeps it until
+    // the broker is back.
     ("message.timeout.ms", "0"),
     ("request.timeout.ms", "10000"),
-    // The runtime batches already; waiting gained nothing where it was measured.
+    // The runtime batches already; measurements showed no gain from lingering.
     ("linger.ms", "0"),
-    // Room for the largest event plus a dead letter's headers; what a topic takes is the broker's business.
+    // Room for the largest event plus a dead letter's headers. The topic has a limit of its own.
     ("message.max.bytes", "2097152"),
-    // The queue's limit in records is kept by us: librdkafka counts a record until after its report was handled.
+    // The limit in records is ours (`producer_queue`): librdkafka counts a record until its report has been handled.
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "65536"),
-    // A topic that was just created may be unknown to the broker for a moment; a missing one is soon reported.
+    // A topic that was just created may be unknown to the broker for a moment. After this time a missing one is
+    // reported.
     ("topic.metadata.propagation.max.ms", "10000"),
 ];
 
@@ -82,7 +84,7 @@ const PRODUCER_QUEUE: &str = "queue.buffering.max.messages";
 const PRODUCER_QUEUE_KBYTES: &str = "queue.buffering.max.kbytes";
 const DEFAULT_PRODUCER_QUEUE: usize = 100_000;
 
-/// How to reach Kafka. Secrets are never shown.
+/// Connection settings for Kafka. `Debug` hides secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
     bootstrap_servers: String,
@@ -93,7 +95,7 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// The brokers at these addresses (`host:port`, separated by commas), with our defaults.
+    /// Settings for the brokers at these addresses (`host:port`, separated by commas), with our defaults.
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
         Self {
             bootstrap_servers: bootstrap_servers.into(),
@@ -103,11 +105,12 @@ impl KafkaConfig {
         }
     }
 
-    /// Takes every `KAFKA_CFG_<PROPERTY>` of these variables; the others are passed over. Values from `*_FILE`
-    /// variables are resolved by the caller: only a variable whose [`property_name`] exists is a property.
+    /// Applies every `KAFKA_CFG_<PROPERTY>` of these variables and ignores the others. The caller resolves `*_FILE`
+    /// variables: a variable names a property only if its [`property_name`] exists.
     ///
     /// # Errors
-    /// When a property does not exist, has a value that it cannot have, or is one that we must set; names the variable.
+    /// When a property does not exist, cannot have its value, or is one that we set ourselves. The error names the
+    /// variable.
     pub fn with_variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, KafkaError> {
         for (variable, value) in variables {
             if let Some(suffix) = variable.strip_prefix(PROPERTY_PREFIX) {
@@ -127,16 +130,16 @@ impl KafkaConfig {
         Ok(self)
     }
 
-    /// The name brokers see in their logs and quotas; the participant's name is a good one.
+    /// Sets the client's name in the brokers' logs and quotas; usually the participant's.
     #[must_use]
     pub fn with_client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = client_id.into();
         self
     }
 
-    /// `SAGA_INSTANCE_ID`: a name of this process, unique in its group and the same after a restart. A restarted
-    /// process takes its partitions back at once; in exchange, a dead one's partitions wait for it for the session
-    /// timeout (45 s).
+    /// Makes the consumer a static member (`SAGA_INSTANCE_ID`): the id is unique in the group and survives a restart. A
+    /// restarted process gets its partitions back at once. In exchange, the partitions of a dead one wait for it for
+    /// the session timeout (45 s).
     #[must_use]
     pub fn with_instance_id(mut self, instance_id: Option<String>) -> Self {
         self.instance_id = instance_id.filter(|id| !id.is_empty());
@@ -152,7 +155,7 @@ impl KafkaConfig {
         self.instance_id.as_deref()
     }
 
-    /// Like [`KafkaConfig::with_property`], for values that are known to be good and that a user may still override.
+    /// Sets a known property unless the user has set it.
     pub(crate) fn with_default(mut self, property: &str, value: &str) -> Self {
         let canonical = properties::canonical(property).to_owned();
         self.overrides.entry(canonical).or_insert_with(|| (property.to_owned(), value.to_owned()));
@@ -181,14 +184,14 @@ impl KafkaConfig {
         self.client(Role::Producer)
     }
 
-    /// How many records a producer holds at most (`queue.buffering.max.messages`).
+    /// The most records that a producer queues (`queue.buffering.max.messages`).
     pub(crate) fn producer_queue(&self) -> usize {
         let set = self.overrides.get(PRODUCER_QUEUE).and_then(|(_, value)| value.parse().ok());
-        // To librdkafka zero means no limit.
+        // librdkafka reads zero as no limit.
         set.map_or(DEFAULT_PRODUCER_QUEUE, |max| if max == 0 { usize::MAX } else { max })
     }
 
-    /// How many bytes of them (`queue.buffering.max.kbytes`).
+    /// The most bytes that a producer queues (`queue.buffering.max.kbytes`).
     pub(crate) fn producer_queue_bytes(&self) -> usize {
         let default = PRODUCER.iter().find(|(name, _)| *name == PRODUCER_QUEUE_KBYTES).map(|(_, value)| *value);
         let set = self.overrides.get(PRODUCER_QUEUE_KBYTES).map(|(_, value)| value.as_str());
@@ -199,7 +202,7 @@ impl KafkaConfig {
 
     fn client(&self, role: Role) -> ClientConfig {
         let mut config = ClientConfig::new();
-        // What is worth showing is decided by RUST_LOG, not here.
+        // RUST_LOG filters what is shown.
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", &self.client_id);
         let defaults = match role {
@@ -218,7 +221,7 @@ impl KafkaConfig {
                 None => SESSION_TIMEOUT,
             };
             config.set("session.timeout.ms", session);
-            // The broker decides these in the new protocol (KIP-848), and the client refuses to start with them.
+            // In the new protocol (KIP-848) the broker decides these, and the client refuses to start with them.
             if self.overrides.get("group.protocol").is_some_and(|(_, protocol)| protocol == "consumer") {
                 for property in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"] {
                     config.remove(property);
@@ -252,11 +255,11 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// The librdkafka property that a `KAFKA_CFG_<PROPERTY>` variable names; none when there is no such property, as for
-/// `KAFKA_CFG_SASL_PASSWORD_FILE`, which names a file with the value of `sasl.password`.
+/// The librdkafka property that a `KAFKA_CFG_<PROPERTY>` variable names. None when there is no such property:
+/// `KAFKA_CFG_SASL_PASSWORD_FILE` names a file with the value of `sasl.password`.
 pub fn property_name(variable: &str) -> Option<String> {
     let suffix = variable.strip_prefix(PROPERTY_PREFIX)?;
-    // All but a few of librdkafka's names have dots only.
+    // Nearly all of librdkafka's names have dots only.
     [dotted(suffix), suffix.to_ascii_lowercase()].into_iter().find(|name| exists(name))
 }
 
@@ -265,7 +268,7 @@ fn dotted(suffix: &str) -> String {
 }
 
 fn exists(property: &str) -> bool {
-    // Setting is the only question that librdkafka answers for all of its properties.
+    // Setting a property is the only way to ask librdkafka whether it exists.
     !matches!(try_set(property, "0"), Err(NativeError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
 }
 

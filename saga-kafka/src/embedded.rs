@@ -18,14 +18,14 @@ use crate::{KafkaConfig, KafkaError};
 
 /// librdkafka's mock broker, listening on a free port of 127.0.0.1 for as long as this value lives.
 ///
-/// It is no Kafka: it keeps nothing on disk, and of each partition only the last 5 MB (or 100,000 batches) - a
-/// consumer that falls back further loses records. It answers no request to create topics: name them at the start.
-/// It shows records of aborted transactions, knows no static membership (a fenced instance id is not noticed), and
-/// answers a fetch that found nothing only when the fetch's time is up, and a rebalance when the session's is, nearly:
-/// [`EmbeddedBroker::config`] keeps both short. While members join, it takes no commits. It is for demonstrations and tests only.
+/// For demonstrations and tests only. It keeps nothing on disk, and of each partition the last 5 MB (or 100,000
+/// batches): a consumer that falls back further loses records. It creates no topics on request: name them at the start.
+/// It shows records of aborted transactions and ignores static membership. It answers an empty fetch only when the
+/// fetch's time is up, and ends a rebalance shortly before the session times out; [`EmbeddedBroker::config`] keeps both
+/// short. It refuses commits while members join.
 pub struct EmbeddedBroker {
     bootstrap_servers: String,
-    /// Where the broker's thread takes its orders; it ends when this is dropped.
+    /// Commands for the broker's thread, which ends when this is dropped.
     orders: Sender<Order>,
 }
 
@@ -39,7 +39,7 @@ impl EmbeddedBroker {
     pub fn start<T: AsRef<str>>(topics: &[T], partitions: i32) -> Result<Self, KafkaError> {
         let (orders, inbox) = channel::<Order>();
         let (started, start) = channel();
-        // The broker stays on one thread: it must be destroyed before the client that it belongs to.
+        // The broker stays on one thread, because it must be destroyed before the client that owns it.
         thread::Builder::new()
             .name("embedded-kafka".into())
             .spawn(move || match Cluster::new() {
@@ -67,9 +67,9 @@ impl EmbeddedBroker {
     /// A configuration for its clients.
     pub fn config(&self) -> KafkaConfig {
         KafkaConfig::new(&self.bootstrap_servers)
-            // It answers an empty fetch only after this time, whatever arrives meanwhile.
+            // An empty fetch is answered only after this time, whatever arrives meanwhile.
             .with_default("fetch.wait.max.ms", "5")
-            // A rebalance takes this long, less a second, whoever is ready.
+            // A rebalance takes this long, less a second.
             .with_default("session.timeout.ms", "3000")
             .with_default("heartbeat.interval.ms", "300")
     }

@@ -1,6 +1,6 @@
-//! What can be wrong with a configuration or with a client made of it.
+//! Errors of a configuration, or of a client made from it.
 
-/// Why a client could not be made. None of these mends itself: each names what to change.
+/// Why a client could not be made. Trying again does not help; each message names what to change.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KafkaError {
     /// librdkafka has no such property.
@@ -21,7 +21,7 @@ pub enum KafkaError {
         /// What librdkafka says.
         reason: String,
     },
-    /// The transport's promises rest on this property.
+    /// The transport's guarantees depend on this property.
     #[error("{variable}: {property} cannot be set; {instead}")]
     OwnedProperty {
         /// The variable, or the property, as it was written.
@@ -40,7 +40,7 @@ impl KafkaError {
     pub(crate) fn client(error: &rdkafka::error::KafkaError) -> Self {
         use rdkafka::error::KafkaError as Native;
         let reason = match error {
-            // Not the error's own text: that quotes the value.
+            // The error's own text quotes the value.
             Native::ClientConfig(_, reason, property, _) => format!("{property}: {reason}"),
             Native::ClientCreation(reason) => reason.clone(),
             other => other.to_string(),
@@ -49,7 +49,7 @@ impl KafkaError {
     }
 }
 
-/// What librdkafka says, and what to do where it is the build that lacks something.
+/// librdkafka's reason, with advice where the build lacks a feature.
 pub(crate) fn with_fix(reason: String) -> String {
     if reason.to_lowercase().contains("openssl") || reason.contains("not supported in this build") {
         format!("{reason}; build with the feature `tls` of saga-kafka")

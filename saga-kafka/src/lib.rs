@@ -1,7 +1,11 @@
 //! The transport of choreographed sagas on Apache Kafka: consuming, publishing, offsets, topics, an embedded broker.
 //!
-//! Everything here is at least once: a crash repeats what was not committed, and what makes that harmless (the
-//! barrier, the outbox) is the runtime's. Kafka's transactions are not used.
+//! Delivery is at least once: a crash repeats what was not committed. The runtime's barrier and outbox make that
+//! harmless. Kafka's transactions are not used.
+//!
+//! librdkafka is compiled with a C compiler and make. Its `configure` also asks for a C++ compiler (`cxx (WITH_CXX) C++ compiler
+//! (c++)`): install `g++`, or put `CXX = "cc"` and `GNUMAKEFLAGS = "LIBSUBDIRS=src"` under `[env]` in your workspace's
+//! `.cargo/config.toml`, which leaves out its C++ wrapper.
 
 mod addresses;
 mod config;
@@ -19,7 +23,7 @@ mod topics;
 
 pub use addresses::bootstrap_servers;
 pub use config::{KafkaConfig, PROPERTY_PREFIX, property_name};
-pub use consumer::{ConsumerMetrics, KafkaConsumer, Progress};
+pub use consumer::{ConsumerMetrics, KafkaConsumer, Position};
 pub use embedded::EmbeddedBroker;
 pub use error::KafkaError;
 pub use partitioner::partition_of;

@@ -1,13 +1,13 @@
-//! librdkafka's own log lines, handed to `tracing`.
+//! librdkafka's log lines, written through `tracing`.
 
 use rdkafka::config::RDKafkaLogLevel;
 
-/// What librdkafka says of connections that break, by its own names for what a line is about. A broker's restart makes
-/// hundreds of these, and the consumer says `Waiting` once.
+/// librdkafka's facilities for broken connections. A broker's restart makes hundreds of these lines; the consumer
+/// reports `Waiting` once.
 const CONNECTIONS: &[&str] = &["FAIL", "ERROR", "REQTMOUT", "CONNECT", "PROTOERR", "SASL", "LEADER"];
 
-/// Most of what matters to an operator is reported by us in our words; what only librdkafka knows is a WARN here as well.
-/// The rest is for looking closer, with `RUST_LOG=librdkafka=debug`. The configuration is never among them.
+/// The consumer and the producer report most failures themselves; what only librdkafka knows is a WARN here too. The
+/// rest is for debugging with `RUST_LOG=librdkafka=debug`. The configuration is never logged.
 pub(crate) fn line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

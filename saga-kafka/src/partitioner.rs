@@ -1,11 +1,11 @@
-//! Which partition a key belongs to, as `murmur2_random` has it.
+//! The partition of a key, by Kafka's `murmur2_random`.
 
 use std::ptr;
 
 use rdkafka::bindings as ffi;
 
-/// The partition of a record with this key, among so many: where every producer with the partitioner of Java clients
-/// (`murmur2`, `murmur2_random`) writes it. A record without a key may be anywhere.
+/// The partition that Java clients (`murmur2`, `murmur2_random`) and our producer choose for this key among so many. A
+/// record without a key may be on any.
 #[allow(unsafe_code, reason = "librdkafka's own partitioner, so that both always agree")]
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     // SAFETY: the key's bytes and their number; neither the topic nor the two opaque pointers are looked at.

@@ -1,4 +1,4 @@
-//! What we know of librdkafka's properties: which client they belong to, which are ours, which hold secrets.
+//! librdkafka's properties: which client they belong to, which are ours, which hold secrets.
 //!
 //! Source: librdkafka 2.12.1, CONFIGURATION.md.
 
@@ -9,7 +9,7 @@ pub(crate) enum Role {
     Producer,
 }
 
-/// Set on a producer these are ignored, with a warning on every start.
+/// Properties that a producer ignores, with a warning at every start.
 const CONSUMER_ONLY: &[&str] = &[
     "auto.commit.interval.ms",
     "auto.offset.reset",
@@ -42,7 +42,7 @@ const CONSUMER_ONLY: &[&str] = &[
     "session.timeout.ms",
 ];
 
-/// Set on a consumer these are ignored, with a warning on every start.
+/// Properties that a consumer ignores, with a warning at every start.
 const PRODUCER_ONLY: &[&str] = &[
     "acks",
     "batch.num.messages",
@@ -67,7 +67,7 @@ const PRODUCER_ONLY: &[&str] = &[
     "transactional.id",
 ];
 
-/// Two names of one property. Without this our default and a user's value would be set in no particular order.
+/// Second names of properties. Resolving them keeps our default and a user's value from being set in random order.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
@@ -83,7 +83,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("auto.commit.enable", "enable.auto.commit"),
 ];
 
-/// Properties that the transport's promises rest on, each with what to do instead.
+/// Properties that the transport's guarantees depend on, each with what to do instead.
 const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "set KAFKA_BOOTSTRAP_SERVERS"),
     ("group.id", "the group is the participant's name"),
@@ -101,11 +101,11 @@ const OURS: &[(&str, &str)] = &[
     ("enabled_events", "the client needs them all"),
 ];
 
-/// A property whose name contains one of these is never shown.
+/// A property whose name contains one of these is a secret.
 const SECRETS: &[&str] =
     &["password", "passphrase", "secret", "pem", "key", "token", "oauth", "jwt", "jaas", "credential", "plugin"];
 
-/// The one name by which we know a property.
+/// The name of a property after resolving aliases.
 pub(crate) fn canonical(name: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical)
 }

@@ -15,15 +15,15 @@ use uuid::Uuid;
 
 use crate::{KafkaConfig, KafkaError, KafkaProducer};
 
-/// The broker confirms within milliseconds; a program at the edge wants to know when it does not.
+/// How long a confirmation is waited for; it takes milliseconds when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Events on their way at once, in [`Publisher::publish_all`].
+/// Events in flight at once in [`Publisher::publish_all`].
 const AT_ONCE: usize = 1_000;
 
 /// Why an event was not published.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PublisherError {
-    /// [`Event::validate`] refused it; every consumer would dead-letter it.
+    /// [`Event::validate`] refused it. Every consumer would dead-letter it.
     #[error("the event is invalid: {0}")]
     Invalid(String),
     /// It cannot be written as JSON.
@@ -32,7 +32,8 @@ pub enum PublisherError {
     /// The broker did not confirm it.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The broker did not confirm it in time; it still may. Publish it again under the same id: consumers handle it once.
+    /// The broker did not confirm it in time, and still may. Publish it again under the same id: consumers handle it
+    /// once.
     #[error(
         "the broker did not confirm the event within {0:?}; it may still arrive, so publish it again under the same id"
     )]
@@ -62,17 +63,10 @@ impl Publisher {
         Self { producer, source: source.into(), namespace: Namespace::default(), patience: PATIENCE }
     }
 
-    /// To the topics of this namespace.
+    /// Publishes to the topics of this namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: Namespace) -> Self {
         self.namespace = namespace;
-        self
-    }
-
-    /// How long to wait for a confirmation, 30 s by default.
-    #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
         self
     }
 
@@ -86,7 +80,7 @@ impl Publisher {
         Ok(id)
     }
 
-    /// Publishes the event under this id and as a part of this trace. However often that is done, it is handled once.
+    /// Publishes the event under this id and in this trace. However often that is done, consumers handle it once.
     ///
     /// # Errors
     /// See [`PublisherError`].
@@ -95,8 +89,8 @@ impl Publisher {
         self.confirmed(vec![record]).await?.into_iter().try_for_each(|outcome| outcome.map_err(PublisherError::from))
     }
 
-    /// Publishes the events in their order, each under a new id. None is left out because of another; the ids, or what
-    /// went wrong, come in the same order.
+    /// Publishes the events in their order, each under a new id. A failure stops none of the others; the ids and
+    /// failures are in the events' order.
     pub async fn publish_all<E: Event>(&self, events: &[E]) -> Vec<Result<Uuid, PublisherError>> {
         let mut results = Vec::with_capacity(events.len());
         for chunk in events.chunks(AT_ONCE) {
@@ -144,7 +138,7 @@ impl Publisher {
             let had_time = self.producer.writes_times();
             let mut outcomes = self.producer.publish(records.clone()).await;
             if had_time && !self.producer.writes_times() {
-                // Refused for their time, all that were: this machine's clock is off.
+                // All were refused for their timestamp: this machine's clock is off.
                 for (record, outcome) in records.into_iter().zip(&mut outcomes) {
                     if matches!(outcome, Err(PublishError::Unacknowledged(_)))
                         && let Some(again) = self.producer.publish(vec![record]).await.pop()

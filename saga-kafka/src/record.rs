@@ -1,4 +1,4 @@
-//! Records and headers between librdkafka's memory and ours, byte for byte.
+//! Copies records and headers between librdkafka's memory and ours, byte for byte.
 
 use std::{
     borrow::Cow,
@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use saga_core::record::{Header, Record};
 
-/// Names of topics, each allocated once: a record's topic is one of a few.
+/// Topic names, each allocated once.
 #[derive(Default)]
 pub(crate) struct Topics(Vec<Arc<str>>);
 
@@ -29,7 +29,7 @@ impl Topics {
     }
 }
 
-/// A copy of the message that owns its bytes: a borrowed one would hold up the client's close.
+/// Copies the message: a borrowed one would keep the client from closing.
 pub(crate) fn copy(message: &BorrowedMessage<'_>, topics: &mut Topics) -> Record {
     Record {
         topic: topics.get(message.topic()),
@@ -41,7 +41,7 @@ pub(crate) fn copy(message: &BorrowedMessage<'_>, topics: &mut Topics) -> Record
     }
 }
 
-/// Reads the headers from librdkafka itself: rust-rdkafka panics at a name that is not UTF-8, and anyone may write one.
+/// Reads the headers through librdkafka, because rust-rdkafka panics at a name that is not UTF-8.
 #[allow(unsafe_code, reason = "rust-rdkafka's reader panics at a header name that is not UTF-8")]
 fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
     let mut native: *mut RDKafkaHeaders = ptr::null_mut();
@@ -70,7 +70,7 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
         .collect()
 }
 
-/// Headers in librdkafka's memory, until a message takes them over.
+/// Headers in librdkafka's memory, until a message owns them.
 pub(crate) struct NativeHeaders(*mut RDKafkaHeaders);
 
 impl NativeHeaders {
@@ -85,7 +85,7 @@ impl NativeHeaders {
         for Header { name, value } in headers {
             let (bytes, size) = match value {
                 Some(value) => (value.as_ptr().cast(), value.len().cast_signed()),
-                // By librdkafka's rules a null pointer is a null value.
+                // To librdkafka a null pointer is a null value.
                 None => (ptr::null(), 0),
             };
             // SAFETY: both buffers outlive the call, which copies them; the sizes are theirs.
@@ -103,7 +103,7 @@ impl NativeHeaders {
         self.0
     }
 
-    /// To be called when a message has taken them over.
+    /// Gives up ownership: a message owns them now.
     pub(crate) fn taken(self) {
         std::mem::forget(self);
     }

@@ -1,4 +1,4 @@
-//! Making sure that topics exist before anyone publishes to them or consumes them.
+//! Creating topics before anyone publishes to them or consumes them.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use rdkafka::{
 
 use crate::{KafkaConfig, KafkaError};
 
-/// One question or one order to the brokers may take so long.
+/// Time limit of one request to the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
-/// From a topic's creation until its partitions have leaders.
+/// How long a new topic's partitions may be without leaders.
 const LEADERS: Duration = Duration::from_secs(15);
 
 /// A topic that must exist, and how to create it when it does not.
@@ -40,8 +40,8 @@ impl TopicSpec {
         Self { name: name.into(), partitions, replication, config: Vec::new() }
     }
 
-    /// A topic of dead letters. A letter is larger than its event by the headers that say why (2 MiB are allowed), and
-    /// is kept for 30 days: someone has to look at it.
+    /// A topic of dead letters. A dead letter is larger than its event by the headers that say why (2 MiB are allowed).
+    /// It is kept for 30 days, so that someone can look at it.
     pub fn dead_letters(name: impl Into<String>, partitions: i32, replication: Option<i32>) -> Self {
         let config = [("max.message.bytes", "2097152"), ("retention.ms", "2592000000")];
         Self {
@@ -64,7 +64,7 @@ pub enum TopicsError {
         /// What librdkafka says.
         reason: String,
     },
-    /// The topics are missing, or hidden from us, and we may not create them.
+    /// The topics are missing or hidden, and we have no right to create them.
     #[error(
         "topics {} are missing or hidden, and creating them is not allowed: have them created, or grant Describe on \
          them (and Create, for this program to create them)", .topics.join(", ")

@@ -17,6 +17,7 @@ use saga_store::DatabaseUrl;
 
 pub use address::HttpAddr;
 pub use cli::Parsed;
+pub(crate) use cli::UNUSED_DATABASE;
 pub use duration::duration;
 pub use fault::{ConfigError, Stop};
 pub use http::HttpConfig;
@@ -24,23 +25,23 @@ pub use topics::TopicConfig;
 pub(crate) use trace::Export;
 pub use trace::TraceConfig;
 
-/// Everything that [`Service::run_until`](crate::Service::run_until) needs to know. Shows no secret.
+/// Everything that [`Service::run_until`](crate::Service::run_until) needs. `Debug` hides secrets.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config<A> {
     /// `HTTP_ADDR`: where to listen.
     pub http_addr: HttpAddr,
-    /// How much callers may ask for at once, and how long they are waited for.
+    /// `HTTP_*`: limits of HTTP requests.
     pub http: HttpConfig,
-    /// `SHUTDOWN_GRACE`: for that long after it was told to stop, a service is not ready and still answers.
+    /// `SHUTDOWN_GRACE`: how long a service that was told to stop still answers, unready.
     pub shutdown_grace: Duration,
-    /// `SAGA_NAMESPACE`: what stands before the names of topics, groups and schemas.
+    /// `SAGA_NAMESPACE`: the prefix of topics, groups and schemas.
     pub namespace: Namespace,
     /// `DATABASE_URL`.
     pub database_url: DatabaseUrl,
     /// `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_CFG_*`, `SAGA_INSTANCE_ID`.
     pub kafka: KafkaConfig,
-    /// `SAGA_TOPIC_*`: how topics are created that do not exist.
+    /// `SAGA_TOPIC_*`: how missing topics are created.
     pub topics: TopicConfig,
     /// The standard `OTEL_*`.
     pub trace: TraceConfig,
@@ -49,7 +50,7 @@ pub struct Config<A> {
 }
 
 impl<A> Config<A> {
-    /// These settings, and defaults for the rest; spans are not recorded.
+    /// These settings and defaults for the rest; no spans are exported.
     pub fn new(http_addr: HttpAddr, database_url: DatabaseUrl, kafka: KafkaConfig, args: A) -> Self {
         Self {
             http_addr,
@@ -66,7 +67,7 @@ impl<A> Config<A> {
 }
 
 impl<A: fmt::Debug> Config<A> {
-    /// What is in effect, for whoever reads the log.
+    /// Logs the settings that are in effect.
     pub(crate) fn log(&self) {
         tracing::info!(
             http_addr = %self.http_addr,

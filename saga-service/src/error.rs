@@ -1,4 +1,4 @@
-//! Why a service does not start, or ends before it is told to.
+//! Why a service does not start, or ends by itself.
 
 use std::io;
 
@@ -15,10 +15,10 @@ pub enum ServiceError {
     Config {
         /// The variable, as it is written in the environment.
         variable: String,
-        /// What is wrong, and what would be right; never the value itself where it may be a secret.
+        /// What is wrong, and what would be right; without the value, which may be a secret.
         message: String,
     },
-    /// The address cannot be listened on.
+    /// The service cannot listen on its address.
     #[error("HTTP_ADDR: cannot listen on {addr}: {reason}; set HTTP_ADDR to a free address of this machine")]
     Listen {
         /// The address.
@@ -26,22 +26,22 @@ pub enum ServiceError {
         /// What the operating system says.
         reason: io::Error,
     },
-    /// The database settings can never work, or a migration failed.
+    /// The database settings are wrong, or a migration failed.
     #[error("DATABASE_URL: {0}")]
     Database(ConnectError),
     /// The Kafka settings contradict each other.
     #[error("KAFKA_CFG_*: {0}")]
     Kafka(#[from] KafkaError),
-    /// The broker answered, and will never do what is needed.
+    /// The broker refuses what is needed.
     #[error("{0}; see SAGA_TOPIC_PARTITIONS and SAGA_TOPIC_REPLICATION_FACTOR, or have the topic created")]
     Topics(TopicsError),
     /// The runtime cannot go on.
     #[error("{0}")]
     Runtime(String),
-    /// The participant is declared so that it cannot work.
+    /// The participant's declaration cannot work.
     #[error("the participant cannot work: {}", .0.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; "))]
     Declaration(Vec<Finding>),
-    /// A service and its participant have one name.
+    /// The service and its participant have different names.
     #[error("the service is named {service}, and its participant {participant}: give both one name")]
     Name {
         /// The service's.
@@ -60,7 +60,7 @@ impl ServiceError {
         Self::Config { variable: variable.into(), message: message.into() }
     }
 
-    /// The process' exit code: 2 when the settings are wrong whatever they meet, 1 otherwise.
+    /// The process's exit code: 2 for wrong settings, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } | Self::Kafka(_) | Self::Declaration(_) | Self::Name { .. } => 2,

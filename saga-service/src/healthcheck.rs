@@ -9,12 +9,12 @@ use std::{
 
 use crate::config::HttpAddr;
 
-/// For each of connecting, sending and receiving.
+/// Time limit for each of connecting, sending and receiving.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// More than `/readyz` ever answers.
+/// Larger than any answer of `/readyz`.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Why a service does not count as ready.
+/// Why a service is not ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReady {
     #[error("HTTP_ADDR: nobody can tell which port the other process took; name one")]
@@ -42,7 +42,7 @@ pub(crate) fn ask(addr: &HttpAddr) -> Result<(), NotReady> {
     result
 }
 
-/// Who listens on every address is asked on this machine's own.
+/// A service that listens on all addresses is asked on loopback.
 fn reachable(mut socket: SocketAddr) -> SocketAddr {
     if socket.ip().is_unspecified() {
         let own = if socket.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };

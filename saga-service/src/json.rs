@@ -1,4 +1,4 @@
-//! Request bodies as JSON and path parameters, refused with a problem document that says what is wrong and where.
+//! JSON bodies and path parameters, refused with a problem document that says what is wrong and where.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -17,17 +17,17 @@ use crate::problem::Problem;
 /// The largest body that is accepted.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// How much of a body that is too large is read and thrown away, so that a caller who writes it all before reading still
-/// gets the answer instead of a broken connection.
+/// How much of an oversized body is read and discarded, so that a caller that writes it all before reading still gets
+/// the answer.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
-/// A body that takes longer is a stalled or hostile caller.
+/// Time limit of a body; a slower caller is stalled or hostile.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body, in requests and answers.
 ///
-/// A request must say `content-type: application/json` once and be in no content coding (415), stay within 256 KiB (413),
-/// be JSON in UTF-8 of a sane depth (400) and have the shape of `T` (422).
+/// A request must have one `content-type: application/json` and no content coding (415), at most 256 KiB (413), JSON in
+/// UTF-8 of a sane depth (400), and the shape of `T` (422).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json<T>(pub T);
 
@@ -66,7 +66,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The request with all of its body: what is JSON is read, and what nobody can read is thrown away.
+/// The request with its whole body. A JSON body is read; any other body is discarded.
 pub(crate) async fn buffered(request: Request) -> Result<Request, Problem> {
     if request.body().is_end_stream() {
         return Ok(request);
@@ -81,7 +81,7 @@ pub(crate) async fn buffered(request: Request) -> Result<Request, Problem> {
     Ok(Request::from_parts(parts, body))
 }
 
-/// `application/json`, with whatever parameters, as it is.
+/// Checks for `application/json`, with any parameters and no content coding.
 fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let unsupported = |detail| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).with_detail(detail);
     let codings =
@@ -139,7 +139,7 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Reads a body that nobody wants, unless its sender waits for a go-ahead that it shall not get.
+/// Reads and discards a body, unless its sender waits for `100 Continue`.
 async fn discard(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(header::EXPECT) {
         drain(body.into_data_stream()).await;
@@ -156,13 +156,13 @@ async fn drain(mut chunks: impl futures::Stream<Item = Result<Bytes, axum::Error
             }
         }
     };
-    // Either way the answer follows, and the connection ends with it.
+    // In both cases the answer follows and ends the connection.
     let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    // Serde would take a list for a struct, field by field.
+    // Serde would read a list as a struct, field by field.
     if text.trim_start().starts_with('[') {
         return Err(Problem::unprocessable("the body: expected an object"));
     }
@@ -175,7 +175,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Says what is wrong without quoting what was sent, which may be personal.
+/// Describes the error without quoting the data, which may be personal.
 fn refusal(path: &str, error: &serde_json::Error) -> Problem {
     use serde_json::error::Category;
     let message = error.to_string();
@@ -194,21 +194,21 @@ fn refusal(path: &str, error: &serde_json::Error) -> Problem {
     }
 }
 
-/// The part of serde's message that comes from the declared type, not from the data.
+/// The part of serde's message that describes the declared type.
 fn shape(error: &serde_json::Error, message: &str) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&place).unwrap_or(message);
     if message.starts_with("missing field `") || message.starts_with("duplicate field `") {
         return message.to_owned();
     }
-    // The value stands before it, and may itself contain the word.
+    // The value comes first, and may contain the same words.
     match message.rsplit_once(", expected ").and_then(|(_, expected)| in_json(expected)) {
         Some(expected) => format!("expected {expected}"),
         None => "the value is not acceptable".to_owned(),
     }
 }
 
-/// What serde expects, in JSON's words: callers know nothing of our types.
+/// The expected type in JSON's words.
 fn in_json(expected: &str) -> Option<Cow<'_, str>> {
     let (kind, _) = expected.split_once(' ').unwrap_or((expected, ""));
     Some(Cow::Borrowed(match kind {
@@ -219,7 +219,7 @@ fn in_json(expected: &str) -> Option<Cow<'_, str>> {
         "tuple" => "a list",
         "enum" => "one of its values",
         "unit" => "null",
-        // The names of variants and fields, as they are written in JSON.
+        // Names of variants and fields, as in JSON.
         _ if kind.starts_with('`') || kind == "one" => return Some(Cow::Borrowed(expected)),
         _ => match expected {
             "a map" => "an object",

@@ -1,16 +1,16 @@
-//! The shell that every participant's binary shares: configuration, start-up, HTTP, health, metrics, logging, shutdown.
+//! The process around a participant: settings, start-up, HTTP, health, metrics, logging, shutdown.
 //!
-//! [`serve`] makes a [`Service`] of a participant; its binary's `main` is a call of [`Service::run`]. [`Service::run_until`] is
-//! the same without a process around it: no environment, no signals, no exit. Several services can run in one process that way.
+//! [`serve`] makes a [`Service`] of a participant, and its binary's `main` calls [`Service::run`].
+//! [`Service::run_until`] runs a service without environment, signals or exit, so that several can share one process.
 
 pub mod config;
-mod entry;
 mod error;
 mod healthcheck;
 mod http;
 mod json;
 mod metrics;
 pub mod problem;
+mod process;
 mod run;
 mod service;
 mod startup;

@@ -1,7 +1,7 @@
-//! What the shell itself measures: HTTP requests, the build, the process.
+//! Metrics of the process itself: HTTP requests, build, process.
 
-mod clock;
-mod lag;
+mod clock_skew;
+mod consumer;
 mod process;
 mod tables;
 
@@ -14,13 +14,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use clock::Skew;
-pub(crate) use lag::Lag;
+pub(crate) use clock_skew::ClockSkew;
+pub(crate) use consumer::ConsumerCollector;
 pub(crate) use tables::Tables;
 
 use crate::telemetry::{SpanCounters, dropped_lines};
 
-/// From OpenTelemetry's conventions for HTTP server durations, in seconds.
+/// Buckets of OpenTelemetry's conventions for HTTP server durations, in seconds.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,14 +36,14 @@ struct Build {
     version: &'static str,
 }
 
-/// How long requests took, by route and status.
+/// Durations of requests, by route and status.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpMetrics {
     duration: Family<Request, Histogram, fn() -> Histogram>,
 }
 
 impl HttpMetrics {
-    /// Registers everything that the shell measures.
+    /// Registers these metrics.
     pub(crate) fn register(registry: &mut Registry, service: &'static str) -> Self {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { service, version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -67,7 +67,7 @@ impl HttpMetrics {
     }
 }
 
-/// Whether traces are whole.
+/// Registers the counters of exported and lost spans.
 pub(crate) fn register_spans(registry: &mut Registry, spans: &SpanCounters) {
     let saga = registry.sub_registry_with_prefix("saga");
     saga.register("spans_exported", "Spans that the collector took", spans.exported.clone());
@@ -75,13 +75,13 @@ pub(crate) fn register_spans(registry: &mut Registry, spans: &SpanCounters) {
     saga.register("spans_lost", lost, spans.lost.clone());
 }
 
-/// A number that is found out when it is asked for.
+/// Writes a gauge that is computed per scrape.
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &impl EncodeMetric) -> std::fmt::Result {
     let metric = encoder.encode_descriptor(name, help, None, value.metric_type())?;
     value.encode(metric)
 }
 
-/// Callers invent methods; a label must not let them invent time series.
+/// The method as a label; unknown ones share a value, because callers can invent any.
 pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! RFC 9457 problem documents: the one shape in which every HTTP error leaves a service.
+//! RFC 9457 problem documents: the shape of every HTTP error.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// An HTTP error. The detail is written for the caller and quotes nothing of the request's values.
+/// An HTTP error. Its detail is written for the caller and quotes no value of the request.
 ///
 /// ```
 /// use axum::http::StatusCode;
@@ -28,8 +28,6 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
-    kind: Cow<'static, str>,
-    title: Option<Cow<'static, str>>,
     detail: Option<Cow<'static, str>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -45,9 +43,9 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// A problem that its status describes; the title is the status' reason phrase.
+    /// A problem of this status; its title is the status's reason phrase.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, kind: Cow::Borrowed("about:blank"), title: None, detail: None, headers: Vec::new() }
+        Self { status, detail: None, headers: Vec::new() }
     }
 
     /// 400: the request cannot be read.
@@ -60,7 +58,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND).with_detail(detail)
     }
 
-    /// 409: not possible in the state that things are in.
+    /// 409: not possible in the current state.
     pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT).with_detail(detail)
     }
@@ -70,32 +68,26 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY).with_detail(detail)
     }
 
-    /// 503: something the service needs is away; the caller may try again shortly.
+    /// 503: something the service needs is unavailable; the caller may retry shortly.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE)
             .with_detail(detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// 500: a defect. What happened goes to the log, the caller learns only that it did.
+    /// 500: a defect. The cause goes to the log; the caller learns only that it happened.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %cause, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR).with_detail("the service failed to handle the request")
     }
 
-    /// Sets what is wrong with this very request.
+    /// Sets what is wrong with this request.
     #[must_use]
     pub fn with_detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// Sets the kind of problem: a URI reference that callers can tell it by, and its title.
-    #[must_use]
-    pub fn with_type(self, kind: impl Into<Cow<'static, str>>, title: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: kind.into(), title: Some(title.into()), ..self }
-    }
-
-    /// Ends the connection with the answer, because the rest of the request was not read.
+    /// Closes the connection after the answer, because the rest of the request was not read.
     #[must_use]
     pub(crate) fn closing(self) -> Self {
         self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
@@ -113,7 +105,7 @@ impl Problem {
         self.status
     }
 
-    /// What is wrong with this very request, when it is known.
+    /// What is wrong with this request, when it is known.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
@@ -121,9 +113,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.title.as_deref().or(self.status.canonical_reason()).unwrap_or("Error");
+        let title = self.status.canonical_reason().unwrap_or("Error");
         let document =
-            Document { kind: &self.kind, title, status: self.status.as_u16(), detail: self.detail.as_deref() };
+            Document { kind: "about:blank", title, status: self.status.as_u16(), detail: self.detail.as_deref() };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
@@ -139,7 +131,7 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, "a request was not handled");
                 Self::unavailable("the database is unavailable")
             }
-            // A missing table or right is not the request's fault, and it works again once somebody has mended it.
+            // A missing table or right is not the request's fault, and can be fixed.
             StoreError::Broken(_) => {
                 tracing::error!(%error, "a request was not handled");
                 Self::unavailable("the database is not as this service needs it")
@@ -161,7 +153,7 @@ impl From<StepError> for Problem {
     }
 }
 
-/// Marks an error answer that has a shape of its own, which a contract fixes.
+/// Marks an error answer whose shape a contract fixes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Final;
 
@@ -171,7 +163,7 @@ impl Final {
     }
 }
 
-/// Turns every error answer that is not a problem document yet into one: those of the router and of its extractors.
+/// Turns other error answers, such as the router's, into problem documents.
 pub(crate) async fn normalise(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();

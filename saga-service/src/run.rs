@@ -1,4 +1,4 @@
-//! The life of a service: listen, wait for what it needs, run, and come to an end in good order.
+//! A service's lifecycle: listen, wait for what it needs, run, stop in good order.
 
 use std::{
     fmt::Debug,
@@ -22,26 +22,26 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span};
 
 use crate::{
-    config::Config,
+    config::{Config, UNUSED_DATABASE},
     error::ServiceError,
-    http::{self, Database, Gate, Limits, Places, Server, Status},
-    metrics::{self, HttpMetrics, Lag, Skew, Tables},
+    http::{self, ConnectionSlots, DatabaseProbe, Limits, RequestQueue, Server, Status},
+    metrics::{self, ClockSkew, ConsumerCollector, HttpMetrics, Tables},
     service::{Deps, Parts, Service},
     startup,
     tasks::{Joining, Web, Worker},
     telemetry::Traces,
 };
 
-/// The runtime finishes its work in this time, and then has as long again for the broker's acknowledgements.
+/// Time for the runtime to finish its work, and as much again for the broker's acknowledgements.
 const DRAIN: Duration = Duration::from_secs(2);
 const FLUSH_GRACE: Duration = Duration::from_millis(500);
-/// For the last spans, if there is as much left of the time that a service has to end in.
+/// Time for the last spans, within what is left of `END`.
 const TRACE_GRACE: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(9);
 
 impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
-    /// Runs the service until `stop`, or until it cannot go on. Reads no environment and takes no signal, so that several
-    /// services can run in one process. Ends within nine seconds of `stop` and its grace.
+    /// Runs the service until `stop` or a failure. It reads no environment and takes no signal, so that several
+    /// services can share a process. Ends within nine seconds of `stop` and its grace.
     ///
     /// # Errors
     /// When the service cannot work: see [`ServiceError`].
@@ -49,10 +49,10 @@ impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
         self.bind(config).await?.run(stop).await
     }
 
-    /// Puts the service together and takes its address. Needs neither the database nor the broker.
+    /// Assembles the service and binds its address. Needs neither the database nor the broker.
     ///
     /// # Errors
-    /// When the address is taken, the participant cannot work, or the settings never can.
+    /// When the address is taken, the participant cannot work, or the settings are wrong.
     pub async fn bind(self, mut config: Config<A>) -> Result<Bound<A>, ServiceError> {
         config.kafka = config.kafka.with_client_id(self.name);
         let listen = |reason| ServiceError::Listen { addr: config.http_addr.to_string(), reason };
@@ -61,15 +61,14 @@ impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
         Ok(Bound { config, listener, parts })
     }
 
-    /// What the service says of itself. Nothing is connected to.
+    /// The participant's declaration, without connecting to anything.
     ///
     /// # Errors
-    /// When the service cannot be put together.
+    /// When the service cannot be assembled.
     pub fn declaration(self, mut config: Config<A>) -> Result<Declaration, ServiceError> {
-        // Neither made nor opened: to be put together, a service needs a database to name.
-        let nowhere = "sqlite::memory:".parse();
-        config.database_url =
-            nowhere.map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
+        config.database_url = UNUSED_DATABASE
+            .parse()
+            .map_err(|error: UrlError| ServiceError::config("DATABASE_URL", error.to_string()))?;
         let no_runtime = |error| ServiceError::System("no async runtime", error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
         let parts = runtime.block_on(async { Assembled::of(self, &config) })?;
@@ -77,7 +76,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Service<A> {
     }
 }
 
-/// What a service consists of. Nothing of it has been reached yet.
+/// The parts of a service, none of them connected.
 struct Assembled {
     name: &'static str,
     handle: Handle<Db, KafkaProducer, SystemClock>,
@@ -113,7 +112,7 @@ impl Assembled {
     }
 }
 
-/// A service that is put together and has its address, but answers nothing yet.
+/// A service that is assembled and bound, and answers nothing yet.
 pub struct Bound<A> {
     config: Config<A>,
     listener: TcpListener,
@@ -134,8 +133,8 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
     /// # Errors
     /// See [`Service::run_until`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
-        // Several services may share a process and its log. Of the highest level, so that warnings carry it also when
-        // nothing less is logged.
+        // Several services may share a process and its log. At the highest level, so that warnings carry it even if
+        // nothing lower is logged.
         let span = tracing::error_span!("saga", service = self.parts.name);
         self.live(stop, span.clone()).instrument(span).await
     }
@@ -153,8 +152,8 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             metrics::register_spans(&mut registry, &spans);
         }
         let http_metrics = HttpMetrics::register(&mut registry, name);
-        let lag = Lag::register(&mut registry);
-        let (skew, clock) = (Skew::register(&mut registry), db.clone());
+        let consumer_metrics = ConsumerCollector::register(&mut registry);
+        let (skew, clock) = (ClockSkew::register(&mut registry), db.clone());
         let skew = tokio::spawn(skew.watch(async move || clock.time().await).instrument(span.clone()));
         let measured = db.clone();
         let tables = Tables::register(&mut registry, move || {
@@ -162,15 +161,15 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             async move { db.summary().await }
         });
         let asked = db.clone();
-        let database = Database::new(move || {
+        let database = DatabaseProbe::new(move || {
             let db = asked.clone();
             async move { db.ping().await }
         });
         let status = Status::new(health.clone(), registry, tables, database, &declaration);
-        let places = Places::of_this_process();
-        let gate = Gate::for_requests(&config.http, places.number());
-        let server = Server { listener, places, limits: Limits::new(config.http.idle_timeout) };
-        let app = http::app(routes, status.clone(), gate, http_metrics, traces.tracer());
+        let slots = ConnectionSlots::of_this_process();
+        let queue = RequestQueue::for_requests(&config.http, slots.number());
+        let server = Server { listener, slots, limits: Limits::new(config.http.idle_timeout) };
+        let app = http::app(routes, status.clone(), queue, http_metrics, traces.tracer());
         let web = Web::start(server, app, &span);
 
         let start = async {
@@ -181,7 +180,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
             let consumed = declaration.consumed_topics();
             let topics: Vec<String> = consumed.iter().map(|topic| config.namespace.of(topic).into_owned()).collect();
             let consumer = KafkaConsumer::subscribe(&config.kafka, &config.namespace.of(name), &topics)?;
-            lag.attach(consumer.metrics());
+            consumer_metrics.attach(consumer.metrics());
             let consumer = Joining::new(consumer, status.clone());
             let options = Options { drain: DRAIN, ..Options::default() };
             Worker::start(name, move || Runtime::new(participant, handle, options), consumer, span)
@@ -190,7 +189,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
 
         status.stopping();
         skew.abort();
-        // Events are somebody else's at once; requests come here until everybody has heard of it.
+        // Other processes take the events at once, but requests still arrive until every load balancer has noticed.
         let grace = if result.is_ok() { config.shutdown_grace } else { Duration::ZERO };
         let requests = async {
             tokio::time::sleep(grace).await;
@@ -207,15 +206,14 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
         if !producer.flush(FLUSH_GRACE).await {
             tracing::warn!(events = producer.in_flight(), "events are not acknowledged yet; they stay in the outbox");
         }
-        // Last, since everything before it may tell of spans.
+        // Last, because everything before it may record spans.
         traces.shutdown(END.saturating_sub(stopping.elapsed()).min(TRACE_GRACE)).await;
         tracing::info!("stopped");
         result
     }
 }
 
-/// Starts the runtime and lets it run until it is told to stop, or until something fails. What is still running is handed
-/// back with the reason.
+/// Starts the runtime and runs it until `stop` or a failure. Returns what is still running, and the result.
 async fn until_over(
     start: impl Future<Output = Result<Worker, ServiceError>>,
     stop: impl Future<Output = ()>,

@@ -1,4 +1,4 @@
-//! What a service tells the shell about itself, and what it gets.
+//! Describing a service: participant, migrations, routes, settings.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub fn serve(participant: Participant<Db>) -> Service {
     Service::built(participant.name(), move |_: &NoArgs, _| Ok(participant))
 }
 
-/// A service, described: [`Service::run`] is the `main` of its binary.
+/// A service's description. [`Service::run`] is the `main` of its binary.
 pub struct Service<A = NoArgs> {
     pub(crate) name: &'static str,
     pub(crate) http_addr: &'static str,
@@ -37,11 +37,11 @@ pub struct Service<A = NoArgs> {
 type Build<A> = Box<dyn FnOnce(&A, &Deps) -> Result<Parts, ServiceError> + Send>;
 
 impl<A: 'static> Service<A> {
-    /// A service whose participant needs flags of the service's own, or what a service is built from. The name is the
-    /// participant's, since `--help` says it. `A` are the flags, [`NoArgs`] for none: give each a variable (`env`) and
-    /// `hide_env_values = true`; their `Debug` is written to the log at start-up, so it must not show a secret.
+    /// A service whose participant needs flags of the service's own, or its [`Deps`]. `name` is the participant's, for
+    /// `--help`. `A` are the flags, [`NoArgs`] for none: give each a variable (`env`) and `hide_env_values = true`.
+    /// Their `Debug` is logged at start-up, so it must not show a secret.
     ///
-    /// `participant` must not wait for anything: nothing is reachable yet.
+    /// `participant` must not wait for anything: nothing is connected yet.
     pub fn built<P: Into<Parts>>(
         name: &'static str,
         participant: impl FnOnce(&A, &Deps) -> Result<P, ServiceError> + Send + 'static,
@@ -54,20 +54,20 @@ impl<A: 'static> Service<A> {
         }
     }
 
-    /// Where it listens unless `HTTP_ADDR` says otherwise; `127.0.0.1:8080` when this is left out.
+    /// Sets the default of `HTTP_ADDR`, which is `127.0.0.1:8080` otherwise.
     #[must_use]
     pub fn http(self, address: &'static str) -> Self {
         Self { http_addr: address, ..self }
     }
 
-    /// Its own tables. Those of the framework are added to them.
+    /// Sets the migrations of its own tables; the framework adds its own.
     #[must_use]
     pub fn migrations(self, migrations: &'static [Migration]) -> Self {
         Self { migrations, ..self }
     }
 
-    /// Adds HTTP routes; the shell adds `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`. They are called
-    /// when it is their turn at the database, with the whole body of the request at hand.
+    /// Adds HTTP routes to `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`. A handler runs when it
+    /// is its turn at the database, with the whole body of its request.
     #[must_use]
     pub fn routes(self, routes: impl FnOnce(&Deps) -> Router + Send + 'static) -> Self {
         let build = self.build;
@@ -75,7 +75,7 @@ impl<A: 'static> Service<A> {
         Self { build, ..self }
     }
 
-    /// Where it listens unless it is told otherwise.
+    /// The default address.
     pub fn default_address(&self) -> &'static str {
         self.http_addr
     }
@@ -89,25 +89,25 @@ impl<A: 'static> Service<A> {
 /// What a service is built from.
 #[derive(Clone)]
 pub struct Deps {
-    /// The participant's database. It may not be reachable yet; routes are called only once it is prepared.
+    /// The participant's database, perhaps not reachable yet. Routes are called only after it is prepared.
     pub db: Db,
-    /// For events that are published outside any step, on a request.
+    /// For publishing events outside any step, on a request.
     pub outbox: Outbox,
     /// For spans of the service's own.
     pub tracer: Arc<dyn Tracer>,
-    /// Where the database is, for a service that needs a second one beside it.
+    /// The database's URL, for a service that needs a second database beside it.
     pub database_url: DatabaseUrl,
-    /// What stands before the names of topics, groups and schemas.
+    /// The prefix of topics, groups and schemas.
     pub namespace: Namespace,
 }
 
 /// What a service consists of.
 pub struct Parts {
-    /// Its declared part in the choreography.
+    /// The participant.
     pub participant: Participant<Db>,
     /// Its own HTTP routes, see [`Service::routes`].
     pub routes: Router,
-    /// Databases besides [`Deps::db`] that must be prepared before the service can work.
+    /// Further databases that must be prepared before the service can work.
     pub prepare: Vec<Db>,
 }
 

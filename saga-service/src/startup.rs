@@ -1,4 +1,4 @@
-//! What must be there before the runtime can work, waited for as long as waiting can help: databases and topics.
+//! Waiting for what the runtime needs: databases and topics.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{config::TopicConfig, error::ServiceError};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long until the next try: twice as long each time.
+/// The pause before the next attempt, twice as long each time.
 struct Pause(Duration);
 
 impl Pause {
@@ -25,7 +25,7 @@ impl Pause {
     }
 }
 
-/// Connects to every database and brings its tables up to date.
+/// Connects to every database and applies its migrations.
 pub(crate) async fn databases(health: &Health, databases: impl Iterator<Item = &Db>) -> Result<(), ServiceError> {
     for db in databases {
         let mut pause = Pause::first();
@@ -44,7 +44,7 @@ pub(crate) async fn databases(health: &Health, databases: impl Iterator<Item = &
     Ok(())
 }
 
-/// Sees to it that every topic exists which the participant consumes or publishes to.
+/// Creates the missing topics that the participant consumes or publishes to.
 pub(crate) async fn topics(
     health: &Health,
     kafka: &KafkaConfig,
@@ -57,7 +57,7 @@ pub(crate) async fn topics(
         let (broker, topics) = match ensure_topics(kafka, &specs).await {
             Ok(_) => (None, None),
             Err(error @ TopicsError::Unreachable { .. }) => (Some(error.to_string()), None),
-            // Somebody else may create them, or grant us the right: no restart is needed for either.
+            // Somebody may create them or grant the right: no restart is needed.
             Err(error @ (TopicsError::NoLeader { .. } | TopicsError::NotAllowed { .. })) => {
                 (None, Some(error.to_string()))
             }

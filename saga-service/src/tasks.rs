@@ -1,4 +1,4 @@
-//! What runs beside a service's own task: the HTTP server, and the runtime on a thread of its own.
+//! The HTTP server and the runtime, each in a task or thread of its own.
 
 use std::{thread, time::Duration};
 
@@ -19,9 +19,9 @@ use crate::{
     http::{Server, Status},
 };
 
-/// Requests in flight may take so long once the service is told to stop.
+/// Time for requests in flight once the service is told to stop.
 const HTTP_GRACE: Duration = Duration::from_secs(3);
-/// For the runtime to drain and for its consumer to leave the group.
+/// Time for the runtime to drain and for its consumer to leave the group.
 const RUNTIME_GRACE: Duration = Duration::from_secs(5);
 
 /// The HTTP server.
@@ -39,7 +39,7 @@ impl Web {
 
     /// Takes no new request and waits for those in flight.
     pub(crate) async fn stop(self) {
-        // Gone already is stopped.
+        // A server that is gone has stopped.
         let _ = self.stop.send(());
         match self.ended.await {
             Ok(0) => {}
@@ -49,7 +49,7 @@ impl Web {
     }
 }
 
-/// The runtime. Its handlers' futures cannot change threads, so it has one of its own.
+/// The runtime, on a thread of its own because its handlers' futures are not `Send`.
 pub(crate) struct Worker {
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<Result<(), RunError>>,
@@ -68,26 +68,26 @@ impl Worker {
         let (end, ended) = oneshot::channel();
         let body = move || {
             let run = async { make().run(consumer, told.map(|_| ())).await };
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = end.send(executor.block_on(run.instrument(span)));
-            // A blocking call that hangs must not hold the thread.
+            // A blocking call that hangs must not keep the thread alive.
             executor.shutdown_background();
         };
         thread::Builder::new().name(format!("saga-{name}")).spawn(body).map_err(refused)?;
         Ok(Self { stop, ended })
     }
 
-    /// Ends when the runtime does. That is never in order: it was not told to.
+    /// Resolves when the runtime ends without being told to, which is a failure.
     pub(crate) async fn ended(&mut self) -> Result<(), ServiceError> {
         Err(ServiceError::Runtime(match (&mut self.ended).await {
             Ok(Err(RunError::Fatal(why))) => why,
             Ok(Ok(())) => "the runtime ended by itself".to_owned(),
-            // The panic hook has told the rest.
+            // The panic hook has logged the message.
             Err(_) => "the runtime panicked".to_owned(),
         }))
     }
 
-    /// Lets the runtime finish what it has in hand.
+    /// Stops the runtime, which finishes its events in flight.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
         match tokio::time::timeout(RUNTIME_GRACE, self.ended).await {
@@ -95,13 +95,13 @@ impl Worker {
             Ok(Ok(Err(error))) => tracing::error!(%error, "the runtime failed while it stopped"),
             Ok(Err(_)) => tracing::error!("the runtime panicked while it stopped"),
             Err(_) => {
-                tracing::warn!("the runtime did not stop in time; what it had in hand is redone at the next start")
+                tracing::warn!("the runtime did not stop in time; its events in flight are redone at the next start")
             }
         }
     }
 }
 
-/// A consumer that tells when it has joined its group: that it has partitions, or that there are none for it.
+/// A consumer that marks the service as joined at its first assignment, even an empty one.
 pub(crate) struct Joining<C> {
     consumer: C,
     status: Status,

@@ -1,4 +1,4 @@
-//! The W3C trace context of an HTTP request, handed on to the events that the request causes.
+//! The W3C trace context of an HTTP request, passed on to the events that it causes.
 
 use std::convert::Infallible;
 
@@ -8,9 +8,10 @@ use axum::{
 };
 use saga_core::{envelope::header, trace::TraceContext};
 
-/// Where the request stands in its trace: what follows from the request is a child of its span.
+/// The request's place in its trace: the parent of what it causes.
 ///
-/// Without the shell around the route, it is the context that the request brings; empty when that is none or malformed.
+/// On a route outside a [`Service`](crate::Service) it is the context that the request brings; empty without one, or
+/// when it is malformed.
 ///
 /// ```
 /// use saga_service::Trace;
@@ -29,7 +30,7 @@ impl Trace {
         let mut parents = headers.get_all(header::TRACEPARENT).iter();
         let traceparent = match (parents.next(), parents.next()) {
             (Some(only), None) => only.to_str().ok(),
-            // Two parents cannot both be right, and nothing says which is.
+            // Two parents contradict each other.
             _ => None,
         };
         Self(TraceContext::read(traceparent, tracestate(headers).as_deref()))

@@ -1,4 +1,4 @@
-//! A participant's database, on either of the two.
+//! A participant's database on PostgreSQL or SQLite.
 
 use std::{
     sync::{
@@ -18,18 +18,20 @@ use saga_core::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+use crate::postgres::Postgres;
+#[cfg(feature = "sqlite")]
+use crate::sqlite::Sqlite;
 use crate::{
     error::{ConnectError, Misconfigured},
     migrate::Migration,
-    postgres::Postgres,
     row::Row,
-    sqlite::Sqlite,
     tx::{Session, Tx, at_most_one},
-    url::{DatabaseUrl, Place},
+    url::{DatabaseUrl, Location},
     value::Value,
 };
 
-/// How often [`Db::transaction`] runs its work when it conflicts with others.
+/// How often [`Db::transaction`] runs its work when it conflicts with other transactions.
 pub(crate) const TRIES: u32 = 10;
 
 /// A participant's database. A clone is another handle on the same one.
@@ -44,28 +46,45 @@ struct Inner {
 }
 
 enum Backend {
+    #[cfg(feature = "postgres")]
     Postgres(Postgres),
+    #[cfg(feature = "sqlite")]
     Sqlite(Sqlite),
 }
 
+/// Evaluates an expression on the database behind a [`Backend`]: both have the same methods.
+macro_rules! on {
+    ($backend:expr, $database:ident => $call:expr) => {
+        match $backend {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($database) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($database) => $call,
+        }
+    };
+}
+
 impl Db {
-    /// Describes the database of a participant. Nothing is opened or connected before [`Db::prepare`], so that a service
-    /// can start while its database is down.
+    /// Describes a participant's database. Connecting waits for [`Db::prepare`], so that a service can start while its
+    /// database is down.
     ///
-    /// On PostgreSQL all tables live in the schema `schema`, so that one database serves all participants; on SQLite
+    /// On PostgreSQL all tables are in the schema `schema`, so that one database serves all participants. On SQLite
     /// each participant has a file of its own, and `schema` only names the participant.
     ///
     /// # Errors
-    /// When `schema` cannot be the name of a schema.
+    /// When `schema` cannot be a schema's name.
     pub fn open(url: DatabaseUrl, schema: &str, migrations: &'static [Migration]) -> Result<Self, Misconfigured> {
-        // PostgreSQL cuts longer names off, and two participants might become one.
+        // PostgreSQL truncates longer names, and two participants could share one.
         if schema.is_empty() || schema.len() > 63 || schema.contains('\0') || schema.starts_with("pg_") {
             return Err(Misconfigured(format!("{schema:?} cannot be the name of a schema")));
         }
         let backend = match url.0 {
-            Place::Postgres(url) => Backend::Postgres(Postgres::new(*url, schema)),
-            Place::SqliteFile(path) => Backend::Sqlite(Sqlite::file(path)),
-            Place::SqliteMemory => Backend::Sqlite(Sqlite::temporary()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => Backend::Postgres(Postgres::new(*url, schema)),
+            #[cfg(feature = "sqlite")]
+            Location::SqliteFile(path) => Backend::Sqlite(Sqlite::file(path)),
+            #[cfg(feature = "sqlite")]
+            Location::SqliteMemory => Backend::Sqlite(Sqlite::temporary()),
         };
         Ok(Self(Arc::new(Inner { schema: schema.to_owned(), migrations, prepared: AtomicBool::new(false), backend })))
     }
@@ -84,17 +103,15 @@ impl Db {
         Ok(db)
     }
 
-    /// Connects, and applies what migrations are missing: the framework's own first, then the participant's. Can be called
-    /// again, also after a failure, and by several processes at once. Until it has succeeded, everything else fails
-    /// with [`StoreError::Unavailable`].
+    /// Connects and applies missing migrations: first the framework's, then the participant's. It can be called again
+    /// after a failure, and by several processes at once. Until it succeeds, everything else fails with
+    /// [`StoreError::Unavailable`].
     ///
     /// # Errors
-    /// [`ConnectError::Unavailable`] when another try may succeed, the others when somebody must mend something first.
+    /// [`ConnectError::Unavailable`] and [`ConnectError::Full`] are worth another try; the others need somebody to fix
+    /// something first.
     pub async fn prepare(&self) -> Result<(), ConnectError> {
-        match &self.0.backend {
-            Backend::Postgres(postgres) => postgres.prepare(self.0.migrations).await?,
-            Backend::Sqlite(sqlite) => sqlite.prepare(self.0.migrations).await?,
-        }
+        on!(&self.0.backend, database => database.prepare(self.0.migrations).await?);
         self.0.prepared.store(true, Ordering::Release);
         Ok(())
     }
@@ -105,28 +122,19 @@ impl Db {
     /// # Errors
     /// As [`Store::begin`].
     pub async fn begin_plain(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(match self.backend()? {
-            Backend::Postgres(postgres) => Session::Postgres(Box::new(postgres.begin().await?)),
-            Backend::Sqlite(sqlite) => Session::Sqlite(sqlite.begin_soon().await?),
-        }))
+        Ok(Tx::new(on!(self.backend()?, database => database.begin_plain().await?.into())))
     }
 
-    /// Whether the database answers, and can be written to as far as is known.
+    /// Checks that the database answers and, as far as is known, takes writes.
     ///
     /// # Errors
     /// Why it does not, or cannot.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        if let Backend::Sqlite(sqlite) = self.backend()?
-            && sqlite.is_locked()
-        {
-            // Dropped, it is rolled back.
-            sqlite.begin_soon().await?;
-        }
-        self.query("SELECT 1", []).await.map(|_| ())
+        on!(self.backend()?, database => database.ping().await)
     }
 
-    /// Runs `work` in a transaction, and commits the transaction that `work` hands back together with its events. When it
-    /// conflicts with another transaction it is run again, so that `work` must do nothing outside of the transaction.
+    /// Runs `work` in a transaction, then commits the transaction that `work` returns together with its events. After a
+    /// conflict with another transaction `work` runs again, so it must have no effects outside the transaction.
     ///
     /// ```
     /// # use saga_store::{Db, params}; use saga_core::store::StoreError;
@@ -171,10 +179,7 @@ impl Db {
     /// # Errors
     /// As [`Tx::query`].
     pub async fn query(&self, sql: &'static str, params: impl AsRef<[Value]>) -> Result<Vec<Row>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.query(sql, params.as_ref()).await,
-            Backend::Sqlite(sqlite) => sqlite.query(sql, params.as_ref()),
-        }
+        on!(self.backend()?, database => database.query(sql, params.as_ref()).await)
     }
 
     /// Reads at most one row outside a transaction.
@@ -185,15 +190,12 @@ impl Db {
         self.query(sql, params).await.and_then(at_most_one)
     }
 
-    /// What time it is by the database's clock.
+    /// The time by the database's clock.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn time(&self) -> Result<Timestamp, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.time().await,
-            Backend::Sqlite(sqlite) => Ok(sqlite.time()),
-        }
+        on!(self.backend()?, database => database.time().await)
     }
 
     fn backend(&self) -> Result<&Backend, StoreError> {
@@ -209,23 +211,20 @@ impl Store for Db {
     type Tx = Tx;
 
     async fn begin(&self, admissions: &[Admission], patience: Duration) -> Result<(Tx, Vec<Before>), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => {
-                let (session, before) = postgres.admit(admissions, patience).await?;
-                Ok((Tx::new(Session::Postgres(Box::new(session))), before))
-            }
-            Backend::Sqlite(sqlite) => {
-                let (session, before) = sqlite.admit(admissions).await?;
-                Ok((Tx::new(Session::Sqlite(session)), before))
-            }
-        }
+        on!(self.backend()?, database => {
+            let (session, before) = database.admit(admissions, patience).await?;
+            Ok((Tx::new(session.into()), before))
+        })
     }
 
     async fn commit(&self, tx: Tx, changes: Changes) -> Result<Committed, StoreError> {
         tx.failure.check_at_commit()?;
+        #[cfg(feature = "postgres")]
         let writes = tx.take_deferred();
         match tx.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.commit(&self.0.schema, &changes, writes).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.commit(&self.0.schema, &changes),
         }
     }
@@ -236,83 +235,46 @@ impl Store for Db {
         limit: usize,
         resting: &[&str],
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.claim_parked(lease, rows(limit), resting).await,
-            Backend::Sqlite(sqlite) => sqlite.claim_parked(lease, rows(limit), resting).await,
-        }
+        on!(self.backend()?, database => database.claim_parked(lease, rows(limit), resting).await)
     }
 
     async fn unlabelled_parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unlabelled_parked(rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unlabelled_parked(rows(limit)),
-        }
+        on!(self.backend()?, database => database.unlabelled_parked(rows(limit)).await)
     }
 
     async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.label_parked(labels).await,
-            Backend::Sqlite(sqlite) => sqlite.label_parked(labels).await,
-        }
+        on!(self.backend()?, database => database.label_parked(labels).await)
     }
 
     async fn begin_due(&self, limit: usize, patience: Duration) -> Result<(Tx, Vec<DueTimer>), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => {
-                let (session, timers) = postgres.begin_due(rows(limit), patience).await?;
-                Ok((Tx::new(Session::Postgres(Box::new(session))), timers))
-            }
-            Backend::Sqlite(sqlite) => {
-                let (session, timers) = sqlite.begin_due(rows(limit)).await?;
-                Ok((Tx::new(Session::Sqlite(session)), timers))
-            }
-        }
+        on!(self.backend()?, database => {
+            let (session, timers) = database.begin_due(rows(limit), patience).await?;
+            Ok((Tx::new(session.into()), timers))
+        })
     }
 
     async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.postpone(timers, after).await,
-            Backend::Sqlite(sqlite) => sqlite.postpone(timers, after).await,
-        }
-    }
-
-    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.next_due().await,
-            Backend::Sqlite(sqlite) => sqlite.next_due(),
-        }
+        on!(self.backend()?, database => database.postpone(timers, after).await)
     }
 
     async fn unsent(&self, behind: i64, grace: Duration, limit: usize) -> Result<Vec<Unsent>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.unsent(behind, grace, rows(limit)).await,
-            Backend::Sqlite(sqlite) => sqlite.unsent(behind, grace, rows(limit)),
-        }
+        on!(self.backend()?, database => database.unsent(behind, grace, rows(limit)).await)
     }
 
     async fn outbox(&self, ids: &[Uuid]) -> Result<Vec<OutboxRow>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.outbox(ids).await,
-            Backend::Sqlite(sqlite) => sqlite.outbox(ids),
-        }
+        on!(self.backend()?, database => database.outbox(ids).await)
     }
 
     async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.mark_sent(ids).await,
-            Backend::Sqlite(sqlite) => sqlite.mark_sent(ids).await,
-        }
+        on!(self.backend()?, database => database.mark_sent(ids).await)
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.summary().await,
-            Backend::Sqlite(sqlite) => sqlite.summary(),
-        }
+        on!(self.backend()?, database => database.summary().await)
     }
 }
 
-/// A number of rows, as SQL counts them.
+/// A limit as SQL's number.
 fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

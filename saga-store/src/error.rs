@@ -1,13 +1,18 @@
-//! Why a database cannot be used, and how a transaction remembers its first failure.
+//! Why a database cannot be used, and the first failure of a transaction.
 
 use std::sync::{Arc, OnceLock};
 
 use saga_core::store::StoreError;
 
-/// The settings can never work: waiting does not help, somebody must change them.
+/// The settings are wrong: somebody must change them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the database settings are wrong: {0}")]
 pub struct Misconfigured(pub String);
+
+/// Why a text is not a database URL. The message does not quote the text, which may contain a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a database URL: {0}")]
+pub struct UrlError(pub(crate) &'static str);
 
 /// Why the database is not ready.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +20,10 @@ pub enum ConnectError {
     /// Not reachable yet, or busy: try again later.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// It takes no more connections for now: try again later.
+    /// All of its connections are taken: try again later.
     #[error("the database takes no more connections: {0}")]
     Full(String),
-    /// Wrong password, no such database, no permission, a certificate that does not fit: trying again does not help.
+    /// Wrong password, missing database, missing permission, wrong certificate: trying again does not help.
     #[error(transparent)]
     Misconfigured(#[from] Misconfigured),
     /// A migration was refused, or differs from the one of the same name that was applied. Trying again does not help.
@@ -36,7 +41,7 @@ impl ConnectError {
         Self::Misconfigured(Misconfigured(message.into()))
     }
 
-    /// What running the migration `name` ended in: only what may pass by itself is worth another try.
+    /// The error of the migration `name`. Only what may pass by itself is worth another try.
     pub(crate) fn migration(name: &str, error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(message) | StoreError::Conflict(message) | StoreError::Locked(message) => {
@@ -48,8 +53,8 @@ impl ConnectError {
     }
 }
 
-/// The first failure of a transaction. Nothing can be done in the transaction after it, on either database: PostgreSQL
-/// has aborted it by then, and what a handler may do must not depend on the database.
+/// The first failure of a transaction, which ends the transaction on both databases. PostgreSQL has aborted it by then;
+/// SQLite follows, so that handlers behave the same on both.
 #[derive(Clone, Default)]
 pub(crate) struct Failure(Arc<OnceLock<StoreError>>);
 
@@ -59,8 +64,8 @@ impl Failure {
         self.0.get().map_or(Ok(()), |first| Err(copy(first)))
     }
 
-    /// Why nothing is committed after it. Whoever commits all the same has thrown the failure away, and what is wrong there
-    /// is wrong with that handler.
+    /// The first failure as a commit reports it. A handler that commits all the same has swallowed its error, and is at
+    /// fault.
     pub(crate) fn check_at_commit(&self) -> Result<(), StoreError> {
         self.check().map_err(|first| match first {
             StoreError::Broken(text) => StoreError::Rejected(format!("a failure was thrown away: {text}").into()),
@@ -68,16 +73,16 @@ impl Failure {
         })
     }
 
-    /// Remembers a result's error.
+    /// Records a result's error.
     pub(crate) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &result {
-            // Only the first one counts; what comes after it is a consequence.
+            // Only the first error counts; later ones follow from it.
             let _ = self.0.set(copy(error));
         }
         result
     }
 
-    /// Whether the transaction is worth another try at once.
+    /// Whether the transaction conflicted with another, and is worth an immediate retry.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self.0.get(), Some(StoreError::Conflict(_)))
     }

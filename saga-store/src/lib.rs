@@ -28,16 +28,21 @@
 //! # })?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The features `postgres` and `sqlite` say which databases a build has; both are on by default.
 
+mod columns;
 mod db;
+#[cfg(feature = "postgres")]
 mod deferred;
 mod error;
-mod marks;
 mod migrate;
 mod outbox;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod row;
 mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod tx;
 mod url;
@@ -45,15 +50,20 @@ mod value;
 mod write;
 
 pub use db::Db;
-pub use error::{ConnectError, Misconfigured};
+pub use error::{ConnectError, Misconfigured, UrlError};
 pub use migrate::Migration;
 pub use outbox::{Outbox, Publishing};
 pub use row::{Column, Row};
 pub use tx::Tx;
-pub use url::{DatabaseUrl, UrlError};
+pub use url::DatabaseUrl;
 pub use value::{FromValue, Rows, Value};
 pub use write::Write;
 
-// For those who use the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
+// For direct use of the databases' own APIs through `Tx::postgres` and `Tx::sqlite`.
+#[cfg(feature = "sqlite")]
 pub use rusqlite;
+#[cfg(feature = "postgres")]
 pub use tokio_postgres;
+
+#[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+compile_error!("saga-store has no database: enable its feature `postgres`, `sqlite` or both");

@@ -4,34 +4,34 @@ use crate::error::ConnectError;
 
 /// One schema change. Written in SQL that both databases understand: `text`, `bigint`, `boolean` and `bytea` columns.
 ///
-/// Never change one that has been released: add another.
+/// A released migration never changes: add another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Unique within the participant. `saga/` is where the framework's own begin.
+    /// Unique within the participant. The framework's own names start with `saga/`.
     pub name: &'static str,
-    /// One or more statements. A text whose first line is `-- only PostgreSQL` is for what SQLite neither knows nor needs,
-    /// such as `COLLATE "C"`: there it is recorded and not run.
+    /// One or more statements. A text whose first line is `-- only PostgreSQL` is recorded on SQLite and not run there:
+    /// it is for what SQLite does not need, such as `COLLATE "C"`.
     pub sql: &'static str,
 }
 
+#[cfg(feature = "sqlite")]
 impl Migration {
     pub(crate) fn only_postgres(&self) -> bool {
         self.sql.lines().next() == Some("-- only PostgreSQL")
     }
 }
 
-/// The table that says which migrations were applied, and with which text.
+/// The table of applied migrations and their texts.
 pub(crate) const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS saga_migration (name text PRIMARY KEY, sql text NOT NULL, applied_at text NOT NULL)";
-pub(crate) const SELECT: &str = "SELECT sql FROM saga_migration WHERE name = $1";
 pub(crate) const INSERT: &str = "INSERT INTO saga_migration (name, sql, applied_at) VALUES ($1, $2, $3)";
 
-/// Where the names of the framework's own migrations begin.
+/// Prefix of the framework's own migrations.
 const FRAMEWORK: &str = "saga/";
 
-/// Looks at what the database has and the program does not know: a newer program has migrated it. What the framework's
-/// tables have become this one cannot know, and it must not start. The participant's own tables are its author's business:
-/// programs of two versions run side by side while a service is upgraded.
+/// Checks the applied migrations that this program does not know: a newer program has applied them. An unknown
+/// migration of the framework is an error, because this program cannot work with its tables. One of the participant's
+/// own is a warning, because two versions of a service run side by side during an upgrade.
 pub(crate) fn known<'a>(
     applied: impl IntoIterator<Item = &'a str>,
     all: impl Iterator<Item = &'static str> + Clone,
@@ -52,7 +52,7 @@ pub(crate) fn known<'a>(
     Ok(())
 }
 
-/// Compares a migration with the text it was applied with, if it was: whether it is still to be applied.
+/// Whether the migration is still to be applied. An applied one must have the same text.
 pub(crate) fn pending(migration: &Migration, applied: Option<&str>) -> Result<bool, ConnectError> {
     match applied {
         None => Ok(true),

@@ -1,4 +1,5 @@
-//! Events that are published outside a step, on a request: written with what they tell of, and handed over after the commit.
+//! Publishing events outside a step, for example on a request: in one transaction with the rows they report, and in the
+//! order of the commits.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +20,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{Db, Tx, db::TRIES};
 
-/// Sagas share so many locks.
+/// Number of locks that all sagas share.
 const LOCKS: usize = 1024;
 
-/// Publishes events outside any step: in one transaction with the rows that they tell of, and in the order of the commits.
+/// Publishes events outside any step, in one transaction with the rows that they report, and in the order of the
+/// commits.
 ///
 /// ```
 /// # use saga_core::{Event, SagaId, StepError, trace::TraceContext};
@@ -46,7 +48,8 @@ const LOCKS: usize = 1024;
 pub struct Outbox {
     db: Db,
     relay: Arc<dyn AnyOutbox>,
-    /// From before a commit until its events are handed over: those of one saga leave in the order of their commits.
+    /// Locks by saga, held from before a commit until its events are handed over: a saga's events leave in the order of
+    /// their commits.
     turns: Arc<Turns>,
 }
 
@@ -55,7 +58,7 @@ struct Turns {
     hash: RandomState,
 }
 
-/// A transaction that may publish. Everything that a [`Tx`] does, it does.
+/// A [`Tx`] that can also publish.
 pub struct Publishing {
     tx: Tx,
     relay: Arc<dyn AnyOutbox>,
@@ -72,8 +75,8 @@ impl Deref for Publishing {
 }
 
 impl Publishing {
-    /// The event is published when the transaction is committed, and not otherwise. It has a new id of its own, and goes on
-    /// in the trace of what is asked for. Returns it as it is written.
+    /// Publishes the event with the commit of the transaction. It gets a new id and continues the request's trace.
+    /// Returns the event as it is written.
     ///
     /// # Errors
     /// When the event cannot be written as JSON.
@@ -82,7 +85,7 @@ impl Publishing {
         Ok(self.push(row))
     }
 
-    /// As [`Publishing::publish`], of an event that goes on in its saga's own trace; its span is linked to what is asked for.
+    /// As [`Publishing::publish`], in the saga's own trace; the event's span is linked to the request.
     ///
     /// # Errors
     /// As [`Publishing::publish`].
@@ -102,15 +105,15 @@ impl Publishing {
 }
 
 impl Outbox {
-    /// Of this database, whose events this relay publishes.
+    /// An outbox on this database, whose events `relay` publishes.
     pub fn new(db: Db, relay: impl AnyOutbox + 'static) -> Self {
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         Self { db, relay: Arc::new(relay), turns: Arc::new(Turns { locks, hash: RandomState::new() }) }
     }
 
-    /// Runs `work` in a transaction, and commits the transaction that `work` hands back with its events, which leave at once.
-    /// When it conflicts with another transaction it is run again, so that `work` must do nothing outside of the transaction.
-    /// What was begun is finished also when nobody waits for it any more. Needs a tokio runtime.
+    /// Runs `work` in a transaction, then commits the transaction that `work` returns; its events leave at once. After
+    /// a conflict with another transaction `work` runs again, so it must have no effects outside the transaction. A
+    /// commit that has begun finishes even if its caller is gone. Needs a tokio runtime.
     ///
     /// # Errors
     /// What `work` returned, after a rollback; or why the transaction could not begin or be committed. After
@@ -145,10 +148,10 @@ impl Outbox {
         if rows.is_empty() {
             return self.db.commit(tx, Changes::default()).await.map(|_| ());
         }
-        // Whoever waits for a saga's lock here holds nothing that its owner's COMMIT still needs.
+        // A transaction that waits for a saga's lock holds nothing that the lock's owner needs for its COMMIT.
         let turn = self.turns.of(&rows).await;
         let db = self.db.clone();
-        // A client that leaves takes neither the commit along nor what follows it.
+        // A task of its own: a request that is cancelled must not cancel its commit or what follows it.
         let commit = tokio::spawn(async move {
             let changes = Changes { outbox: rows.clone(), ..Changes::default() };
             let committed = db.commit(tx, changes).await;
@@ -165,7 +168,7 @@ impl Outbox {
 }
 
 impl Turns {
-    /// Each lock once, and in one order, whichever sagas they are of.
+    /// Takes each lock once, and all in one order.
     async fn of(&self, rows: &[OutboxRow]) -> Vec<OwnedMutexGuard<()>> {
         #[allow(clippy::cast_possible_truncation, reason = "the remainder is small")]
         let lock = |row: &OutboxRow| (self.hash.hash_one(row.saga_id) % LOCKS as u64) as usize;

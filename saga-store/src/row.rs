@@ -18,12 +18,12 @@ impl Row {
         Self { columns, values }
     }
 
-    /// Reads a column by its name or its place, from 0.
+    /// Reads a column by its name or its position, from 0.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] when there is no such column: the statement and the code that reads it do not fit together.
-    /// [`StoreError::Rejected`] when what stands there cannot be read as `T`: NULL, out of range, not a UUID, of another
-    /// type. The next row may be another.
+    /// [`StoreError::Broken`] when there is no such column: the statement and the code do not fit together.
+    /// [`StoreError::Rejected`] when the value cannot be read as `T`: NULL, out of range, not a UUID, another type.
+    /// Another row's value may fit.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, StoreError> {
         let index = column
             .index(&self.columns)
@@ -37,9 +37,9 @@ impl Row {
     }
 }
 
-/// What names a column: its name, or its place in the row.
+/// A column's name or position.
 pub trait Column {
-    /// Its place, from 0.
+    /// Its position, from 0.
     fn index(&self, columns: &[String]) -> Option<usize>;
     /// For an error message.
     fn describe(&self) -> String;

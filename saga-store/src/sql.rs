@@ -1,4 +1,4 @@
-//! Statements written once for both databases: what stands for what in `$1`, `:rows(..)` and `:for_update`.
+//! Statements written once for both databases, with the placeholders `$1`, `:rows(..)` and `:for_update`.
 //!
 //! | written | PostgreSQL | SQLite |
 //! |---|---|---|
@@ -6,9 +6,10 @@
 //! | `:rows(a text, b bigint) r` | `(SELECT * FROM unnest($n::text[], $m::bigint[]) AS t(a, b)) r` | a subselect on `json_each(?n)` |
 //! | `:for_update` | `FOR UPDATE` | nothing: a SQLite transaction has the database to itself |
 //!
-//! Everything else goes to the database as it is, so it must be SQL that both understand: `text`, `bigint`, `boolean` and
+//! Everything else is passed on as it is, so it must be SQL that both understand: `text`, `bigint`, `boolean` and
 //! `bytea` columns, `CAST(x AS bigint)` rather than `x::bigint` (and around `sum`, which PostgreSQL widens to numeric),
-//! `ON CONFLICT`, `RETURNING`, CTEs. `INSERT .. SELECT .. ON CONFLICT` needs a `WHERE true` before `ON CONFLICT` on SQLite.
+//! `ON CONFLICT`, `RETURNING`, CTEs. On SQLite `INSERT .. SELECT .. ON CONFLICT` needs a `WHERE true` before `ON
+//! CONFLICT`.
 
 use std::{
     collections::HashMap,
@@ -17,63 +18,29 @@ use std::{
 
 use saga_core::store::StoreError;
 
-use crate::value::Value;
+use crate::value::{ColumnType, Value};
 
 /// Which database a statement is rendered for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "a build may have one database"))]
 pub(crate) enum Dialect {
     Postgres,
     Sqlite,
 }
 
-/// The declared type of a column of `:rows`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ColumnType {
-    Text,
-    Bigint,
-    Boolean,
-    Bytea,
-}
-
-impl ColumnType {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Bigint => "bigint",
-            Self::Boolean => "boolean",
-            Self::Bytea => "bytea",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        [Self::Text, Self::Bigint, Self::Boolean, Self::Bytea].into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
-    }
-
-    pub(crate) fn accepts(self, value: &Value) -> bool {
-        matches!(
-            (self, value),
-            (_, Value::Null)
-                | (Self::Text, Value::Text(_))
-                | (Self::Bigint, Value::Int(_))
-                | (Self::Boolean, Value::Bool(_))
-                | (Self::Bytea, Value::Bytes(_))
-        )
-    }
-}
-
-/// A statement as one database wants it.
+/// A statement rendered for one database.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rendered {
     pub(crate) sql: String,
-    /// How many scalar parameters it takes. The rows come after them: one array per column on PostgreSQL, one JSON text
-    /// on SQLite.
+    /// Number of scalar parameters. The rows come after them: one array per column on PostgreSQL, one JSON text on
+    /// SQLite.
     pub(crate) scalars: usize,
     /// The columns of `:rows`, if it occurs.
     pub(crate) rows: Option<Vec<ColumnType>>,
 }
 
 impl Rendered {
-    /// Whether these parameters fit, so that a mistake is an error rather than a panic of a driver.
+    /// Checks the number of parameters, which a driver would panic about.
     pub(crate) fn check(&self, params: &[Value], has_rows: bool) -> Result<(), StoreError> {
         if params.len() != self.scalars {
             return Err(StoreError::Broken(format!(
@@ -90,7 +57,7 @@ impl Rendered {
     }
 }
 
-/// Statements that were rendered before, by the text they were written as.
+/// Rendered statements, by their original text.
 #[derive(Default)]
 pub(crate) struct Cache(Mutex<HashMap<&'static str, Arc<Rendered>>>);
 
@@ -159,7 +126,7 @@ fn json_each(out: &mut String, columns: &[(&str, ColumnType)], scalars: usize) {
     out.push_str(&format!("(SELECT {} FROM json_each(?{}))", columns.join(", "), scalars + 1));
 }
 
-/// Takes the text apart. What stands in quotes and comments is text.
+/// Splits the text into pieces. Quotes and comments stay text.
 fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
     let mut pieces = Vec::new();
     let (mut at, mut text_from) = (0, 0);
@@ -192,7 +159,7 @@ fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// The length of a quoted text; a doubled quote ends one and starts the next, which comes to the same.
+/// The length of a quoted text. A doubled quote counts as the end of one text and the start of the next.
 fn quoted(rest: &str, quote: char) -> usize {
     rest[1..].find(quote).map_or(rest.len(), |end| end + 2)
 }

@@ -1,5 +1,6 @@
 //! An open transaction as handlers see it: one API over both databases.
 
+#[cfg(feature = "postgres")]
 use std::sync::{Mutex, PoisonError};
 
 use saga_core::{
@@ -7,38 +8,60 @@ use saga_core::{
     store::{Refusal, StoreError},
 };
 
+#[cfg(feature = "sqlite")]
+use crate::sqlite;
+#[cfg(feature = "postgres")]
+use crate::{deferred, postgres};
 use crate::{
-    deferred,
     error::Failure,
-    postgres,
     row::Row,
-    sqlite,
     value::{Rows, Value},
 };
 
 /// An open transaction. Dropping it rolls back.
 ///
-/// SQL is written once for both databases; what `$1`, `:rows(..)` and `:for_update` stand for is told at
-/// [`Tx::execute_rows`]. A statement is a `&'static str`: it is rendered once and prepared once per connection, and
-/// nothing from outside can get into it but through a parameter.
+/// SQL is written once for both databases, with the placeholders of [`Tx::execute_rows`]. A statement is a `&'static
+/// str`: rendered once, prepared once per connection, and closed to injection, because values enter as parameters only.
 ///
-/// After the first failed statement nothing more can be done in a transaction, and it cannot be committed: whatever is
-/// tried fails with the same error. A handler hands it on with `?`.
+/// After the first failed statement the transaction is lost: every further call and the commit fail with the same
+/// error. A handler passes it on with `?`.
 pub struct Tx {
     pub(crate) session: Session,
     pub(crate) failure: Failure,
     /// What is sent before the next statement, or with the commit.
+    #[cfg(feature = "postgres")]
     deferred: Mutex<Vec<deferred::Write>>,
 }
 
 pub(crate) enum Session {
+    #[cfg(feature = "postgres")]
     Postgres(Box<postgres::Session>),
+    #[cfg(feature = "sqlite")]
     Sqlite(sqlite::Session),
+}
+
+#[cfg(feature = "postgres")]
+impl From<postgres::Session> for Session {
+    fn from(session: postgres::Session) -> Self {
+        Self::Postgres(Box::new(session))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<sqlite::Session> for Session {
+    fn from(session: sqlite::Session) -> Self {
+        Self::Sqlite(session)
+    }
 }
 
 impl Tx {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, failure: Failure::default(), deferred: Mutex::default() }
+        Self {
+            session,
+            failure: Failure::default(),
+            #[cfg(feature = "postgres")]
+            deferred: Mutex::default(),
+        }
     }
 
     /// Writes with the commit, or before the next statement that is waited for: once, in its order, and without a round trip of
@@ -56,32 +79,40 @@ impl Tx {
     /// As [`Tx::execute`].
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.failure.check()?;
-        let writes = self.take_deferred();
         match &self.session {
-            Session::Postgres(session) if !writes.is_empty() => self.failure.note(session.write(writes).await),
-            _ => Ok(()),
+            #[cfg(feature = "postgres")]
+            Session::Postgres(session) => {
+                let writes = self.take_deferred();
+                if writes.is_empty() { Ok(()) } else { self.failure.note(session.write(writes).await) }
+            }
+            #[cfg(feature = "sqlite")]
+            Session::Sqlite(_) => Ok(()),
         }
     }
 
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables, reason = "SQLite runs the statement at once"))]
     pub(crate) fn defer(&self, saga: Option<SagaId>, sql: &'static str, params: &[Value]) -> Result<(), StoreError> {
         self.failure.check()?;
         self.failure.note(params.iter().try_for_each(Value::check))?;
         match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(_) => {
                 let write = deferred::Write { saga, sql, params: params.to_vec() };
                 self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(write);
                 Ok(())
             }
             // There is no round trip to be saved.
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => self.failure.note(session.execute(sql, None, params).map(|_| ())),
         }
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn take_deferred(&self) -> Vec<deferred::Write> {
         std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs a statement and tells how many rows it wrote.
+    /// Runs a statement and returns the number of rows that it wrote.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] when the data breaks a constraint or a type, [`StoreError::Broken`] when the statement is
@@ -107,23 +138,23 @@ impl Tx {
         self.failure.note(at_most_one(rows))
     }
 
-    /// Runs one statement on many rows, which stand in its FROM clause as a table:
+    /// Runs one statement on many rows, which are a table in its FROM clause:
     ///
     /// ```sql
     /// INSERT INTO reservations (order_id, sku, quantity)
     /// SELECT r.order_id, r.sku, r.quantity FROM :rows(order_id text, sku text, quantity bigint) r
     /// ```
     ///
-    /// - `:rows(name type, ..)`, once, followed by an alias. Types: `text`, `bigint`, `boolean`, `bytea`. The rows have no
-    ///   order of their own: put an `ORDER BY` where it matters.
+    /// - `:rows(name type, ..)`, once, followed by an alias. Types: `text`, `bigint`, `boolean`, `bytea`. The rows are
+    ///   unordered: add an `ORDER BY` where it matters.
     /// - `$1`, `$2`, ..: the scalar parameters, in `params`; they are numbered from 1 with or without rows.
     /// - `:for_update`: `FOR UPDATE` on PostgreSQL and nothing on SQLite, where one transaction writes at a time.
     ///
-    /// What both databases understand: CTEs, `ON CONFLICT`, `RETURNING`, `UPDATE .. FROM`, `CAST(sum(x) AS bigint)`. Before
-    /// the `ON CONFLICT` of an `INSERT .. SELECT`, SQLite wants a `WHERE true`.
+    /// Both databases understand CTEs, `ON CONFLICT`, `RETURNING`, `UPDATE .. FROM` and `CAST(sum(x) AS bigint)`.
+    /// SQLite needs a `WHERE true` before the `ON CONFLICT` of an `INSERT .. SELECT`.
     ///
-    /// Rows of several sagas that are locked or written in one statement are taken in a fixed order, or two
-    /// transactions deadlock: `.. ORDER BY sku :for_update` first, then the update.
+    /// A statement that locks or writes rows of several sagas takes them in a fixed order, or transactions deadlock:
+    /// first `.. ORDER BY sku :for_update`, then the update.
     ///
     /// # Errors
     /// As [`Tx::execute`]; [`StoreError::Broken`] when the rows do not fit the declared columns.
@@ -149,19 +180,23 @@ impl Tx {
         self.run_query(sql, Some(rows), params.as_ref()).await
     }
 
-    /// The connection, when the database is PostgreSQL: for what this API does not offer. It is inside the transaction;
-    /// leave BEGIN, COMMIT and ROLLBACK alone.
+    /// The connection, if the database is PostgreSQL, for what this API lacks. It is inside the transaction: do not
+    /// call BEGIN, COMMIT or ROLLBACK.
+    #[cfg(feature = "postgres")]
     pub fn postgres(&self) -> Option<&tokio_postgres::Client> {
         match &self.session {
             Session::Postgres(session) => Some(session.client()),
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(_) => None,
         }
     }
 
-    /// Runs `work` on the connection, when the database is SQLite: for what this API does not offer. It is inside the
-    /// transaction; leave BEGIN, COMMIT and ROLLBACK alone. Nothing else of this `Tx` may be called in `work`.
+    /// Runs `work` on the connection, if the database is SQLite, for what this API lacks. It is inside the transaction:
+    /// do not call BEGIN, COMMIT or ROLLBACK, nor this `Tx` in `work`.
+    #[cfg(feature = "sqlite")]
     pub fn sqlite<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> T) -> Option<T> {
         match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(_) => None,
             Session::Sqlite(session) => session.with(work).ok(),
         }
@@ -170,7 +205,9 @@ impl Tx {
     async fn run_execute(&self, sql: &'static str, rows: Option<&Rows>, params: &[Value]) -> Result<u64, StoreError> {
         self.flush().await?;
         self.failure.note(match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.execute(sql, rows, params).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.execute(sql, rows, params),
         })
     }
@@ -183,7 +220,9 @@ impl Tx {
     ) -> Result<Vec<Row>, StoreError> {
         self.flush().await?;
         self.failure.note(match &self.session {
+            #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.query(sql, rows, params).await,
+            #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.query(sql, rows, params),
         })
     }

@@ -1,15 +1,15 @@
-//! Values that go in and out of SQL, the same on both databases.
+//! Values of parameters and results, the same on both databases.
 
 use saga_core::{event::SagaId, store::StoreError};
 use uuid::Uuid;
 
-/// A parameter, or a column of a result. The column types that both databases share: `text`, `bigint`, `boolean`, `bytea`.
+/// A parameter, or a column of a result, of a type that both databases have: `text`, `bigint`, `boolean`, `bytea`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Value {
     /// NULL.
     #[default]
     Null,
-    /// `text`; without NUL characters, which PostgreSQL cannot store.
+    /// `text`, without NUL characters, which PostgreSQL cannot store.
     Text(String),
     /// `bigint`.
     Int(i64),
@@ -19,7 +19,7 @@ pub enum Value {
     Bytes(Vec<u8>),
 }
 
-/// The parameters of a statement: `params![order_id, 3, "SKU-1"]`. Each is made with `Value::from`.
+/// A statement's parameters: `params![order_id, 3, "SKU-1"]`. Each is converted with `Value::from`.
 #[macro_export]
 macro_rules! params {
     () => { [] as [$crate::Value; 0] };
@@ -68,7 +68,7 @@ impl Value {
         }
     }
 
-    /// Refuses what only one of the databases can store.
+    /// Refuses values that only one of the databases can store.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Text(text) if text.contains('\0') => {
@@ -79,9 +79,44 @@ impl Value {
     }
 }
 
+/// The declared type of a column of `:rows`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColumnType {
+    Text,
+    Bigint,
+    Boolean,
+    Bytea,
+}
+
+impl ColumnType {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Bigint => "bigint",
+            Self::Boolean => "boolean",
+            Self::Bytea => "bytea",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Text, Self::Bigint, Self::Boolean, Self::Bytea].into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn accepts(self, value: &Value) -> bool {
+        matches!(
+            (self, value),
+            (_, Value::Null)
+                | (Self::Text, Value::Text(_))
+                | (Self::Bigint, Value::Int(_))
+                | (Self::Boolean, Value::Bool(_))
+                | (Self::Bytea, Value::Bytes(_))
+        )
+    }
+}
+
 /// A Rust type that a column can be read as.
 pub trait FromValue: Sized {
-    /// The value as this type, none when it is of another type.
+    /// The value as this type; none when it has another type.
     fn from_value(value: &Value) -> Option<Self>;
 }
 
@@ -153,8 +188,8 @@ impl FromValue for SagaId {
     }
 }
 
-/// Rows that one statement takes at once, see [`Tx::execute_rows`](crate::Tx::execute_rows). Collect them from an
-/// iterator of `params![..]`.
+/// Rows for one statement, see [`Tx::execute_rows`](crate::Tx::execute_rows). Collect them from an iterator of
+/// `params![..]`.
 #[derive(Clone, Debug, Default)]
 pub struct Rows(Vec<Vec<Value>>);
 
@@ -179,8 +214,8 @@ impl Rows {
         self.0.is_empty()
     }
 
-    /// The rows, once it is known that each fits the declared columns.
-    pub(crate) fn fitting(&self, columns: &[crate::sql::ColumnType]) -> Result<&[Vec<Value>], StoreError> {
+    /// The rows, after checking that each fits the declared columns.
+    pub(crate) fn fitting(&self, columns: &[ColumnType]) -> Result<&[Vec<Value>], StoreError> {
         for row in &self.0 {
             if row.len() != columns.len() {
                 return Err(StoreError::Broken(format!(

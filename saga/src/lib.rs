@@ -63,10 +63,34 @@
 //! | Feature | What it adds |
 //! |---|---|
 //! | `kafka` | `saga::kafka`: the transport, a publisher, an embedded broker |
-//! | `postgres`, `sqlite` | `saga::database`: `Db`, `Tx`, `params!`, migrations; a build has both databases |
-//! | `service` | `saga::service`: settings, HTTP, signals, metrics, traces; all of the above |
+//! | `postgres`, `sqlite` | `saga::database`: `Db`, `Tx`, `params!`, migrations; both by default |
+//! | `service` | `saga::service`: settings, HTTP, signals, metrics, traces; and `kafka` |
 //! | `tools` | `saga::tools`: a `saga` of one's own |
 //! | `testing` | the test kit in the prelude |
+//!
+//! For one database alone: `default-features = false, features = ["service", "postgres"]`.
+//!
+//! # What a build needs
+//!
+//! Rust, a C compiler and make. `kafka`, and with it `service` and `tools`, compiles librdkafka, whose `configure` also asks for
+//! a C++ compiler. Either install one (`apt-get install g++`), or put these lines into the `.cargo/config.toml` of your
+//! workspace, as `saga new` does: they leave out librdkafka's C++ wrapper, which nothing here uses.
+//!
+//! ```toml
+//! [env]
+//! CXX = "cc"
+//! GNUMAKEFLAGS = "LIBSUBDIRS=src"
+//! ```
+//!
+//! Without either, the build of `rdkafka-sys` ends with
+//!
+//! ```text
+//! ###                  Configure failed                   ###
+//!  cxx (WITH_CXX) C++ compiler (c++)
+//! command 'c++ --version' failed:
+//! ```
+//!
+//! A dependency cannot set its users' environment, and the crate's feature `cmake-build` asks for a C++ compiler too.
 
 pub use saga_core::*;
 pub use saga_macros::{saga_data, saga_event};

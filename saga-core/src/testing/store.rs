@@ -360,14 +360,6 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        let now = self.clock.now();
-        let tables = self.tables.lock().await;
-        let heads = tables.parked.values().filter_map(|parked| parked.due);
-        let next = heads.chain(tables.timers.values().map(|t| t.due)).min();
-        Ok(next.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default()))
-    }
-
     async fn unsent(&self, behind: i64, grace: Duration, limit: usize) -> Result<Vec<Unsent>, StoreError> {
         if self.fault(&[Fault::Read]).is_some() {
             return Err(StoreError::Unavailable("injected at a read".to_owned()));

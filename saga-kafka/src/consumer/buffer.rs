@@ -1,4 +1,4 @@
-//! What the poll thread hands to the runtime: signals, and records up to a bound.
+//! The bounded buffer between the poll thread and the runtime: signals and records.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -12,23 +12,23 @@ use saga_core::{
 };
 use tokio::sync::Notify;
 
-/// So many records, or bytes of them, wait for the runtime before the poll thread stops taking more.
+/// The poll thread stops taking records when so many, or so many bytes of them, wait for the runtime.
 const MAX_RECORDS: usize = 4_000;
 const MAX_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
 pub(super) struct Buffer {
     inner: Mutex<Inner>,
-    /// Tells the runtime that there is something to take.
+    /// Wakes the runtime: there is something to take.
     filled: Notify,
-    /// Tells the poll thread that something was taken, or that the consumer closes.
+    /// Wakes the poll thread: something was taken, or the consumer closes.
     taken: Condvar,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Everything but records. It overtakes them: a partition's records are dropped before its `Revoked` is put here,
-    /// and are put below after its `Assigned`.
+    /// Everything but records, which it overtakes. A partition's records are dropped before its `Revoked` is queued
+    /// here, and queued after its `Assigned`.
     control: VecDeque<Signal>,
     records: VecDeque<Vec<Record>>,
     count: usize,
@@ -47,7 +47,7 @@ impl Buffer {
         if inner.closed {
             return;
         }
-        // Only the latest state of health matters to a runtime that was busy elsewhere.
+        // A runtime that was busy needs the latest state of health only.
         if matches!(signal, Signal::Waiting(_) | Signal::Ready) {
             inner.control.retain(|signal| !matches!(signal, Signal::Waiting(_) | Signal::Ready));
         }
@@ -71,7 +71,7 @@ impl Buffer {
         self.filled.notify_one();
     }
 
-    /// Drops these partitions' records and says that they go: from here on none of them is handed over.
+    /// Drops these partitions' records and queues `Revoked`. None of them is handed over after this.
     pub(super) fn revoke(&self, partitions: Vec<TopicPartition>, guard: RevokeGuard) {
         let gone: HashSet<(&str, i32)> = partitions.iter().map(|p| (&*p.topic, p.partition)).collect();
         let mut inner = self.lock();
@@ -89,7 +89,7 @@ impl Buffer {
         self.filled.notify_one();
     }
 
-    /// No signal is taken any more; guards that were not handed over are dropped.
+    /// Refuses further signals, and drops the guards that were not handed over.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         *inner = Inner { closed: true, ..Inner::default() };
@@ -102,7 +102,7 @@ impl Buffer {
         inner.count >= MAX_RECORDS || inner.bytes >= MAX_BYTES
     }
 
-    /// Whether so much was taken that fetching is worth its while again.
+    /// Whether enough room is free to resume fetching.
     pub(super) fn is_drained(&self) -> bool {
         let inner = self.lock();
         inner.count <= MAX_RECORDS / 2 && inner.bytes <= MAX_BYTES / 2
@@ -112,14 +112,14 @@ impl Buffer {
         self.lock().count
     }
 
-    /// Waits until it is no longer full or is closed. False when it is still full after this time.
+    /// Waits until there is room or the buffer is closed. Returns false when it is still full after this time.
     pub(super) fn wait_for_room(&self, timeout: Duration) -> bool {
         let full = |inner: &mut Inner| !inner.closed && (inner.count >= MAX_RECORDS || inner.bytes >= MAX_BYTES);
         let waited = self.taken.wait_timeout_while(self.lock(), timeout, full).unwrap_or_else(PoisonError::into_inner);
         !waited.1.timed_out()
     }
 
-    /// Waits until it is closed. False when it is not after this time.
+    /// Waits until the buffer is closed. Returns false when it is still open after this time.
     pub(super) fn wait_for_close(&self, timeout: Duration) -> bool {
         let waited = self
             .taken
@@ -133,7 +133,8 @@ impl Buffer {
             if let Some(signal) = self.take(room) {
                 return signal;
             }
-            // A notification that comes between is kept; nothing is taken before this point, so it may be cancelled.
+            // A notification between the two is kept. Nothing is taken before this point, so the future may be
+            // cancelled.
             self.filled.notified().await;
         }
     }
@@ -171,7 +172,7 @@ impl Buffer {
     }
 }
 
-/// About what a record takes in memory.
+/// Approximate size of a record in memory.
 pub(super) fn size(record: &Record) -> usize {
     let headers: usize =
         record.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len) + size_of_val(h)).sum();

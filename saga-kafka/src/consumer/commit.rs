@@ -1,4 +1,4 @@
-//! Committing the stored offsets and waiting for it, but not for ever.
+//! Synchronous commits with a time limit.
 
 use std::{
     ptr, thread,
@@ -7,21 +7,20 @@ use std::{
 
 use rdkafka::{
     TopicPartitionList, bindings as ffi,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError as NativeError,
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 
-use super::context::Client;
-
-/// The coordinator answers within milliseconds, or is in trouble; then events come again, which is harmless.
+/// A healthy coordinator answers within milliseconds. After this time the commit is given up: the events come again,
+/// which is harmless.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two attempts, while the group takes no commits because its members are being told their partitions.
+/// Pause between attempts while a rebalance keeps the group from taking commits.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Commits what is stored, and waits for the broker's answer.
-pub(super) fn stored(client: &Client) {
+/// Commits the stored offsets and waits for the broker's answer.
+pub(super) fn stored(client: &BaseConsumer<impl ConsumerContext>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let code = Code::from(commit(client, None, deadline.saturating_duration_since(Instant::now())));
@@ -33,8 +32,12 @@ pub(super) fn stored(client: &Client) {
     }
 }
 
-/// Commits these offsets, also where they are less than what was committed before.
-pub(super) fn explicit(client: &Client, offsets: &TopicPartitionList, patience: Duration) -> Result<(), Code> {
+/// Commits these offsets, even those below what was committed before.
+pub(super) fn explicit(
+    client: &BaseConsumer<impl ConsumerContext>,
+    offsets: &TopicPartitionList,
+    patience: Duration,
+) -> Result<(), Code> {
     match Code::from(commit(client, Some(offsets), patience)) {
         Code::NoError => Ok(()),
         code => Err(code),
@@ -42,7 +45,11 @@ pub(super) fn explicit(client: &Client, offsets: &TopicPartitionList, patience: 
 }
 
 #[allow(unsafe_code, reason = "rust-rdkafka's synchronous commit waits as long as the broker is away")]
-fn commit(client: &Client, offsets: Option<&TopicPartitionList>, patience: Duration) -> RDKafkaRespErr {
+fn commit(
+    client: &BaseConsumer<impl ConsumerContext>,
+    offsets: Option<&TopicPartitionList>,
+    patience: Duration,
+) -> RDKafkaRespErr {
     let native = client.client().native_ptr();
     // SAFETY: the client is alive while it is borrowed; the queue is destroyed below.
     let queue = unsafe { ffi::rd_kafka_queue_new(native) };
@@ -67,7 +74,7 @@ fn commit(client: &Client, offsets: Option<&TopicPartitionList>, patience: Durat
     result
 }
 
-/// No offset was stored since the last commit.
+/// Whether the error says that no offset was stored since the last commit.
 pub(super) fn nothing_to_do(error: &NativeError) -> bool {
     error.rdkafka_error_code() == Some(Code::NoOffset)
 }

@@ -22,27 +22,36 @@ use saga_core::{
 use super::{
     buffer::Buffer,
     commit,
-    errors::about,
-    flow::{Flow, Reading},
+    errors::kind_of,
     health::Health,
     metrics::ConsumerMetrics,
+    partitions::{Cursor, Partitions},
     stats::{Drained, Stats},
 };
 
-/// A rebalance waits so long for the runtime to let go of partitions; the group waits with it.
+/// How long a rebalance, and with it the group, waits for the runtime to release partitions.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) type Client = BaseConsumer<Context>;
 
-/// What the runtime's side and the poll thread share.
+/// The client and its partitions. The lock is held during calls of librdkafka, so that both always agree, and never
+/// during a wait.
+#[derive(Default)]
+pub(super) struct State {
+    /// The client in use. The poll thread has the other reference and drops the last one, because that can block.
+    pub(super) client: Option<Arc<Client>>,
+    pub(super) partitions: Partitions,
+}
+
+/// State that the runtime's side and the poll thread share.
 pub(super) struct Shared {
     pub(super) bootstrap: String,
     pub(super) buffer: Buffer,
     pub(super) metrics: ConsumerMetrics,
     pub(super) closing: AtomicBool,
-    flow: Mutex<Flow>,
+    state: Mutex<State>,
     health: Mutex<Health>,
-    /// What the last statistics said, until the poll thread looks at it.
+    /// Drained logs of the last statistics, until the poll thread looks at them.
     pub(super) drained: Mutex<HashMap<TopicPartition, Drained>>,
 }
 
@@ -53,29 +62,29 @@ impl Shared {
             buffer: Buffer::default(),
             metrics: ConsumerMetrics::default(),
             closing: AtomicBool::new(false),
-            flow: Mutex::default(),
+            state: Mutex::default(),
             health: Mutex::default(),
             drained: Mutex::default(),
         }
     }
 
-    pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the runtime that these partitions go, and waits until it has let go of them.
+    /// Revokes these partitions from the runtime, and waits until it has released them.
     pub(super) fn let_go_of(&self, partitions: Vec<TopicPartition>) {
         let (guard, dropped) = RevokeGuard::new();
-        // A buffer that is closed takes no signal: then the guard is dropped here.
+        // A closed buffer takes no signal and drops the guard at once.
         self.buffer.revoke(partitions, guard);
         if dropped.recv_timeout(REVOKE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("Kafka: partitions go with work in hand, after {REVOKE_PATIENCE:?}");
+            tracing::warn!("Kafka: partitions are revoked with events in flight, after {REVOKE_PATIENCE:?}");
         }
     }
 
-    /// Lets `change` look at the health, and passes on what it has to say.
+    /// Runs `change` on the health and passes on its signal.
     pub(super) fn health<T>(&self, change: impl FnOnce(&mut Health) -> (Option<Signal>, T)) -> T {
-        // The lock is held until the signal is in its place, so that signals keep the order of what they tell.
+        // The lock is held until the signal is queued, so that signals keep their order.
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let (signal, result) = change(&mut health);
         if let Some(signal) = signal {
@@ -87,9 +96,9 @@ impl Shared {
 
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
-    /// Partitions went: records that the poll thread has not handed over yet may be theirs.
+    /// Partitions were revoked: the poll thread may still have records of theirs.
     pub(super) revoked: AtomicBool,
-    /// The client is being closed: the runtime has been told already, and what was stored is committed.
+    /// The client is being closed: the runtime knows already, and the stored offsets are committed.
     pub(super) retired: AtomicBool,
 }
 
@@ -103,18 +112,19 @@ impl ClientContext for Context {
             Ok(stats) => stats,
             Err(error) => return tracing::warn!("librdkafka's statistics cannot be read: {error}"),
         };
-        let flow = self.shared.flow();
-        let assigned: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
-        let running: Vec<TopicPartition> = assigned.iter().filter(|p| !flow.is_stopped(p)).cloned().collect();
-        drop(flow);
+        let state = self.shared.state();
+        let assigned: Vec<TopicPartition> = state.partitions.assigned.keys().cloned().collect();
+        let running: Vec<TopicPartition> =
+            assigned.iter().filter(|p| !state.partitions.is_stopped(p)).cloned().collect();
+        drop(state);
         *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner) = stats.drained(&assigned);
-        self.shared.metrics.set_progress(&stats, assigned);
+        self.shared.metrics.set_positions(&stats, assigned);
         self.shared.health(|health| (health.tick(&stats, &running, &self.shared.bootstrap, Instant::now()), ()));
     }
 
     fn error(&self, error: NativeError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            self.shared.metrics.error(about(code));
+            self.shared.metrics.error(kind_of(code));
             self.shared.health(|health| (health.error(code, reason, Instant::now()), ()));
         }
     }
@@ -139,7 +149,7 @@ impl ConsumerContext for Context {
         match result {
             Ok(()) => {}
             Err(error) if commit::nothing_to_do(&error) => {}
-            // Events since the last commit may come again, which the barrier makes harmless.
+            // Events since the last commit may come again; the barrier makes that harmless.
             Err(error) => tracing::debug!("Kafka: offsets were not committed: {error}"),
         }
     }
@@ -147,26 +157,27 @@ impl ConsumerContext for Context {
 
 impl Context {
     fn assign(&self, client: &Client, partitions: Vec<TopicPartition>) {
-        // None, when there are more members than partitions, or all stay where they are.
+        // Empty when there are more members than partitions, or when all stay where they are.
         if !partitions.is_empty() {
             tracing::info!(partitions = %names(&partitions), "Kafka: partitions assigned");
             self.shared.metrics.rebalanced();
         }
         self.shared.metrics.assigned(&partitions);
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         for partition in &partitions {
-            // A partition comes back running, whatever it was when it went.
-            flow.paused.remove(partition);
-            flow.assigned.insert(partition.clone(), Reading::default());
+            // A partition starts unpaused, whatever it was when it was revoked.
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.insert(partition.clone(), Cursor::default());
         }
-        // Until the poll thread has found out where they begin.
+        // Paused until the poll thread knows where reading starts.
         pause(client, &partitions, true);
-        flow.will_be_told(&partitions);
-        drop(flow);
+        state.partitions.announce(&partitions);
+        drop(state);
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
 
-    /// Fence, tell, wait, commit; librdkafka gives the partitions away after that.
+    /// Fences the partitions, revokes them from the runtime, waits, and commits. librdkafka gives the partitions away
+    /// after that.
     fn revoke(&self, client: &Client, partitions: Vec<TopicPartition>) {
         if self.retired.load(Relaxed) {
             return;
@@ -176,28 +187,28 @@ impl Context {
         self.shared.metrics.rebalanced();
         let leaving = self.forget(&partitions);
         if lost {
-            // Others have them already: there is nothing to wait for, and a commit would undo theirs.
+            // Others own them already: waiting is useless, and a commit would overwrite theirs.
             self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
             return;
         }
-        self.shared.flow().leaving = leaving;
+        self.shared.state().partitions.leaving = leaving;
         self.shared.let_go_of(partitions);
         commit::stored(client);
-        self.shared.flow().leaving.clear();
+        self.shared.state().partitions.leaving.clear();
     }
 
-    pub(super) fn forget(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Reading> {
+    pub(super) fn forget(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Cursor> {
         self.revoked.store(true, Relaxed);
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let forget = |partition: &TopicPartition| {
-            flow.paused.remove(partition);
-            flow.assigned.remove_entry(partition)
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.remove_entry(partition)
         };
         partitions.iter().filter_map(forget).collect()
     }
 }
 
-/// Tells librdkafka; a partition that went meanwhile is its business.
+/// Pauses or resumes partitions in librdkafka, which ignores those that were revoked meanwhile.
 pub(super) fn pause(client: &Client, partitions: &[TopicPartition], paused: bool) {
     if partitions.is_empty() {
         return;

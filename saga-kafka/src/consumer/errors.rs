@@ -1,25 +1,25 @@
-//! What the client's errors are about, by their codes; their texts are for people.
+//! The client's errors, classified by their codes; the texts are for people.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// What an error is about.
+/// What an error concerns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum About {
-    /// A connection: it explains what the statistics say.
+pub(super) enum ErrorKind {
+    /// A connection. It explains what the statistics show.
     Connection,
-    /// A topic, one of those that are read; which one is asked, never read from a text.
+    /// One of the topics that are read. The broker is asked which one; the text is never parsed.
     Topic,
-    /// The group, which does not take us.
+    /// The group refuses this member.
     Group,
-    /// Records that are there and that this program cannot read. The client asks for them again and again.
+    /// Records that this program cannot read. The client fetches them again and again.
     Unreadable,
-    /// Part of a change that the client carries out by itself.
-    Nothing,
-    /// Something that nobody thought of.
+    /// A transient error that the client handles by itself.
+    Transient,
+    /// Any other error.
     Unknown,
 }
 
-pub(super) fn about(code: Code) -> About {
+pub(super) fn kind_of(code: Code) -> ErrorKind {
     match code {
         Code::BrokerTransportFailure
         | Code::AllBrokersDown
@@ -28,13 +28,13 @@ pub(super) fn about(code: Code) -> About {
         | Code::RequestTimedOut
         | Code::Authentication
         | Code::SaslAuthenticationFailed
-        | Code::SSL => About::Connection,
+        | Code::SSL => ErrorKind::Connection,
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
         | Code::UnknownPartition
         | Code::UnknownTopicId
-        | Code::TopicAuthorizationFailed => About::Topic,
-        Code::GroupAuthorizationFailed | Code::InconsistentGroupProtocol => About::Group,
+        | Code::TopicAuthorizationFailed => ErrorKind::Topic,
+        Code::GroupAuthorizationFailed | Code::InconsistentGroupProtocol => ErrorKind::Group,
         Code::BadMessage
         | Code::BadCompression
         | Code::NotImplemented
@@ -42,18 +42,18 @@ pub(super) fn about(code: Code) -> About {
         | Code::InvalidMessage
         | Code::InvalidMessageSize
         | Code::MessageSizeTooLarge
-        | Code::UnsupportedCompressionType => About::Unreadable,
+        | Code::UnsupportedCompressionType => ErrorKind::Unreadable,
         Code::PartitionEOF
         | Code::NotLeaderForPartition
         | Code::LeaderNotAvailable
         | Code::FencedLeaderEpoch
         | Code::UnknownLeaderEpoch
-        | Code::RebalanceInProgress => About::Nothing,
-        _ => About::Unknown,
+        | Code::RebalanceInProgress => ErrorKind::Transient,
+        _ => ErrorKind::Unknown,
     }
 }
 
-/// Whether the client has met records that it cannot read, and will never get past.
+/// Whether the code stands for records that the client cannot read and never gets past.
 pub(crate) fn is_unreadable(code: Code) -> bool {
-    about(code) == About::Unreadable
+    kind_of(code) == ErrorKind::Unreadable
 }

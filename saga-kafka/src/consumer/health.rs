@@ -1,7 +1,7 @@
-//! Whether all is well with a consumer, judged from statistics and errors.
+//! The consumer's health, judged from statistics and errors.
 //!
-//! An error by itself proves little: librdkafka reports each failed attempt, also one that another address or another
-//! broker makes up for, and reports nothing when it has recovered. So errors only explain; the statistics decide.
+//! An error by itself proves little: librdkafka reports each failed attempt, even if another address or broker makes up
+//! for it, and reports no recovery. So the statistics decide, and errors explain.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,25 +12,25 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use saga_core::{record::TopicPartition, transport::Signal};
 
 use super::{
-    errors::{About, about},
+    errors::{ErrorKind, kind_of},
     stats::{Broker, Group, Partition, Stats},
 };
 
-/// A connection that is gone for less is no trouble worth telling.
+/// Shorter interruptions of a connection are not reported.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// A broker that owes an answer and has sent nothing for this long hangs.
+/// A broker that owes an answer and sends nothing for this long counts as hanging.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often a topic in trouble is asked about.
+/// How often the broker is asked about a failing topic.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-/// Somebody's transaction may be open for so long; most end within a second.
+/// How long an open transaction may block a partition before it is reported; most end within a second.
 const TRANSACTION_PATIENCE: Duration = Duration::from_secs(10);
-/// Records that cannot be read are asked for many times a second: after this, nobody has complained any more.
+/// Unreadable records are fetched many times a second. After this time without an error they are gone.
 const UNREADABLE_FOR: Duration = Duration::from_secs(5);
-/// An error that we know nothing about is logged so often; all are counted.
+/// How often an unknown error is logged; every one is counted.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Where the log is held back since when, and for how many records.
+/// A log that an open transaction blocks: at which offset, since when, and how many records.
 struct HeldBack {
     at: i64,
     since: Instant,
@@ -39,16 +39,16 @@ struct HeldBack {
 
 #[derive(Default)]
 pub(super) struct Health {
-    /// The last reason librdkafka gave for a broken connection.
+    /// librdkafka's last reason for a broken connection.
     reason: Option<String>,
     broken_since: Option<Instant>,
     broker: Option<String>,
-    /// Something is wrong with one of the topics.
+    /// One of the topics fails; which one is not known yet.
     suspect: bool,
-    /// What is wrong with a topic, by its name.
+    /// The failing topics: name and reason.
     topics: BTreeMap<String, String>,
     group: Option<String>,
-    /// Records that cannot be read, and when that was said last.
+    /// The unreadable records, and the time of the last error about them.
     unreadable: Option<(String, Instant)>,
     held_back: BTreeMap<TopicPartition, HeldBack>,
     held_back_told: Option<String>,
@@ -58,14 +58,14 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// An error event, with librdkafka's text for it, which is for people.
+    /// Takes an error event with librdkafka's text for people.
     pub(super) fn error(&mut self, code: Code, reason: &str, now: Instant) -> Option<Signal> {
-        match about(code) {
-            // That all are down says less than why one is.
-            About::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
-            About::Connection => self.reason = Some(without_times(reason)),
-            About::Topic => self.suspect = true,
-            About::Group => {
+        match kind_of(code) {
+            // "All brokers are down" says less than the reason for one of them.
+            ErrorKind::Connection if code == Code::AllBrokersDown && self.reason.is_some() => {}
+            ErrorKind::Connection => self.reason = Some(without_times(reason)),
+            ErrorKind::Topic => self.suspect = true,
+            ErrorKind::Group => {
                 self.group = Some(match code {
                     Code::InconsistentGroupProtocol => {
                         "the group's members have another partition.assignment.strategy \
@@ -75,13 +75,13 @@ impl Health {
                     _ => format!("not authorised to join the consumer group ({reason})"),
                 });
             }
-            About::Unreadable => {
+            ErrorKind::Unreadable => {
                 let first = self.unreadable.take().map(|(first, _)| first);
                 let text = || format!("records cannot be read: {} ({code:?})", without_times(reason));
                 self.unreadable = Some((first.unwrap_or_else(text), now));
             }
-            About::Nothing => tracing::debug!(?code, reason, "Kafka consumer error"),
-            About::Unknown => {
+            ErrorKind::Transient => tracing::debug!(?code, reason, "Kafka consumer error"),
+            ErrorKind::Unknown => {
                 let name = format!("{code:?}");
                 let is_quiet = |warned: &Instant| now.duration_since(*warned) < WARN_EVERY;
                 if !self.warned.get(&name).is_some_and(is_quiet) {
@@ -93,7 +93,7 @@ impl Health {
         self.tell()
     }
 
-    /// To be called with every statistics event, once a second.
+    /// Takes a statistics event; they come once a second.
     pub(super) fn tick(
         &mut self,
         stats: &Stats,
@@ -109,7 +109,7 @@ impl Health {
             }
             Some(trouble) => {
                 let since = *self.broken_since.get_or_insert(now);
-                // A refused connection is reported at the second tick, after about a second and a half.
+                // A refused connection is reported at the second event, after about a second and a half.
                 if now.duration_since(since) >= PATIENCE || self.reason.is_some() && since != now {
                     self.broker = Some(trouble);
                 }
@@ -124,7 +124,7 @@ impl Health {
         self.tell()
     }
 
-    /// Of a log that somebody's transaction holds back nothing is handed over, and nothing else tells.
+    /// An open transaction blocks its log silently: no record comes, and no error.
     fn look_for_open_transactions(&mut self, stats: &Stats, running: &[TopicPartition], now: Instant) {
         let mut held_back = BTreeMap::new();
         for partition in running {
@@ -135,7 +135,7 @@ impl Health {
         }
         self.held_back = held_back;
         let longest = self.held_back.iter().filter(|(_, held)| now.duration_since(held.since) > TRANSACTION_PATIENCE);
-        // Told once for each, without the number of records, which changes.
+        // Reported once for each partition, without the number of records, which changes.
         self.held_back_told = longest.min_by_key(|(_, held)| held.since).map(|(partition, held)| {
             tracing::debug!(%partition, records = held.records, "Kafka: held back");
             format!("{partition} is held back at offset {} by somebody's open transaction", held.at)
@@ -146,7 +146,7 @@ impl Health {
         let Some(reason) = no_connection(stats) else {
             return silent(stats).or_else(|| no_leader(stats)).or_else(|| no_coordinator(&stats.cgrp));
         };
-        // librdkafka begins with the connection's name: "localhost:9092/bootstrap: Connect to ..."
+        // librdkafka's text starts with the connection's name: "localhost:9092/bootstrap: Connect to ..."
         Some(match self.reason.as_deref().and_then(|reason| reason.split_once(": ")) {
             Some((connection, why)) if connection.contains('/') => {
                 format!("broker {}: {why}", connection.split('/').next().unwrap_or(connection))
@@ -155,8 +155,8 @@ impl Health {
         })
     }
 
-    /// Those of these topics that are to be asked about now: librdkafka says once that one is missing, and never that it is
-    /// there.
+    /// The topics that the broker is to be asked about now. librdkafka reports once that a topic is missing, and never
+    /// that it is back.
     pub(super) fn due_probes(&mut self, all: &[String], now: Instant) -> Vec<String> {
         let is_early = self.probed.is_some_and(|probed| now.duration_since(probed) < PROBE_EVERY);
         if is_early || self.topics.is_empty() && !self.suspect {
@@ -166,12 +166,12 @@ impl Health {
         if self.suspect { all.to_vec() } else { self.topics.keys().cloned().collect() }
     }
 
-    /// All that were to be asked about were.
+    /// All of [`Health::due_probes`] were answered.
     pub(super) fn probed(&mut self) {
         self.suspect = false;
     }
 
-    /// What asking found out: no error when the topic can be read. True when that is new.
+    /// Takes the broker's answer about a topic: no error when it can be read. Also returns whether a failure ended.
     pub(super) fn topic(&mut self, name: &str, error: Option<Code>) -> (Option<Signal>, bool) {
         let mended = match error {
             None => self.topics.remove(name).is_some(),
@@ -183,13 +183,13 @@ impl Health {
         (self.tell(), mended)
     }
 
-    /// A trouble that only the caller knows of, or its end.
+    /// Sets or ends a failure that only the caller knows.
     pub(super) fn group(&mut self, trouble: Option<String>) -> Option<Signal> {
         self.group = trouble;
         self.tell()
     }
 
-    /// The signal for a change, if there is one.
+    /// The signal for a changed state.
     fn tell(&mut self) -> Option<Signal> {
         let unreadable = self.unreadable.as_ref().map(|(text, _)| text);
         let others = self.broker.iter().chain(&self.group).chain(unreadable).chain(&self.held_back_told);
@@ -212,7 +212,7 @@ impl Health {
     }
 }
 
-/// Without "(after 3ms in state CONNECT, 7 identical error(s) suppressed)": it changes all the time.
+/// The reason without "(after 3ms in state CONNECT, 7 identical error(s) suppressed)", which changes all the time.
 fn without_times(reason: &str) -> String {
     reason.split(" (after ").next().unwrap_or(reason).to_owned()
 }
@@ -231,7 +231,7 @@ fn no_connection(stats: &Stats) -> Option<&'static str> {
 }
 
 fn silent(stats: &Stats) -> Option<String> {
-    // While the group is formed, the coordinator answers when the slowest member has joined.
+    // While the group forms, the coordinator answers only when the slowest member has joined.
     let joining = stats.cgrp.join_state.starts_with("wait-join") || stats.cgrp.join_state.starts_with("wait-sync");
     let silent = |broker: &&Broker| {
         broker.is_up()
@@ -245,7 +245,7 @@ fn silent(stats: &Stats) -> Option<String> {
 
 fn no_leader(stats: &Stats) -> Option<String> {
     let reachable = |leader: i64| stats.brokers.values().any(|b| b.nodeid == leader && !b.is_logical() && b.is_up());
-    // Only partitions that we fetch have a position; -1 stands for a partition's number that is not known yet.
+    // Only partitions that are fetched have a position; -1 stands for an unknown partition number.
     let stuck = stats.topics.iter().find_map(|(topic, partitions)| {
         let stuck = |p: &&Partition| p.partition >= 0 && p.fetching() && p.leader >= 0 && !reachable(p.leader);
         partitions.partitions.values().find(stuck).map(|p| (topic, p.partition, p.leader))

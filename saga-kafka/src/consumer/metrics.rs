@@ -1,4 +1,4 @@
-//! What a consumer measures of itself, readable from any task.
+//! The consumer's figures, readable from any task.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,16 +10,10 @@ use std::{
 
 use saga_core::record::{Record, TopicPartition};
 
-use super::{errors::About, stats::Stats};
-
-/// How far a partition's records are done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// Up to here, exclusive.
-    pub done: i64,
-    /// How many are not.
-    pub lag: i64,
-}
+use super::{
+    errors::ErrorKind,
+    stats::{Position, Stats},
+};
 
 /// Figures of one consumer; clones read the same ones.
 #[derive(Clone, Default, Debug)]
@@ -27,14 +21,15 @@ pub struct ConsumerMetrics(Arc<Figures>);
 
 #[derive(Default, Debug)]
 struct Figures {
-    progress: Mutex<Vec<(TopicPartition, Progress)>>,
-    /// Ends of partitions that are paused: what the statistics know of them is as old as their last fetch.
+    positions: Mutex<Vec<(TopicPartition, Position)>>,
+    /// Ends of paused partitions: the statistics know them as of their last fetch only.
     ends: Mutex<HashMap<TopicPartition, i64>>,
-    /// Up to where records of a partition were handed over. What librdkafka knows of that counts markers, too.
+    /// The offset after the last record that was handed over, by partition. librdkafka's own position counts
+    /// transaction markers too.
     handed: Mutex<HashMap<TopicPartition, i64>>,
-    /// By partition; those that are or were ours are all there, so that the first one is seen.
+    /// By partition; every partition that is or was assigned has an entry, so that a first increase is visible.
     lost: Counts,
-    anew: Counts,
+    resets: Counts,
     unreadable: AtomicU64,
     group_errors: AtomicU64,
     other_errors: AtomicU64,
@@ -44,15 +39,10 @@ struct Figures {
 }
 
 impl ConsumerMetrics {
-    /// How far each assigned partition is done: its stored offset, and the difference between that and its end. Up to a
-    /// second old, five seconds for a partition that is paused. A partition of which nothing is known yet is left out.
-    pub fn progress(&self) -> Vec<(TopicPartition, Progress)> {
-        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The lags alone of [`ConsumerMetrics::progress`].
-    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
-        self.progress().into_iter().map(|(partition, progress)| (partition, progress.lag)).collect()
+    /// The position and lag of each assigned partition: its stored offset, and the distance from there to its end. Up
+    /// to a second old; five seconds for a paused partition. A partition without figures is left out.
+    pub fn positions(&self) -> Vec<(TopicPartition, Position)> {
+        self.0.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often partitions were assigned or revoked.
@@ -60,40 +50,40 @@ impl ConsumerMetrics {
         self.0.rebalances.load(Relaxed)
     }
 
-    /// Offsets that were to be stored for partitions that had gone already. Their events come again, to another member.
+    /// Offsets that came for partitions that were revoked already. Another member gets their events again.
     pub fn stale_offsets(&self) -> u64 {
         self.0.stale_offsets.load(Relaxed)
     }
 
-    /// How often another process with our instance id took our place, or the client failed for good and was replaced.
+    /// How often another process with the same instance id took over, or the client failed for good and was replaced.
     pub fn fenced(&self) -> u64 {
         self.0.fenced.load(Relaxed)
     }
 
-    /// Records that were deleted from the log before they were read, of each partition that this consumer has had.
+    /// Records that retention deleted before they were read, for each partition that this consumer has had.
     pub fn records_lost(&self) -> Vec<(TopicPartition, u64)> {
         counts(&self.0.lost)
     }
 
-    /// How often a partition's log turned out to be another than before, and was read from its beginning.
-    pub fn read_anew(&self) -> Vec<(TopicPartition, u64)> {
-        counts(&self.0.anew)
+    /// How often a partition's log was replaced by another and read from its beginning.
+    pub fn resets(&self) -> Vec<(TopicPartition, u64)> {
+        counts(&self.0.resets)
     }
 
-    /// Errors that the client reported, but for those of connections and topics: of records that cannot be read
-    /// (`unreadable`), of the group (`group`), and `other`, which nobody thought of.
+    /// Errors that the client reported, by kind: `unreadable` (records), `group`, and `other`. Connections and topics
+    /// are not counted.
     pub fn errors(&self) -> [(&'static str, u64); 3] {
         let Figures { unreadable, group_errors, other_errors, .. } = &*self.0;
         [("unreadable", unreadable), ("group", group_errors), ("other", other_errors)]
             .map(|(kind, count)| (kind, count.load(Relaxed)))
     }
 
-    pub(super) fn error(&self, about: About) {
-        let count = match about {
-            About::Unreadable => &self.0.unreadable,
-            About::Group => &self.0.group_errors,
-            About::Unknown => &self.0.other_errors,
-            About::Connection | About::Topic | About::Nothing => return,
+    pub(super) fn error(&self, kind: ErrorKind) {
+        let count = match kind {
+            ErrorKind::Unreadable => &self.0.unreadable,
+            ErrorKind::Group => &self.0.group_errors,
+            ErrorKind::Unknown => &self.0.other_errors,
+            ErrorKind::Connection | ErrorKind::Topic | ErrorKind::Transient => return,
         };
         count.fetch_add(1, Relaxed);
     }
@@ -101,7 +91,7 @@ impl ConsumerMetrics {
     pub(super) fn assigned(&self, partitions: &[TopicPartition]) {
         for partition in partitions {
             count(&self.0.lost, partition, 0);
-            count(&self.0.anew, partition, 0);
+            count(&self.0.resets, partition, 0);
         }
     }
 
@@ -109,8 +99,8 @@ impl ConsumerMetrics {
         count(&self.0.lost, partition, records);
     }
 
-    pub(super) fn reads_anew(&self, partition: &TopicPartition) {
-        count(&self.0.anew, partition, 1);
+    pub(super) fn partition_reset(&self, partition: &TopicPartition) {
+        count(&self.0.resets, partition, 1);
     }
 
     pub(super) fn rebalanced(&self) {
@@ -137,16 +127,16 @@ impl ConsumerMetrics {
         }
     }
 
-    pub(super) fn set_progress(&self, stats: &Stats, assigned: Vec<TopicPartition>) {
+    pub(super) fn set_positions(&self, stats: &Stats, assigned: Vec<TopicPartition>) {
         let ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut handed = self.0.handed.lock().unwrap_or_else(PoisonError::into_inner);
         handed.retain(|partition, _| assigned.contains(partition));
-        let progress = assigned.into_iter().filter_map(|assigned| {
-            let progress =
-                stats.partition(&assigned)?.progress(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
-            Some((assigned, progress))
+        let positions = assigned.into_iter().filter_map(|assigned| {
+            let position =
+                stats.partition(&assigned)?.position(ends.get(&assigned).copied(), handed.get(&assigned).copied())?;
+            Some((assigned, position))
         });
-        *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.collect();
+        *self.0.positions.lock().unwrap_or_else(PoisonError::into_inner) = positions.collect();
     }
 }
 

@@ -4,13 +4,13 @@ mod buffer;
 mod commit;
 mod context;
 mod errors;
-mod flow;
 mod health;
-mod identity;
-mod logs;
 mod metrics;
+mod partitions;
 mod poll;
+mod positions;
 mod stats;
+mod topic_ids;
 
 use std::{
     collections::HashSet,
@@ -27,38 +27,40 @@ use saga_core::{
 use tokio::sync::oneshot;
 
 pub(crate) use errors::is_unreadable;
-pub use metrics::{ConsumerMetrics, Progress};
+pub use metrics::ConsumerMetrics;
+pub use stats::Position;
 
 use crate::{KafkaConfig, KafkaError};
 use context::Shared;
-use flow::Flow;
+use partitions::Partitions;
 
-/// Committing and leaving the group may take so long; then the process is let go, and the group finds out by itself.
+/// Time limit for committing and leaving the group at the end. After it the broker's session timeout ends the
+/// membership.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A member of a consumer group, on a thread of its own.
 ///
-/// - Offsets that are stored are committed twice a second, when partitions go, and at the end.
-/// - When the runtime takes nothing, at most 4,000 records or 16 MiB wait, and fetching pauses.
-/// - [`Signal::Waiting`] comes within about two seconds of a lost connection, six of a broker that hangs, and names
-///   missing topics; [`Signal::Ready`] within a second or two of their return. Missing rights are waited for too: they
-///   can be granted without a restart.
-/// - It also names a group that has another strategy, records that cannot be read, and a partition that somebody's open
-///   transaction has held back for ten seconds.
-/// - A topic that was deleted and made anew is read from its start, whatever was committed of the old one: to the runtime
-///   its partitions are revoked and assigned. So is a log whose positions go back. Records that were deleted unread are
-///   counted, and each is a WARN.
-/// - Another process with the same instance id takes this one's partitions. It lets go of them at once and rejoins
-///   after half a second, 1, 2 and 4 seconds; the fifth time within a minute is [`Signal::Fatal`].
-/// - Dropped without [`Consumer::close`], it still commits what is stored and leaves, in the background.
+/// - Stored offsets are committed twice a second, when partitions are revoked, and at the end.
+/// - While the runtime takes nothing, at most 4,000 records or 16 MiB wait, and fetching pauses.
+/// - [`Signal::Waiting`] comes within about two seconds of a lost connection and six of a broker that hangs. It names
+///   missing topics and missing rights, which can be granted without a restart. [`Signal::Ready`] comes within a second
+///   or two of their return.
+/// - It also reports a group with another assignment strategy, records that cannot be read, and a partition that an
+///   open transaction has blocked for ten seconds.
+/// - A topic that was deleted and created again is read from its start, whatever was committed before; the runtime sees
+///   its partitions revoked and assigned. So is a log whose offsets go back. Records that were deleted unread are
+///   counted and logged as WARN.
+/// - When another process takes over the instance id, this one releases its partitions at once and rejoins after half a
+///   second, 1, 2 and 4 seconds. The fifth time within a minute is [`Signal::Fatal`].
+/// - Dropped without [`Consumer::close`], it still commits the stored offsets and leaves, in the background.
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
 impl KafkaConsumer {
-    /// Joins the group, which is the participant's name, and subscribes to these topics. Returns at once: a broker that
-    /// is away or a topic that is missing is reported by [`Consumer::next`].
+    /// Joins the group and subscribes to these topics. Returns at once: [`Consumer::next`] reports an unreachable
+    /// broker or a missing topic.
     ///
     /// # Errors
     /// When the configuration contradicts itself.
@@ -73,24 +75,19 @@ impl KafkaConsumer {
             .spawn(move || {
                 let _alarm = alarm;
                 thread.run(client);
-                // Nobody may be waiting any more.
+                // The receiver may be gone.
                 let _ = end.send(());
             })
             .map_err(|error| KafkaError::Client(format!("no thread for the consumer: {error}")))?;
         Ok(Self { shared, ended: Some(ended) })
     }
 
-    /// How far behind the consumer is: see [`ConsumerMetrics::lag`].
-    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
-        self.shared.metrics.lag()
-    }
-
-    /// The consumer's figures, for another task to read.
+    /// The consumer's figures, for other tasks.
     pub fn metrics(&self) -> ConsumerMetrics {
         self.shared.metrics.clone()
     }
 
-    /// Records that were fetched and not taken yet.
+    /// Number of records that were fetched and not taken yet.
     pub fn buffered(&self) -> usize {
         self.shared.buffer.count()
     }
@@ -105,22 +102,22 @@ impl Consumer for KafkaConsumer {
     async fn next(&mut self, room: usize) -> Signal {
         let signal = self.shared.buffer.next(room).await;
         if let Signal::Assigned(partitions) = &signal {
-            self.shared.flow().was_told(partitions);
+            self.shared.state().partitions.announced(partitions);
         }
         signal
     }
 
     fn store_offsets(&self, offsets: &[(TopicPartition, i64)]) {
-        let flow = self.shared.flow();
-        let list = flow.storable(offsets);
-        let Some(client) = &flow.client else {
-            // Fenced: the partitions are another's.
+        let state = self.shared.state();
+        let list = state.partitions.storable(offsets);
+        let Some(client) = &state.client else {
+            // Fenced: another process owns the partitions.
             return self.shared.metrics.stale(offsets.len() as u64);
         };
-        // The result is that of the list's elements: one that has gone is no error, its new owner starts before it.
+        // Each element has its own result. A revoked partition is no error: its new owner starts before this offset.
         let result = client.store_offsets(&list);
         let stored = list.elements().iter().filter(|element| element.error().is_ok()).count();
-        drop(flow);
+        drop(state);
         if stored < offsets.len() {
             self.shared.metrics.stale((offsets.len() - stored) as u64);
         } else if let Err(error) = result {
@@ -129,21 +126,23 @@ impl Consumer for KafkaConsumer {
     }
 
     fn pause(&self, partitions: &[TopicPartition], paused: bool) {
-        let mut flow = self.shared.flow();
-        // What is stopped for another reason stays so; it starts when that reason is gone.
-        let stopped = |flow: &Flow| -> HashSet<TopicPartition> {
-            partitions.iter().filter(|p| flow.is_stopped(p)).cloned().collect()
+        let mut state = self.shared.state();
+        // A partition that is stopped for another reason stays stopped until that reason ends.
+        let stopped = |ours: &Partitions| -> HashSet<TopicPartition> {
+            partitions.iter().filter(|p| ours.is_stopped(p)).cloned().collect()
         };
-        let before = stopped(&flow);
-        for partition in partitions.iter().filter(|p| flow.assigned.contains_key(p)).cloned().collect::<Vec<_>>() {
+        let before = stopped(&state.partitions);
+        for partition in
+            partitions.iter().filter(|p| state.partitions.assigned.contains_key(p)).cloned().collect::<Vec<_>>()
+        {
             if paused {
-                flow.paused.insert(partition);
+                state.partitions.paused.insert(partition);
             } else {
-                flow.paused.remove(&partition);
+                state.partitions.paused.remove(&partition);
             }
         }
-        let changed: Vec<_> = before.symmetric_difference(&stopped(&flow)).cloned().collect();
-        if let Some(client) = &flow.client {
+        let changed: Vec<_> = before.symmetric_difference(&stopped(&state.partitions)).cloned().collect();
+        if let Some(client) = &state.client {
             context::pause(client, &changed, paused);
         }
     }
@@ -158,7 +157,7 @@ impl Consumer for KafkaConsumer {
     }
 }
 
-/// A panic of the poll thread must end the process, not its consuming alone.
+/// Turns a panic of the poll thread into [`Signal::Fatal`].
 struct Alarm(Arc<Shared>);
 
 impl Drop for Alarm {

@@ -1,4 +1,4 @@
-//! The poll thread: takes what librdkafka has, hands it over, and replaces a client that failed for good.
+//! The poll thread: takes records from librdkafka, hands them over, and replaces a client that failed for good.
 
 use std::{
     collections::VecDeque,
@@ -26,22 +26,22 @@ use super::{
 };
 use crate::{KafkaConfig, KafkaError, record};
 
-/// How long the thread sleeps when nothing comes; the most that a close waits for it.
+/// How long a poll waits for records, and a close for the thread.
 const IDLE: Duration = Duration::from_millis(100);
-/// The same while everything is paused: after this the runtime is looked after again.
+/// The same while everything is paused.
 const IDLE_HELD: Duration = Duration::from_millis(20);
-/// What is handed over at once, at most.
+/// The largest batch that is handed over.
 const BATCH_RECORDS: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
-/// A full buffer is waited for so long before fetching is paused: pausing throws away what was fetched ahead.
+/// How long a full buffer may last before fetching is paused. Pausing discards what was fetched ahead.
 const FULL_PATIENCE: Duration = Duration::from_millis(300);
-/// Asking about a topic or a partition may take so long.
+/// Time limit of a question about a topic or a partition.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the ends of paused partitions are asked for, and the ids of topics.
+/// How often the ends of paused partitions and the ids of topics are refreshed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Where reading begins on a partition is asked again after this.
+/// Pause between attempts to find a start position.
 const BEGIN_PAUSE: Duration = Duration::from_millis(500);
-/// A client that fails for good so often within [`FAILURES_WITHIN`] is given up.
+/// So many fatal failures within [`FAILURES_WITHIN`] end the consumer.
 const FAILURES: usize = 5;
 const FAILURES_WITHIN: Duration = Duration::from_secs(60);
 
@@ -52,7 +52,7 @@ pub(super) struct Thread {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Why a client is not polled any more.
+/// Why polling a client ended.
 enum End {
     Closing,
     Failed(Code, String),
@@ -70,7 +70,7 @@ impl Thread {
             .map_err(|error| KafkaError::client(&error))?;
         self.subscribe(&client)?;
         let client = Arc::new(client);
-        self.shared.flow().client = Some(client.clone());
+        self.shared.state().client = Some(client.clone());
         Ok(client)
     }
 
@@ -118,7 +118,7 @@ impl Thread {
         }
     }
 
-    /// Takes what comes until the consumer closes or the client fails for good.
+    /// Polls until the consumer closes or the client fails for good.
     fn poll(&self, client: &Arc<Client>) -> End {
         let mut topics = record::Topics::default();
         let (mut looked, mut begin_at) = (Instant::now(), Instant::now());
@@ -129,11 +129,12 @@ impl Thread {
             if self.shared.buffer.is_full() && !self.shared.buffer.wait_for_room(FULL_PATIENCE) {
                 self.hold(client, true);
             }
-            let held = self.shared.flow().held;
+            let held = self.shared.state().partitions.held;
             let mut batch = Vec::new();
             let mut bytes = 0;
             let mut wait = if held { IDLE_HELD } else { IDLE };
-            // Also after a callback `poll` returns nothing. Then the batch ends early, and the next round finds the rest.
+            // `poll` returns nothing after a callback too. Then the batch ends early, and the next round takes the
+            // rest.
             while let Some(message) = client.poll(wait) {
                 wait = Duration::ZERO;
                 match message {
@@ -148,7 +149,7 @@ impl Thread {
                             None => End::Failed(code, code.to_string()),
                         };
                     }
-                    // The context was told, too, with the reason.
+                    // The context got the same error with its reason.
                     Err(error) => tracing::debug!("Kafka: {error}"),
                 }
                 if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
@@ -171,15 +172,16 @@ impl Thread {
         }
     }
 
-    /// Pauses or resumes what the runtime has not paused itself.
+    /// Pauses or resumes the partitions that the runtime has not paused itself.
     fn hold(&self, client: &Client, held: bool) {
-        let mut flow = self.shared.flow();
-        if flow.held == held {
+        let mut state = self.shared.state();
+        if state.partitions.held == held {
             return;
         }
-        flow.held = false;
-        let running: Vec<TopicPartition> = flow.assigned.keys().filter(|p| !flow.is_stopped(p)).cloned().collect();
-        flow.held = held;
+        state.partitions.held = false;
+        let running: Vec<TopicPartition> =
+            state.partitions.assigned.keys().filter(|p| !state.partitions.is_stopped(p)).cloned().collect();
+        state.partitions.held = held;
         pause(client, &running, held);
         tracing::debug!(held, "Kafka: the runtime is busy");
     }
@@ -187,10 +189,10 @@ impl Thread {
     fn probe(&self, client: &Client) {
         let (mut mended, mut asked) = (false, false);
         for topic in self.shared.health(|health| (None, health.due_probes(&self.topics, Instant::now()))) {
-            // Only the consumer's own topics are asked for, and asking creates nothing: allow.auto.create.topics=false.
+            // The question creates no topic: allow.auto.create.topics=false.
             let error = match client.fetch_metadata(Some(&topic), PROBE_PATIENCE) {
                 Ok(metadata) => metadata.topics().iter().find_map(|t| t.error()).map(Code::from),
-                // The broker is away, which says nothing about the topic.
+                // The broker is unreachable, which says nothing about the topic.
                 Err(_) => return,
             };
             mended |= self.shared.health(|health| health.topic(&topic, error));
@@ -199,18 +201,20 @@ impl Thread {
         if asked {
             self.shared.health(|health| (None, health.probed()));
         }
-        // Otherwise the member would join for the topic with the next refresh of all metadata, half a minute later.
+        // Without this the member would take the topic's partitions half a minute later, with the next refresh of all
+        // metadata.
         if mended && let Err(error) = self.subscribe(client) {
             tracing::warn!("Kafka: {error}");
         }
     }
 
-    /// Where paused partitions end: a fetch would tell, but they have none.
+    /// Asks for the ends of paused partitions; running ones learn theirs with each fetch.
     fn look_at_ends(&self, client: &Client) {
-        let flow = self.shared.flow();
-        let paused: Vec<_> = flow.assigned.keys().filter(|p| flow.is_stopped(p)).cloned().collect();
-        drop(flow);
-        // Until the first failure: with the broker away, each would take its time to fail.
+        let state = self.shared.state();
+        let paused: Vec<_> =
+            state.partitions.assigned.keys().filter(|p| state.partitions.is_stopped(p)).cloned().collect();
+        drop(state);
+        // Stops at the first failure: with the broker unreachable, each question would run into its time limit.
         let end = |partition: TopicPartition| {
             let watermarks = client.fetch_watermarks(&partition.topic, partition.partition, PROBE_PATIENCE);
             watermarks.ok().map(|(_, end)| (partition, end))
@@ -218,23 +222,23 @@ impl Thread {
         self.shared.metrics.set_ends(paused.into_iter().map_while(end).collect());
     }
 
-    /// The partitions are another's: their records must not be handled here.
+    /// Releases all partitions: another process owns them, and their records must not be handled here.
     fn let_go(&self, client: &Client) {
-        let mut flow = self.shared.flow();
-        let partitions: Vec<TopicPartition> = flow.assigned.keys().cloned().collect();
-        flow.client = None;
-        flow.held = false;
-        drop(flow);
+        let mut state = self.shared.state();
+        let partitions: Vec<TopicPartition> = state.partitions.assigned.keys().cloned().collect();
+        state.client = None;
+        state.partitions.held = false;
+        drop(state);
         client.context().forget(&partitions);
         if !partitions.is_empty() {
             self.shared.buffer.revoke(partitions, RevokeGuard::unguarded());
         }
     }
 
-    /// Closes the client. The runtime's side only uses it under the lock, so this reference is the last one; closing
-    /// takes its time here, where nobody waits for it longer than they want to.
+    /// Closes the client. The runtime's side uses it under the lock only, so this reference is the last one, and
+    /// closing may block here.
     fn retire(&self, client: Arc<Client>) {
-        self.shared.flow().client = None;
+        self.shared.state().client = None;
         client.context().retired.store(true, Relaxed);
         drop(client);
     }
@@ -242,13 +246,13 @@ impl Thread {
     fn rejoin(&self, failures: usize) -> Option<Arc<Client>> {
         let mut pause = Duration::from_millis(500 << failures.saturating_sub(1).min(3));
         loop {
-            // Two processes with one id must not wait in step.
+            // Two processes with one id must not rejoin in step.
             if self.shared.buffer.wait_for_close(pause + jitter()) {
                 return None;
             }
             match self.client() {
                 Ok(client) => return Some(client),
-                // It could be made before; what it lacks now (memory, files) may come back.
+                // Making a client worked before; memory or files may come back.
                 Err(error) => self.shared.health(|health| (health.group(Some(error.to_string())), ())),
             }
             pause = Duration::from_secs(4);
@@ -256,7 +260,7 @@ impl Thread {
     }
 }
 
-/// Up to half a second.
+/// A random time of up to half a second.
 fn jitter() -> Duration {
     Duration::from_millis(u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 2)
 }

@@ -1,4 +1,4 @@
-//! What we read from librdkafka's statistics: lag, connections, the group's state.
+//! The part of librdkafka's statistics that we read: lag, connections, the group's state.
 //!
 //! Source: librdkafka 2.12.1, STATISTICS.md.
 
@@ -7,7 +7,14 @@ use std::collections::HashMap;
 use saga_core::record::TopicPartition;
 use serde::Deserialize;
 
-use super::metrics::Progress;
+/// How far a partition is processed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Records before this offset are done.
+    pub done: i64,
+    /// Number of records that are not done.
+    pub lag: i64,
+}
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -61,16 +68,15 @@ pub(super) struct Group {
     pub(super) join_state: String,
 }
 
-/// A log from which everything that was fetched has been taken: what stands before its start and was not handed over
-/// will not come any more.
+/// A log of which all fetched records were taken. Records before its start that were not handed over are lost.
 pub(super) struct Drained {
     pub(super) start: i64,
-    /// What is fetched next.
+    /// The offset that is fetched next.
     pub(super) next: i64,
 }
 
 impl Stats {
-    /// Those of these partitions from which everything that was fetched has been taken.
+    /// Those of these partitions of which all fetched records were taken.
     pub(super) fn drained(&self, partitions: &[TopicPartition]) -> HashMap<TopicPartition, Drained> {
         let drained = |partition: &TopicPartition| {
             let found = self.partition(partition)?;
@@ -91,36 +97,36 @@ impl Broker {
         self.state == "UP"
     }
 
-    /// A connection to whichever broker is the coordinator, not an address of its own.
+    /// Whether this is librdkafka's connection to the current coordinator, which has no address of its own.
     pub(super) fn is_logical(&self) -> bool {
         self.source == "logical"
     }
 }
 
 impl Partition {
-    /// Whether it is assigned to us.
+    /// Whether the partition is assigned to this consumer.
     pub(super) fn fetching(&self) -> bool {
         !matches!(self.fetch_state.as_str(), "" | "none" | "stopping" | "stopped")
     }
 
-    /// Where somebody's open transaction holds back what stands behind it, and how many records that are. Nothing while there
-    /// is something before it that was not fetched.
+    /// The offset at which an open transaction blocks the partition, and the number of records behind it. None while
+    /// there are records before it to fetch.
     pub(super) fn held_back(&self) -> Option<(i64, i64)> {
         let is_there = self.ls_offset >= 0 && self.next_offset >= self.ls_offset && self.hi_offset > self.ls_offset;
         is_there.then(|| (self.ls_offset, self.hi_offset - self.ls_offset))
     }
 
-    /// How far its records are done, and how many are not, up to the later of this end and the one that was fetched last;
-    /// nothing when nothing is known so far. Up to `handed`, records were handed over.
-    pub(super) fn progress(&self, end: Option<i64>, handed: Option<i64>) -> Option<Progress> {
-        // Its very end, also where an open transaction keeps us from reading up to there.
+    /// The position and lag up to the greater of this end and the one that was fetched last. Records before `handed`
+    /// were handed over. None when nothing is known.
+    pub(super) fn position(&self, end: Option<i64>, handed: Option<i64>) -> Option<Position> {
+        // The log's end, past what an open transaction blocks.
         let end = self.ls_offset.max(self.hi_offset).max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
-        // What is left behind the last record are markers of transactions, which nobody is handed.
+        // Only transaction markers follow the last record, and they are handed to nobody.
         let all_done = self.fetchq_cnt == 0 && self.next_offset >= end && handed.is_none_or(|handed| handed <= done);
         let lag = if all_done { 0 } else { (end - done).max(0) };
-        (end >= 0).then_some(Progress { done, lag })
+        (end >= 0).then_some(Position { done, lag })
     }
 }
 
@@ -140,7 +146,7 @@ mod tests {
     }
 
     fn lag(partition: &Partition, end: Option<i64>) -> Option<i64> {
-        partition.progress(end, Some(9)).map(|progress| progress.lag)
+        partition.position(end, Some(9)).map(|position| position.lag)
     }
 
     #[test]
@@ -155,12 +161,12 @@ mod tests {
     #[test]
     fn a_marker_of_a_transaction_is_no_lag() {
         let behind_a_marker = || Partition { next_offset: 10, ..partition(9, 9) };
-        assert_eq!(behind_a_marker().progress(None, Some(9)), Some(Progress { done: 9, lag: 0 }));
+        assert_eq!(behind_a_marker().position(None, Some(9)), Some(Position { done: 9, lag: 0 }));
         assert_eq!(lag(&behind_a_marker(), Some(11)), Some(2), "more has come meanwhile");
         assert_eq!(lag(&Partition { fetchq_cnt: 1, ..behind_a_marker() }, None), Some(1), "fetched and not taken");
         assert_eq!(lag(&Partition { next_offset: 10, ..partition(8, 8) }, None), Some(2), "taken and not done");
         let none_ever = Partition { next_offset: 10, ..partition(-1001, -1001) };
-        assert_eq!(none_ever.progress(None, None), Some(Progress { done: 2, lag: 0 }));
+        assert_eq!(none_ever.position(None, None), Some(Position { done: 2, lag: 0 }));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod batch;
 mod native;
-mod shares;
+mod quotas;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,24 +18,24 @@ use native::Connection;
 
 /// An idempotent producer, acknowledged by all in-sync replicas; clones share its queue and its connections.
 ///
-/// - [`Producer::publish`] never blocks. Its future resolves once for the whole call, and waits as long as the broker is
-///   away: a record that gave up would be sent again behind later ones of its saga. Set `message.timeout.ms`
+/// - [`Producer::publish`] never blocks. Its future resolves once for the whole call, and waits as long as the broker
+///   is unreachable: a record that timed out would be sent again after later ones of its saga. Set `message.timeout.ms`
 ///   (`KAFKA_CFG_MESSAGE_TIMEOUT_MS`) to have it end in [`PublishError::Unacknowledged`] instead.
-/// - A full queue refuses the record and all that follow in the same call, so that none overtakes another. Each output
-///   partition has its share of the queue: one that is full, because it has no leader for example, refuses the record and
-///   those of the same partition that follow in the call. The others go on.
-/// - When a broker refuses our records' time as too far from its own, records are written without one from then on; those
-///   that were refused are [`PublishError::Unacknowledged`].
-/// - When librdkafka's producer fails for good (it lost track of its sequence numbers, say), the next call goes to a new
-///   one. What the old one had not got acknowledged is [`PublishError::Unacknowledged`].
-/// - Dropped, the last clone gives up what is not sent: [`KafkaProducer::flush`] first.
+/// - A full queue refuses the record and all that follow in the same call, so that none overtakes another. Each
+///   partition has its quota of the queue. A partition whose quota is full, for example because it has no leader,
+///   refuses its own records of the call only.
+/// - When a broker refuses a record's timestamp as too far from its own clock, later records are written without one.
+///   The refused ones are [`PublishError::Unacknowledged`].
+/// - When librdkafka's producer fails for good (it lost track of its sequence numbers, say), the next call gets a new
+///   one. Unacknowledged records of the old one are [`PublishError::Unacknowledged`].
+/// - Dropping the last clone discards what is not sent: call [`KafkaProducer::flush`] first.
 #[derive(Clone)]
 pub struct KafkaProducer {
     connection: Arc<Connection>,
 }
 
 impl KafkaProducer {
-    /// A producer; it connects when it is needed.
+    /// Makes a producer, which connects at its first record.
     ///
     /// # Errors
     /// When the configuration contradicts itself.
@@ -43,18 +43,18 @@ impl KafkaProducer {
         Ok(Self { connection: Arc::new(Connection::new(config)?) })
     }
 
-    /// Waits until everything that was published is acknowledged or refused. False when it is not within this time;
-    /// nothing is given up then.
+    /// Waits until every record is acknowledged or refused. Returns false when that takes longer than `timeout`;
+    /// nothing is discarded then.
     pub async fn flush(&self, timeout: Duration) -> bool {
         self.connection.idle(timeout).await
     }
 
-    /// Whether records carry the time of this machine's clock. No more, once a broker has refused it.
+    /// Whether records carry the time of this machine's clock; no longer, once a broker has refused it.
     pub fn writes_times(&self) -> bool {
         self.connection.writes_times()
     }
 
-    /// Records that are neither acknowledged nor refused yet.
+    /// Number of records in flight: neither acknowledged nor refused.
     pub fn in_flight(&self) -> usize {
         self.connection.in_flight()
     }

@@ -24,24 +24,24 @@ use saga_core::{record::OutRecord, transport::PublishError};
 use tokio::sync::Notify;
 
 use super::{
-    batch::{Batch, Place, verdict},
-    shares::{Share, Shares},
+    batch::{Batch, Delivery, publish_error},
+    quotas::{Quota, Quotas},
 };
 use crate::{KafkaConfig, KafkaError, record::NativeHeaders};
 
-/// How long the thread sleeps when nothing comes.
+/// How long a poll waits for reports.
 const IDLE: Duration = Duration::from_millis(100);
-/// A producer that failed for good reports what it holds at once; more time than this changes nothing.
+/// Time for a failed producer to report its records, which it does at once.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How often the partitions of all topics are counted again: somebody may have added some.
+/// How often the partitions of all topics are counted again.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// Asking for a topic's partitions may take so long.
+/// Time limit of a question for a topic's partitions.
 const METADATA: Duration = Duration::from_secs(1);
 
 type Client = BaseProducer<Context>;
 
-/// Counts what is neither acknowledged nor refused.
+/// Counts the records that are neither acknowledged nor refused.
 #[derive(Default)]
 struct InFlight {
     count: AtomicUsize,
@@ -61,7 +61,7 @@ struct Context {
     clock: Arc<Clock>,
 }
 
-/// Whose clock a record's time is of. Ours, unless a broker has refused it as too far from its own.
+/// Whether records carry a time: until a broker refuses it as too far from its own.
 #[derive(Default)]
 struct Clock {
     is_refused: AtomicBool,
@@ -77,7 +77,7 @@ impl Clock {
         }
     }
 
-    /// What librdkafka writes as the record's time: 0 stands for now, -1 for none, which every topic takes.
+    /// The timestamp for librdkafka: 0 stands for now, -1 for none, which every topic accepts.
     fn time(&self) -> i64 {
         if self.is_refused.load(Ordering::Relaxed) { -1 } else { 0 }
     }
@@ -94,48 +94,48 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext<NoCustomPartitioner> for Context {
-    type DeliveryOpaque = Box<Place>;
+    type DeliveryOpaque = Box<Delivery>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         let outcome = match result.as_ref().map_err(|(error, _)| (error.rdkafka_error_code(), error)) {
             Ok(_) => Ok(()),
-            // Of several such records in a batch the client only says that they are invalid.
-            Err((Some(code @ (Code::InvalidTimestamp | Code::InvalidRecord)), _)) if place.has_time => {
+            // For one of several such records in a batch, the client reports only that it is invalid.
+            Err((Some(code @ (Code::InvalidTimestamp | Code::InvalidRecord)), _)) if delivery.has_time => {
                 self.clock.refused(code);
                 Err(PublishError::Unacknowledged(code.to_string()))
             }
-            Err((Some(code), _)) => Err(verdict(code)),
+            Err((Some(code), _)) => Err(publish_error(code)),
             Err((None, error)) => Err(PublishError::Unacknowledged(error.to_string())),
         };
-        // First, so that whoever is woken finds the room.
+        // First, so that the caller finds room when it wakes.
         self.in_flight.one_less();
-        place.decide(outcome);
+        delivery.decide(outcome);
     }
 }
 
 pub(super) struct Connection {
     config: KafkaConfig,
-    /// The producer in use. Held while a call's records are queued, so that calls do not mix.
+    /// The producer in use. The lock is held while a call's records are queued, so that calls do not mix.
     served: Mutex<Served>,
     common: Common,
     max_in_flight: usize,
 }
 
-/// What a producer and the one that replaces it have in common.
+/// State that survives the replacement of a producer.
 #[derive(Clone)]
 struct Common {
     in_flight: Arc<InFlight>,
     clock: Arc<Clock>,
-    shares: Arc<Mutex<Shares>>,
+    quotas: Arc<Mutex<Quotas>>,
 }
 
 impl Common {
-    fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A producer and the thread that serves its reports.
+/// A producer and the thread that polls its reports.
 struct Served {
     client: Arc<Client>,
     stop: Arc<AtomicBool>,
@@ -144,41 +144,41 @@ struct Served {
 impl Connection {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
         let max_in_flight = config.producer_queue();
-        let shares = Shares::new(max_in_flight, config.producer_queue_bytes());
-        let common = Common { in_flight: Arc::default(), clock: Arc::default(), shares: Arc::new(Mutex::new(shares)) };
+        let quotas = Quotas::new(max_in_flight, config.producer_queue_bytes());
+        let common = Common { in_flight: Arc::default(), clock: Arc::default(), quotas: Arc::new(Mutex::new(quotas)) };
         let served = Served::start(config, &common)?;
         Ok(Self { config: config.clone(), served: Mutex::new(served), common, max_in_flight })
     }
 
-    /// Queues the records in their order; each is decided, now or by its delivery report.
+    /// Queues the records in their order. Each is refused now or decided by its delivery report.
     pub(super) fn send(&self, records: &[OutRecord], batch: &Arc<Batch>) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace_if_failed(&mut served);
-        let mut shares = self.common.shares();
+        let mut quotas = self.common.quotas();
         let time = self.common.clock.time();
-        // Once one is refused, so are those that follow it to its partition: none overtakes another.
+        // After a refusal, later records of the same partition are refused too: none overtakes another.
         let mut full = false;
-        let mut full_shares: Vec<Arc<Share>> = Vec::new();
+        let mut full_shares: Vec<Arc<Quota>> = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let mut place = batch.place(index);
-            place.has_time = time == 0;
+            let mut delivery = batch.delivery(index);
+            delivery.has_time = time == 0;
             full = full || self.room() == 0;
-            let share = shares.of(record);
-            let is_full = full || full_shares.iter().any(|full| Arc::ptr_eq(full, &share));
-            place.taken = if is_full { None } else { shares.take(share.clone(), record) };
-            if place.taken.is_none() {
+            let quota = quotas.of(record);
+            let is_full = full || full_shares.iter().any(|full| Arc::ptr_eq(full, &quota));
+            delivery.reservation = if is_full { None } else { quotas.take(quota.clone(), record) };
+            if delivery.reservation.is_none() {
                 if !is_full {
-                    full_shares.push(share);
+                    full_shares.push(quota);
                 }
-                place.decide(Err(PublishError::Full));
+                delivery.decide(Err(PublishError::Full));
                 continue;
             }
-            // Before it is queued: its report may come before `produce` returns.
+            // Counted before it is queued: the report may come before `produce` returns.
             self.common.in_flight.count.fetch_add(1, Ordering::AcqRel);
-            if let Err((error, place)) = produce(&served.client, record, time, Box::new(place)) {
+            if let Err((error, delivery)) = produce(&served.client, record, time, Box::new(delivery)) {
                 full = error == PublishError::Full;
                 self.common.in_flight.one_less();
-                place.decide(Err(error));
+                delivery.decide(Err(error));
             }
         }
     }
@@ -188,7 +188,7 @@ impl Connection {
         tracing::error!("Kafka: the producer failed for good and is replaced: {code}: {reason}");
         match Served::start(&self.config, &self.common) {
             Ok(new) => *served = new,
-            // The records are refused by the old one, and the caller comes again.
+            // The old producer refuses the records, and the caller publishes them again.
             Err(error) => tracing::error!("Kafka: the producer cannot be replaced: {error}"),
         }
     }
@@ -233,13 +233,13 @@ impl Served {
                 while !stop.load(Ordering::Relaxed) {
                     client.poll(IDLE);
                     let is_due = counted.elapsed() >= COUNT_EVERY;
-                    let topics = if is_due { common.shares().all() } else { common.shares().unknown() };
+                    let topics = if is_due { common.quotas().all() } else { common.quotas().unknown() };
                     if is_due {
                         counted = Instant::now();
                     }
                     count_partitions(&client, &common, &topics);
                 }
-                // A producer that failed for good still has to report what it holds. One that is dropped purges it.
+                // A failed producer still reports its records; a dropped one purges them.
                 if client.client().fatal_error().is_some() && client.flush(DRAIN).is_err() {
                     tracing::warn!(
                         "Kafka: the failed producer still held records; they are reported as not acknowledged"
@@ -253,20 +253,20 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // The thread has the last reference, and drops it where blocking is no harm.
+        // The thread drops the last reference, because that may block.
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Asking creates no topic (allow.auto.create.topics=false). Of one that is missing, nothing is known yet.
+/// The question creates no topic (allow.auto.create.topics=false). A missing topic has no count yet.
 fn count_partitions(client: &Client, common: &Common, topics: &[String]) {
     for topic in topics {
-        // The broker is away: so are the reports that wait meanwhile.
+        // The broker is unreachable, and so are the reports that wait meanwhile.
         let Ok(metadata) = client.client().fetch_metadata(Some(topic), METADATA) else { return };
         let found = metadata.topics().first().filter(|topic| topic.error().is_none());
         let partitions = found.map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
         if partitions > 0 {
-            common.shares().has_partitions(topic, partitions);
+            common.quotas().has_partitions(topic, partitions);
         }
     }
 }
@@ -277,24 +277,24 @@ fn produce(
     client: &Client,
     record: &OutRecord,
     time: i64,
-    place: Box<Place>,
-) -> Result<(), (PublishError, Box<Place>)> {
+    delivery: Box<Delivery>,
+) -> Result<(), (PublishError, Box<Delivery>)> {
     let Ok(topic) = CString::new(record.topic.as_bytes()) else {
-        return Err((PublishError::Refused("the topic's name contains NUL".into()), place));
+        return Err((PublishError::Refused("the topic's name contains NUL".into()), delivery));
     };
     let headers = match record.headers.as_slice() {
         [] => None,
         headers => match NativeHeaders::copy(headers) {
             Ok(headers) => Some(headers),
-            Err(error) => return Err((PublishError::Refused(Code::from(error).to_string()), place)),
+            Err(error) => return Err((PublishError::Refused(Code::from(error).to_string()), delivery)),
         },
     };
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or((ptr::null(), 0), |b| (b.as_ptr(), b.len()));
     let (key, key_len) = bytes(&record.key);
     let (value, value_len) = bytes(&record.value);
-    let place = place.into_ptr();
+    let delivery = delivery.into_ptr();
     // SAFETY: the client is alive while it is borrowed. The arguments come in the types that each tag asks for, and the
-    // list is ended. Topic, key and value are copied (MSG_F_COPY), the place and the headers taken over on success only.
+    // list is ended. Topic, key and value are copied (MSG_F_COPY), the delivery and the headers taken over on success only.
     let error = unsafe {
         ffi::rd_kafka_producev(
             client.client().native_ptr(),
@@ -311,7 +311,7 @@ fn produce(
             vtype::RD_KAFKA_VTYPE_TIMESTAMP,
             time,
             vtype::RD_KAFKA_VTYPE_OPAQUE,
-            place,
+            delivery,
             vtype::RD_KAFKA_VTYPE_HEADERS,
             headers.as_ref().map_or(ptr::null_mut(), NativeHeaders::ptr),
             vtype::RD_KAFKA_VTYPE_END,
@@ -324,8 +324,8 @@ fn produce(
         return Ok(());
     }
     // SAFETY: it was made above, and librdkafka has not taken it.
-    let place = unsafe { Box::<Place>::from_ptr(place) };
-    Err((verdict(error.into()), place))
+    let delivery = unsafe { Box::<Delivery>::from_ptr(delivery) };
+    Err((publish_error(error.into()), delivery))
 }
 
 #[cfg(test)]

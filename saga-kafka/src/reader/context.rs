@@ -1,4 +1,4 @@
-//! librdkafka's callbacks: what they say about the connection.
+//! The reader's callbacks: the state of its connection.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-/// Remembers the last trouble with the connection, until it is known to be over.
+/// The last connection error, until the connection is known to work.
 #[derive(Default)]
 pub(super) struct Context(Mutex<Option<String>>);
 

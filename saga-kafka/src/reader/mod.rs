@@ -1,8 +1,8 @@
-//! Looking at topics from outside: no group, nothing committed, nothing created.
+//! Reading topics without a group: nothing is committed, nothing created.
 
 mod context;
 mod error;
-mod places;
+mod offsets;
 
 use std::{
     sync::Arc,
@@ -28,17 +28,17 @@ use crate::{
     record::{Topics, copy},
 };
 use context::Context;
-use places::Places;
+use offsets::Offsets;
 
-/// librdkafka wants a name; nobody ever joins this group.
+/// librdkafka requires a group name; the reader never joins it.
 const GROUP: &str = "saga-reader";
-/// How long the reader sleeps when nothing comes.
+/// How long a poll waits for records.
 const IDLE: Duration = Duration::from_millis(10);
-/// Records that nobody wants are passed over so many at a time, then it is another partition's turn.
+/// So many unwanted records are skipped at a time, then it is another partition's turn.
 const BURST: usize = 500;
-/// A partition that says nothing holds up the others so long.
+/// How long a silent partition delays the others.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A broker that is said to be away is asked whether it is, for so long.
+/// Time limit for asking whether an unreachable broker is back.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// A record, and when it was written.
@@ -46,39 +46,39 @@ const PROBE: Duration = Duration::from_secs(1);
 pub struct Stored {
     /// The record.
     pub record: Record,
-    /// By the clock of its producer, or of the broker where the topic says so.
+    /// By its producer's clock, or by the broker's where the topic is set so.
     pub written: Option<Timestamp>,
 }
 
-/// Reads partitions in the order of time, as far as they can be read at once.
+/// Reads partitions in the order of time.
 ///
-/// Until it has [caught up](Reader::has_caught_up) with where the partitions ended when they were added, records come in
-/// the order in which they were written, across all partitions: a saga's effects hardly ever before their causes. After
-/// that they come as they arrive.
+/// Until it has [caught up](Reader::has_caught_up) with the ends that the partitions had when they were added, records
+/// come in the order in which they were written, across all partitions: effects after their causes, as far as clocks
+/// agree. After that they come as they arrive.
 pub struct Reader {
     client: Arc<BaseConsumer<Context>>,
     bootstrap: String,
-    /// Whether to go on after the end.
+    /// Whether to continue after the end.
     follows: bool,
     partitions: Vec<Partition>,
     topics: Topics,
 }
 
 struct Partition {
-    place: TopicPartition,
+    partition: TopicPartition,
     queue: PartitionQueue<Context>,
     since: Option<Timestamp>,
     start: i64,
     next: i64,
     end: i64,
-    /// Everything that was there at first has been read.
+    /// Everything up to the first end has been read.
     caught_up: bool,
     head: Option<Stored>,
     heard: Instant,
 }
 
 impl Reader {
-    /// A reader that stops where its partitions ended when they were added.
+    /// A reader that stops at the ends that its partitions had when they were added.
     ///
     /// # Errors
     /// When the configuration contradicts itself.
@@ -86,7 +86,7 @@ impl Reader {
         Self::new(config, false)
     }
 
-    /// A reader that goes on with what arrives.
+    /// A reader that continues with new records.
     ///
     /// # Errors
     /// When the configuration contradicts itself.
@@ -95,7 +95,7 @@ impl Reader {
     }
 
     fn new(config: &KafkaConfig, follows: bool) -> Result<Self, KafkaError> {
-        // Per partition, and there are many.
+        // Per partition; there are many.
         let mut native = config.clone().with_default("queued.max.messages.kbytes", "1024").consumer(GROUP);
         native.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
         native.set("isolation.level", "read_committed").set("statistics.interval.ms", "0");
@@ -110,8 +110,8 @@ impl Reader {
         })
     }
 
-    fn places(&self) -> Places<'_> {
-        Places { client: &self.client, bootstrap: &self.bootstrap }
+    fn offsets(&self) -> Offsets<'_> {
+        Offsets { client: &self.client, bootstrap: &self.bootstrap }
     }
 
     /// How many partitions the topic has; none when there is no such topic.
@@ -119,35 +119,35 @@ impl Reader {
     /// # Errors
     /// When no broker answers, or it refuses.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, ReadError> {
-        self.places().partitions(topic, None)
+        self.offsets().partitions(topic, None)
     }
 
-    /// Reads these partitions too: from their beginning, or what was written since a time.
+    /// Adds these partitions: from their beginning, or what was written since a time.
     ///
     /// # Errors
     /// When no broker answers, or it refuses.
-    pub fn add(&mut self, places: &[TopicPartition], since: Option<Timestamp>) -> Result<(), ReadError> {
-        if places.is_empty() {
+    pub fn add(&mut self, partitions: &[TopicPartition], since: Option<Timestamp>) -> Result<(), ReadError> {
+        if partitions.is_empty() {
             return Ok(());
         }
-        // Kafka's own times are no finer.
+        // Kafka's timestamps have milliseconds.
         let since = since.and_then(|since| Timestamp::from_millisecond(since.as_millisecond()).ok());
-        let stretches = self.places().stretches(places, since)?;
-        let wanted: Vec<_> = stretches.into_iter().filter(|s| self.follows || s.start < s.end).collect();
+        let ranges = self.offsets().ranges(partitions, since)?;
+        let wanted: Vec<_> = ranges.into_iter().filter(|s| self.follows || s.start < s.end).collect();
         let mut list = TopicPartitionList::with_capacity(wanted.len());
-        for stretch in &wanted {
-            list.add_partition_offset(&stretch.place.topic, stretch.place.partition, Offset::Offset(stretch.start))
-                .map_err(|error| self.places().unreachable(&error))?;
+        for range in &wanted {
+            list.add_partition_offset(&range.partition.topic, range.partition.partition, Offset::Offset(range.start))
+                .map_err(|error| self.offsets().unreachable(&error))?;
         }
-        // The queues first: nothing may be fetched into the common one, where it would be lost.
-        for places::Stretch { place, start, end } in wanted {
+        // The queues come first: records that are fetched into the common queue would be lost.
+        for offsets::OffsetRange { partition, start, end } in wanted {
             let queue = self
                 .client
-                .split_partition_queue(&place.topic, place.partition)
-                .ok_or_else(|| KafkaError::Client(format!("librdkafka has no queue for {place}")))?;
+                .split_partition_queue(&partition.topic, partition.partition)
+                .ok_or_else(|| KafkaError::Client(format!("librdkafka has no queue for {partition}")))?;
             let caught_up = start >= end;
             self.partitions.push(Partition {
-                place,
+                partition,
                 queue,
                 since,
                 start,
@@ -162,7 +162,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The next record whose topic and key are wanted; none when none comes in this time.
+    /// The next record whose topic and key are wanted; none when there is none within this time.
     ///
     /// # Errors
     /// When the broker refuses.
@@ -180,7 +180,7 @@ impl Reader {
                 partition.fill(&mut self.topics, follows, &wanted)?;
                 is_complete &= partition.head.is_some() || partition.caught_up || partition.heard.elapsed() > PATIENCE;
             }
-            // What is missing may be older than what is there.
+            // A partition without a record may have an older one.
             if is_complete {
                 let oldest = self.partitions.iter_mut().filter(|p| p.head.is_some());
                 if let Some(oldest) = oldest.min_by_key(|p| p.head.as_ref().and_then(|head| head.written)) {
@@ -199,37 +199,37 @@ impl Reader {
         }
     }
 
-    /// Runs librdkafka's callbacks. Records come through the queues of their partitions.
+    /// Runs librdkafka's callbacks. Records come through their partitions' queues.
     fn serve(&self, wait: Duration) {
         if let Some(Err(error)) = self.client.poll(wait) {
             tracing::debug!("Kafka reader: {error}");
         }
     }
 
-    /// Whether everything has been handed out that was there when the partitions were added.
+    /// Whether everything up to the first ends has been returned.
     pub fn has_caught_up(&self) -> bool {
         self.partitions.iter().all(Partition::is_handed_out)
     }
 
-    /// How many records have been looked at, and how many there are to look at, roughly: compacted ones count.
+    /// Records read, and records to read, roughly: compacted ones count.
     pub fn progress(&self) -> (i64, i64) {
         let sum = |of: fn(&Partition) -> i64| self.partitions.iter().map(of).sum();
         (sum(|p| if p.caught_up { p.end.max(p.next) - p.start } else { p.next - p.start }), sum(|p| p.end - p.start))
     }
 
-    /// For how long a partition has had nothing to say that has not been read to its end.
+    /// The longest time that an unfinished partition has been silent.
     pub fn silence(&self) -> Duration {
         let waiting = self.partitions.iter().filter(|p| !p.caught_up && p.head.is_none());
         waiting.map(|p| p.heard.elapsed()).max().unwrap_or_default()
     }
 
-    /// What is wrong with the connection, if something is. Asks the broker, up to a second, when something was.
+    /// The connection's error, if there is one. Asks the broker, for up to a second, after an earlier error.
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.client.context().trouble()?;
-        let topic = self.partitions.first().map(|p| p.place.topic.clone());
+        let topic = self.partitions.first().map(|p| p.partition.topic.clone());
         let probed = match &topic {
-            Some(topic) => self.places().partitions(topic, Some(PROBE)).map(drop),
-            None => self.client.fetch_metadata(None, PROBE).map(drop).map_err(|e| self.places().unreachable(&e)),
+            Some(topic) => self.offsets().partitions(topic, Some(PROBE)).map(drop),
+            None => self.client.fetch_metadata(None, PROBE).map(drop).map_err(|e| self.offsets().unreachable(&e)),
         };
         match probed {
             Err(ReadError::Unreachable { .. }) => Some(trouble),
@@ -240,7 +240,7 @@ impl Reader {
         }
     }
 
-    /// The error of a broker that answered at first, and does no more.
+    /// The error for a broker that has stopped answering.
     pub fn gone_silent(&self) -> ReadError {
         let reason = self.client.context().trouble().unwrap_or_else(|| "it has stopped answering".to_owned());
         ReadError::Unreachable { bootstrap: self.bootstrap.clone(), reason }
@@ -248,12 +248,12 @@ impl Reader {
 }
 
 impl Partition {
-    /// Whether all that was there at first has been handed out.
+    /// Whether all records up to the first end were returned.
     fn is_handed_out(&self) -> bool {
         self.caught_up && self.head.as_ref().is_none_or(|head| head.record.offset >= self.end)
     }
 
-    /// Looks for a record that is wanted, for a while.
+    /// Looks for a wanted record, for a while.
     fn fill(
         &mut self,
         topics: &mut Topics,
@@ -269,28 +269,28 @@ impl Partition {
                     if follows || message.offset() < self.end {
                         let written = written(&message);
                         let is_new = self.since.is_none_or(|since| written.is_none_or(|written| written >= since));
-                        if is_new && wanted(&self.place.topic, message.key()) {
+                        if is_new && wanted(&self.partition.topic, message.key()) {
                             self.head = Some(Stored { record: copy(&message, topics), written });
                         }
                     }
                 }
-                // Also behind records that are not shown: those of aborted transactions, and the markers of all.
+                // Also past hidden records: aborted transactions and transaction markers.
                 Err(NativeError::PartitionEOF(_)) => self.caught_up = true,
                 Err(error) => match error.rdkafka_error_code() {
                     Some(Code::TopicAuthorizationFailed) => {
-                        return Err(ReadError::NotAllowed { topic: self.place.topic.to_string() });
+                        return Err(ReadError::NotAllowed { topic: self.partition.topic.to_string() });
                     }
-                    // It would be asked for for ever, and nothing behind it is ever reached.
+                    // The client would fetch it for ever, and never get past it.
                     Some(code) if is_unreadable(code) => {
                         let reason = format!(
                             "partition {} has records in a form that cannot be read: {code}",
-                            self.place.partition
+                            self.partition.partition
                         );
-                        return Err(ReadError::Refused { topic: self.place.topic.to_string(), reason });
+                        return Err(ReadError::Refused { topic: self.partition.topic.to_string(), reason });
                     }
-                    // It mends itself, or the silence is noticed: an error is no news of the partition.
+                    // It passes, or the silence is reported: an error is no answer of the partition.
                     _ => {
-                        tracing::debug!("Kafka reader: {}: {error}", self.place);
+                        tracing::debug!("Kafka reader: {}: {error}", self.partition);
                         continue;
                     }
                 },

@@ -11,9 +11,9 @@ use saga_core::{
     record::TopicPartition,
     transport::{Consumer as _, Producer as _},
 };
-use saga_kafka::{KafkaConfig, Progress};
+use saga_kafka::{KafkaConfig, Position};
 
-use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
+use crate::support::{self, Fixture, PATIENCE, eventually, lags, record, unique};
 
 async fn publish(fixture: &Fixture, topic: &str, numbers: std::ops::Range<usize>) {
     let count = numbers.len();
@@ -151,13 +151,13 @@ pub(crate) async fn lag_is_what_is_not_done(fixture: Fixture) {
     let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
     let lag = |records| {
         let (metrics, partition) = (metrics.clone(), partition.clone());
-        move || metrics.lag() == [(partition.clone(), records)]
+        move || lags(&metrics) == [(partition.clone(), records)]
     };
     eventually("nothing is done yet", lag(10)).await;
     reader.records.truncate(7);
     reader.store();
     eventually("three are left", lag(3)).await;
-    assert_eq!(reader.consumer.lag(), [(partition, 3)]);
+    assert_eq!(lags(&reader.consumer.metrics()), [(partition, 3)]);
     assert!(metrics.rebalances() >= 1);
     reader.close().await;
 }
@@ -181,16 +181,16 @@ pub(crate) async fn the_marker_of_a_transaction_is_no_lag(fixture: Fixture) {
     let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
     let metrics = reader.consumer.metrics();
     // The record that is not done, and the marker behind it.
-    eventually("it is not done", || metrics.progress() == [(partition.clone(), Progress { done: 0, lag: 2 })]).await;
+    eventually("it is not done", || metrics.positions() == [(partition.clone(), Position { done: 0, lag: 2 })]).await;
     reader.store();
     // While nobody reads, fetching is paused, and what stands behind the last record is not known.
-    let all_done = [(partition, Progress { done: 1, lag: 0 })];
+    let all_done = [(partition, Position { done: 1, lag: 0 })];
     let read_on = async {
-        while metrics.progress() != all_done {
+        while metrics.positions() != all_done {
             reader.step(10, Duration::from_millis(100)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, read_on).await.is_ok(), "{:?}", metrics.progress());
+    assert!(tokio::time::timeout(PATIENCE, read_on).await.is_ok(), "{:?}", metrics.positions());
     reader.close().await;
 }
 
@@ -204,7 +204,7 @@ pub(crate) async fn lag_grows_while_all_is_paused(fixture: Fixture) {
     reader.consumer.pause(std::slice::from_ref(&partition), true);
     publish(&fixture, &topic, 10..15).await;
     let metrics = reader.consumer.metrics();
-    eventually("five have come", || metrics.lag() == [(partition.clone(), 5)]).await;
+    eventually("five have come", || lags(&metrics) == [(partition.clone(), 5)]).await;
     reader.close().await;
 }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail so; the killed process reports")]
 
 mod consume;
-mod logs;
 mod outage;
+mod positions;
 mod publish;
 mod read;
 mod rebalance;
@@ -100,7 +100,7 @@ conformance! {
         two_processes_may_create_the_same_topics,
         what_the_broker_refuses_is_told,
     ];
-    logs: [
+    positions: [
         a_position_beyond_the_end_begins_at_the_start_and_is_committed,
     ] live [
         a_topic_made_anew_while_it_is_read_is_read_from_its_start,

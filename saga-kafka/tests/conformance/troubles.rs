@@ -18,7 +18,7 @@ use rdkafka::{
 use saga_core::{record::TopicPartition, transport::Producer as _};
 use saga_kafka::{ReadError, Reader, TopicSpec, delete_topics};
 
-use crate::support::{Fixture, PATIENCE, reader, record, unique};
+use crate::support::{Fixture, PATIENCE, lags, reader, record, unique};
 
 /// A step now and then: while nothing is said, statistics come nevertheless.
 async fn until(reader: &mut reader::Reader, what: &str, condition: impl Fn(&reader::Reader) -> bool) {
@@ -91,7 +91,7 @@ pub(crate) async fn an_open_transaction_is_told_and_is_lag(fixture: Fixture) {
     let is_told = |reader: &reader::Reader| reader.waiting().is_some_and(|why| why.contains("open transaction"));
     until(&mut reader, "it is held back", is_told).await;
     let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
-    assert_eq!(reader.consumer.lag(), [(partition, 2)]);
+    assert_eq!(lags(&reader.consumer.metrics()), [(partition, 2)]);
     assert_eq!(reader.records, []);
     tokio::task::spawn_blocking(move || transaction.commit_transaction(Duration::from_secs(30)).unwrap())
         .await

@@ -1,4 +1,4 @@
-//! Where a service listens.
+//! The address that a service listens on.
 
 use std::{fmt, io, net::SocketAddr, str::FromStr};
 

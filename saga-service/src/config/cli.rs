@@ -1,4 +1,4 @@
-//! Flags and variables: one list, from which `--help` and the checks are made.
+//! Flags and variables: one list for `--help` and for the checks.
 
 use std::{ffi::OsString, fmt::Display, path::Path, str::FromStr, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     telemetry::{Filter, LogConfig, LogFormat},
 };
 
-// Settings as written. An empty variable counts as one that is not set. (A doc comment would become the help's title.)
+// Settings as written. An empty variable counts as unset. (A doc comment would become the help's title.)
 #[derive(Args)]
 struct Settings {
     /// The Kafka brokers to ask first
@@ -91,16 +91,16 @@ struct Settings {
 #[derive(Clone)]
 struct Maybe<T>(Option<T>);
 
-/// What came of the command line and the environment.
+/// The parsed command line and environment.
 #[derive(Clone, Debug)]
 pub struct Parsed<A> {
     /// For [`Service::run_until`](crate::Service::run_until).
     pub config: Config<A>,
     /// For [`telemetry::init`](crate::telemetry::init).
     pub log: LogConfig,
-    /// `--healthcheck`: another process is to be asked; this one has nothing to run.
+    /// `--healthcheck`: ask the process that runs with these settings, and end.
     pub healthcheck: bool,
-    /// `--describe`: the declaration is to be printed; nothing runs.
+    /// `--describe`: print the declaration, and end.
     pub describe: bool,
 }
 
@@ -113,9 +113,12 @@ pub(crate) fn command<A: Args>(name: &str, http_addr: &'static str) -> Command {
         .mut_arg("http_addr", |arg| arg.required(false).default_value(http_addr).value_parser(parse_addr))
         .mut_arg("database_url", |arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            arg.help(format!("{help} [default: {}]", default_database(name)))
+            match default_database(name) {
+                Some(url) => arg.help(format!("{help} [default: {url}]")),
+                None => arg,
+            }
         });
-    // The service's own flags have a doc comment, which is not the service's.
+    // The doc comment of the service's own flags would replace the service's description.
     A::augment_args(command).about(format!("The {name} participant of the choreography")).long_about(None)
 }
 
@@ -125,7 +128,7 @@ impl<A: Args + 'static> Service<A> {
         command::<A>(self.name, self.http_addr)
     }
 
-    /// Reads its settings from a command line and an environment.
+    /// Parses settings from a command line and an environment.
     ///
     /// # Errors
     /// When help was asked for, or when a setting is wrong.
@@ -182,11 +185,16 @@ fn parse<A: Args>(
     Ok(Parsed { config, log, healthcheck: settings.healthcheck, describe: settings.describe })
 }
 
-fn default_database(name: &str) -> String {
-    format!("sqlite://./data/{name}.db")
+/// A database that is named and never connected to.
+pub(crate) const UNUSED_DATABASE: &str =
+    if cfg!(feature = "sqlite") { "sqlite::memory:" } else { "postgres://localhost/unused" };
+
+/// The default database: a file of the service's own, in a build that has SQLite.
+fn default_database(name: &str) -> Option<String> {
+    cfg!(feature = "sqlite").then(|| format!("sqlite://./data/{name}.db"))
 }
 
-/// The URL or the file that holds it, the flag before the variable.
+/// The URL, given directly or in a file; a flag wins over a variable.
 fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result<DatabaseUrl, ConfigError> {
     let given = settings.database_url.as_deref().filter(|url| !url.is_empty());
     let file = settings.database_url_file.as_deref().filter(|path| !path.is_empty());
@@ -198,7 +206,13 @@ fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result
         (Some(url), None) => ("DATABASE_URL", url.to_owned()),
         (Some(url), Some(_)) if by_flag("database_url") => ("DATABASE_URL", url.to_owned()),
         (_, Some(path)) => ("DATABASE_URL_FILE", kafka::secret("DATABASE_URL_FILE", Path::new(path))?),
-        (None, None) => ("DATABASE_URL", default_database(name)),
+        (None, None) if settings.describe || settings.healthcheck => ("DATABASE_URL", UNUSED_DATABASE.to_owned()),
+        (None, None) => {
+            let url = default_database(name).ok_or_else(|| {
+                ConfigError::of("DATABASE_URL", "must be postgres://user:password@host:port/database")
+            })?;
+            ("DATABASE_URL", url)
+        }
     };
     let url: DatabaseUrl = text.parse().map_err(|error| ConfigError::of(variable, error))?;
     Ok(match file {
@@ -207,7 +221,7 @@ fn database_url(settings: &Settings, matches: &ArgMatches, name: &str) -> Result
     })
 }
 
-/// A parser that takes an empty text for the default.
+/// A parser that reads an empty text as the default.
 fn or<T, E: Display>(
     default: &'static str,
     parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
@@ -215,7 +229,7 @@ fn or<T, E: Display>(
     move |text| parse(if text.is_empty() { default } else { text }).map_err(|error| error.to_string())
 }
 
-/// A parser that takes an empty text for none.
+/// A parser that reads an empty text as none.
 fn optional<T, E: Display>(
     parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<Maybe<T>, String> + Clone + Send + Sync + 'static {

@@ -1,4 +1,4 @@
-//! What can come of reading the settings, besides settings.
+//! Results of parsing settings, other than settings.
 
 use clap::{
     Command,
@@ -6,14 +6,14 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-/// A setting that the service cannot start with: one line that names the variable and what to do about it. Quotes no
-/// value, which may be a secret.
+/// A wrong setting: one line that names the variable and what to do. It does not quote the value, which may be a
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// What is wrong with the setting of this variable.
+    /// An error of this variable.
     pub fn of(variable: &str, message: impl std::fmt::Display) -> Self {
         Self::line(&format!("{variable}: {message}"))
     }
@@ -39,7 +39,7 @@ impl From<ConfigError> for Stop {
 }
 
 impl Stop {
-    /// What clap says over several lines, in one.
+    /// clap's message in one line.
     pub(super) fn of(error: &clap::Error, command: &Command) -> Self {
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             return Self::Asked(error.render().to_string());
@@ -55,7 +55,7 @@ impl Stop {
         let arg = command.get_arguments().find(|arg| arg.to_string() == named);
         let message = match error.kind() {
             ErrorKind::UnknownArgument => {
-                // What is no flag, or stands after `=`, may be a secret.
+                // Anything that is no flag, or that follows `=`, may be a secret.
                 let flag = named.split('=').next().filter(|flag| flag.starts_with("--"));
                 let flag =
                     flag.map_or_else(|| "only flags are taken".to_owned(), |flag| format!("there is no flag {flag}"));

@@ -1,15 +1,15 @@
-//! How much callers may ask for at once, and how long they are waited for.
+//! Limits of HTTP requests and connections.
 
 use std::time::Duration;
 
 /// `HTTP_IDLE_TIMEOUT`, `HTTP_CONCURRENCY` and `HTTP_QUEUE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HttpConfig {
-    /// How long a connection is kept on which nothing is asked.
+    /// How long an idle connection is kept.
     pub idle_timeout: Duration,
     /// Requests that may use the database at once.
     pub concurrency: u16,
-    /// Requests that may wait for their turn; what is beyond is refused.
+    /// Requests that may wait for the database; further ones are refused.
     pub queue: u16,
 }
 

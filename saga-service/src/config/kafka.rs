@@ -8,7 +8,7 @@ use super::fault::ConfigError;
 
 const FILE_SUFFIX: &str = "_FILE";
 
-/// The properties among these variables, those that name a file replaced by what is in it.
+/// Kafka properties among these variables; a `*_FILE` variable is replaced by its file's content.
 pub(super) fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -38,7 +38,7 @@ pub(super) fn variables(
     Ok(variables)
 }
 
-/// Adds `--kafka-cfg property=value`, which wins over the variables.
+/// Adds `--kafka-cfg property=value`, which wins over variables.
 pub(super) fn flags(mut config: KafkaConfig, flags: &[String]) -> Result<KafkaConfig, ConfigError> {
     for flag in flags {
         let (property, value) = flag
@@ -50,7 +50,7 @@ pub(super) fn flags(mut config: KafkaConfig, flags: &[String]) -> Result<KafkaCo
     Ok(config)
 }
 
-/// What a file holds, without the line end that editors and shells leave behind.
+/// A file's content without its final line end.
 pub(super) fn secret(variable: &str, path: &Path) -> Result<String, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|error| ConfigError::of(variable, format!("cannot read {}: {error}", path.display())))?;

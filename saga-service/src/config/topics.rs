@@ -1,9 +1,9 @@
-//! How topics are created that do not exist yet.
+//! How missing topics are created.
 
 /// `SAGA_TOPIC_PARTITIONS` and `SAGA_TOPIC_REPLICATION_FACTOR`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TopicConfig {
-    /// Partitions of a new topic; those of an existing one are never changed.
+    /// Partitions of a new topic; an existing topic keeps its own.
     pub partitions: u16,
     /// Replicas of a new topic; the broker's default when none is given.
     pub replication_factor: Option<u16>,

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: served for as long as its client does its part in time.
+//! One HTTP/1.1 connection with the time limits of its client.
 
 use std::{
     convert::Infallible,
@@ -27,75 +27,78 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::progress::{Late, Progress};
+use super::connection_state::{ConnectionState, TimedOut};
 
-/// A request's head; more than browsers and proxies send.
+/// Size limit of a request's head; browsers and proxies send less.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ConnectionError {
     #[error("{0}")]
     Failed(#[from] hyper::Error),
     #[error("the client was too slow: {0:?}")]
-    Late(Late),
+    TimedOut(TimedOut),
     #[error("its place was needed")]
-    GivenUp,
+    Evicted,
 }
 
-/// Serves until the client leaves, or is too slow, or the service stops.
+/// Serves until the client leaves or is too slow, or the service stops.
 pub(super) async fn serve(
     stream: TcpStream,
     app: Router,
-    progress: Arc<Progress>,
+    state: Arc<ConnectionState>,
     watcher: Watcher,
-) -> Result<(), Ended> {
-    // Answers are small, and written whole.
+) -> Result<(), ConnectionError> {
+    // Answers are small and written whole.
     let _ = stream.set_nodelay(true);
     let app = TowerToHyperService::new(app);
-    let of_service = progress.clone();
+    let of_service = state.clone();
     let service = service_fn(move |request: Request<Incoming>| answer(&app, request, of_service.clone()));
-    let io = TokioIo::new(Observed { stream, progress: progress.clone() });
+    let io = TokioIo::new(Observed { stream, state: state.clone() });
     let connection =
         http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD).serve_connection(io, service);
-    within(watcher.watch(connection), &progress).await
+    within(watcher.watch(connection), &state).await
 }
 
 fn answer(
     app: &TowerToHyperService<Router>,
     request: Request<Incoming>,
-    progress: Arc<Progress>,
+    state: Arc<ConnectionState>,
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    progress.begun();
-    let answer = app.call(request.map(|body| Body::new(Awaited { body, progress: progress.clone() })));
+    state.begun();
+    let answer = app.call(request.map(|body| Body::new(Awaited { body, state: state.clone() })));
     async move {
         let mut response = answer.await?;
-        // Not cut while it is idle, where the next request may be under way already.
-        if progress.is_old() {
+        // An old connection ends with an answer: cutting it while idle could hit the next request.
+        if state.is_old() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.answered();
+        state.answered();
         Ok(response)
     }
 }
 
-/// Runs a connection until it ends, its client is late, or its place is needed.
-async fn within(connection: impl Future<Output = Result<(), hyper::Error>>, progress: &Progress) -> Result<(), Ended> {
+/// Runs a connection until it ends, its client times out, or its slot is needed.
+async fn within(
+    connection: impl Future<Output = Result<(), hyper::Error>>,
+    state: &ConnectionState,
+) -> Result<(), ConnectionError> {
     let mut connection = pin!(connection);
-    let mut given_up = pin!(progress.given_up());
+    let mut evicted = pin!(state.evicted());
     let mut alarm = pin!(sleep_until(Instant::now()));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended.map_err(Ended::from));
+            return Poll::Ready(ended.map_err(ConnectionError::from));
         }
-        if given_up.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Ended::GivenUp));
+        if evicted.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ConnectionError::Evicted));
         }
-        // Mostly the deadline has moved on by the time the alarm goes off, which costs less than to set it each time.
-        while let Some((deadline, late)) = progress.deadline() {
+        // The deadline has mostly moved on when the alarm goes off, which costs less than setting it each time.
+        while let Some((deadline, late)) = state.deadline() {
             if deadline <= Instant::now() {
-                return Poll::Ready(Err(Ended::Late(late)));
+                return Poll::Ready(Err(ConnectionError::TimedOut(late)));
             }
             if alarm.is_elapsed() || deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
@@ -107,10 +110,10 @@ async fn within(connection: impl Future<Output = Result<(), hyper::Error>>, prog
     .await
 }
 
-/// A request's body, whose reader may have to wait for the client.
+/// A request's body that reports whether its reader waits for the client.
 struct Awaited {
     body: Incoming,
-    progress: Arc<Progress>,
+    state: Arc<ConnectionState>,
 }
 
 impl HttpBody for Awaited {
@@ -119,7 +122,7 @@ impl HttpBody for Awaited {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.progress.body(frame.is_pending());
+        self.state.body(frame.is_pending());
         frame
     }
 
@@ -132,10 +135,10 @@ impl HttpBody for Awaited {
     }
 }
 
-/// A socket that tells what passes through it.
+/// A socket that reports its reads and writes.
 struct Observed {
     stream: TcpStream,
-    progress: Arc<Progress>,
+    state: Arc<ConnectionState>,
 }
 
 impl AsyncRead for Observed {
@@ -143,7 +146,7 @@ impl AsyncRead for Observed {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.progress.received();
+            self.state.received();
         }
         Poll::Ready(Ok(()))
     }
@@ -151,7 +154,7 @@ impl AsyncRead for Observed {
 
 impl AsyncWrite for Observed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.progress.writing();
+        self.state.writing();
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -160,7 +163,7 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.progress.writing();
+        self.state.writing();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -171,7 +174,7 @@ impl AsyncWrite for Observed {
     /// Called when there is nothing more to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.progress.written();
+        self.state.written();
         Poll::Ready(Ok(()))
     }
 

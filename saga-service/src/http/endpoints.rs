@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`: the endpoints that every service has.
+//! The endpoints of every service: `/livez`, `/readyz`, `/readyz/http`, `/metrics` and `/participant`.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use axum::{
 use saga_core::clock::{Clock, SystemClock};
 use serde::Serialize;
 
-use super::{Status, accept, exposition};
+use super::{Status, accept_header, exposition};
 use crate::problem::{Final, Problem};
 
-/// The runtime's loop turns several times a second, also when there is nothing to do. One that stood still for this long
-/// will not turn again.
+/// The runtime's loop turns several times a second, even when idle. After this long without a turn it counts as
+/// stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) const LIVEZ: &str = "/livez";
@@ -37,11 +37,11 @@ struct Readiness {
     waiting_for: Vec<String>,
 }
 
-/// Whether the process should go on living. Knows nothing of the database or the broker: a restart mends neither. One that
-/// was told to stop will end by itself.
+/// Whether the process should keep running. The database and the broker do not matter: a restart fixes neither. A
+/// process that was told to stop ends by itself.
 pub(super) async fn livez(State(status): State<Status>) -> Response {
     let turns = status.health.last_turn().is_none_or(|turned| {
-        // A clock that was set back says nothing.
+        // A clock that was set back proves nothing.
         let still = Duration::try_from(SystemClock.now().duration_since(turned)).unwrap_or_default();
         still < STALLED_AFTER
     });
@@ -72,7 +72,7 @@ pub(super) async fn participant(State(status): State<Status>) -> Response {
 }
 
 pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
-    let Some(content_type) = accept::best(&headers, &[TEXT, OPEN_METRICS]) else {
+    let Some(content_type) = accept_header::best(&headers, &[TEXT, OPEN_METRICS]) else {
         return Problem::new(StatusCode::NOT_ACCEPTABLE)
             .with_detail("metrics are written as text/plain and as application/openmetrics-text")
             .into_response();

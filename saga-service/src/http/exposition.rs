@@ -1,9 +1,9 @@
-//! OpenMetrics text as the older Prometheus text format, which names a counter's family with its `_total`.
+//! The classic Prometheus text format, made from OpenMetrics text. It names a counter's family with `_total`.
 
 use std::fmt::Write;
 
-/// Rewrites what `prometheus-client` writes: of each family its help, its type, perhaps its unit, and its samples. The
-/// samples are the same in both formats, as long as none has an exemplar, and ours have none.
+/// Rewrites the output of `prometheus-client`. Samples are the same in both formats as long as none has an exemplar,
+/// and ours have none.
 pub(super) fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;
@@ -11,7 +11,7 @@ pub(super) fn classic(open_metrics: &str) -> String {
         match line.strip_prefix("# ").and_then(|comment| comment.split_once(' ')) {
             Some(("HELP", family)) => help = Some(family),
             Some(("TYPE", family)) => describe(&mut text, family, help.take()),
-            // A unit is part of its family's name already.
+            // The family's name contains the unit already.
             Some(("UNIT", _)) => {}
             None if line == "# EOF" => {}
             _ => {

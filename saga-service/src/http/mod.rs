@@ -1,14 +1,14 @@
-//! The HTTP side of a service: its own routes, the shell's, and the guards that stand before them.
+//! A service's HTTP server: its own routes, the common endpoints, and the layers before them.
 
-mod accept;
+mod accept_header;
 mod connection;
-mod database;
+mod connection_slots;
+mod connection_state;
+mod database_probe;
 mod endpoints;
 mod exposition;
-mod gate;
-mod guards;
-mod places;
-mod progress;
+mod layers;
+mod queue;
 mod server;
 mod span;
 
@@ -21,10 +21,10 @@ use axum::{Router, middleware, routing::get};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use saga_core::{graph::Declaration, runtime::Health, trace::Tracer};
 
-pub(crate) use database::Database;
-pub(crate) use gate::Gate;
-pub(crate) use places::Places;
-pub(crate) use progress::Limits;
+pub(crate) use connection_slots::ConnectionSlots;
+pub(crate) use connection_state::Limits;
+pub(crate) use database_probe::DatabaseProbe;
+pub(crate) use queue::RequestQueue;
 pub(crate) use server::Server;
 
 use crate::{
@@ -32,21 +32,21 @@ use crate::{
     problem,
 };
 
-/// What the shell's endpoints tell.
+/// The state behind the common endpoints.
 #[derive(Clone)]
 pub(crate) struct Status {
     health: Health,
     registry: Arc<Registry>,
     tables: Tables,
-    database: Database,
+    database: DatabaseProbe,
     reached: Arc<Reached>,
     ready: Gauge,
-    scrapes: Gate,
+    scrapes: RequestQueue,
     /// The participant's, as JSON.
     declaration: Arc<str>,
 }
 
-/// How far the service has come.
+/// The service's progress through start and stop.
 #[derive(Default)]
 struct Reached {
     prepared: AtomicBool,
@@ -60,7 +60,7 @@ impl Status {
         health: Health,
         mut registry: Registry,
         tables: Tables,
-        database: Database,
+        database: DatabaseProbe,
         declaration: &Declaration,
     ) -> Self {
         let ready = Gauge::default();
@@ -73,27 +73,27 @@ impl Status {
             database,
             reached: Arc::default(),
             ready,
-            scrapes: Gate::for_scrapes(),
+            scrapes: RequestQueue::for_scrapes(),
             declaration: declaration.to_json().to_string().into(),
         }
     }
 
-    /// The databases are prepared: the service's own routes may use them.
+    /// Marks that the databases are prepared and the service's own routes may use them.
     pub(crate) fn prepared(&self) {
         self.reached.prepared.store(true, Ordering::Release);
     }
 
-    /// The broker has answered, and the topics are there.
+    /// Marks that the broker has answered and the topics exist.
     pub(crate) fn connected(&self) {
         self.reached.connected.store(true, Ordering::Release);
     }
 
-    /// The consumer group has told which partitions are ours, if any.
+    /// Marks that the consumer has its assignment, perhaps an empty one.
     pub(crate) fn joined(&self) {
         self.reached.joined.store(true, Ordering::Release);
     }
 
-    /// Nobody should send anything new.
+    /// Marks that the service is stopping and takes no new requests.
     pub(crate) fn stopping(&self) {
         self.reached.stopping.store(true, Ordering::Release);
     }
@@ -106,7 +106,7 @@ impl Status {
         self.reached.stopping.load(Ordering::Acquire)
     }
 
-    /// Everything that keeps the service from being ready.
+    /// What keeps the service from being ready.
     fn waiting_for(&self) -> Vec<String> {
         let mut waiting = self.health.waiting_for();
         let mut unless_said = |what: &[&str], why: &str| {
@@ -129,7 +129,7 @@ impl Status {
         waiting
     }
 
-    /// Everything that keeps the service from taking requests. Those need no broker: their events wait in the outbox.
+    /// What keeps the service from taking requests. They need no broker: their events wait in the outbox.
     async fn requests_wait_for(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         if !self.is_prepared() {
@@ -146,11 +146,17 @@ impl Status {
 }
 
 /// All routes of a service.
-pub(crate) fn app(routes: Router, status: Status, gate: Gate, metrics: HttpMetrics, tracer: Arc<dyn Tracer>) -> Router {
+pub(crate) fn app(
+    routes: Router,
+    status: Status,
+    queue: RequestQueue,
+    metrics: HttpMetrics,
+    tracer: Arc<dyn Tracer>,
+) -> Router {
     let own = if routes.has_routes() {
         routes
-            .route_layer(middleware::from_fn_with_state(gate, gate::queue))
-            .route_layer(middleware::from_fn_with_state(status.clone(), guards::prepared))
+            .route_layer(middleware::from_fn_with_state(queue, queue::wait))
+            .route_layer(middleware::from_fn_with_state(status.clone(), layers::prepared))
     } else {
         routes
     };
@@ -162,14 +168,14 @@ pub(crate) fn app(routes: Router, status: Status, gate: Gate, metrics: HttpMetri
         .route(endpoints::PARTICIPANT, get(endpoints::participant))
         .with_state(status.clone());
     own.merge(shell)
-        .fallback(guards::not_found)
-        .method_not_allowed_fallback(guards::method_not_allowed)
-        .layer(middleware::from_fn(guards::timeout))
-        .layer(middleware::from_fn(guards::catch_panic))
+        .fallback(layers::not_found)
+        .method_not_allowed_fallback(layers::method_not_allowed)
+        .layer(middleware::from_fn(layers::timeout))
+        .layer(middleware::from_fn(layers::catch_panic))
         .layer(middleware::from_fn(problem::normalise))
-        .layer(middleware::from_fn_with_state(status, guards::part_when_stopping))
+        .layer(middleware::from_fn_with_state(status, layers::close_when_stopping))
         .layer(middleware::from_fn_with_state(tracer, span::record))
-        .layer(middleware::from_fn_with_state(metrics, guards::measure))
+        .layer(middleware::from_fn_with_state(metrics, layers::measure))
 }
 
 #[cfg(test)]

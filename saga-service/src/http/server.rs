@@ -1,4 +1,4 @@
-//! The accept loop: HTTP/1.1 connections, as many as there are places for.
+//! The accept loop for HTTP/1.1 connections, as many as there are slots.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -9,57 +9,58 @@ use tracing::Instrument;
 
 use super::{
     connection,
-    places::{Place, Places},
-    progress::{Limits, Progress},
+    connection_slots::{ConnectionSlot, ConnectionSlots},
+    connection_state::{ConnectionState, Limits},
 };
 
-/// After an accept that failed for want of something, file descriptors mostly.
+/// Pause after a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a service is served, and how long its callers are waited for.
+/// A listener with its limits.
 pub(crate) struct Server {
     pub(crate) listener: TcpListener,
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<ConnectionSlots>,
     pub(crate) limits: Limits,
 }
 
 impl Server {
-    /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`. Tells how many did not.
+    /// Serves until `stop`, then lets requests in flight finish for at most `grace`. Returns the number of connections
+    /// that did not.
     pub(crate) async fn serve(self, app: Router, stop: impl Future<Output = ()>, grace: Duration) -> usize {
         let graceful = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         loop {
-            let (stream, progress, place) = tokio::select! {
+            let (stream, state, slot) = tokio::select! {
                 accepted = self.accept() => match accepted {
                     Some(accepted) => accepted,
                     None => continue,
                 },
                 () = &mut stop => break,
             };
-            let connection = connection::serve(stream, app.clone(), progress, graceful.watcher());
+            let connection = connection::serve(stream, app.clone(), state, graceful.watcher());
             let connection = async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");
                 }
-                drop(place);
+                drop(slot);
             };
             tokio::spawn(connection.in_current_span());
         }
-        let Self { listener, places, .. } = self;
+        let Self { listener, slots, .. } = self;
         drop(listener);
         match tokio::time::timeout(grace, graceful.shutdown()).await {
             Ok(()) => 0,
-            Err(_) => places.free_all(),
+            Err(_) => slots.evict_all(),
         }
     }
 
-    /// The next connection, and its place. A failure to accept it leaves room for the next.
-    async fn accept(&self) -> Option<(TcpStream, Arc<Progress>, Place)> {
+    /// The next connection and its slot; none when accepting failed.
+    async fn accept(&self) -> Option<(TcpStream, Arc<ConnectionState>, ConnectionSlot)> {
         match self.listener.accept().await {
             Ok((stream, _)) => {
-                let progress = Arc::new(Progress::new(self.limits));
-                let place = self.places.take(progress.clone()).await;
-                Some((stream, progress, place))
+                let state = Arc::new(ConnectionState::new(self.limits));
+                let slot = self.slots.take(state.clone()).await;
+                Some((stream, state, slot))
             }
             Err(error) => {
                 refused(&error).await;
@@ -69,7 +70,7 @@ impl Server {
     }
 }
 
-/// An accept may fail because of one caller, or because the process is out of something.
+/// Logs a failed accept, unless its own client caused it, and pauses.
 async fn refused(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

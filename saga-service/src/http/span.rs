@@ -18,17 +18,17 @@ use uuid::Uuid;
 use super::endpoints;
 use crate::{metrics::method_name, trace::Trace};
 
-/// Nobody looks for these in a trace.
+/// Endpoints that are not traced.
 const SHELL: [&str; 5] =
     [endpoints::LIVEZ, endpoints::READYZ, endpoints::READYZ_HTTP, endpoints::METRICS, endpoints::PARTICIPANT];
 
-/// Gives the request its place in a trace, and records its span when the answer is ready.
+/// Places the request in a trace, and records its span when it ends.
 pub(super) async fn record(State(tracer): State<Arc<dyn Tracer>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().filter(|route| !SHELL.contains(&route.as_str())).cloned();
     let Some(route) = route else { return next.run(request).await };
     let parent = if tracer.propagates() { Trace::of(request.headers()) } else { Trace::default() };
     let span = tracer.new_span(&parent.0, Uuid::new_v4().as_u128());
-    // Of the highest level, so that warnings carry it also when nothing less is logged.
+    // At the highest level, so that warnings carry it even if nothing lower is logged.
     let log = tracing::error_span!("request", trace_id = span.context.trace_id());
     request.extensions_mut().insert(Trace(span.context));
     let Some(ids) = span.ids else { return next.run(request).instrument(log).await };
@@ -39,8 +39,8 @@ pub(super) async fn record(State(tracer): State<Arc<dyn Tracer>>, mut request: R
     response
 }
 
-/// A request that is being served. Recorded when it goes out of scope, so that one whose caller has left is recorded too:
-/// what it published is below it.
+/// A request that is being served. Its span is recorded on drop, so that a cancelled request has one too, above the
+/// events that it published.
 struct Served {
     tracer: Arc<dyn Tracer>,
     ids: Ids,
@@ -55,7 +55,7 @@ impl Drop for Served {
         let route = self.route.as_str().to_owned();
         let named = if self.method == "_OTHER" { "HTTP" } else { self.method };
         let name = Cow::Owned(format!("{named} {route}"));
-        // Not the path itself: it holds ids, and may hold more.
+        // The route, because the path contains ids.
         let mut attributes: Vec<(_, Value)> = vec![
             ("http.request.method", self.method.into()),
             ("http.route", route.into()),
@@ -77,7 +77,7 @@ impl Drop for Served {
             end: SystemClock.now(),
             attributes,
             links: Vec::new(),
-            // By the conventions, the status says it all.
+            // By the semantic conventions the status code is enough.
             error: error.map(|_| String::new()),
         });
     }

@@ -24,7 +24,7 @@ use saga_core::{
 };
 use tower::ServiceExt;
 
-use super::{Database, Gate, Status, app};
+use super::{DatabaseProbe, RequestQueue, Status, app};
 use crate::{
     Json, Trace,
     config::HttpConfig,
@@ -46,11 +46,11 @@ fn traced(routes: Router, tracer: Arc<dyn Tracer>) -> Shell {
     let metrics = HttpMetrics::register(&mut registry, "probe");
     let tables = Tables::register(&mut registry, async || Ok(Summary::default()));
     let health = Health::default();
-    let database = Database::new(async || Ok(()));
+    let database = DatabaseProbe::new(async || Ok(()));
     let declaration = Participant::<MemoryStore>::named("probe").declaration();
     let status = Status::new(health.clone(), registry, tables, database, &declaration);
-    let gate = Gate::for_requests(&HttpConfig { concurrency: 2, queue: 1, ..HttpConfig::default() }, 64);
-    Shell { app: app(routes, status.clone(), gate, metrics, tracer), status, health }
+    let queue = RequestQueue::for_requests(&HttpConfig { concurrency: 2, queue: 1, ..HttpConfig::default() }, 64);
+    Shell { app: app(routes, status.clone(), queue, metrics, tracer), status, health }
 }
 
 impl Shell {
@@ -220,7 +220,7 @@ async fn a_loop_that_stands_still_is_not_alive_and_a_database_that_is_away_does_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_does_not_end_is_given_up() {
+async fn a_handler_that_does_not_end_is_evicted() {
     let shell = shell(Router::new().route("/slow", get(async || tokio::time::sleep(Duration::MAX).await)));
     shell.status.prepared();
     assert_eq!(shell.get("/slow").await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -273,7 +273,7 @@ async fn metrics_name_the_build_the_process_and_the_routes() {
     assert!(text.ends_with("# EOF\n"));
 }
 
-/// Places everything below the trace `1`, and keeps what it is told.
+/// ConnectionSlots everything below the trace `1`, and keeps what it is told.
 #[derive(Debug, Default)]
 struct Kept {
     spans: Mutex<Vec<Span>>,

@@ -1,4 +1,4 @@
-//! Sizes and ages of a participant's tables, read when somebody asks for them.
+//! Sizes and ages of a participant's tables, read at each scrape.
 
 use std::{
     fmt::{self, Debug},
@@ -19,37 +19,37 @@ use saga_core::{
 
 use super::gauge;
 
-/// A database that is away must not hold up the other numbers.
+/// Time limit, so that an unreachable database does not delay the other metrics.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Ask = dyn Fn() -> BoxFuture<'static, Result<Summary, StoreError>> + Send + Sync;
 
-/// The numbers that only the database can tell. When it does not, they are missing: what it told last would keep an alert
-/// on, or off, for as long as it is away.
+/// Metrics that only the database knows. They are missing while it does not answer: an old value would keep an alert
+/// on, or off.
 #[derive(Clone)]
 pub(crate) struct Tables {
     ask: Arc<Ask>,
-    told: Told,
+    measured: Measured,
 }
 
-/// What the database has told, and when; none when it did not answer.
+/// The last figures and their time; none when the database did not answer.
 #[derive(Clone, Debug, Default)]
-struct Told(Arc<Mutex<Option<(Summary, Timestamp)>>>);
+struct Measured(Arc<Mutex<Option<(Summary, Timestamp)>>>);
 
 impl Tables {
     pub(crate) fn register<A>(registry: &mut Registry, ask: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: Future<Output = Result<Summary, StoreError>> + Send + 'static,
     {
-        let told = Told::default();
-        registry.register_collector(Box::new(told.clone()));
-        Self { ask: Arc::new(move || Box::pin(ask())), told }
+        let measured = Measured::default();
+        registry.register_collector(Box::new(measured.clone()));
+        Self { ask: Arc::new(move || Box::pin(ask())), measured }
     }
 
     pub(crate) async fn refresh(&self) {
-        self.told.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
+        self.measured.set(match tokio::time::timeout(PATIENCE, (self.ask)()).await {
             Ok(Ok(summary)) => {
-                // What the database wrote is measured by the database's clock.
+                // Times that the database wrote are compared with its own clock.
                 let at = summary.at.unwrap_or_else(|| SystemClock.now());
                 Some((summary, at))
             }
@@ -65,22 +65,27 @@ impl Tables {
     }
 }
 
-impl Told {
-    fn set(&self, told: Option<(Summary, Timestamp)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+impl Measured {
+    fn set(&self, measured: Option<(Summary, Timestamp)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = measured;
     }
 }
 
-impl Collector for Told {
+impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let readable = ConstGauge::new(i64::from(told.is_some()));
-        gauge(&mut encoder, "saga_tables_readable", "Whether the database told the sizes of its tables", &readable)?;
-        let Some((summary, at)) = told else { return Ok(()) };
+        let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let readable = ConstGauge::new(i64::from(measured.is_some()));
+        gauge(
+            &mut encoder,
+            "saga_tables_readable",
+            "Whether the database measured the sizes of its tables",
+            &readable,
+        )?;
+        let Some((summary, at)) = measured else { return Ok(()) };
         let mut count = |name, help, count| gauge(&mut encoder, name, help, &ConstGauge::<u64>::new(count));
         count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
         count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
-        count("saga_held", "Sagas held behind a dead letter", summary.blocked_sagas)?;
+        count("saga_blocked", "Sagas blocked by a dead letter", summary.blocked_sagas)?;
         count("saga_outbox_pending", "Outbox rows not yet marked sent", summary.outbox_pending)?;
         count("saga_deadlines_waiting", "Deadlines armed and not due yet", summary.timers)?;
         let mut age = |name, help, since: Option<Timestamp>| {
@@ -124,15 +129,15 @@ mod tests {
             unfinished_oldest: since(80),
             at: Some(at),
         };
-        let (mut registry, told) = (Registry::default(), Told::default());
-        registry.register_collector(Box::new(told.clone()));
-        told.set(Some((summary, at)));
+        let (mut registry, measured) = (Registry::default(), Measured::default());
+        registry.register_collector(Box::new(measured.clone()));
+        measured.set(Some((summary, at)));
         let mut lines = samples(&registry);
         lines.sort();
         let expected = [
             "saga_active 7",
+            "saga_blocked 4",
             "saga_deadlines_waiting 6",
-            "saga_held 4",
             "saga_oldest_unfinished_age_seconds 80.0",
             "saga_outbox_oldest_age_seconds 20.0",
             "saga_outbox_pending 1",
@@ -157,7 +162,7 @@ mod tests {
         for turn in [1, 2] {
             TURN.store(0, Ordering::Relaxed);
             tables.refresh().await;
-            assert!(samples(&registry).contains(&"saga_held 2".to_owned()));
+            assert!(samples(&registry).contains(&"saga_blocked 2".to_owned()));
             TURN.store(turn, Ordering::Relaxed);
             tables.refresh().await;
             assert_eq!(samples(&registry), unreadable);

@@ -1,4 +1,4 @@
-//! Admission on PostgreSQL: BEGIN, and the barrier rows of a whole batch of events, in one round trip.
+//! Admission on PostgreSQL: BEGIN and the barrier rows of a batch of events, in one round trip.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,25 +15,25 @@ use super::{
     session::{Opening, Session, not_open},
     statement::{Param, refs},
 };
-use crate::marks;
+use crate::columns;
 
-/// Taken before anything else by those that may change a saga's queue because of what stands in it: one at a time appends
-/// to it, removes from it or takes a place in it over.
+/// The lock on sagas' queues. A transaction that changes a queue depending on its content takes it first, so that
+/// appending, removing and replacing never run at once.
 pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM ( \
     SELECT DISTINCT hashtextextended(current_schema() || '/' || s.saga_id, 0) AS key \
     FROM unnest($1::uuid[]) AS s(saga_id) ORDER BY 1) q";
 
-/// What was there before follows from what could be inserted, except where an insert found a row: see [`ROWS`].
+/// Inserts barrier rows. An insert that succeeds says that no row was there; where it found one, [`ROWS`] reads it.
 ///
-/// Nothing is asked where the mark of the transaction is missing: see [`Opening`].
+/// It does nothing where the transaction's mark is missing: see [`Opening`].
 ///
-/// Queues before rows, rows before locks, each in a fixed order, so that batches wait for each other and not in a circle. A
-/// conflicting insert waits until the other transaction has ended. One circle is left: an event that is queued behind a parked
-/// one takes its queue's lock at the commit, with other sagas' rows in hand. It ends with the patience of one of the two, which
-/// halves its batch.
+/// Queues are locked before rows, and rows before [`LOCK`], each in a fixed order, so that batches wait for each other
+/// without a cycle. A conflicting insert waits until the other transaction ends. One cycle is possible: an event that
+/// is queued behind a parked one locks its queue at the commit, while its transaction has locked other sagas' rows. The
+/// lock timeout of one of the two ends it, and that batch is halved.
 ///
-/// `OFFSET 0` and LATERAL keep the planner from reading a whole table once for all events: it plans when tables are small,
-/// and keeps the plan while they grow.
+/// `OFFSET 0` and LATERAL keep the planner from scanning a whole table for all events: the plan is made while tables
+/// are small and kept while they grow.
 const ADMIT: &str = "
 WITH asked AS MATERIALIZED (
     SELECT a.*,
@@ -71,7 +71,7 @@ const LOCK: &str = "
 SELECT b.saga_id FROM (SELECT * FROM unnest($1::uuid[], $2::text[]) AS k(saga_id, step) ORDER BY saga_id, step) a,
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step AND b.op = 'action' FOR UPDATE) b";
 
-/// A statement of its own, since only a later statement sees what was committed while [`ADMIT`] and [`LOCK`] waited.
+/// A separate statement, because only a later one sees what was committed while [`ADMIT`] and [`LOCK`] waited.
 const ROWS: &str = "
 SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
@@ -79,8 +79,8 @@ LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS];
 
-/// Opens the transaction and admits. Compensations and ends of steps are locked and read in the same round trip; an
-/// action whose row was there, which is rare, costs a second one.
+/// Opens the transaction and admits the events. Rows of compensations and of steps' ends are locked and read in the
+/// same round trip. An action that finds its row, which is rare, costs a second one.
 pub(super) async fn admit(
     session: &Session,
     admissions: &[Admission],
@@ -110,7 +110,7 @@ pub(super) async fn admit(
     let (admitted, found) = session
         .exchange(async {
             session.opened();
-            // Polled, and so sent, in this order.
+            // Polled, and therefore sent, in this order.
             let (begun, queued, admitted, locked, found) = join!(
                 client.batch_execute(&opening.sql),
                 OptionFuture::from(queue.as_ref().map(|queue| client.query(&queue.statement, &queues))),
@@ -160,7 +160,7 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
         column(admissions, |a| a.effect_key),
         column(admissions, |a| a.saga_id.as_uuid()),
         column(admissions, |a| a.step),
-        column(admissions, |a| marks::op(a.op)),
+        column(admissions, |a| columns::op(a.op)),
         column(admissions, |a| match a.phase {
             Phase::Whole => "whole",
             Phase::Start => "start",
@@ -172,13 +172,13 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
     ]
 }
 
-/// The steps of these admissions as parameters, none when there are none.
+/// The steps of these admissions as parameters; none without admissions.
 fn keys<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Param<'a>>> {
     let (sagas, steps): (Vec<Uuid>, Vec<&str>) = admissions.map(|a| (a.saga_id.as_uuid(), a.step)).unzip();
     if sagas.is_empty() { None } else { Some(vec![Box::new(sagas), Box::new(steps)]) }
 }
 
-/// What [`ADMIT`] says of one event.
+/// The result of [`ADMIT`] for one event.
 struct Inserted {
     parked: bool,
     overtakes: Option<i64>,
@@ -196,12 +196,12 @@ impl Inserted {
         })
     }
 
-    /// Whether an action that was admitted found its row there, or was not admitted.
+    /// Whether the action's row was there before, or the event was not admitted.
     fn found_action(&self) -> bool {
         !self.action
     }
 
-    /// A row that this admission inserted was not there before.
+    /// What was there before, without the rows that this admission inserted.
     fn before(&self, admission: &Admission, marks: &Marks) -> Before {
         let saga = admission.saga_id.as_uuid();
         Before {
@@ -213,7 +213,7 @@ impl Inserted {
     }
 }
 
-/// The rows that were read. A saga has one step at most in a call.
+/// Barrier rows that were read. A call has at most one step of a saga.
 #[derive(Default)]
 struct Marks(HashMap<(Uuid, Op), BarrierRow>);
 
@@ -221,8 +221,8 @@ impl Marks {
     fn extend(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             let ((saga, op, mark), read) = read(row).map_err(|error| classify(&error))?;
-            let op = if op == marks::op(Op::Action) { Op::Action } else { Op::Compensate };
-            self.0.insert((saga, op), read(marks::read_mark(mark)?));
+            let op = if op == columns::op(Op::Action) { Op::Action } else { Op::Compensate };
+            self.0.insert((saga, op), read(columns::read_mark(mark)?));
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Marks {
 
 type Key<'a> = (Uuid, &'a str, &'a str);
 
-/// A row of the barrier: which it is and its mark as text, and what makes it of a mark that was read.
+/// Reads a barrier row: its key with the mark as text, and a function that completes it with the parsed mark.
 fn read(row: &Row) -> Result<(Key<'_>, impl FnOnce(Mark) -> BarrierRow), tokio_postgres::Error> {
     let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let cause = row.try_get::<_, Option<Uuid>>(3)?.zip(row.try_get::<_, Option<String>>(4)?);

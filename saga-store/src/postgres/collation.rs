@@ -1,11 +1,11 @@
-//! Unique keys that sort as a language does: an upgrade of the C library or of ICU may change that order, and an index that
-//! was made under another order lets the same key in twice.
+//! A warning about unique keys with a language's sort order: an upgrade of the C library or of ICU may change that
+//! order, and the index then accepts duplicates.
 
 use super::{connect::Target, error::classify_connect};
 use crate::error::ConnectError;
 
-/// The columns of unique indexes whose order is not that of their bytes. What has the database's own collation goes by its
-/// provider, which servers before version 15 do not have.
+/// Columns of unique indexes that do not sort by bytes. A column with the database's own collation follows its
+/// provider, which servers before version 15 do not report.
 const OF_A_LANGUAGE: &str = "
 SELECT DISTINCT t.relname || '.' || coalesce(a.attname, x.relname)
 FROM pg_index i
@@ -23,7 +23,7 @@ WHERE i.indisunique AND t.relnamespace = current_schema()::regnamespace
         ELSE l.collprovider = 'b' END
 ORDER BY 1";
 
-/// Says which they are. The framework's own are none of them.
+/// Logs those columns. None of the framework's is among them.
 pub(super) async fn warn(target: &Target) -> Result<(), ConnectError> {
     let link = target.connect().await?;
     let rows = link.client.query(OF_A_LANGUAGE, &[]).await.map_err(|error| classify_connect(&error))?;

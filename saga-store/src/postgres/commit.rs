@@ -2,24 +2,26 @@
 
 use futures::{FutureExt, TryFutureExt};
 use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
+    call::{Call, column, one},
     error::{At, Failed, classify},
-    park,
+    outbox::SENT,
+    parked,
     pipeline::in_order,
     session::Session,
     statement::{Param, refs},
     time::{Micros, seconds},
 };
 use crate::{
+    columns,
     deferred::{Write, grouped},
-    marks,
 };
 
-/// Finds the rows one by one through the index, whatever size the table had when the plan was made. They are this
-/// transaction's own or locked by it, so that they stay where they were found.
+/// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
+/// or locked these rows, so they do not move.
 const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
         SELECT b.at, k.mark FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS k(saga_id, step, op, mark), \
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
@@ -30,9 +32,7 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[]) \
     AS r(id, saga, type, topic, payload, headers, context)";
-pub(super) const SENT: &str = "DELETE FROM saga_outbox WHERE id = ANY($1::uuid[])";
-/// A timer that is just being fired is not waited for: its handler finds that the wait is over, and a cycle of two
-/// transactions that wait for each other cannot arise.
+/// Skips a timer that is firing: its handler sees that the wait is over. Waiting for it could end in a deadlock.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
     SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
@@ -40,7 +40,7 @@ const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, trac
     FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) \
     AS t(saga, step, wait, traceparent, tracestate) ORDER BY 1, 2 \
     ON CONFLICT (saga_id, step) DO NOTHING";
-/// Returns those that had not begun before. Rows are taken in the order of the sagas' ids.
+/// Returns the sagas that had not begun before. Rows are locked in the order of their saga ids.
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
     ON CONFLICT (saga_id) DO UPDATE SET begun_at = excluded.begun_at WHERE saga_progress.begun_at IS NULL \
@@ -50,19 +50,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, SENT, DISARM, ARM, MARKS, BEGUN, ENDED];
-
-/// A statement with its parameters.
-pub(super) struct Call<'a> {
-    pub(super) sql: &'static str,
-    pub(super) params: Vec<Param<'a>>,
-}
-
-impl Call<'_> {
-    fn returns_rows(&self) -> bool {
-        [BEGUN, ENDED].contains(&self.sql)
-    }
-}
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -84,13 +72,13 @@ impl Session {
         let mut all = Vec::with_capacity(of_handlers + calls.len() + 1);
         all.extend(writes.execute(client, &params).map(|write| write.map_ok(|()| Vec::new()).boxed()));
         for ((prepared, params), call) in statements.iter().zip(&calls) {
-            all.push(if call.returns_rows() {
+            all.push(if returns_rows(call) {
                 client.query(&prepared.statement, params).map_err(Failed::from).boxed()
             } else {
                 client.execute(&prepared.statement, params).map_ok(|_| Vec::new()).map_err(Failed::from).boxed()
             });
         }
-        // In a transaction that has failed, COMMIT rolls back and reports success. A statement before it reports the failure.
+        // In a failed transaction COMMIT rolls back and reports success. A statement before it reports the failure.
         let commit = client.batch_execute(if all.is_empty() { "SELECT 1; COMMIT" } else { "COMMIT" });
         all.push(commit.map_ok(|()| Vec::new()).map_err(|error| Failed { error, at: At::Commit }).boxed());
         let answers = self.exchange(in_order(all)).await?;
@@ -107,7 +95,12 @@ impl Session {
     }
 }
 
-/// Those that had begun.
+/// Whether the statement's rows are read.
+fn returns_rows(call: &Call<'_>) -> bool {
+    [BEGUN, ENDED].contains(&call.sql)
+}
+
+/// The sagas that had begun.
 fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
     let mut list = Vec::with_capacity(rows.len());
     for row in rows {
@@ -118,18 +111,6 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
         }
     }
     Ok(list)
-}
-
-/// One array of a list.
-pub(super) fn column<'a, I: IntoIterator, T: ToSql + Sync + Send + 'a>(
-    list: I,
-    value: impl Fn(I::Item) -> T,
-) -> Param<'a> {
-    Box::new(list.into_iter().map(value).collect::<Vec<_>>())
-}
-
-pub(super) fn one<'a>(value: impl ToSql + Sync + Send + 'a) -> Param<'a> {
-    Box::new(value)
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
@@ -144,8 +125,8 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
         vec![
             column(marks, |c| c.saga_id.as_uuid()),
             column(marks, |c| c.step),
-            column(marks, |c| marks::op(c.op)),
-            column(marks, |c| marks::mark(c.mark)),
+            column(marks, |c| columns::op(c.op)),
+            column(marks, |c| columns::mark(c.mark)),
         ]
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
@@ -165,7 +146,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             vec![column(list, |p| p.saga_id.as_uuid()), column(list, |p| Micros::from(p.at))]
         });
     }
-    calls.extend(park::calls(park));
+    calls.extend(parked::calls(park));
     calls
 }
 
@@ -177,7 +158,7 @@ fn outbox_params<'a>(schema: &'a &'a str, rows: &'a [OutboxRow]) -> Vec<Param<'a
         column(rows, |r| r.event_type.as_str()),
         column(rows, |r| &*r.record.topic),
         column(rows, |r| r.record.value.as_deref()),
-        column(rows, |r| marks::headers(&r.record.headers)),
-        column(rows, marks::span_context),
+        column(rows, |r| columns::headers(&r.record.headers)),
+        column(rows, columns::span_context),
     ]
 }

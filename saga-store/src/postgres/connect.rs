@@ -1,4 +1,4 @@
-//! How a connection comes about.
+//! Opening a connection.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,19 +14,19 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{error::classify_connect, tls};
-use crate::{error::ConnectError, url::PostgresUrl};
+use super::{error::classify_connect, tls, url::PostgresUrl};
+use crate::error::ConnectError;
 
-/// How long a connection may take to be ready, from the first packet on: a server that hangs accepts it and says nothing.
+/// Time limit for connecting. A server that hangs accepts connections and says nothing.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Where to connect, and how.
 pub(super) struct Target {
     url: PostgresUrl,
-    /// Changes when the server refuses it and its file holds another.
+    /// Changes when the server refuses it and its file holds another one.
     password: Mutex<Option<Vec<u8>>>,
     pub(super) schema: String,
-    /// Made when it is first needed, since that reads files.
+    /// Made at first use, because that reads files.
     tls: Mutex<Option<MakeRustlsConnect>>,
 }
 
@@ -44,7 +44,7 @@ impl Target {
         format!("\"{}\"", self.schema.replace('"', "\"\""))
     }
 
-    /// Connects and sets the session up.
+    /// Connects and applies the session's settings.
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
         let connecting = async {
             if self.url.config.get_ssl_mode() == SslMode::Disable {
@@ -71,7 +71,7 @@ impl Target {
         config
     }
 
-    /// Whether the file of the URL has another password than the one that was tried.
+    /// Reads the URL's file again; whether it holds another password than the one that was tried.
     fn finds_another_than(&self, tried: &Config) -> bool {
         let found = self.url.read_again().and_then(|url| Some(url.config.get_password()?.to_vec()));
         let Some(found) = found.filter(|found| tried.get_password() != Some(found)) else { return false };
@@ -80,7 +80,7 @@ impl Target {
         true
     }
 
-    /// Asks the server to end the statement that runs on a connection. Nothing depends on its success.
+    /// Asks the server to end the connection's statement. Best effort.
     pub(super) async fn cancel(&self, token: CancelToken) {
         let asking = async {
             match self.url.config.get_ssl_mode() {
@@ -129,14 +129,14 @@ impl Target {
         Ok(link)
     }
 
-    /// Outside of [`Opening`](super::session::Opening)'s transactions, a statement is one of its own, as isolated as they are.
+    /// Settings of a session, for statements outside [`Opening`](super::session::Opening)'s transactions too.
     ///
-    /// The server gives up a little before the client does, so that a statement that waits for a lock too long ends
-    /// with an answer, and one whose client is gone ends at all. Statements are short: compiling them (JIT) never pays.
+    /// The server's timeout is a little shorter than the client's: a statement that waits too long for a lock ends with
+    /// an answer, and one whose client is gone ends at all. Statements are short, so compiling them (JIT) never pays.
     ///
-    /// They are planned once, and by index where there is one. Left alone, the server plans those that take arrays again
-    /// each time, which costs more than running them on a few events; or it keeps a plan that reads the whole table,
-    /// made while the table was small, and gets slower with every saga.
+    /// Statements are planned once, and use an index where there is one. By default the server would plan statements
+    /// with arrays each time, which costs more than running them on a few events; or it would keep a plan that scans a
+    /// whole table, made while the table was small.
     fn settings(&self) -> String {
         format!(
             "SET search_path TO {}; SET statement_timeout = '9s'; SET idle_in_transaction_session_timeout = '5s'; \
@@ -155,13 +155,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Ends an idle connection, as one takes one's leave.
+    /// Closes an idle connection in good order.
     pub(super) fn close(self) {
         drop(self.client);
     }
 
-    /// Cuts the connection at once, whatever it waits for; the server rolls back what is open. Just dropping it would
-    /// first wait for the answers that are due.
+    /// Cuts the connection at once; the server rolls back its transaction. Dropping it would wait for answers first.
     pub(super) fn cut(self) {
         self.task.abort();
     }
@@ -175,7 +174,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::url::{DatabaseUrl, Place};
 
     async fn message(stream: &mut TcpStream, has_tag: bool) -> std::io::Result<Vec<u8>> {
         if has_tag {
@@ -215,9 +213,8 @@ mod tests {
         });
         let text = |password: &str| format!("postgres://saga:{password}@{addr}/saga?sslmode=disable");
         let file = std::env::temp_dir().join(format!("saga-rotated-{}", uuid::Uuid::new_v4()));
-        let url: DatabaseUrl = text("old").parse().unwrap();
-        let Place::Postgres(url) = url.kept_in(&file).0 else { panic!("it is on PostgreSQL") };
-        let target = Target::new(*url, "saga");
+        let url = PostgresUrl::parse(&text("old")).unwrap().unwrap();
+        let target = Target::new(PostgresUrl { file: Some(file.clone()), ..url }, "saga");
 
         for not_yet in [None, Some(text("old")), Some(text("older")), Some("nonsense".to_owned())] {
             if let Some(text) = not_yet {

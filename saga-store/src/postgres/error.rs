@@ -8,21 +8,20 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
-use super::statement::Mismatch;
 use crate::error::ConnectError;
 
-/// Where a statement failed, which says whom its error may blame.
+/// Where a statement failed, which decides who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
-    /// In a statement of the framework's own: that concerns every event alike.
+    /// In a statement of the framework's own, which concerns every event alike.
     Framework,
     /// In a handler's statement.
     Handler,
-    /// At COMMIT, when the database looks at what it was told to look at later (DEFERRABLE).
+    /// At COMMIT, where deferred constraints are checked.
     Commit,
 }
 
-/// An error, and where it happened: in the framework's own statement unless it is said otherwise.
+/// An error and where it happened; by default in a statement of the framework's own.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: Error,
@@ -35,12 +34,23 @@ impl From<Error> for Failed {
     }
 }
 
-/// What the error of a statement of the framework's own means.
+/// A value does not fit the statement.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Mismatch {
+    /// Their types differ: the statement is wrong for every value.
+    #[error("{0}")]
+    Type(String),
+    /// This value does not fit; another would.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Classifies an error of the framework's own statements.
 pub(super) fn classify(error: &Error) -> StoreError {
     classify_at(error, At::Framework)
 }
 
-/// Only the participant's own data, in the participant's own tables, may be refused for what it is.
+/// Classifies an error. Only the participant's data in the participant's tables can be rejected for what it is.
 pub(super) fn classify_at(error: &Error, at: At) -> StoreError {
     match by_code(error) {
         StoreError::Rejected(refusal) if !concerns_business(error, at) => StoreError::Broken(refusal.to_string()),
@@ -48,7 +58,7 @@ pub(super) fn classify_at(error: &Error, at: At) -> StoreError {
     }
 }
 
-/// What it means that a column cannot be read: what stands in this row does not fit, or no row's ever will.
+/// Classifies a column that cannot be read: either this row's value does not fit, or no row's would.
 pub(super) fn classify_unreadable(error: &Error) -> StoreError {
     match mismatch(error) {
         Some(Mismatch::Type(text)) => StoreError::Broken(text.clone()),
@@ -60,11 +70,11 @@ fn mismatch(error: &Error) -> Option<&Mismatch> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
-/// What a handler wrote into tables of its own. What the database looks at when a transaction ends, and says of no table, is
-/// what the handler made it look at: the framework's tables have nothing of that kind.
+/// Whether the error concerns a handler's data in the participant's own tables. A deferred constraint that names no
+/// table is the participant's: the framework's tables have none.
 fn concerns_business(error: &Error, at: At) -> bool {
     if error.code().is_some_and(|code| *code == SqlState::IN_FAILED_SQL_TRANSACTION) {
-        // Wherever it is noticed: a handler has thrown the error of an earlier statement away.
+        // Wherever it surfaces: a handler has swallowed the error of an earlier statement.
         return true;
     }
     match error.as_db_error().and_then(|db| db.table()) {
@@ -73,7 +83,7 @@ fn concerns_business(error: &Error, at: At) -> bool {
     }
 }
 
-/// By SQLSTATE, since its classes say who is to blame. Details are left out, which may quote other rows' data.
+/// Classifies by SQLSTATE. The details are left out, because they may quote other rows' data.
 fn by_code(error: &Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
         return match mismatch(error) {
@@ -86,57 +96,57 @@ fn by_code(error: &Error) -> StoreError {
     match db.code().code() {
         // Serialization failure, deadlock.
         "40001" | "40P01" => StoreError::Conflict(text),
-        // Somebody else holds a lock for longer than the transaction was willing to wait.
+        // Another transaction held a lock for longer than the lock timeout.
         "55P03" => StoreError::Locked(text),
-        // A statement that the server does not support, or whose prepared form no longer fits its tables.
+        // An unsupported statement, or a prepared one that no longer fits its tables.
         "0A000" | "26000" => StoreError::Broken(text),
         // A statement after one that failed.
         "25P02" => StoreError::Rejected(Refusal::new(kind(db), text)),
         code => match code.get(..2) {
-            // A statement that is wrong, or what it names is not there, or is not for this user.
+            // A wrong statement, or one that names what is missing or forbidden.
             Some("28" | "3D" | "3F" | "42") => StoreError::Broken(text),
-            // The connection, the transaction, the server's means, an operator, the system, a foreign server.
+            // The connection, the transaction, resources, an operator, the system, a foreign server.
             Some("08" | "25" | "40" | "53" | "55" | "57" | "58" | "72" | "F0" | "HV" | "XX") => {
                 StoreError::Unavailable(text)
             }
-            // A constraint, a value, RAISE with a code of anybody's choice: what was done with this data.
+            // A constraint, a value, RAISE with any code: this data is refused.
             _ => StoreError::Rejected(Refusal::new(kind(db), text)),
         },
     }
 }
 
-/// What refusals of one cause have in common: a message may quote the row.
+/// A key for refusals with the same cause; the message itself may quote the row.
 fn kind(db: &DbError) -> String {
     let parts = [Some(db.code().code()), db.table(), db.column(), db.datatype(), db.constraint()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the connection is worth keeping after the error. One that broke is not, nor one whose prepared statements
-/// the server no longer has or no longer agrees with.
+/// Whether the error makes the connection unusable: it broke, or the server no longer agrees with its prepared
+/// statements.
 pub(super) fn spoils_connection(error: &Error, at: At) -> bool {
     match error.code().map(SqlState::code) {
         Some("0A000" | "26000") => true,
-        // The statement was ended, by its time limit or by an operator: the connection is as good as before.
+        // The statement was cancelled, by its timeout or by an operator; the connection is fine.
         Some("57014") => false,
         _ => matches!(classify_at(error, at), StoreError::Unavailable(_)),
     }
 }
 
-/// What an error while connecting means: who we are, what we may and which database there is do not change by waiting.
+/// Classifies an error while connecting: a wrong user, a missing right and a missing database do not pass by waiting.
 pub(super) fn classify_connect(error: &Error) -> ConnectError {
     if let Some(db) = error.as_db_error() {
         let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
         return match db.code().code() {
-            // For everybody, for this database, or for this user.
+            // The limit of the server, of this database, or of this user.
             "53300" => ConnectError::Full(text),
             "3D000" | "42501" => ConnectError::misconfigured(text),
             code if code.starts_with("28") => ConnectError::misconfigured(text),
             _ => ConnectError::Unavailable(text),
         };
     }
-    // Without an answer of the server, what is wrong is either the network or what we asked for: TLS that the server
-    // does not speak, a certificate that does not fit, a password that is missing. Only the network speaks in io errors,
-    // and a connection that just ends names no cause at all.
+    // Without the server's answer, either the network fails, or our request is wrong: TLS that the server lacks, a
+    // wrong certificate, a missing password. Network failures are io errors, and a connection that just ends has no
+    // cause.
     let text = describe(error);
     let mut cause = error.source();
     let mut network = cause.is_none() || error.is_closed();

@@ -1,22 +1,27 @@
-//! PostgreSQL: pooled connections, and what the runtime asks of the database in as few round trips as it can be asked.
+//! PostgreSQL: pooled connections, and the runtime's requests in few round trips.
 
 mod admit;
+mod call;
 mod collation;
 mod commit;
 mod connect;
-mod due;
 mod error;
-mod park;
+mod outbox;
+mod parked;
 mod pipeline;
 #[cfg(test)]
 mod plans;
 mod pool;
 mod pooler;
+mod rows;
 mod schema;
 mod session;
 mod statement;
+mod summary;
 mod time;
+mod timers;
 mod tls;
+mod url;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -27,16 +32,16 @@ use saga_core::{
 };
 
 pub(crate) use session::Session;
+pub(crate) use url::PostgresUrl;
 
-use crate::{error::ConnectError, migrate::Migration, row::Row, url::PostgresUrl, value::Value};
+use crate::{error::ConnectError, migrate::Migration, row::Row, value::Value};
 use connect::Target;
 use pool::{Pool, User};
 
-/// How long one exchange with the server may take before the database counts as unavailable: a server that hangs
-/// keeps its connections open and never answers.
+/// Time limit of one exchange with the server. A server that hangs keeps its connections open and never answers.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a transaction outside of a step, as a request's, waits for each lock.
+/// How long a transaction outside a step, such as a request's, waits for each lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Postgres {
@@ -58,9 +63,14 @@ impl Postgres {
         self.pool.open().await
     }
 
-    /// Opens a transaction.
-    pub(crate) async fn begin(&self) -> Result<Session, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+    /// A connection for one transaction or read.
+    async fn session(&self, user: User) -> Result<Session, StoreError> {
+        self.pool.lease(user).await.map(Session::new)
+    }
+
+    /// Opens a transaction that admits no event.
+    pub(crate) async fn begin_plain(&self) -> Result<Session, StoreError> {
+        let session = self.session(User::Request).await?;
         session.open(PATIENCE).await?;
         Ok(session)
     }
@@ -71,13 +81,18 @@ impl Postgres {
         admissions: &[Admission],
         patience: Duration,
     ) -> Result<(Session, Vec<Before>), StoreError> {
-        let session = self.pool.lease(User::Worker).await?;
+        let session = self.session(User::Worker).await?;
         let before = admit::admit(&session, admissions, patience).await?;
         Ok((session, before))
     }
 
+    /// Whether the server answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.query("SELECT 1", &[]).await.map(|_| ())
+    }
+
     /// Reads outside a transaction.
     pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        self.pool.lease(User::Request).await?.query(sql, None, params).await
+        self.session(User::Request).await?.query(sql, None, params).await
     }
 }

@@ -5,11 +5,11 @@ use futures::{
     poll,
 };
 
-/// Sends all statements in their order before it waits for the first answer. When one cannot be sent, those after it are
-/// not sent either: a COMMIT must not go out after a statement that stayed behind.
+/// Sends all statements in their order before it waits for the first answer. After one that cannot be sent it sends no
+/// more: COMMIT must not follow a statement that was left out.
 ///
 /// # Errors
-/// The first error, in the order of the statements: those after it are consequences.
+/// The first error in the order of the statements; later ones follow from it.
 pub(super) async fn in_order<T, E>(statements: Vec<BoxFuture<'_, Result<T, E>>>) -> Result<Vec<T>, E> {
     let mut sent = Vec::with_capacity(statements.len());
     for statement in statements {

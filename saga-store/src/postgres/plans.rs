@@ -1,5 +1,4 @@
-//! A guard on what PostgreSQL makes of our statements: tables that were empty when a plan was made must not be read whole
-//! for ever after.
+//! Tests of query plans: a plan that was made on empty tables must not scan a whole table later.
 
 use std::{
     sync::Arc,
@@ -8,8 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Postgres, admit, commit, connect::Target, due, park, session::Opening};
-use crate::url::{DatabaseUrl, Place};
+use super::{Postgres, PostgresUrl, admit, commit, connect::Target, outbox, parked, session::Opening, summary, timers};
 
 /// The plan that a prepared statement keeps.
 async fn plan(client: &tokio_postgres::Client, sql: &str) -> String {
@@ -27,14 +25,14 @@ async fn plan(client: &tokio_postgres::Client, sql: &str) -> String {
 /// The tables of a participant, empty, in a schema of their own.
 async fn tables() -> Option<(tokio_postgres::Client, String)> {
     let url = saga_live::postgres()?;
-    let Place::Postgres(url) = url.parse::<DatabaseUrl>().unwrap().0 else { panic!("TEST_DATABASE_URL is PostgreSQL") };
+    let url = PostgresUrl::parse(&url).unwrap().unwrap();
     let schema = format!("test_{}", Uuid::new_v4().simple());
-    Postgres::new((*url).clone(), &schema).prepare(&[]).await.unwrap();
-    let link = Arc::new(Target::new(*url, &schema)).connect().await.unwrap();
+    Postgres::new(url.clone(), &schema).prepare(&[]).await.unwrap();
+    let link = Arc::new(Target::new(url, &schema)).connect().await.unwrap();
     Some((link.client, schema))
 }
 
-/// How many pages of its tables a statement reads, and for how long.
+/// Pages that a statement reads, and the time it takes.
 async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64, Duration) {
     client.batch_execute(&format!("PREPARE measured AS {sql}")).await.unwrap();
     let began = Instant::now();
@@ -47,7 +45,7 @@ async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64,
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     });
-    // The first such line is that of the whole.
+    // The first such line is the total.
     let buffers = lines.into_iter().find(|line| line.contains("Buffers:")).unwrap_or_default();
     let number = |word: &str| word.split_once('=').and_then(|(_, number)| number.parse::<u64>().ok());
     (buffers.split_whitespace().filter_map(number).sum(), took)
@@ -56,7 +54,7 @@ async fn cost(client: &tokio_postgres::Client, sql: &str, params: &str) -> (u64,
 #[tokio::test]
 async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_pages() {
     let Some((client, schema)) = tables().await else { return };
-    // The plan is made while the tables are empty, as it is in a new service.
+    // The plan is made on empty tables, as in a new service.
     client
         .batch_execute(
             "SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan;
@@ -74,14 +72,14 @@ async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_page
         .unwrap();
     let all = client.query_one("SELECT pg_relation_size('saga_outbox') / 8192", &[]).await.unwrap();
     let all = all.get::<_, i64>(0).unsigned_abs();
-    let (summary, took) = cost(&client, due::MEASURE, "10000").await;
+    let (summary, took) = cost(&client, summary::SUMMARY, "10000").await;
     println!("a summary: {summary} pages of more than {all}, {took:?}");
-    // Past what 100,000 rows in flight leave behind.
-    let (page, paged) = cost(&client, due::WALK, "100000, 2, 2000").await;
+    // After 100,000 rows in flight.
+    let (page, paged) = cost(&client, outbox::WALK, "100000, 2, 2000").await;
     println!("a page of a walk: {page} pages, {paged:?}");
     client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
     assert!(all > 25_000, "the table is large: {all}");
-    // Each row counted may be on a page of its own.
+    // Each counted row may be on a page of its own.
     assert!(summary < 20_000, "{summary}");
     assert!(page < 500, "{page}");
 }
@@ -92,17 +90,18 @@ async fn statements_planned_on_empty_tables_read_no_table_whole() {
     client.batch_execute("ANALYZE saga_barrier, saga_outbox, saga_parked, saga_timer, saga_progress").await.unwrap();
 
     client.batch_execute(&Opening::new(std::time::Duration::from_secs(1)).sql).await.unwrap();
-    let (admit, commit) = (admit::STATEMENTS, commit::STATEMENTS);
-    for sql in admit.iter().chain(due::STATEMENTS).chain(commit).chain(park::STATEMENTS) {
+    let statements =
+        [admit::STATEMENTS, commit::STATEMENTS, outbox::STATEMENTS, parked::STATEMENTS, timers::STATEMENTS].concat();
+    for sql in statements {
         let plan = plan(&client, sql).await;
-        // An index is read whole where nothing says which entries of it are wanted.
+        // Without an Index Cond the whole index is read.
         for (scan, next) in plan.lines().zip(plan.lines().skip(1).chain([""])) {
             assert!(!scan.contains("Seq Scan on saga_"), "{sql}\n{plan}");
             let whole = scan.contains("Index") && scan.contains("Scan using") && !next.contains("Index Cond");
             assert!(!whole || scan.contains("saga_outbox_seq"), "{sql}\n{plan}");
         }
     }
-    let measure = plan(&client, due::MEASURE).await;
+    let measure = plan(&client, summary::SUMMARY).await;
     assert!(!measure.contains("Seq Scan on saga_"), "{measure}");
     client.batch_execute(&format!("ROLLBACK; DROP SCHEMA {schema} CASCADE")).await.unwrap();
 }

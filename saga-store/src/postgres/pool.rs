@@ -1,7 +1,7 @@
-//! A pool of connections in two parts, so that a burst of requests leaves the worker its own: a stack of idle ones each,
-//! and a bound on how many there are.
+//! A connection pool in two parts, so that a burst of requests leaves the worker its connections. Each part has a stack
+//! of idle connections and a limit.
 //!
-//! Small enough to be written here, where a transaction can say itself whether its connection is fit for the next one.
+//! It is written here because only the transaction knows whether its connection is fit for the next one.
 
 use std::{
     collections::HashMap,
@@ -14,40 +14,39 @@ use std::{
 
 use saga_core::store::StoreError;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use super::{
     DEADLINE,
     connect::{Link, Target},
-    session::Session,
     statement::Prepared,
 };
 use crate::{error::ConnectError, sql::Cache};
 
-/// Connections of requests that nobody has used for this long are given back to the server: others may be waiting for them.
+/// Idle time after which a request's connection is closed, so that other processes can have it.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How long a request waits for a connection: its client is better told at once.
+/// How long a request waits for a connection before it is refused.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often a server that takes no more connections is asked again.
+/// Pause between attempts while the server takes no more connections.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The most that the worker has: one for its transaction, one for the outbox.
+/// Connections of the worker: one for its transaction, one for the outbox.
 const WORKER: usize = 2;
 
-/// Whose connection it is.
+/// Who uses a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum User {
-    /// The runtime: its connections are kept for as long as they work.
+    /// The runtime, which keeps its connections.
     Worker,
     /// Everybody else.
     Request,
 }
 
-/// A connection with the statements that are prepared on it.
+/// A connection and the statements prepared on it.
 pub(super) struct Conn {
     pub(super) link: Link,
     pub(super) statements: Mutex<HashMap<&'static str, Arc<Prepared>>>,
@@ -61,6 +60,14 @@ impl From<Link> for Conn {
     fn from(link: Link) -> Self {
         Self { link, statements: Mutex::default(), of_many: Mutex::default(), used: Instant::now() }
     }
+}
+
+/// A connection on loan. It comes back through [`Pool::give_back`]; dropping the permit makes room for the next one.
+pub(super) struct Lease {
+    pub(super) conn: Conn,
+    pub(super) pool: Arc<Pool>,
+    pub(super) user: User,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// One of the two parts.
@@ -78,7 +85,7 @@ impl Part {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last.
+    /// The connection that was used last.
     fn take(&self) -> Option<Conn> {
         let mut idle = self.idle();
         while let Some(conn) = idle.pop() {
@@ -94,15 +101,15 @@ pub(super) struct Pool {
     target: Arc<Target>,
     worker: Part,
     requests: Part,
-    /// Somebody gave a connection back.
+    /// A connection came back.
     freed: Notify,
-    /// Idle connections are being looked after.
+    /// A task closes idle connections.
     tended: AtomicBool,
     pub(super) rendered: Cache,
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, and no less than two.
+    /// A pool of at most `size` connections, and at least two.
     pub(super) fn new(target: Arc<Target>, size: usize) -> Self {
         let worker = WORKER.min(size.saturating_sub(1)).max(1);
         Self {
@@ -122,7 +129,7 @@ impl Pool {
         }
     }
 
-    /// Opens what connection the worker needs before requests come that would take it.
+    /// Opens the worker's connection before requests can take all of them.
     pub(super) async fn open(self: &Arc<Self>) -> Result<(), ConnectError> {
         if self.worker.idle().is_empty() && self.worker.permits.available_permits() > 0 {
             let conn = self.target.connect().await?.into();
@@ -132,7 +139,7 @@ impl Pool {
     }
 
     /// A connection for one transaction or read: the one that was used last, or a new one.
-    pub(super) async fn lease(self: &Arc<Self>, user: User) -> Result<Session, StoreError> {
+    pub(super) async fn lease(self: &Arc<Self>, user: User) -> Result<Lease, StoreError> {
         let limit = if user == User::Worker { DEADLINE } else { PATIENCE };
         let until = Instant::now() + limit;
         let permit = tokio::time::timeout_at(until, self.part(user).permits.clone().acquire_owned());
@@ -140,16 +147,16 @@ impl Pool {
         let permit = permit.ok_or_else(|| StoreError::Unavailable("all connections are in use".into()))?;
         loop {
             if let Some(conn) = self.part(user).take() {
-                return Ok(Session::new(conn, self.clone(), user, permit));
+                return Ok(Lease { conn, pool: self.clone(), user, permit });
             }
             match self.target.connect().await {
-                Ok(link) => return Ok(Session::new(link.into(), self.clone(), user, permit)),
+                Ok(link) => return Ok(Lease { conn: link.into(), pool: self.clone(), user, permit }),
                 Err(ConnectError::Full(why)) => {
-                    // What a request has is the worker's for the taking.
+                    // The worker may take a request's idle connection.
                     if user == User::Worker
                         && let Some(conn) = self.requests.take()
                     {
-                        return Ok(Session::new(conn, self.clone(), user, permit));
+                        return Ok(Lease { conn, pool: self.clone(), user, permit });
                     }
                     if Instant::now() >= until {
                         return Err(StoreError::Unavailable(format!("it takes no more connections: {why}")));
@@ -158,7 +165,7 @@ impl Pool {
                 Err(ConnectError::Unavailable(message)) => return Err(StoreError::Unavailable(message)),
                 Err(other) => return Err(StoreError::Unavailable(other.to_string())),
             }
-            // One of ours, or one that somebody else gave back to the server.
+            // Waits for one of ours, or one that another process closes.
             let _ = tokio::time::timeout(ASK_AGAIN, self.freed.notified()).await;
         }
     }
@@ -175,7 +182,8 @@ impl Pool {
         }
     }
 
-    /// Gives connections back to the server that are idle for too long. Says when to look again; never, when there is none.
+    /// Closes connections that have been idle for too long. Returns the time of the next look; none without idle
+    /// connections.
     fn give_up_idle(&self) -> Option<Instant> {
         let mut idle = self.requests.idle();
         let now = Instant::now();
@@ -185,7 +193,7 @@ impl Pool {
         idle.first().map(|conn| conn.used + IDLE)
     }
 
-    /// Cuts a connection that does not work, and the idle ones with it: what broke one has mostly broken all.
+    /// Cuts a broken connection and all idle ones, which are mostly broken too.
     pub(super) fn cut_all(&self, conn: Conn) {
         conn.link.cut();
         for part in [&self.worker, &self.requests] {
@@ -194,8 +202,8 @@ impl Pool {
         }
     }
 
-    /// Cuts a connection on which somebody no longer waits for a statement, and asks the server to end that statement:
-    /// one that waits for a lock would not notice that its client is gone, and its transaction keep what it has locked.
+    /// Cuts a connection whose statement nobody waits for, and asks the server to end the statement. One that waits for
+    /// a lock would not notice that its client is gone, and would keep its own locks.
     pub(super) fn cancel(&self, conn: Conn) {
         let token = conn.link.client.cancel_token();
         conn.link.cut();
@@ -206,7 +214,7 @@ impl Pool {
     }
 }
 
-/// Looks after idle connections for as long as there are any, or until its runtime ends.
+/// Closes idle connections as long as there are any, or until its runtime ends.
 struct Tending(Weak<Pool>);
 
 impl Tending {
@@ -214,7 +222,7 @@ impl Tending {
         let mut next = Some(Instant::now() + IDLE);
         while let Some(at) = next {
             tokio::time::sleep_until(at).await;
-            // Nobody who gives a connection back meanwhile may believe that it is still looked after.
+            // Looks once more after clearing the flag: a connection that came back in between must not be forgotten.
             next = self.0.upgrade().and_then(|pool| {
                 let next = pool.give_up_idle();
                 next.or_else(|| {

@@ -1,5 +1,5 @@
-//! Whether what answers hands its server's connections from one client to the next between transactions, as PgBouncer does
-//! in transaction mode: then our settings, `search_path` among them, and our prepared statements would be those of others.
+//! Detecting a pooler that assigns server connections per transaction, as PgBouncer does in transaction mode. Our
+//! session settings, `search_path` among them, and our prepared statements would end up with other clients.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -9,13 +9,13 @@ use crate::error::ConnectError;
 const REFUSED: &str = "transactions of one connection run on different connections of the server: a pooler in transaction \
      or statement mode stands in between (PgBouncer: pool_mode). Use its session mode, or connect to PostgreSQL itself";
 
-/// Two clients that are connected at a time have a server process each, and keep it. Seen by one client alone, a pooler
-/// looks like a server.
+/// Compares the server processes of two clients that are connected at once: each must have its own and keep it. A
+/// pooler with one client looks like a server.
 pub(super) async fn refuse(target: &Target) -> Result<(), ConnectError> {
     let one = target.connect().await?;
     let other = match target.connect().await {
         Ok(other) => other,
-        // Only one is left for us: nobody can say then.
+        // Only one connection is free, so there is nothing to compare.
         Err(ConnectError::Full(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
@@ -27,7 +27,7 @@ pub(super) async fn refuse(target: &Target) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// The server's process that answers.
+/// The id of the server process that answers.
 async fn process(client: &Client, sql: &str) -> Result<Option<String>, ConnectError> {
     let answers = client.simple_query(sql).await.map_err(|error| classify_connect(&error))?;
     Ok(answers.iter().find_map(|answer| match answer {

@@ -15,11 +15,11 @@ use crate::{
     migrate::{self, Migration},
 };
 
-/// How long a migration may take, and another process's for which we wait.
+/// Time limit of a migration, and of the wait for another process that is migrating.
 const MIGRATION: Duration = Duration::from_secs(600);
 
-/// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for
-/// `route.by.field`. Its `id` and `seq` have an index each: rows are forgotten by the one, and a backlog is read by the other.
+/// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for `route.by.field`.
+/// The index on `id` serves deletes, the one on `seq` reads a backlog.
 const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY];
 
 const TABLES: Migration = Migration {
@@ -85,7 +85,7 @@ CREATE INDEX saga_timer_due ON saga_timer (due);
 ",
 };
 
-/// Kept by the participant that publishes the end of its sagas. The index holds those that have not ended.
+/// Written by the participant that publishes the end of its sagas. The index holds the unfinished ones.
 const PROGRESS: Migration = Migration {
     name: "saga/progress",
     sql: "
@@ -98,14 +98,14 @@ CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at
 ",
 };
 
-/// What identifies an event, a step and a place in a queue, so that the large tables need not be changed again.
+/// The identity of events, steps and places in queues.
 ///
-/// The barrier decides alone: each event asks for one half of one step of its saga, whose row there says what was done and
-/// because of which event. Without the inbox, whose key was the largest index of all, processes of earlier versions can admit
-/// nothing any more: they wait, and never go on with what this version has started, under another key.
+/// The barrier alone decides: an event asks for one half of one step of its saga, and that row says what was done and
+/// for which event. Processes of earlier versions need the inbox and can admit nothing without it: they wait, and
+/// cannot continue this version's work under another key.
 ///
-/// Texts that are keys sort by their bytes: the order of a language changes with the C library's version, and a unique
-/// index that was made under another order lets the same key in twice.
+/// Keys sort by their bytes. The order of a language changes with the C library's version, and a unique index from
+/// before accepts duplicates then.
 const IDENTITY: Migration = Migration {
     name: "saga/identity",
     sql: r#"
@@ -134,7 +134,7 @@ ALTER TABLE saga_migration ALTER COLUMN name TYPE text COLLATE "C";
 "#,
 };
 
-/// What is told of parked sagas stands first in an index, however many there are.
+/// Indexes that start with the figures of parked sagas, however many there are.
 const SUMMARY: Migration = Migration {
     name: "saga/summary",
     sql: "
@@ -143,7 +143,7 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 ",
 };
 
-/// Applies what is missing. What is up to date, as nearly always, costs one read and no lock.
+/// Applies missing migrations. An up-to-date database, the usual case, costs one read and no lock.
 pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(), ConnectError> {
     let link = target.connect().await?;
     let all = || FRAMEWORK.iter().chain(business);
@@ -156,7 +156,8 @@ pub(super) async fn migrate(target: &Target, business: &[Migration]) -> Result<(
     if !missing {
         return Ok(());
     }
-    // Those who come at the same time wait here, and find everything applied. The lock ends with the connection.
+    // Processes that start at the same time wait here and then find everything applied. The lock ends with the
+    // connection.
     let lock = format!("SET statement_timeout = 0; SELECT pg_advisory_lock(hashtextextended({}, 0))", literal(target));
     within(MIGRATION, link.client.batch_execute(&lock)).await?;
     within(DEADLINE, create_schema(&link.client, target)).await?;
@@ -197,7 +198,7 @@ fn find<'a>(applied: &'a [(String, String)], migration: &Migration) -> Option<&'
     applied.iter().find(|(name, _)| name == migration.name).map(|(_, sql)| sql.as_str())
 }
 
-/// Looks first, since `CREATE SCHEMA IF NOT EXISTS` wants the right to create one even where there is one.
+/// Looks first: `CREATE SCHEMA IF NOT EXISTS` needs the right to create a schema even if it exists.
 async fn create_schema(client: &Client, target: &Target) -> Result<(), Error> {
     let exists = client.query_opt("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[&target.schema]).await?;
     if exists.is_none() {
@@ -206,7 +207,7 @@ async fn create_schema(client: &Client, target: &Target) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the lock on a schema's migrations is called.
+/// The name of the lock on a schema's migrations.
 fn literal(target: &Target) -> String {
     format!("'saga migrations of {}'", target.schema.replace('\'', "''"))
 }

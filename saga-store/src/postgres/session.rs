@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Error};
 use super::{
     DEADLINE,
     error::{At, Failed, classify_at, spoils_connection},
-    pool::{Conn, Pool, User},
+    pool::{Conn, Lease, Pool, User},
     statement::{self, Prepared},
 };
 use crate::{
@@ -27,9 +27,9 @@ use crate::{
 
 /// How a transaction is opened.
 ///
-/// BEGIN and the first statements go out together, and each is answered on its own: when BEGIN alone fails (cancelled by an
-/// operator, out of memory), what comes after it would run and commit by itself. So BEGIN sets a mark that ends with the
-/// transaction, and those statements touch nothing where `current_setting('saga.tx', true)` is another one.
+/// BEGIN and the first statements go out together. If BEGIN alone fails (cancelled by an operator, out of memory), the
+/// statements after it would run and commit by themselves. So BEGIN sets a mark that ends with the transaction, and
+/// those statements do nothing unless `current_setting('saga.tx', true)` is that mark.
 pub(super) struct Opening {
     pub(super) sql: String,
     /// Its mark.
@@ -37,8 +37,8 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// READ COMMITTED whatever the server's default is: under a stronger level, what a transaction is told after it waited
-    /// for another would be as of before the wait. It waits `patience` for each lock; 0 would be for ever.
+    /// READ COMMITTED whatever the server's default: a stronger level would show a transaction that has waited for
+    /// another the state before the wait. `patience` is the lock timeout; 0 would mean no limit.
     pub(super) fn new(patience: Duration) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let tx = LAST.fetch_add(1, Ordering::Relaxed).to_string();
@@ -50,27 +50,28 @@ impl Opening {
     }
 }
 
-/// The answer when a transaction's first statements found no mark.
+/// The error when a transaction's first statements found no mark.
 pub(super) fn not_open() -> StoreError {
     StoreError::Unavailable("the transaction was not open when its first statement ran".into())
 }
 
-/// A connection in use. Dropping it rolls back, and gives the connection back if it is fit for the next use.
+/// A connection in use. Dropping it rolls back, and returns the connection if it is fit for the next use.
 pub(crate) struct Session {
-    /// Only none while it is dropped.
+    /// None only during `drop`.
     conn: Option<Conn>,
     pool: Arc<Pool>,
     user: User,
     _permit: OwnedSemaphorePermit,
     /// A transaction may be open.
     open: AtomicBool,
-    /// Exchanges that have begun and not ended. One that was dropped half-way never ends.
+    /// Number of exchanges in progress. One that was dropped half-way never ends.
     busy: AtomicUsize,
     spoiled: AtomicBool,
 }
 
 impl Session {
-    pub(super) fn new(conn: Conn, pool: Arc<Pool>, user: User, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(lease: Lease) -> Self {
+        let Lease { conn, pool, user, permit } = lease;
         Self {
             conn: Some(conn),
             pool,
@@ -97,17 +98,17 @@ impl Session {
         self.exchange(self.client().batch_execute(&Opening::new(patience).sql)).await
     }
 
-    /// From now on a transaction may be open.
+    /// Marks that a transaction may be open.
     pub(super) fn opened(&self) {
         self.open.store(true, Ordering::Relaxed);
     }
 
-    /// The transaction has been committed.
+    /// Marks that the transaction is committed.
     pub(super) fn closed(&self) {
         self.open.store(false, Ordering::Relaxed);
     }
 
-    /// Waits for the server's answer, but not for ever.
+    /// Waits for the server's answer, with a time limit.
     pub(super) async fn exchange<T, E: Into<Failed>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -193,7 +194,7 @@ impl Drop for Session {
             return self.pool.cancel(conn);
         }
         if *self.open.get_mut() {
-            // The first poll sends it. Nobody waits for the answer: whoever uses the connection next is answered after it.
+            // The first poll sends it. The next user of the connection is answered after it.
             let _ = conn.link.client.batch_execute("ROLLBACK").now_or_never();
         }
         self.pool.give_back(conn, self.user);

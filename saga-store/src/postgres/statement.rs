@@ -1,4 +1,4 @@
-//! How values go into a statement and come out of its result.
+//! Values as parameters and as columns of a result.
 
 use std::{error::Error as StdError, sync::Arc};
 
@@ -10,10 +10,11 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
+use super::error::{Mismatch, classify_unreadable};
 use crate::{
     row::Row,
-    sql::{ColumnType, Rendered},
-    value::{Rows, Value},
+    sql::Rendered,
+    value::{ColumnType, Rows, Value},
 };
 
 type Failed = Box<dyn StdError + Sync + Send>;
@@ -32,17 +33,6 @@ impl Prepared {
         let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
         Self { statement, rendered, columns }
     }
-}
-
-/// A value and the statement do not fit together.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Mismatch {
-    /// By their types: a statement that is wrong for every value.
-    #[error("{0}")]
-    Type(String),
-    /// By this value, where another one would fit.
-    #[error("{0}")]
-    Value(String),
 }
 
 /// The parameters of a handler's statement: the scalars, then one array per column of the rows.
@@ -64,7 +54,7 @@ pub(super) fn refs<'a>(params: &'a [Param<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
     params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect()
 }
 
-/// One column of the rows. That the values are of its type has been looked at.
+/// One column of the rows as an array; the types were checked.
 fn array(rows: &[Vec<Value>], column: usize, kind: ColumnType) -> Param<'_> {
     let values = rows.iter().map(|row| &row[column]);
     match kind {
@@ -143,5 +133,5 @@ impl<'a> FromSql<'a> for Value {
 
 pub(super) fn read(prepared: &Prepared, row: &tokio_postgres::Row) -> Result<Row, StoreError> {
     let values = (0..row.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>();
-    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| super::error::classify_unreadable(&error))?))
+    Ok(Row::new(prepared.columns.clone(), values.map_err(|error| classify_unreadable(&error))?))
 }

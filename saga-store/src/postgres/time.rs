@@ -1,4 +1,4 @@
-//! Times in microseconds, which is what a timestamptz holds.
+//! Times in microseconds, as a timestamptz holds them.
 
 use std::{error::Error, time::Duration};
 
@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use saga_core::store::StoreError;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::marks;
+use crate::columns;
 
-/// From 1970 to 2000, where PostgreSQL starts to count.
+/// PostgreSQL counts from 2000; microseconds since 1970.
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// A duration, for `make_interval(secs => ..)`.
 pub(super) fn seconds(duration: Duration) -> f64 {
-    marks::wait(duration).as_secs_f64()
+    columns::wait(duration).as_secs_f64()
 }
 
 /// A timestamptz.

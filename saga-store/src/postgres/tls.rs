@@ -1,4 +1,4 @@
-//! TLS to the server, as far as `sslmode` asks for it.
+//! TLS to the server, by `sslmode`.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,7 +13,8 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{error::ConnectError, url::Verify};
+use super::url::Verify;
+use crate::error::ConnectError;
 
 pub(super) fn connector(verify: Verify, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, ConnectError> {
     let provider = Arc::new(ring::default_provider());
@@ -55,7 +56,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, ConnectError> {
     Ok(store)
 }
 
-/// Verifies less than rustls does: `require` encrypts and verifies nothing, `verify-ca` verifies all but the name.
+/// A verifier for `require`, which encrypts and verifies nothing, and for `verify-ca`, which verifies all but the name.
 #[derive(Debug)]
 struct Lenient {
     provider: Arc<CryptoProvider>,
@@ -73,7 +74,7 @@ impl ServerCertVerifier for Lenient {
     ) -> Result<ServerCertVerified, Error> {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
         match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is the last thing that is looked at: the rest is verified by then.
+            // The name is checked last: the rest is verified by then.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,5 +1,5 @@
-//! Admission on SQLite: the barrier rows of a batch of events. The transaction has the database to itself, so that
-//! nothing can come between a statement and the next.
+//! Admission on SQLite: the barrier rows of a batch of events. The transaction has the database to itself, so its
+//! statements see the same state.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
@@ -7,8 +7,8 @@ use saga_core::{
     store::{Admission, Phase, StoreError},
 };
 
-use super::error::classify;
-use crate::marks;
+use super::{columns::read_uuid, error::classify};
+use crate::columns;
 
 const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
 const OVERTAKES: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
@@ -34,7 +34,7 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
     Ok(before)
 }
 
-/// Whether the event waits behind what is parked, and the parked action that it overtakes.
+/// Whether the event waits behind parked ones, and the parked action that it overtakes.
 fn queue(conn: &Connection, admission: &Admission) -> rusqlite::Result<(bool, Option<i64>)> {
     let saga = admission.saga_id.to_string();
     let overtakes = match admission.op {
@@ -45,26 +45,26 @@ fn queue(conn: &Connection, admission: &Admission) -> rusqlite::Result<(bool, Op
     Ok((parked, overtakes))
 }
 
-/// A row that is there.
+/// Reads a row.
 fn row(conn: &Connection, admission: &Admission, op: Op) -> Result<Option<Row>, StoreError> {
     type Columns = (String, Option<String>, Option<String>, Option<String>);
     let read = || -> rusqlite::Result<Option<Columns>> {
         conn.prepare_cached(MARK)?
-            .query_row(params![admission.saga_id.to_string(), admission.step, marks::op(op)], |row| {
+            .query_row(params![admission.saga_id.to_string(), admission.step, columns::op(op)], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })
             .optional()
     };
     let Some((mark, cause, event_type, key)) = read().map_err(|error| classify(&error))? else { return Ok(None) };
-    let cause = cause.as_deref().map(marks::read_uuid).transpose()?.zip(event_type);
+    let cause = cause.as_deref().map(read_uuid).transpose()?.zip(event_type);
     Ok(Some(Row {
-        mark: marks::read_mark(&mark)?,
+        mark: columns::read_mark(&mark)?,
         cause: cause.map(|(id, event_type)| Cause { id, event_type }),
-        effect_key: key.as_deref().map(marks::read_uuid).transpose()?,
+        effect_key: key.as_deref().map(read_uuid).transpose()?,
     }))
 }
 
-/// The row that the admission writes where there is none.
+/// Writes the admission's row where there is none.
 fn insert(conn: &Connection, admission: &Admission, op: Op) -> rusqlite::Result<()> {
     let mark = match (admission.phase, admission.op, op) {
         (Phase::Finish | Phase::Look, ..) | (_, Op::Action, Op::Compensate) => return Ok(()),
@@ -76,8 +76,8 @@ fn insert(conn: &Connection, admission: &Admission, op: Op) -> rusqlite::Result<
     conn.prepare_cached(INSERT_MARK)?.execute(params![
         admission.saga_id.to_string(),
         admission.step,
-        marks::op(op),
-        marks::mark(mark),
+        columns::op(op),
+        columns::mark(mark),
         admission.cause.id.to_string(),
         admission.cause.event_type,
         key

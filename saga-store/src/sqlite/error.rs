@@ -5,7 +5,7 @@ use saga_core::store::StoreError;
 
 use crate::error::ConnectError;
 
-/// What the error of a statement of the framework's own means: it concerns every event alike.
+/// Classifies an error of the framework's own statements, which concerns every event alike.
 pub(super) fn classify(error: &Error) -> StoreError {
     match classify_handlers(error) {
         StoreError::Rejected(refusal) => StoreError::Broken(refusal.to_string()),
@@ -13,8 +13,8 @@ pub(super) fn classify(error: &Error) -> StoreError {
     }
 }
 
-/// What the error of a handler's statement means, or that of a COMMIT, where only a handler's data can be refused: what it
-/// was told to look at later.
+/// Classifies an error of a handler's statement, or of a COMMIT, where only a handler's data can be refused by a
+/// deferred constraint.
 pub(super) fn classify_handlers(error: &Error) -> StoreError {
     let text = error.to_string();
     match error {
@@ -27,14 +27,14 @@ pub(super) fn classify_handlers(error: &Error) -> StoreError {
             ErrorCode::Unknown | ErrorCode::ApiMisuse | ErrorCode::ParameterOutOfRange => StoreError::Broken(text),
             _ => StoreError::Unavailable(text),
         },
-        // A real number, which is read nowhere: on SQLite any column may hold one.
+        // A real number, which any column on SQLite may hold and none is read as.
         Error::InvalidColumnType(..) => StoreError::Rejected(text.into()),
         _ => StoreError::Broken(text),
     }
 }
 
-/// What it means that a handler's statement fails that was understood when it was prepared: its data did (a sum that
-/// overflows, JSON that is none), unless the tables have changed since.
+/// Classifies the failure of a prepared statement: its data is at fault (an overflowing sum, malformed JSON), unless
+/// the tables have changed.
 pub(super) fn classify_running(error: &Error) -> StoreError {
     match classify_handlers(error) {
         StoreError::Broken(text)
@@ -46,7 +46,7 @@ pub(super) fn classify_running(error: &Error) -> StoreError {
     }
 }
 
-/// What an error while the file is opened means: a file that is none of ours, or that may not be opened, stays so.
+/// Classifies an error while opening the file: a foreign or forbidden file stays that way.
 pub(super) fn classify_open(error: &Error) -> ConnectError {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::NotADatabase | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {

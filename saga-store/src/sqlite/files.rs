@@ -1,4 +1,4 @@
-//! SQLite's files: how connections are opened and set up.
+//! SQLite's files: opening connections and setting them up.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,13 +11,13 @@ use uuid::Uuid;
 use super::error::classify_open;
 use crate::error::ConnectError;
 
-/// How long a statement blocks its thread while another process has the file. A transaction waits longer, but gives the
-/// thread away meanwhile.
+/// How long a statement blocks its thread while another process has the file. A transaction waits longer, without its
+/// thread.
 pub(super) const BUSY: Duration = Duration::from_millis(20);
 
 pub(crate) enum Files {
     Kept(PathBuf),
-    /// Removed when nobody uses it any more. SQLite's own databases in memory would let nobody read while one writes.
+    /// Removed with its last user. SQLite's own in-memory databases would block readers while one writes.
     Temporary(PathBuf),
 }
 
@@ -39,7 +39,7 @@ impl Files {
         }
         let conn = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE);
         let conn = conn.map_err(|error| classify_open(&error))?;
-        // Readers go on while one writes, and a commit is on the disk when it returns, power cut or not.
+        // WAL: readers continue during a write. FULL: a commit is on disk when it returns, even after a power cut.
         let pragmas = match self {
             Self::Kept(_) => "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
             Self::Temporary(_) => "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;",
@@ -63,7 +63,7 @@ impl Files {
     }
 }
 
-/// Runs pragmas, whose answers nobody needs.
+/// Runs pragmas and ignores their answers.
 fn set_up(conn: &Connection, pragmas: &str) -> Result<(), rusqlite::Error> {
     conn.execute_batch(pragmas)
 }

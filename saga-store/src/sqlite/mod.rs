@@ -1,12 +1,17 @@
-//! SQLite: one connection that writes, behind a lock that a transaction holds from begin to end, and some that read.
+//! SQLite: one writing connection, locked by a transaction from begin to end, and several reading ones.
 
 mod admit;
+mod columns;
 mod commit;
-mod due;
 mod error;
 mod files;
+mod outbox;
+mod parked;
+mod rows;
 mod schema;
 mod statement;
+mod summary;
+mod timers;
 
 use std::{
     sync::{
@@ -33,19 +38,19 @@ use crate::{
 use error::classify;
 use files::Files;
 
-/// How often, and after which pause, a transaction tries again to begin while another process writes: about 5 s.
+/// Number of attempts to begin while another process writes, and the pause between them: about 5 s in all.
 const BUSY_TRIES: u32 = 150;
 const BUSY_PAUSE: Duration = Duration::from_millis(15);
 
-/// After so many of them, about a third of a second, nobody who can be refused is kept waiting.
+/// Number of attempts after which a request is refused: about a third of a second.
 const LOCKED_TRIES: u32 = 10;
-/// How often such a one looks whether the file is locked, while he waits for his turn.
+/// How often a waiting request checks whether the file is locked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long to wait for this process's own transactions: for ever would hide that one waits for itself.
+/// How long to wait for this process's own transactions; a limit reveals a transaction that waits for itself.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How many reading connections are kept for the next read.
+/// Number of idle reading connections to keep.
 const READERS: usize = 4;
 
 pub(crate) struct Sqlite {
@@ -53,7 +58,7 @@ pub(crate) struct Sqlite {
     writer: Arc<AsyncMutex<Option<Connection>>>,
     readers: Mutex<Vec<Connection>>,
     cache: Arc<Cache>,
-    /// Another process has the file: transactions try to begin, and do not.
+    /// Another process has the file: attempts to begin fail.
     locked: AtomicBool,
     /// Last, so that connections are closed before files are removed.
     files: Files,
@@ -78,7 +83,7 @@ impl Sqlite {
         Self::new(Files::temporary())
     }
 
-    /// Opens the file and applies what migrations are missing.
+    /// Opens the file and applies missing migrations.
     pub(crate) async fn prepare(&self, migrations: &[Migration]) -> Result<(), ConnectError> {
         let mut writer = self.writer.lock().await;
         let mut conn = match writer.take() {
@@ -101,8 +106,8 @@ impl Sqlite {
         }
     }
 
-    /// As [`Sqlite::begin`], for somebody who is better refused than kept waiting while another process has the file.
-    pub(crate) async fn begin_soon(&self) -> Result<Session, StoreError> {
+    /// As [`Sqlite::begin`], for a request, which is refused soon while another process has the file.
+    pub(crate) async fn begin_plain(&self) -> Result<Session, StoreError> {
         let waiting = self.writer.clone().lock_owned();
         let mut waiting = std::pin::pin!(waiting);
         let since = Instant::now();
@@ -120,18 +125,27 @@ impl Sqlite {
         self.begin_on(writer, tries).await?.ok_or_else(locked)
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
+    /// Checks that the database answers and, as far as is known, takes writes.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        if self.is_locked() {
+            // Dropped, it is rolled back.
+            self.begin_plain().await?;
+        }
+        self.query("SELECT 1", &[]).await.map(|_| ())
+    }
+
+    fn is_locked(&self) -> bool {
         self.locked.load(Relaxed)
     }
 
-    /// None when another process has the file all the time.
+    /// None when another process has the file during all attempts.
     async fn begin_on(
         &self,
         writer: OwnedMutexGuard<Option<Connection>>,
         tries: u32,
     ) -> Result<Option<Session>, StoreError> {
         for tried in 1..=tries {
-            // The write lock is taken at once, rather than at the first write, when it would be too late to wait for it.
+            // Takes the write lock at once; at the first write it would be too late to wait for it.
             let begun = writer.as_ref().ok_or_else(not_prepared)?.execute_batch("BEGIN IMMEDIATE");
             match begun {
                 Ok(()) => {
@@ -152,15 +166,20 @@ impl Sqlite {
         Ok(None)
     }
 
-    pub(crate) async fn admit(&self, admissions: &[Admission]) -> Result<(Session, Vec<Before>), StoreError> {
+    /// Opens a transaction and admits events. There are no row locks to wait for, so `_patience` does not apply.
+    pub(crate) async fn admit(
+        &self,
+        admissions: &[Admission],
+        _patience: Duration,
+    ) -> Result<(Session, Vec<Before>), StoreError> {
         let session = self.begin().await?;
         let before: Result<_, _> =
             session.with(|conn| admissions.iter().map(|one| admit::admit(conn, one)).collect())?;
         before.map(|before| (session, before))
     }
 
-    /// Reads outside a transaction, without waiting for one that is open.
-    pub(crate) fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+    /// Reads outside a transaction, without waiting for an open one.
+    pub(crate) async fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         self.read(|conn| statement::query(conn, &self.cache, sql, None, params))
     }
 
@@ -171,7 +190,7 @@ impl Sqlite {
             None => self.files.open_reader().map_err(|error| classify(&error))?,
         };
         let result = work(&conn);
-        // After an error the connection may be what is wrong.
+        // After an error the connection may be broken.
         if result.is_ok() {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
             if readers.len() < READERS {
@@ -248,14 +267,14 @@ mod tests {
         let waits = tokio::spawn(async move { worker.begin().await.map(|_| ()) });
         for _ in 0..3 {
             let asked = Instant::now();
-            let refused = sqlite.begin_soon().await.map(|_| ()).unwrap_err().to_string();
+            let refused = sqlite.begin_plain().await.map(|_| ()).unwrap_err().to_string();
             assert!(refused.contains("locked the database file"), "{refused}");
             assert!(asked.elapsed() < SOON && sqlite.is_locked(), "{:?}", asked.elapsed());
         }
         waits.await.unwrap().unwrap_err();
-        assert!(sqlite.begin_soon().await.is_err(), "also when nobody else tries");
+        assert!(sqlite.begin_plain().await.is_err(), "also when nobody else tries");
 
         other.execute_batch("ROLLBACK").unwrap();
-        assert!(sqlite.begin_soon().await.is_ok() && !sqlite.is_locked());
+        assert!(sqlite.begin_plain().await.is_ok() && !sqlite.is_locked());
     }
 }

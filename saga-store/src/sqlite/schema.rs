@@ -1,15 +1,13 @@
-//! The framework's tables on SQLite, and how migrations are applied. Times are microseconds since 1970, ids are text.
+//! The framework's tables on SQLite, and migrations. Times are microseconds since 1970, ids are text.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use saga_core::{clock::after, store::StoreError};
 
 use super::{error::classify, files};
 use crate::{
     error::ConnectError,
-    marks,
     migrate::{self, Migration},
 };
 
@@ -77,7 +75,7 @@ CREATE INDEX saga_timer_due ON saga_timer (due);
 ",
 };
 
-/// Kept by the participant that publishes the end of its sagas. The index holds those that have not ended.
+/// Written by the participant that publishes the end of its sagas. The index holds the unfinished ones.
 const PROGRESS: Migration = Migration {
     name: "saga/progress",
     sql: "
@@ -90,7 +88,7 @@ CREATE INDEX saga_progress_unfinished ON saga_progress (begun_at) WHERE ended_at
 ",
 };
 
-/// What identifies an event, a step and a place in a queue; see the migration of this name for PostgreSQL.
+/// The identity of events, steps and places in queues; see PostgreSQL's migration of this name.
 const IDENTITY: Migration = Migration {
     name: "saga/identity",
     sql: "
@@ -132,7 +130,7 @@ CREATE INDEX saga_parked_unlabelled ON saga_parked (seq) WHERE cause IS NULL;
 ",
 };
 
-/// What is told of parked sagas stands first in an index, however many there are.
+/// Indexes that start with the figures of parked sagas, however many there are.
 const SUMMARY: Migration = Migration {
     name: "saga/summary",
     sql: "
@@ -141,10 +139,10 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 ",
 };
 
-/// How long a migration waits for another process that is just making one.
+/// How long a migration waits for another process that is migrating.
 const MIGRATION: Duration = Duration::from_secs(10);
 
-/// Applies what is missing. Two processes that do so at once wait for each other at the beginning of a transaction.
+/// Applies missing migrations. Processes that start at once wait for each other at BEGIN.
 pub(super) fn migrate(conn: &mut Connection, business: &[Migration]) -> Result<(), ConnectError> {
     let failed = |error: rusqlite::Error| ConnectError::migration("saga_migration", classify(&error));
     conn.busy_timeout(MIGRATION).map_err(failed)?;
@@ -161,7 +159,7 @@ fn apply_all(conn: &mut Connection, business: &[Migration]) -> Result<(), Connec
     all().try_for_each(|migration| apply(conn, migration))
 }
 
-/// The names of the migrations that were applied.
+/// Names of the applied migrations.
 fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     if !conn.table_exists(None, "saga_migration")? {
         return Ok(Vec::new());
@@ -169,12 +167,14 @@ fn applied(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     conn.prepare("SELECT name FROM saga_migration")?.query_map([], |row| row.get(0))?.collect()
 }
 
+const APPLIED: &str = "SELECT sql FROM saga_migration WHERE name = $1";
+
 fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectError> {
     let failed = |error: rusqlite::Error| ConnectError::migration(migration.name, classify(&error));
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     tx.execute_batch(migrate::CREATE_TABLE).map_err(failed)?;
     let applied: Option<String> =
-        tx.query_row(migrate::SELECT, params![migration.name], |row| row.get(0)).optional().map_err(failed)?;
+        tx.query_row(APPLIED, params![migration.name], |row| row.get(0)).optional().map_err(failed)?;
     if !migrate::pending(migration, applied.as_deref())? {
         return Ok(());
     }
@@ -184,28 +184,4 @@ fn apply(conn: &mut Connection, migration: &Migration) -> Result<(), ConnectErro
     tx.execute(migrate::INSERT, params![migration.name, migration.sql, Timestamp::now().to_string()])
         .map_err(failed)?;
     tx.commit().map_err(failed)
-}
-
-/// Now. This machine has the file, and so its clock is the database's; where tests have stopped or moved tokio's clock, it
-/// moves with that one.
-pub(super) fn now() -> Timestamp {
-    let (virtual_now, real_now) = (tokio::time::Instant::now().into_std(), Instant::now());
-    let ahead = virtual_now.saturating_duration_since(real_now);
-    let behind = real_now.saturating_duration_since(virtual_now);
-    after(Timestamp::now(), ahead).checked_sub(behind).unwrap_or(Timestamp::MIN)
-}
-
-/// When it is so long from now, as it is stored.
-pub(super) fn in_micros(duration: Duration) -> i64 {
-    micros(after(now(), marks::wait(duration)))
-}
-
-/// A time as it is stored.
-pub(super) fn micros(time: Timestamp) -> i64 {
-    time.as_microsecond()
-}
-
-/// A stored time.
-pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(micros).map_err(|_| StoreError::Broken(format!("{micros} is not a time")))
 }

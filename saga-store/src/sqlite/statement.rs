@@ -28,7 +28,7 @@ impl ToSql for Value {
     }
 }
 
-/// A value inside the JSON text that carries rows. Bytes go as hexadecimal digits.
+/// A value in the JSON text of rows. Bytes are hexadecimal digits.
 struct Json<'a>(&'a Value);
 
 impl Serialize for Json<'_> {
@@ -65,7 +65,7 @@ pub(super) fn execute(
         while result.next()?.is_some() {
             returned += 1;
         }
-        // As PostgreSQL counts: the rows that were written, and those of a SELECT.
+        // Counted as PostgreSQL does: rows that were written, or returned by a SELECT.
         Ok(if read_only { returned } else { conn.changes() })
     })
 }

@@ -186,6 +186,19 @@ pub(crate) async fn unsent(db: &Db) -> Vec<OutboxRow> {
     rows.into_iter().map(|row| OutboxRow { created_at: at(0), ..row }).collect()
 }
 
+/// How long until the next parked head or timer is due, in whole hours: none when nothing is due ever.
+pub(crate) async fn hours_left(db: &Db) -> Option<i64> {
+    const POSTGRES: &str = "SELECT CAST(round(extract(epoch FROM min(due) - now()) / 3600) AS bigint) FROM \
+        (SELECT due FROM saga_parked WHERE due IS NOT NULL UNION ALL SELECT due FROM saga_timer) d";
+    const SQLITE: &str = "SELECT CAST(round((min(due) / 1000000.0 - unixepoch('subsec')) / 3600) AS bigint) FROM \
+        (SELECT due FROM saga_parked WHERE due IS NOT NULL UNION ALL SELECT due FROM saga_timer) d";
+    let tx = db.begin_plain().await.unwrap();
+    let sql = if tx.postgres().is_some() { POSTGRES } else { SQLITE };
+    let left: Option<i64> = tx.query_opt(sql, []).await.unwrap().unwrap().get(0).unwrap();
+    // What is due since 1970 is due now.
+    left.map(|hours| hours.max(0))
+}
+
 pub(crate) async fn commit(db: &Db, changes: Changes) {
     let tx = db.begin_plain().await.unwrap();
     db.commit(tx, changes).await.unwrap();

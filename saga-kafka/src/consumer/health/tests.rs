@@ -112,9 +112,9 @@ fn records_that_cannot_be_read_are_told_for_as_long_as_they_are_met() {
 #[test]
 fn an_error_that_nobody_thought_of_is_no_trouble_by_itself() {
     let mut health = Health::default();
-    assert_eq!(about(Code::ClusterAuthorizationFailed), About::Unknown);
+    assert_eq!(kind_of(Code::ClusterAuthorizationFailed), ErrorKind::Unknown);
     assert!(health.error(Code::ClusterAuthorizationFailed, "?", Instant::now()).is_none());
-    assert_eq!(about(Code::NotLeaderForPartition), About::Nothing, "the client looks for the new leader");
+    assert_eq!(kind_of(Code::NotLeaderForPartition), ErrorKind::Transient, "the client looks for the new leader");
 }
 
 #[test]

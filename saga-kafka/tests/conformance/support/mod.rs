@@ -12,8 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use saga_core::record::{Header, OutRecord};
-use saga_kafka::{EmbeddedBroker, KafkaConfig, KafkaConsumer, KafkaProducer, TopicSpec, delete_topics, ensure_topics};
+use saga_core::record::{Header, OutRecord, TopicPartition};
+use saga_kafka::{
+    ConsumerMetrics, EmbeddedBroker, KafkaConfig, KafkaConsumer, KafkaProducer, TopicSpec, delete_topics, ensure_topics,
+};
 
 /// Longer than anything that works takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +32,11 @@ pub(crate) fn unique(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let id = uuid::Uuid::now_v7().simple().to_string();
     format!("test.{what}.{}.{}", &id[..], COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// How many records of each assigned partition are not done.
+pub(crate) fn lags(metrics: &ConsumerMetrics) -> Vec<(TopicPartition, i64)> {
+    metrics.positions().into_iter().map(|(partition, position)| (partition, position.lag)).collect()
 }
 
 impl Fixture {

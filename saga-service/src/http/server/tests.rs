@@ -29,7 +29,7 @@ struct Running {
     ended: JoinHandle<usize>,
 }
 
-async fn serving(places: usize, limits: Limits) -> Running {
+async fn serving(slots: usize, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let app = Router::new()
@@ -38,7 +38,7 @@ async fn serving(places: usize, limits: Limits) -> Running {
         .route("/slow", get(async || tokio::time::sleep(SHORT * 3).await))
         .route("/length", post(async |body: Bytes| body.len().to_string()));
     let (stop, told) = oneshot::channel();
-    let server = Server { listener, places: Places::new(places), limits };
+    let server = Server { listener, slots: ConnectionSlots::new(slots), limits };
     let stopped = async move { drop(told.await) };
     let ended = tokio::spawn(async move { server.serve(app, stopped, SHORT).await });
     Running { addr, stop, ended }
@@ -107,7 +107,7 @@ async fn a_head_that_does_not_end_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_given_up() {
+async fn an_answer_that_nobody_reads_is_evicted() {
     let server = serving(8, Limits { answer: SHORT, ..LONG_ONLY }).await;
     let stream = server.client("GET /large HTTP/1.1\r\nhost: t\r\n\r\n").await;
     tokio::time::sleep(SHORT * 3).await;
@@ -143,7 +143,7 @@ async fn a_newcomer_takes_the_place_of_whoever_kept_us_waiting_longest() {
     tokio::time::sleep(SHORT).await;
     assert!(server.is_answered().await);
     assert_eq!(rest(silent).await.0, "");
-    // The newcomer has left again, and its place is free.
+    // The newcomer has left again, and its slot is free.
     let mut newcomers = Vec::new();
     for _ in 0..4 {
         newcomers.push(server.client(HERE).await);

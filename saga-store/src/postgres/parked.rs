@@ -1,23 +1,51 @@
-//! The changes of parked sagas on PostgreSQL: one statement for all changes of a kind, however many sagas fail at once.
+//! Parked sagas on PostgreSQL: claiming their heads, and one statement for all changes of a kind, however many sagas fail.
 
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use saga_core::{
     event::SagaId,
-    store::{ParkChange, ParkedAt, Parking},
+    record::Record,
+    store::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking, StoreError},
 };
+use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::{
+    Postgres,
     admit::LOCK_QUEUES,
-    commit::{Call, column, one},
+    call::{Call, column, one},
+    pool::User,
+    rows::{ReadError, list, run, time},
     time::{Micros, seconds},
 };
-use crate::marks;
+use crate::columns;
 
-/// The same event from the same place in its topic is a redelivery and changes nothing; from elsewhere it was published once
-/// more, and what it says now counts. Due is what stands first in its queue,
-/// and what was due already: a compensation that has overtaken stands behind a blocked head and does not wait for it.
+/// Leases due heads; a blocked head has no due time. A row that another process is leasing is skipped, and is no longer
+/// due once its lease is written.
+const CLAIM: &str = "
+UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(ARRAY(
+    SELECT seq FROM saga_parked
+    WHERE due <= now() AND ((step = ANY($3::text[])) IS NOT TRUE OR op = 'compensate' AND failed_at IS NULL)
+    ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+const UNLABELLED: &str = "
+SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
+FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
+/// A compensation behind its own action is due at once; the action is labelled already or in the same statement.
+const LABEL: &str = "
+WITH l AS MATERIALIZED (
+    SELECT l.*, p.saga_id FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS l(seq, cause, step, op),
+    LATERAL (SELECT saga_id FROM saga_parked p WHERE p.seq = l.seq OFFSET 0) p)
+UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op,
+    due = CASE WHEN l.op = 'compensate' AND p.due IS NULL AND NOT p.held AND (
+        EXISTS (SELECT FROM l a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action')
+        OR EXISTS (SELECT FROM saga_parked a WHERE a.saga_id = l.saga_id AND a.step = l.step AND a.op = 'action'))
+    THEN 'epoch' ELSE p.due END
+FROM l WHERE p.seq = l.seq";
+/// Appends to queues. The same event from the same offset is a redelivery and changes nothing; from another offset it
+/// was published again, and replaces the row. The head of a queue is due, and so is a row that was due before: a
+/// compensation that overtook its action does not wait behind a blocked head.
 const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
         key, value, headers, attempts, failed_at, held, reason, due) \
     SELECT a.saga_id, a.cause, a.event_id, a.step, a.op, a.topic, a.topic_partition, a.topic_offset, \
@@ -36,7 +64,8 @@ const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, st
         due = CASE WHEN NOT excluded.held AND p.due IS NOT NULL THEN now() ELSE excluded.due END \
     WHERE (p.topic, p.topic_partition, p.topic_offset) \
         IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
-/// Its own place, if it has one, is given up. The action's place is made again if somebody has removed it.
+/// Removes the compensation's own row, if it has one. [`OVERTAKE`] writes the action's row again if somebody has
+/// deleted it.
 const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
 const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
     key, value, headers, attempts, failed_at, held, reason, due) OVERRIDING SYSTEM VALUE \
@@ -45,8 +74,8 @@ const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, 
     ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
     topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
     due = excluded.due";
-/// The keys are asked for by themselves as well, so that their index is not walked through. A row without a step was labelled by
-/// a program that could not read its event; whoever handles it knows better.
+/// `seq` is compared with the array as well, so that the index is searched instead of scanned. A row without a step was
+/// labelled by a program that could not read its event, and any change applies to it.
 const RETRY: &str = "UPDATE saga_parked p \
     SET attempts = r.attempts, due = now() + make_interval(secs => r.pause), failed_at = r.failed_at, reason = r.reason \
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[]) \
@@ -57,15 +86,62 @@ const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, reason = h
     WHERE p.seq = ANY($1) AND p.seq = h.seq AND (p.op = h.op OR p.step = '')";
 const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[]) AS g(seq, op) \
     WHERE p.seq = ANY($1) AND p.seq = g.seq AND (p.op = g.op OR p.step = '')";
-/// What stands first in these queues now is due since 1970, so that it is due by any clock; what was due stays so.
+/// Makes the new heads of these queues due; 1970 is past by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ANY(ARRAY( \
     SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id OFFSET 0) q) \
     FROM unnest($1::uuid[]) AS s(saga_id)))";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
+pub(super) const STATEMENTS: &[&str] = &[CLAIM, APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
 
-/// What makes these changes, each saga's in their order.
+impl Postgres {
+    pub(crate) async fn claim_parked(
+        &self,
+        lease: Duration,
+        limit: i64,
+        resting: &[&str],
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.session(User::Worker).await?;
+        let rows = run(&session, CLAIM, &[&seconds(lease), &limit, &resting]).await?;
+        let mut claimed = list(&rows, parked_event)?;
+        claimed.sort_by_key(|event| event.seq);
+        Ok(claimed)
+    }
+
+    pub(crate) async fn unlabelled_parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, StoreError> {
+        let session = self.session(User::Worker).await?;
+        list(&run(&session, UNLABELLED, &[&limit]).await?, parked_event)
+    }
+
+    pub(crate) async fn label_parked(&self, labels: &[ParkedLabel]) -> Result<(), StoreError> {
+        let session = self.session(User::Worker).await?;
+        let seqs: Vec<i64> = labels.iter().map(|label| label.seq).collect();
+        let causes: Vec<Uuid> = labels.iter().map(|label| label.cause).collect();
+        let steps: Vec<&str> = labels.iter().map(|label| label.step).collect();
+        let ops: Vec<&str> = labels.iter().map(|label| columns::op(label.op)).collect();
+        run(&session, LABEL, &[&seqs, &causes, &steps, &ops]).await.map(|_| ())
+    }
+}
+
+fn parked_event(row: &Row) -> Result<ParkedEvent, ReadError> {
+    let attempts: i64 = row.try_get(2)?;
+    Ok(ParkedEvent {
+        seq: row.try_get(0)?,
+        saga_id: row.try_get::<_, Uuid>(1)?.into(),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        failed_at: time(row.try_get(3)?)?,
+        record: Record {
+            topic: row.try_get::<_, &str>(4)?.into(),
+            partition: row.try_get(5)?,
+            offset: row.try_get(6)?,
+            key: row.try_get(7)?,
+            value: row.try_get(8)?,
+            headers: columns::read_headers(row.try_get(9)?)?,
+        },
+    })
+}
+
+/// The statements for these changes, in order for each saga.
 pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
     if changes.is_empty() {
         return Vec::new();
@@ -81,10 +157,10 @@ fn saga(change: &ParkChange) -> SagaId {
     }
 }
 
-/// Changes in any order: at most one of a saga, or removals alone. There is nearly always one round.
+/// Groups changes that may run together: at most one of each saga, or removals alone. There is nearly always one group.
 fn rounds(changes: &[ParkChange]) -> Vec<Round<'_>> {
     let mut rounds: Vec<Round<'_>> = Vec::new();
-    // The round of a saga's last change, and whether that was a removal.
+    // The round of each saga's last change, and whether that was a removal.
     let mut last: HashMap<SagaId, (usize, bool)> = HashMap::new();
     for change in changes {
         let removal = matches!(change, ParkChange::Remove { .. });
@@ -140,24 +216,24 @@ impl<'a> Round<'a> {
         if !retry.is_empty() {
             let params = vec![
                 column(retry, |r| r.at.seq),
-                column(retry, |r| marks::op(r.at.op)),
+                column(retry, |r| columns::op(r.at.op)),
                 column(retry, |r| i64::from(r.attempts)),
                 column(retry, |r| seconds(r.pause)),
                 column(retry, |r| Micros::from(r.failed_at)),
-                column(retry, |r| marks::clean(r.reason)),
+                column(retry, |r| columns::clean(r.reason)),
             ];
             calls.push(Call { sql: RETRY, params });
         }
         if !hold.is_empty() {
             let params = vec![
                 column(hold, |(at, _)| at.seq),
-                column(hold, |(at, _)| marks::op(at.op)),
-                column(hold, |(_, reason)| marks::clean(reason)),
+                column(hold, |(at, _)| columns::op(at.op)),
+                column(hold, |(_, reason)| columns::clean(reason)),
             ];
             calls.push(Call { sql: HOLD, params });
         }
         if !remove.is_empty() {
-            let gone = vec![column(remove, |at| at.seq), column(remove, |at| marks::op(at.op))];
+            let gone = vec![column(remove, |at| at.seq), column(remove, |at| columns::op(at.op))];
             let sagas = vec![column(remove, |at| at.saga_id.as_uuid())];
             calls.extend([Call { sql: REMOVE, params: gone }, Call { sql: PROMOTE, params: sagas }]);
         }
@@ -172,17 +248,17 @@ fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
         column(all(), |p| p.cause),
         column(all(), |p| p.event_id.as_str()),
         column(all(), |p| p.step),
-        column(all(), |p| marks::op(p.op)),
+        column(all(), |p| columns::op(p.op)),
         column(all(), |p| &*p.record.topic),
         column(all(), |p| p.record.partition),
         column(all(), |p| p.record.offset),
         column(all(), |p| p.record.key.as_deref()),
         column(all(), |p| p.record.value.as_deref()),
-        column(all(), |p| marks::headers(&p.record.headers)),
+        column(all(), |p| columns::headers(&p.record.headers)),
         column(all(), |p| i64::from(p.attempts)),
         column(all(), |p| p.failed_at.map(Micros::from)),
         column(all(), |p| p.blocked),
-        column(all(), |p| marks::clean(&p.reason)),
+        column(all(), |p| columns::clean(&p.reason)),
         column(all(), |p| seconds(p.pause)),
     ];
     Call { sql: APPEND, params }
@@ -195,17 +271,17 @@ fn overtake(seq: i64, by: &Parking) -> [Call<'_>; 2] {
         one(by.cause),
         one(&by.event_id),
         one(by.step),
-        one(marks::op(by.op)),
+        one(columns::op(by.op)),
         one(&*record.topic),
         one(record.partition),
         one(record.offset),
         one(record.key.as_deref()),
         one(record.value.as_deref()),
-        one(marks::headers(&record.headers)),
+        one(columns::headers(&record.headers)),
         one(i64::from(by.attempts)),
         one(by.failed_at.map(Micros::from)),
         one(by.blocked),
-        one(marks::clean(&by.reason)),
+        one(columns::clean(&by.reason)),
         one(seconds(by.pause)),
         one(seq),
     ];

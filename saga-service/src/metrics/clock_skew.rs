@@ -1,6 +1,6 @@
-//! How far this machine's clock is from the database's.
+//! The difference between this machine's clock and the database's.
 //!
-//! What is due is the database's to say; but an event's time, its age and a parked saga's are this machine's.
+//! The database's clock decides what is due; an event's time and age, and a parked saga's, come from this machine's.
 
 use std::{
     sync::atomic::AtomicU64,
@@ -11,20 +11,20 @@ use jiff::Timestamp;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use saga_core::store::StoreError;
 
-/// How often it is looked at.
+/// How often the clocks are compared.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How soon again when the database did not answer.
+/// Pause after an unanswered question.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Clocks that are kept by NTP differ by milliseconds.
+/// Larger differences are logged; NTP keeps clocks within milliseconds.
 const TOLERATED: f64 = 2.0;
 
-/// Positive when this machine's clock is ahead.
+/// The gauge; positive when this machine's clock is ahead.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Skew(Gauge<f64, AtomicU64>);
+pub(crate) struct ClockSkew(Gauge<f64, AtomicU64>);
 
-impl Skew {
+impl ClockSkew {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let skew = Self::default();
         let help = "How far this machine's clock is ahead of the database's; 0 until it is known";
@@ -32,7 +32,7 @@ impl Skew {
         skew
     }
 
-    /// Compares the clocks again and again.
+    /// Compares the clocks until it is dropped.
     pub(crate) async fn watch(self, ask: impl AsyncFn() -> Result<Timestamp, StoreError>) {
         loop {
             let (asked, before) = (Instant::now(), Timestamp::now());
@@ -41,14 +41,14 @@ impl Skew {
                     self.learn(before, asked.elapsed(), told);
                     EVERY
                 }
-                // Others say so.
+                // Readiness reports the failure.
                 Err(_) => RETRY,
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// The database read its clock some time between question and answer: what that explains is no skew.
+    /// Records the difference. The database read its clock between question and answer, so that time is subtracted.
     fn learn(&self, before: Timestamp, took: Duration, told: Timestamp) {
         let (took, ahead) = (took.as_secs_f64(), before.duration_since(told).as_secs_f64());
         let skew = if ahead > 0.0 { ahead } else { (ahead + took).min(0.0) };
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_the_way_to_the_database_takes_is_no_skew() {
-        let (skew, before) = (Skew::default(), Timestamp::from_second(1_800_000_000).unwrap());
+        let (skew, before) = (ClockSkew::default(), Timestamp::from_second(1_800_000_000).unwrap());
         let took = Duration::from_secs(1);
         for (told, expected) in [(-600, 600.0), (0, 0.0), (1, 0.0), (601, -600.0)] {
             skew.learn(before, took, before + jiff::SignedDuration::from_secs(told));

@@ -1,4 +1,4 @@
-//! How what the framework writes of its own stands in text columns, the same on both databases.
+//! The framework's values as text columns, the same on both databases.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -11,7 +11,7 @@ use saga_core::{
     trace::{Ids, TraceContext},
 };
 
-/// The most that a size of a table is told as.
+/// Table sizes are counted up to this number.
 pub(crate) const COUNTED: i64 = Summary::COUNTED as i64;
 
 pub(crate) fn op(op: Op) -> &'static str {
@@ -42,21 +42,16 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
     })
 }
 
-/// An id read back.
-pub(crate) fn read_uuid(text: &str) -> Result<uuid::Uuid, StoreError> {
-    text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not a UUID")))
-}
-
-/// Text from outside the program, without the one character that PostgreSQL cannot store.
+/// Text without NUL, which PostgreSQL cannot store.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// The property that names the span around the one whose context is beside it; empty for the first span of a trace.
+/// Property with the parent of the row's span; empty for the first span of a trace.
 const SPAN_PARENT: &str = "spanparent=";
 
-/// The trace context in the form that Debezium's outbox router reads: Java properties. It passes over the last one, by
-/// which whoever publishes the row after a crash tells the very span that is in the event's header.
+/// The trace context as Java properties, as Debezium's outbox router reads it. The router ignores the last property,
+/// which lets a sweep after a crash record the very span that is in the event's header.
 pub(crate) fn span_context(row: &OutboxRow) -> Option<String> {
     let value = |name: &str| {
         let header = row.record.headers.iter().find(|header| header.is(name))?;
@@ -74,7 +69,7 @@ pub(crate) fn span_context(row: &OutboxRow) -> Option<String> {
     Some(text)
 }
 
-/// The span that a row is to be told as.
+/// The span that a row's publication is recorded as.
 fn read_span(headers: &[Header], context: Option<&str>) -> Option<Ids> {
     let parent = context?.lines().find_map(|line| line.strip_prefix(SPAN_PARENT))?;
     let traceparent = headers.iter().find(|header| header.is(header::TRACEPARENT))?.value.clone();
@@ -84,22 +79,22 @@ fn read_span(headers: &[Header], context: Option<&str>) -> Option<Ids> {
     Some(Ids { trace_id: span.trace_id, span_id: span.span_id, parent_id })
 }
 
-/// The headers of a record as text.
+/// A record's headers as text.
 pub(crate) fn headers(headers: &[Header]) -> String {
     headers_to_json(headers)
 }
 
-/// Headers read back.
+/// Reads headers.
 pub(crate) fn read_headers(json: &str) -> Result<Vec<Header>, StoreError> {
     headers_from_json(json).map_err(|error| StoreError::Broken(format!("stored headers cannot be read: {error}")))
 }
 
-/// A saga id read back.
+/// Reads a saga id.
 pub(crate) fn read_saga_id(text: &str) -> Result<SagaId, StoreError> {
     text.parse().map_err(|_| StoreError::Broken(format!("{text:?} is not a saga id")))
 }
 
-/// Puts an outbox row together from its columns. The key is the saga's id, which is why it has no column.
+/// Makes an outbox row of its columns. The key is the saga's id and has no column of its own.
 pub(crate) fn outbox_row(
     id: uuid::Uuid,
     saga_id: &str,
@@ -119,12 +114,12 @@ pub(crate) fn outbox_row(
     Ok(OutboxRow { id, saga_id: read_saga_id(saga_id)?, event_type, created_at, record, span, link: None })
 }
 
-/// A timer's trace context from its two columns.
+/// A timer's trace context, from its two columns.
 pub(crate) fn trace(traceparent: Option<String>, tracestate: Option<String>) -> TraceContext {
     TraceContext { traceparent, tracestate }
 }
 
-/// A wait as both can add it to a time: what is longer than 1,000 years is for ever.
+/// A duration that both databases can add to a time: at most 1,000 years.
 pub(crate) fn wait(duration: Duration) -> Duration {
     duration.min(Duration::from_secs(1000 * 365 * 86_400))
 }

@@ -86,7 +86,7 @@ pub(crate) async fn a_topic_made_anew_while_it_is_read_is_read_from_its_start(fi
     reader.store();
     reader.until("the new topic", |reader| is_read(reader, &new)).await;
     assert!(reader.revoked.contains(&partition(&topic)), "to the runtime it is another assignment");
-    assert_eq!(reader.consumer.metrics().read_anew(), [(partition(&topic), 1)]);
+    assert_eq!(reader.consumer.metrics().resets(), [(partition(&topic), 1)]);
     let read = reader.records.len();
     reader.records.drain(..read - 25);
     reader.records.truncate(20);
@@ -125,7 +125,7 @@ pub(crate) async fn a_position_beyond_the_end_begins_at_the_start_and_is_committ
     commit(&fixture, &group, &topic, 93).await;
     let mut reader = fixture.consumer(&group, &[&topic]);
     reader.until("all records", |reader| is_read(reader, &new)).await;
-    assert_eq!(reader.consumer.metrics().read_anew(), [(partition(&topic), 1)]);
+    assert_eq!(reader.consumer.metrics().resets(), [(partition(&topic), 1)]);
     assert_eq!(reader.consumer.metrics().records_lost(), [(partition(&topic), 0)]);
     reader.records.truncate(3);
     reader.store();

@@ -1,4 +1,4 @@
-//! Which log a partition's offsets are of: the ids of topics, and what the group committed for which.
+//! Topic ids: which log an offset belongs to, and what the group committed for which.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,55 +9,53 @@ use std::{
 
 use rdkafka::{
     Offset, TopicPartitionList, bindings as ffi,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 use saga_core::record::TopicPartition;
 
-use super::context::Client;
-
-/// What a commit of ours says about the topic whose offset it is, before the id.
+/// Prefix of the topic's id in the metadata of our commits.
 const PREFIX: &str = "topic-id=";
-/// Brokers that know no ids give this one.
+/// The id that brokers without topic ids return.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
-/// What goes along with every commit: a later reader of the topic's name can tell whether it is this topic.
+/// The metadata of a commit: a later reader can tell whether the topic of this name is still the same.
 pub(super) fn commit_metadata(topic_id: Option<&str>) -> String {
     topic_id.map(|id| format!("{PREFIX}{id}")).unwrap_or_default()
 }
 
 /// What the group committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Committed {
+pub(super) struct CommittedOffset {
     pub(super) next: i64,
-    /// The id of the topic it was committed for; none when whoever committed it did not say.
+    /// The id of the topic it was committed for; none when the committer did not write it.
     pub(super) topic_id: Option<String>,
 }
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Where the group is, or at the beginning when it has never been there.
+    /// At the group's committed offset, or at the beginning without one.
     Continue,
-    /// What is committed is a position in another log: reading begins here.
-    Anew(i64),
+    /// At this offset, because the committed one belongs to another log.
+    Reset(i64),
 }
 
-/// `topic_id` is that of the topic as it is now, none where brokers know no ids. A position that lies beyond the end of
-/// its log is found out by the broker: it is read from its beginning then, so that the position goes back.
-pub(super) fn start(committed: Option<&Committed>, topic_id: Option<&str>) -> Start {
+/// `topic_id` is the topic's current id, none where brokers have no ids. A committed offset beyond the log's end is
+/// left to the broker, which resets it to the beginning; then the offsets go back.
+pub(super) fn start(committed: Option<&CommittedOffset>, topic_id: Option<&str>) -> Start {
     match (committed.and_then(|committed| committed.topic_id.as_deref()), topic_id) {
-        (Some(then), Some(now)) if then != now => Start::Anew(0),
+        (Some(then), Some(now)) if then != now => Start::Reset(0),
         _ => Start::Continue,
     }
 }
 
-/// What the group has committed; a partition without a commit is missing.
+/// The group's committed offsets; partitions without one are missing.
 pub(super) fn committed(
-    client: &Client,
+    client: &BaseConsumer<impl ConsumerContext>,
     partitions: &[TopicPartition],
     patience: Duration,
-) -> Result<BTreeMap<TopicPartition, Committed>, String> {
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>, String> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition(&partition.topic, partition.partition);
@@ -67,13 +65,13 @@ pub(super) fn committed(
     for (partition, element) in partitions.iter().zip(list.elements()) {
         element.error().map_err(|error| format!("{partition}: {error}"))?;
         if let Offset::Offset(next) = element.offset() {
-            found.insert(partition.clone(), Committed { next, topic_id: topic_id_of(&list, partition) });
+            found.insert(partition.clone(), CommittedOffset { next, topic_id: topic_id_of(&list, partition) });
         }
     }
     Ok(found)
 }
 
-/// Anybody may have written the metadata of a commit, in any bytes; rust-rdkafka panics at what is not UTF-8.
+/// Reads the metadata of a commit, which other programs may have written in any bytes.
 #[allow(unsafe_code, reason = "rust-rdkafka's reader panics at metadata that is not UTF-8")]
 fn topic_id_of(list: &TopicPartitionList, partition: &TopicPartition) -> Option<String> {
     let topic = CString::new(partition.topic.as_bytes()).ok()?;
@@ -90,14 +88,14 @@ fn topic_id_of(list: &TopicPartitionList, partition: &TopicPartition) -> Option<
     Some(id.to_owned())
 }
 
-/// The ids of these topics; a topic that cannot be described now is missing.
+/// The ids of these topics; topics that cannot be described now are missing.
 pub(super) fn topic_ids(
-    client: &Client,
+    client: &BaseConsumer<impl ConsumerContext>,
     topics: &BTreeSet<&str>,
     patience: Duration,
 ) -> Result<BTreeMap<String, Option<String>>, String> {
-    // Any broker knows. By default a controller is asked, which can be away while all else works, and which the embedded
-    // broker has not got.
+    // Asks any broker. The default is the controller, which can be down while all else works, and which the embedded
+    // broker does not have.
     let first = topics.first().copied();
     let metadata = client.fetch_metadata(first, patience).map_err(|error| error.to_string())?;
     let event = describe(client, topics, metadata.orig_broker_id(), patience).ok_or("no answer")?;
@@ -109,7 +107,12 @@ pub(super) fn topic_ids(
 struct Described(*mut ffi::rd_kafka_event_t);
 
 #[allow(unsafe_code, reason = "rust-rdkafka cannot describe topics, and nothing else tells their ids")]
-fn describe(client: &Client, topics: &BTreeSet<&str>, broker: i32, patience: Duration) -> Option<Described> {
+fn describe(
+    client: &BaseConsumer<impl ConsumerContext>,
+    topics: &BTreeSet<&str>,
+    broker: i32,
+    patience: Duration,
+) -> Option<Described> {
     let native = client.client().native_ptr();
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(*topic).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
@@ -179,14 +182,14 @@ impl Drop for Described {
 mod tests {
     use super::*;
 
-    fn committed(topic_id: Option<&str>) -> Committed {
-        Committed { next: 93, topic_id: topic_id.map(ToOwned::to_owned) }
+    fn committed(topic_id: Option<&str>) -> CommittedOffset {
+        CommittedOffset { next: 93, topic_id: topic_id.map(ToOwned::to_owned) }
     }
 
     #[test]
     fn an_offset_counts_for_the_topic_it_was_committed_for() {
         assert_eq!(start(Some(&committed(Some("a"))), Some("a")), Start::Continue);
-        assert_eq!(start(Some(&committed(Some("a"))), Some("b")), Start::Anew(0));
+        assert_eq!(start(Some(&committed(Some("a"))), Some("b")), Start::Reset(0));
         assert_eq!(start(Some(&committed(None)), Some("b")), Start::Continue, "committed by an operator's tool");
         assert_eq!(start(Some(&committed(Some("a"))), None), Start::Continue, "a broker without ids");
         assert_eq!(start(None, Some("b")), Start::Continue);

@@ -1,4 +1,4 @@
-//! Bounded queues, before the database first of all: what requests ask for must not keep the participant's own work from it.
+//! Bounded queues: requests must not keep the participant's own work from the database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,28 +11,29 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{config::HttpConfig, json, problem::Problem};
 
-/// Who has waited so long is served better by another process, or later.
+/// After this wait a request is refused; another process may serve it sooner.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Lets so many in at once, and so many wait for it.
+/// Limits how many run at once and how many wait.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Inside>);
+pub(crate) struct RequestQueue(Arc<Inside>);
 
 struct Inside {
-    /// At work or waiting.
+    /// Running or waiting.
     all: Semaphore,
     at_work: Semaphore,
     busy: &'static str,
 }
 
-impl Gate {
-    /// Before the database. At most half of the places wait here: a connection that waits for us keeps its place.
+impl RequestQueue {
+    /// The queue for the database. At most half of the connection slots wait here, because a waiting request keeps its
+    /// slot.
     pub(crate) fn for_requests(config: &HttpConfig, places: usize) -> Self {
         let (at_work, waiting) = (usize::from(config.concurrency), usize::from(config.queue));
         Self::new(at_work, (at_work + waiting).min(places / 2), "too many requests wait for the database")
     }
 
-    /// Before the metrics, which take a while to write: one at a time, and no more than monitoring needs.
+    /// The queue for `/metrics`, which takes a while to write: one at a time, and a few waiting.
     pub(super) fn for_scrapes() -> Self {
         Self::new(1, 8, "too many ask for metrics at once")
     }
@@ -41,7 +42,7 @@ impl Gate {
         Self(Arc::new(Inside { all: Semaphore::new(all), at_work: Semaphore::new(at_work), busy }))
     }
 
-    /// A turn, first come first served.
+    /// Waits for a turn, first come first served.
     pub(super) async fn enter(&self) -> Result<[SemaphorePermit<'_>; 2], Problem> {
         let busy = || Problem::unavailable(self.0.busy);
         let place = self.0.all.try_acquire().map_err(|_| busy())?;
@@ -52,13 +53,13 @@ impl Gate {
     }
 }
 
-/// Lets a request through when it is its turn. Its body is here by then: a slow caller holds nobody up.
-pub(super) async fn queue(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+/// Runs a request when it is its turn, after its whole body has arrived: a slow caller delays nobody.
+pub(super) async fn wait(State(queue): State<RequestQueue>, request: Request, next: Next) -> Response {
     let request = match json::buffered(request).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
-    match gate.enter().await {
+    match queue.enter().await {
         Ok(_turn) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -1,7 +1,7 @@
-//! Following the logs of our partitions: where reading begins, what was deleted unread, which log is another than before.
+//! Following the logs of the assigned partitions: start positions, records deleted unread, logs that were replaced.
 //!
-//! A partition's name says little: its topic may have been deleted and made anew, or its log may have lost its end. Then
-//! the same offsets stand for other records. So a commit says of which topic it is, and positions that go back are noticed.
+//! The same offsets may stand for other records: a topic can be deleted and created again, and a log can lose its end.
+//! So each commit carries its topic's id, and offsets that go back are noticed.
 
 use std::{
     collections::BTreeSet,
@@ -20,29 +20,29 @@ use saga_core::{
 use super::{
     commit,
     context::{Client, pause},
-    flow::{self, Reading, Seen},
-    identity::{self, Start},
+    partitions::{self, Continuity, Cursor},
     poll::Thread,
+    topic_ids::{self, Start},
 };
 
-/// One question to the brokers may take so long.
+/// Time limit of one question to the brokers.
 const REQUEST: Duration = Duration::from_secs(1);
 
 impl Thread {
-    /// Finds out where reading begins on partitions that were assigned, and lets it begin. False when some have to wait:
-    /// the broker does not answer, or knows nothing of the topic.
+    /// Starts the partitions that were assigned, once their start positions are known. Returns false when some have to
+    /// wait, because the broker does not answer or does not know the topic.
     pub(super) fn begin(&self, client: &Client) -> bool {
-        let flow = self.shared.flow();
+        let state = self.shared.state();
         let waiting: Vec<_> =
-            flow.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.anew_at)).collect();
-        drop(flow);
+            state.partitions.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.reset_to)).collect();
+        drop(state);
         if waiting.is_empty() {
             return true;
         }
         let partitions: Vec<TopicPartition> = waiting.iter().map(|(partition, _)| partition.clone()).collect();
         let topics: BTreeSet<&str> = partitions.iter().map(|p| &*p.topic).collect();
-        let asked = identity::topic_ids(client, &topics, REQUEST)
-            .and_then(|ids| Ok((ids, identity::committed(client, &partitions, REQUEST)?)));
+        let asked = topic_ids::topic_ids(client, &topics, REQUEST)
+            .and_then(|ids| Ok((ids, topic_ids::committed(client, &partitions, REQUEST)?)));
         let (ids, committed) = match asked {
             Ok(answers) => answers,
             Err(why) => {
@@ -51,135 +51,140 @@ impl Thread {
             }
         };
         let mut begun = Vec::with_capacity(waiting.len());
-        for (partition, anew_at) in waiting {
+        for (partition, reset_to) in waiting {
             let Some(id) = ids.get(&*partition.topic) else { continue };
             let committed = committed.get(&partition);
-            let start = anew_at.map_or_else(|| identity::start(committed, id.as_deref()), Start::Anew);
+            let start = reset_to.map_or_else(|| topic_ids::start(committed, id.as_deref()), Start::Reset);
             let next = match start {
                 Start::Continue => committed.map(|committed| committed.next),
-                Start::Anew(at) => {
-                    if let Err(why) = begin_anew(client, &partition, at, id.as_deref()) {
+                Start::Reset(at) => {
+                    if let Err(why) = begin_at(client, &partition, at, id.as_deref()) {
                         tracing::debug!(%partition, "Kafka: cannot begin anew yet: {why}");
                         continue;
                     }
-                    if anew_at.is_none() {
-                        self.tell_anew(&partition, "its topic was deleted and made anew since its last commit");
+                    if reset_to.is_none() {
+                        self.report_reset(&partition, "its topic was deleted and made anew since its last commit");
                     }
                     Some(at)
                 }
             };
-            begun.push((partition, Reading { topic_id: id.clone(), begun: true, next, ..Reading::default() }));
+            begun.push((partition, Cursor { topic_id: id.clone(), begun: true, next, ..Cursor::default() }));
         }
         let all = begun.len() == partitions.len();
         self.resume(client, begun);
         all
     }
 
-    fn resume(&self, client: &Client, begun: Vec<(TopicPartition, Reading)>) {
-        let mut flow = self.shared.flow();
+    fn resume(&self, client: &Client, begun: Vec<(TopicPartition, Cursor)>) {
+        let mut state = self.shared.state();
         let partitions: Vec<TopicPartition> = begun.iter().map(|(partition, _)| partition.clone()).collect();
-        flow.assigned.extend(begun);
-        let running: Vec<_> = partitions.into_iter().filter(|p| !flow.is_stopped(p)).collect();
+        state.partitions.assigned.extend(begun);
+        let running: Vec<_> = partitions.into_iter().filter(|p| !state.partitions.is_stopped(p)).collect();
         pause(client, &running, false);
     }
 
-    /// Passes records on, those of logs that are what they were.
+    /// Hands over the records whose logs are unchanged.
     pub(super) fn hand_over(&self, client: &Client, mut batch: Vec<Record>) {
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let (mut back, mut lost) = (Vec::new(), Vec::new());
         for of_one in batch.chunk_by(|a, b| a.partition == b.partition && a.topic == b.topic) {
             let Some(partition) = of_one.first().map(Record::topic_partition) else { continue };
-            let Some(reading) = flow.assigned.get_mut(&partition).filter(|reading| reading.begun) else { continue };
+            let Some(cursor) = state.partitions.assigned.get_mut(&partition).filter(|cursor| cursor.begun) else {
+                continue;
+            };
             for record in of_one {
-                match reading.see(record.offset) {
-                    Seen::InOrder => {}
-                    Seen::Gap(next) => {
+                match cursor.advance(record.offset) {
+                    Continuity::InOrder => {}
+                    Continuity::Gap(next) => {
                         let deleted = log_start(client, &partition).unwrap_or_default().min(record.offset) - next;
                         lost.push((partition.clone(), u64::try_from(deleted).unwrap_or_default()));
                     }
-                    Seen::Back => {
-                        reading.begun = false;
+                    Continuity::Back => {
+                        cursor.begun = false;
                         back.push((partition.clone(), record.offset));
                         break;
                     }
                 }
             }
         }
-        // The callbacks ran on this thread, between two records of the batch: those of partitions that went stay here.
+        // The callbacks ran on this thread, between two records of the batch: records of revoked partitions are
+        // dropped.
         if client.context().revoked.swap(false, Relaxed) || !back.is_empty() {
-            batch.retain(|r| flow.assigned.get(&r.topic_partition()).is_some_and(|reading| reading.begun));
+            batch.retain(|r| state.partitions.assigned.get(&r.topic_partition()).is_some_and(|cursor| cursor.begun));
         }
-        drop(flow);
+        drop(state);
         lost.extend(self.emptied());
-        lost.iter().for_each(|(partition, records)| self.tell_lost(partition, *records));
+        lost.iter().for_each(|(partition, records)| self.report_lost(partition, *records));
         self.shared.metrics.handed_over(&batch);
         self.shared.buffer.push_records(batch);
         if !back.is_empty() {
-            self.read_anew(client, back, "its positions went back: its log lost its end, or its topic was made anew");
+            self.reset(client, back, "its positions went back: its log lost its end, or its topic was made anew");
         }
     }
 
-    /// Looks for logs whose beginning has passed us by, also where nothing is left to read.
+    /// Deleted records of logs in which nothing is left to read.
     fn emptied(&self) -> Vec<(TopicPartition, u64)> {
         let logs = mem::take(&mut *self.shared.drained.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut flow = self.shared.flow();
+        let mut state = self.shared.state();
         let lost = |(partition, log): (TopicPartition, super::stats::Drained)| {
-            if flow.is_stopped(&partition) {
+            if state.partitions.is_stopped(&partition) {
                 return None;
             }
-            let lost = flow.assigned.get_mut(&partition)?.drained(log.start, log.next);
+            let lost = state.partitions.assigned.get_mut(&partition)?.drained(log.start, log.next);
             Some((partition, lost))
         };
         logs.into_iter().filter_map(lost).collect()
     }
 
-    /// Compares the topics that are read with those that are there now.
+    /// Compares the ids of the topics that are read with the current ones.
     pub(super) fn check_topics(&self, client: &Client) {
-        let flow = self.shared.flow();
-        let known: Vec<(TopicPartition, String)> = flow
+        let state = self.shared.state();
+        let known: Vec<(TopicPartition, String)> = state
+            .partitions
             .assigned
             .iter()
-            .filter(|(_, reading)| reading.begun)
-            .filter_map(|(partition, reading)| Some((partition.clone(), reading.topic_id.clone()?)))
+            .filter(|(_, cursor)| cursor.begun)
+            .filter_map(|(partition, cursor)| Some((partition.clone(), cursor.topic_id.clone()?)))
             .collect();
-        drop(flow);
+        drop(state);
         let topics: BTreeSet<&str> = known.iter().map(|(partition, _)| &*partition.topic).collect();
         if topics.is_empty() {
             return;
         }
-        let Ok(now) = identity::topic_ids(client, &topics, REQUEST) else { return };
+        let Ok(now) = topic_ids::topic_ids(client, &topics, REQUEST) else { return };
         let is_another = |(partition, then): &(TopicPartition, String)| {
             now.get(&*partition.topic).and_then(Option::as_ref).is_some_and(|now| now != then)
         };
-        let anew: Vec<_> = known.iter().filter(|known| is_another(known)).map(|(p, _)| (p.clone(), 0)).collect();
-        if !anew.is_empty() {
-            self.read_anew(client, anew, "its topic was deleted and made anew while it was read");
+        let reset: Vec<_> = known.iter().filter(|known| is_another(known)).map(|(p, _)| (p.clone(), 0)).collect();
+        if !reset.is_empty() {
+            self.reset(client, reset, "its topic was deleted and made anew while it was read");
         }
     }
 
-    /// To the runtime, another log is another assignment: what it has in hand of the old one, it lets go.
-    fn read_anew(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
+    /// Reads these partitions from the given offsets. The runtime sees them revoked and assigned, and drops its events
+    /// of the old log.
+    fn reset(&self, client: &Client, at: Vec<(TopicPartition, i64)>, why: &str) {
         let partitions: Vec<TopicPartition> = at.iter().map(|(partition, _)| partition.clone()).collect();
-        partitions.iter().for_each(|partition| self.tell_anew(partition, why));
-        let mut flow = self.shared.flow();
+        partitions.iter().for_each(|partition| self.report_reset(partition, why));
+        let mut state = self.shared.state();
         for (partition, at) in &at {
-            flow.paused.remove(partition);
-            flow.assigned.insert(partition.clone(), Reading { anew_at: Some(*at), ..Reading::default() });
+            state.partitions.paused.remove(partition);
+            state.partitions.assigned.insert(partition.clone(), Cursor { reset_to: Some(*at), ..Cursor::default() });
         }
-        // From here on, what the runtime stores is of the old log.
-        flow.will_be_told(&partitions);
+        // Offsets that the runtime stores from here on belong to the old log.
+        state.partitions.announce(&partitions);
         pause(client, &partitions, true);
-        drop(flow);
+        drop(state);
         self.shared.let_go_of(partitions.clone());
         self.shared.buffer.push(Signal::Assigned(partitions));
     }
 
-    fn tell_anew(&self, partition: &TopicPartition, why: &str) {
-        self.shared.metrics.reads_anew(partition);
+    fn report_reset(&self, partition: &TopicPartition, why: &str) {
+        self.shared.metrics.partition_reset(partition);
         tracing::warn!(%partition, "Kafka: the log is read from its beginning: {why}; what was not read of the old one is gone");
     }
 
-    fn tell_lost(&self, partition: &TopicPartition, records: u64) {
+    fn report_lost(&self, partition: &TopicPartition, records: u64) {
         if records == 0 {
             return;
         }
@@ -188,18 +193,18 @@ impl Thread {
     }
 }
 
-/// Commits where reading begins, for a commit only counts when it is greater than the last, and goes there.
-fn begin_anew(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
+/// Commits the start position, because later commits must be greater than the last, and seeks to it.
+fn begin_at(client: &Client, partition: &TopicPartition, at: i64, topic_id: Option<&str>) -> Result<(), String> {
     let mut list = TopicPartitionList::with_capacity(1);
-    flow::add(&mut list, partition, at, topic_id);
-    // First, so that what was stored of the old log is not committed after this.
+    partitions::add(&mut list, partition, at, topic_id);
+    // Stored first, so that an offset of the old log is not committed after this.
     client.store_offsets(&list).map_err(|error| error.to_string())?;
     commit::explicit(client, &list, REQUEST).map_err(|code| code.to_string())?;
     let seek = client.seek(&partition.topic, partition.partition, Offset::Offset(at), REQUEST);
     seek.map_err(|error| error.to_string())
 }
 
-/// Where the partition's log began when it was fetched from last.
+/// The start of the partition's log at its last fetch.
 #[allow(unsafe_code, reason = "rust-rdkafka asks the broker each time")]
 fn log_start(client: &Client, partition: &TopicPartition) -> Option<i64> {
     let topic = CString::new(partition.topic.as_bytes()).ok()?;

@@ -1,4 +1,4 @@
-//! The process around a service: its arguments, its signals, its exit code.
+//! The process around a service: arguments, signals, exit code.
 
 use std::{
     fmt::Debug,
@@ -18,13 +18,13 @@ use crate::{
     telemetry::{self, Telemetry},
 };
 
-/// A process that is told to stop has ended after this long, and its grace, whatever it waits for. What is committed is
-/// safe, and what is not is redone.
+/// A process that was told to stop ends after this time and its grace, whatever it waits for. Committed work is safe,
+/// and the rest is redone.
 const LAST_MOMENT: Duration = Duration::from_millis(9_500);
 
 impl<A: Args + Clone + Debug + Send + Sync + 'static> Service<A> {
-    /// The `main` of a service's binary: settings from the command line and the environment, logging to standard error,
-    /// SIGTERM and SIGINT end it in good order, a second one at once.
+    /// The `main` of a service's binary. Settings come from the command line and the environment, logs go to standard
+    /// error. SIGTERM and SIGINT stop it in good order, a second signal at once.
     ///
     /// Exit codes: 0 when it was told to stop, 1 when it cannot go on, 2 when a setting is wrong.
     pub fn run(self) -> ExitCode {
@@ -42,10 +42,10 @@ impl<A: Args + Clone + Debug + Send + Sync + 'static> Service<A> {
     }
 }
 
-/// Writes what was asked for.
+/// Writes to standard output.
 fn print(name: &str, text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        // A reader that has left has read enough.
+        // A reader that is gone has read enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             say(name, &ServiceError::System("cannot write to standard output", error));
             ExitCode::FAILURE
@@ -86,7 +86,7 @@ fn start<A: Args + Clone + Debug + Send + Sync + 'static>(
     let result = execute(service, config, &telemetry);
     let code = result.as_ref().err().map_or(0, ServiceError::exit_code);
     if let Err(error) = result {
-        // Wrong settings are told the same way wherever they are found out.
+        // Wrong settings are reported the same way wherever they are found.
         if code == 1 && tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!(service = name, %error, "the service cannot go on");
         } else {
@@ -121,13 +121,13 @@ fn execute<A: Args + Clone + Debug + Send + Sync + 'static>(
         };
         service.run_until(config, stop).await
     });
-    // A blocking call that hangs, such as a name server's, must not hold the process.
+    // A blocking call that hangs, such as name resolution, must not keep the process alive.
     runtime.shutdown_background();
     result
 }
 
 fn say(name: &str, error: &dyn std::error::Error) {
-    // Nothing is left to be done when standard error is closed.
+    // Standard error is closed: there is nowhere to write.
     let _ = writeln!(io::stderr(), "{}", line(name, error));
 }
 
@@ -135,7 +135,7 @@ fn line(name: &str, error: &dyn std::error::Error) -> String {
     format!("{name}-service: {error}")
 }
 
-/// Says nothing of its own: what did not end in time has said so.
+/// Ends the process. The task that did not end in time has logged it.
 fn end_after(last_moment: Duration, telemetry: &Telemetry) {
     thread::sleep(last_moment);
     telemetry.flush();
@@ -156,7 +156,7 @@ impl Signal {
         }
     }
 
-    /// As shells report it.
+    /// The code that shells report.
     fn exit_code(self) -> i32 {
         match self {
             Self::Interrupt => 130,

@@ -1,5 +1,7 @@
-//! How long one batch takes from begin to commit: 100 events and one of each, and what 500 parked sagas take that fail once
-//! more and then are done; on PostgreSQL when `TEST_DATABASE_URL` names one, and on SQLite.
+//! How long one batch takes from begin to commit: 100 events and one of each, and 500 parked sagas that fail once more and
+//! then are done; on PostgreSQL when `TEST_DATABASE_URL` names one, and on SQLite. On PostgreSQL also how many round trips.
+
+mod distance;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use saga_core::{
 };
 use saga_store::{Db, Migration, Rows, params};
 use uuid::Uuid;
+
+use distance::{RoundTrips, distant};
 
 const ROUNDS: usize = 300;
 
@@ -34,6 +38,9 @@ async fn main() {
         Ok(url) => urls.insert(0, ("PostgreSQL", url)),
         Err(_) => println!("PostgreSQL: TEST_DATABASE_URL names none"),
     }
+    if let Some((_, url)) = urls.iter().find(|(name, _)| *name == "PostgreSQL") {
+        round_trips(url).await;
+    }
     for (name, url) in urls {
         let url = url.parse().expect("a database URL");
         let db = Db::connect(url, "bench_store", MIGRATIONS).await.expect("a database");
@@ -43,7 +50,7 @@ async fn main() {
             ("starts of effects", Op::Action, Phase::Start),
         ] {
             for size in [1, 100] {
-                println!("{name}, {size} {kind}: {}", figures(batches(&db, size, op, phase).await));
+                println!("{name}, {size} {kind}: {}", figures(batches(&db, ROUNDS, size, op, phase).await));
             }
         }
         for size in [1, 100, 500] {
@@ -65,20 +72,44 @@ async fn main() {
         }
         db.mark_sent(&sent).await.expect("marked");
         println!("{name}, a transaction of one statement and one event: {}", figures(times));
-        let tx = db.begin_plain().await.expect("begun");
-        if tx.postgres().is_some() {
-            tx.execute("DROP SCHEMA bench_store CASCADE", []).await.expect("dropped");
-        }
-        db.commit(tx, Changes::default()).await.expect("committed");
+        drop_schema(&db).await;
     }
     let _ = std::fs::remove_dir_all(folder);
 }
 
+async fn drop_schema(db: &Db) {
+    let tx = db.begin_plain().await.expect("begun");
+    if tx.postgres().is_some() {
+        tx.execute("DROP SCHEMA bench_store CASCADE", []).await.expect("dropped");
+    }
+    db.commit(tx, Changes::default()).await.expect("committed");
+}
+
+/// How many round trips a batch takes, counted on a slow line.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+async fn round_trips(url: &str) {
+    let trips = RoundTrips::default();
+    let Some(url) = distant(url, &trips).await else { return };
+    let db = Db::connect(url.parse().expect("a database URL"), "bench_store", MIGRATIONS).await.expect("a database");
+    for (kind, op, phase) in [("actions", Op::Action, Phase::Whole), ("compensations", Op::Compensate, Phase::Whole)] {
+        for size in [1, 100] {
+            // The first ones prepare the statements.
+            batches(&db, 2, size, op, phase).await;
+            let before = trips.count();
+            batches(&db, 50, size, op, phase).await;
+            // The last one's outbox rows are deleted at the end.
+            let count = trips.count() - before - 1;
+            println!("PostgreSQL, {size} {kind}: {:.2} round trips", count as f64 / 50.0);
+        }
+    }
+    drop_schema(&db).await;
+}
+
 /// What the runtime does with a batch: admit, the handlers' statement, outbox, forget what was sent before, commit.
-async fn batches(db: &Db, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
+async fn batches(db: &Db, rounds: usize, size: usize, op: Op, phase: Phase) -> Vec<Duration> {
     let mut sent = Vec::new();
     let mut times = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let sagas: Vec<SagaId> = (0..size).map(|_| SagaId::random()).collect();
         let admissions: Vec<Admission> = sagas
             .iter()

@@ -1,4 +1,4 @@
-//! Whether the database answers: asked when somebody wants to know, and not more than once a second.
+//! Whether the database answers, asked on demand and at most once a second.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use saga_core::store::StoreError;
 use tokio::{sync::Mutex, time::Instant};
 
-/// Whoever probes waits for about a second himself.
+/// Shorter than the second that a prober usually waits.
 const PATIENCE: Duration = Duration::from_millis(900);
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -14,18 +14,18 @@ type Ask = dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
 
 /// Asks the database for a sign of life.
 #[derive(Clone)]
-pub(crate) struct Database {
+pub(crate) struct DatabaseProbe {
     ask: Arc<Ask>,
     told: Arc<Mutex<Option<Told>>>,
 }
 
-/// What it said, and when.
+/// The last answer and its time.
 struct Told {
     at: Instant,
     answer: Result<(), String>,
 }
 
-impl Database {
+impl DatabaseProbe {
     pub(crate) fn new<A>(ask: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -33,9 +33,9 @@ impl Database {
         Self { ask: Arc::new(move || Box::pin(ask())), told: Arc::default() }
     }
 
-    /// Why it does not, when it does not.
+    /// Whether the database answers; the reason if it does not.
     pub(super) async fn answers(&self) -> Result<(), String> {
-        // Held while it is asked, so that many who want to know ask once.
+        // Locked during the question, so that concurrent callers ask once.
         let mut told = self.told.lock().await;
         if let Some(Told { at, answer }) = &*told
             && at.elapsed() < FRESH
@@ -61,7 +61,7 @@ mod tests {
     async fn many_who_want_to_know_ask_once_a_second_and_nobody_waits_for_longer() {
         let asked = Arc::new(AtomicU32::new(0));
         let counts = asked.clone();
-        let database = Database::new(move || {
+        let database = DatabaseProbe::new(move || {
             let turn = counts.fetch_add(1, Ordering::Relaxed);
             async move {
                 match turn {

@@ -1,21 +1,21 @@
-//! Which of the formats that we write a caller likes best: the header `Accept`, as RFC 9110 has it.
+//! Content negotiation by the header `Accept`, as in RFC 9110.
 
 use std::cmp::Reverse;
 
 use axum::http::{HeaderMap, header};
 use mediatype::{MediaType, MediaTypeList, Name, ReadParams, names};
 
-/// A range of media types that a caller has named, and its weight in thousandths.
+/// A media range of the header, and its weight in thousandths.
 struct Range<'a> {
     media: MediaType<'a>,
     weight: u16,
 }
 
-/// The best of these, which are media types: the first where the caller does not care, or names none of them and excludes
-/// not all. None when it wants none.
+/// The best of these media types: the first if the caller has no preference, or names none and excludes not all. None
+/// if all are excluded.
 pub(super) fn best(headers: &HeaderMap, offers: &[&'static str]) -> Option<&'static str> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    // What is not well-formed says nothing.
+    // Malformed ranges are ignored.
     let ranges: Vec<_> = values.flat_map(MediaTypeList::new).filter_map(|media| Range::of(media.ok()?)).collect();
     let (mut best, mut unnamed) = (None, None);
     for offer in offers {
@@ -29,7 +29,7 @@ pub(super) fn best(headers: &HeaderMap, offers: &[&'static str]) -> Option<&'sta
     best.map(|(_, offer)| offer).or(unnamed)
 }
 
-/// The weight of the most specific range that this is in, how specific that is, and how early it stands.
+/// Weight, specificity and position of the most specific range that contains this offer.
 fn preference(offer: &str, ranges: &[Range<'_>]) -> Option<(u16, usize, Reverse<usize>)> {
     let offer = MediaType::parse(offer).ok()?;
     let fitting = ranges.iter().enumerate().filter_map(|(at, range)| Some((range.fits(&offer)?, Reverse(at), range)));
@@ -46,7 +46,7 @@ impl<'a> Range<'a> {
         Some(Self { media, weight })
     }
 
-    /// How specific it is, when the offer is in it. A parameter that the offer does not have asks for nothing of ours.
+    /// The range's specificity, if it contains the offer. A parameter that the offer lacks is ignored.
     fn fits(&self, offer: &MediaType<'_>) -> Option<usize> {
         let is_any = |name: Name<'_>| name.as_str() == "*";
         if is_any(self.media.ty) {
@@ -73,7 +73,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// `0`, `1` and what is between them, with at most three decimals.
+/// A number from `0` to `1` with at most three decimals, in thousandths.
 fn thousandths(weight: &str) -> Option<u16> {
     let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! How far a consumer is behind, under the name that dashboards for Kafka look for.
+//! Metrics of the Kafka consumer, under the names that Kafka dashboards use.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,17 +9,17 @@ use prometheus_client::{
     registry::Registry,
 };
 use saga_core::record::TopicPartition;
-use saga_kafka::{ConsumerMetrics, Progress};
+use saga_kafka::{ConsumerMetrics, Position};
 
-/// The consumer joins long after the registry was made.
+/// The collector; the consumer starts after the registry is made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lag(Arc<OnceLock<ConsumerMetrics>>);
+pub(crate) struct ConsumerCollector(Arc<OnceLock<ConsumerMetrics>>);
 
-impl Lag {
+impl ConsumerCollector {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let lag = Self::default();
-        registry.register_collector(Box::new(lag.clone()));
-        lag
+        let collector = Self::default();
+        registry.register_collector(Box::new(collector.clone()));
+        collector
     }
 
     pub(crate) fn attach(&self, consumer: ConsumerMetrics) {
@@ -28,21 +28,21 @@ impl Lag {
     }
 }
 
-impl Collector for Lag {
+impl Collector for ConsumerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(consumer) = self.0.get() else { return Ok(()) };
-        let progress = consumer.progress();
-        let mut gauge = |name, help, figure: fn(&Progress) -> i64| {
+        let positions = consumer.positions();
+        let mut gauge = |name, help, figure: fn(&Position) -> i64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (place, progress) in &progress {
-                let labels = [("topic", place.topic.to_string()), ("partition", place.partition.to_string())];
-                ConstGauge::new(figure(progress)).encode(family.encode_family(&labels)?)?;
+            for (partition, position) in &positions {
+                let labels = [("topic", partition.topic.to_string()), ("partition", partition.partition.to_string())];
+                ConstGauge::new(figure(position)).encode(family.encode_family(&labels)?)?;
             }
             Ok::<(), std::fmt::Error>(())
         };
-        gauge("saga_consumer_lag", "Records of an assigned partition that are not done yet", |progress| progress.lag)?;
+        gauge("saga_consumer_lag", "Records of an assigned partition that are not done yet", |position| position.lag)?;
         let help = "Offset up to which the records of an assigned partition are done";
-        gauge("saga_consumer_done_offset", help, |progress| progress.done)?;
+        gauge("saga_consumer_done_offset", help, |position| position.done)?;
         let mut counter = |name, help, counts: Vec<(Vec<(&str, String)>, u64)>| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (labels, count) in counts {
@@ -50,15 +50,15 @@ impl Collector for Lag {
             }
             Ok::<(), std::fmt::Error>(())
         };
-        let by_place = |counts: Vec<(TopicPartition, u64)>| {
+        let by_partition = |counts: Vec<(TopicPartition, u64)>| {
             let labels =
                 |p: &TopicPartition| vec![("topic", p.topic.to_string()), ("partition", p.partition.to_string())];
-            counts.iter().map(|(place, count)| (labels(place), *count)).collect()
+            counts.iter().map(|(partition, count)| (labels(partition), *count)).collect()
         };
         let help = "Records that were deleted from a partition before they were read";
-        counter("saga_records_lost", help, by_place(consumer.records_lost()))?;
-        let help = "How often a partition turned out to have another log than before, and was read from its beginning";
-        counter("saga_partitions_read_anew", help, by_place(consumer.read_anew()))?;
+        counter("saga_records_lost", help, by_partition(consumer.records_lost()))?;
+        let help = "How often the log of a partition was replaced by another and read from its beginning";
+        counter("saga_partition_resets", help, by_partition(consumer.resets()))?;
         let errors = consumer.errors().into_iter().map(|(kind, count)| (vec![("kind", kind.to_owned())], count));
         counter("saga_consumer_errors", "Errors that the consumer reported", errors.collect())?;
         let fenced = ConstCounter::new(consumer.fenced());

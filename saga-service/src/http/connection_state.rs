@@ -1,4 +1,4 @@
-//! What a connection waits for its client for, and since when.
+//! A connection's state: what it waits for its client for, and since when.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,17 +7,16 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// How long a client may take for each of its parts. What is in between, the request's body and our own work, the guards
-/// and handlers limit, who can answer.
+/// Time limits of a client. Request bodies and handlers have limits in the layers, which can answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Until the next request begins.
+    /// Time until the next request begins.
     pub(crate) idle: Duration,
-    /// For a request's head, from its first byte.
+    /// Time for a request's head, from its first byte.
     pub(crate) head: Duration,
-    /// To take in an answer.
+    /// Time to take an answer.
     pub(crate) answer: Duration,
-    /// The answer to a request after that is the connection's last.
+    /// Age after which a connection's next answer is its last.
     pub(crate) age: Duration,
 }
 
@@ -27,18 +26,18 @@ impl Limits {
     }
 }
 
-/// How far a connection is. Shared by those who see its parts: the socket, the request's body, the service.
-pub(super) struct Progress {
+/// A connection's state, shared by the socket, the request's body and the service.
+pub(super) struct ConnectionState {
     limits: Limits,
     opened: Instant,
     state: Mutex<State>,
-    /// Its place is needed.
-    given_up: Notify,
+    /// Its slot is needed.
+    evicted: Notify,
 }
 
 struct State {
     phase: Phase,
-    /// Since when something is written that the client has not taken yet.
+    /// Start of a write that the client has not taken yet.
     untaken: Option<Instant>,
 }
 
@@ -47,25 +46,25 @@ enum Phase {
     Idle(Instant),
     Head(Instant),
     Body(Instant),
-    /// It is our turn.
+    /// The service is working on the request.
     Serving,
-    /// The answer is ready, and perhaps not written.
+    /// The answer is ready, and may not be written yet.
     Answered,
 }
 
-/// What a client took too long for.
+/// The time limit that a client exceeded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Late {
+pub(super) enum TimedOut {
     Request,
     Head,
     Answer,
 }
 
-impl Progress {
+impl ConnectionState {
     pub(super) fn new(limits: Limits) -> Self {
         let opened = Instant::now();
         let state = Mutex::new(State { phase: Phase::Idle(opened), untaken: None });
-        Self { limits, opened, state, given_up: Notify::new() }
+        Self { limits, opened, state, evicted: Notify::new() }
     }
 
     /// Bytes have arrived.
@@ -76,12 +75,12 @@ impl Progress {
         }
     }
 
-    /// A request's head is read.
+    /// A request's head was read.
     pub(super) fn begun(&self) {
         self.state().phase = Phase::Serving;
     }
 
-    /// Whoever reads the request's body waits for more of it, or has got some.
+    /// The reader of the body waits for more, or has got some.
     pub(super) fn body(&self, waits: bool) {
         let mut state = self.state();
         match state.phase {
@@ -100,7 +99,7 @@ impl Progress {
         self.state().untaken.get_or_insert_with(Instant::now);
     }
 
-    /// All that was written is taken, by the client or by the operating system for it.
+    /// The client, or the operating system for it, has taken everything that was written.
     pub(super) fn written(&self) {
         let mut state = self.state();
         state.untaken = None;
@@ -114,19 +113,19 @@ impl Progress {
         self.opened.elapsed() > self.limits.age
     }
 
-    /// When the client will be late, and with what.
-    pub(super) fn deadline(&self) -> Option<(Instant, Late)> {
+    /// When the client exceeds a time limit, and which.
+    pub(super) fn deadline(&self) -> Option<(Instant, TimedOut)> {
         let state = self.state();
-        let untaken = state.untaken.map(|since| (since + self.limits.answer, Late::Answer));
+        let untaken = state.untaken.map(|since| (since + self.limits.answer, TimedOut::Answer));
         let phase = match state.phase {
-            Phase::Idle(since) => Some((since + self.limits.idle, Late::Request)),
-            Phase::Head(since) => Some((since + self.limits.head, Late::Head)),
+            Phase::Idle(since) => Some((since + self.limits.idle, TimedOut::Request)),
+            Phase::Head(since) => Some((since + self.limits.head, TimedOut::Head)),
             Phase::Body(_) | Phase::Serving | Phase::Answered => None,
         };
         untaken.into_iter().chain(phase).min_by_key(|(at, _)| *at)
     }
 
-    /// Since when it is the client's turn; none while it is ours.
+    /// Since when the client is waited for; none while the service works.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         let state = self.state();
         let phase = match state.phase {
@@ -136,13 +135,13 @@ impl Progress {
         state.untaken.into_iter().chain(phase).min()
     }
 
-    pub(super) fn give_up(&self) {
-        self.given_up.notify_one();
+    pub(super) fn evict(&self) {
+        self.evicted.notify_one();
     }
 
-    /// Ends when somebody has given the connection up.
-    pub(super) async fn given_up(&self) {
-        self.given_up.notified().await;
+    /// Resolves when the connection is evicted.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,4 @@
-//! What stands before every handler: a time limit, a net for panics, and what depends on how far the service has come.
+//! Layers before the handlers: time limit, panics, readiness, request metrics.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -16,7 +16,7 @@ use futures::FutureExt;
 use super::Status;
 use crate::{metrics::HttpMetrics, problem::Problem};
 
-/// Longer than any request of ours takes while its database answers at all.
+/// Longer than any request takes whose database answers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn not_found() -> Problem {
@@ -27,7 +27,7 @@ pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED).with_detail("this path does not support the method")
 }
 
-/// Lets nothing through to the service's own routes before the tables they use exist.
+/// Refuses requests to the service's own routes before their tables exist.
 pub(super) async fn prepared(State(status): State<Status>, request: Request, next: Next) -> Response {
     if status.is_prepared() {
         next.run(request).await
@@ -36,8 +36,8 @@ pub(super) async fn prepared(State(status): State<Status>, request: Request, nex
     }
 }
 
-/// Who keeps his connection open is sent elsewhere with his next answer, before the connection is closed under him.
-pub(super) async fn part_when_stopping(State(status): State<Status>, request: Request, next: Next) -> Response {
+/// Ends kept-alive connections with their next answer, before the server closes them.
+pub(super) async fn close_when_stopping(State(status): State<Status>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if status.is_stopping() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -52,11 +52,11 @@ pub(super) async fn timeout(request: Request, next: Next) -> Response {
     }
 }
 
-/// A defect in one handler is an error of one request.
+/// Turns a handler's panic into an error of its request.
 pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        // What it said went to the log by the panic hook.
+        // The panic hook has logged the message.
         Err(_) => Problem::internal(&"the handler panicked").into_response(),
     }
 }
