@@ -6,7 +6,7 @@ use saga_service::testing::{Answer, Collector};
 
 use crate::{
     child::{END, MEMORY, NO_BROKER, Probe},
-    common::{client, eventually},
+    common::{client, wait_for},
 };
 
 #[test]
@@ -39,7 +39,7 @@ fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
     let collector = Collector::start().unwrap();
     let endpoint = collector.endpoint();
     let probe = Probe::start(&[MEMORY, NO_BROKER, ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
     probe.signal("-TERM");
     let (status, log, _) = probe.end();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -63,8 +63,8 @@ fn a_collector_that_does_not_answer_does_not_hold_the_process() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_BSP_SCHEDULE_DELAY", "1"),
     ]);
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
-    eventually(|| collector.requests().len(), |requests| *requests == 1);
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
+    wait_for(|| collector.requests().len(), |requests| *requests == 1);
     probe.signal("-TERM");
     let (status, log, took) = probe.end();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -81,8 +81,8 @@ fn a_collector_that_is_away_is_told_of_once() {
         ("LOG_FORMAT", "json"),
     ]);
     let lost = || !client::get(probe.addr, "/metrics").unwrap().body.contains("\nsaga_spans_lost_total 0\n");
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
-    eventually(lost, |lost| *lost);
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
+    wait_for(lost, |lost| *lost);
     for _ in 0..10 {
         ask_traced(probe.addr);
     }
@@ -100,7 +100,7 @@ fn a_collector_that_is_away_is_told_of_once() {
 fn a_line_that_a_request_causes_names_the_service_and_the_trace() {
     let off = ("OTEL_SDK_DISABLED", "true");
     let probe = Probe::start(&[MEMORY, NO_BROKER, off, ("LOG_FORMAT", "json"), ("RUST_LOG", "error")]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
     let head = format!("GET /panic HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{PARENT}\r\n");
     assert_eq!(client::send(probe.addr, &head, b"").unwrap().status, 500);
     probe.signal("-TERM");

@@ -3,11 +3,14 @@
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use saga_core::record::{Header, OutRecord};
-use saga_tests::{
-    Answer, PATIENCE, Seen, Who, World, eventually,
-    http::{accepted, send},
-    in_both_modes,
-    orders::{Order, event, with_header},
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Answer, Seen, Who, World,
+        http::{accepted, send},
+        orders::{Order, event, with_header},
+    },
+    eventually, in_both_modes,
 };
 use uuid::Uuid;
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, orders, orders::Order},
+    eventually, in_both_modes,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use anyhow::{Context, Result, ensure};
 use saga_core::record::{Header, OutRecord};
-use saga_tests::{
-    Place,
-    Who::{self, Inventory, Order as Orders, Payment, Shipping},
-    World, in_both_modes,
-    orders::{Order, event, with_header},
-    records::header,
+use saga_test_support::{
+    end_to_end::{
+        Place,
+        Who::{self, Inventory, Order as Orders, Payment, Shipping},
+        World,
+        orders::{Order, event, with_header},
+        records::header,
+    },
+    in_both_modes,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -181,7 +184,7 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
     for (what, record, consumers, reason, place) in &buried {
         for who in Who::ALL {
             if consumers.contains(&who) {
-                saga_tests::eventually(saga_tests::PATIENCE, what, async || {
+                saga_test_support::eventually(saga_test_support::PATIENCE, what, async || {
                     is_letter(world, who, record, place, reason)
                 })
                 .await?;

@@ -2,12 +2,15 @@
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use saga_tests::{
-    Who::{self, Inventory, Order as Orders, Payment, Shipping},
-    World,
-    http::send,
-    in_both_modes, orders,
-    orders::Order,
+use saga_test_support::{
+    end_to_end::{
+        Who::{self, Inventory, Order as Orders, Payment, Shipping},
+        World,
+        http::send,
+        orders,
+        orders::Order,
+    },
+    in_both_modes,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! The inventory on the real runtime: given, when, then.
 
 use order_flow_events::{InventoryRejected, InventoryReleased, PaymentDeclined, PaymentRefunded, Reason};
-use order_flow_testing::{in_memory, item, order};
 use saga_core::testing::Scenario;
+use saga_test_support::order_flow::{in_memory, item, order};
 use uuid::Uuid;
 
 use super::participant;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Router;
 use jiff::Timestamp;
 use order_flow_events::{InventoryRejected, Reason, ShippingScheduled};
-use order_flow_testing::{Answer, at, call, in_set_step, in_step, on_each_database};
 use saga_core::{
     clock::SystemClock,
     runtime::Handle,
@@ -13,6 +12,7 @@ use saga_core::{
     testing::MemoryBroker,
 };
 use saga_store::{Db, Outbox};
+use saga_test_support::order_flow::{Answer, at, call, in_set_step, in_step, on_each_database};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

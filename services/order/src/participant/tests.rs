@@ -1,12 +1,12 @@
 //! The order on the real runtime: given, when, then.
 
 use order_flow_events::{InventoryRejected, InventoryReleased, OrderCreated, Reason, ShippingScheduled};
-use order_flow_testing::{in_memory, item, order};
 use saga_core::{
     clock::Clock,
     runtime::{Handle, Options, Runtime},
     testing::{MemoryBroker, Scenario, VirtualClock},
 };
+use saga_test_support::order_flow::{in_memory, item, order};
 use uuid::Uuid;
 
 use super::*;

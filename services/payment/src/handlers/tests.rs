@@ -3,9 +3,9 @@
 use order_flow_events::{
     InventoryReserved, PaymentCharged, PaymentDeclined, Reason, ShippingCancelled, ShippingRejected,
 };
-use order_flow_testing::{address, at, in_step, on_each_database};
 use saga_core::{Outcome, StepError, StepResult, handler::Cx};
 use saga_store::{Db, params};
+use saga_test_support::order_flow::{address, at, in_step, on_each_database};
 use uuid::Uuid;
 
 use super::{charge, refund, refuse};

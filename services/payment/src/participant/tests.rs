@@ -5,9 +5,9 @@ use std::sync::Arc;
 use order_flow_events::{
     InventoryReserved, PaymentCharged, PaymentDeclined, PaymentRefunded, Reason, ShippingCancelled,
 };
-use order_flow_testing::{address, in_memory};
 use saga_core::testing::{Published, Scenario};
 use saga_store::Db;
+use saga_test_support::order_flow::{address, in_memory};
 use uuid::Uuid;
 
 use super::participant;

@@ -1,8 +1,8 @@
 //! Shipping on the real runtime: given, when, then.
 
 use order_flow_events::{OrderCancellationRequested, PaymentCharged, Reason, ShippingCancelled};
-use order_flow_testing::{address, in_memory};
 use saga_core::testing::{Published, Scenario};
+use saga_test_support::order_flow::{address, in_memory};
 use uuid::Uuid;
 
 use super::participant;
