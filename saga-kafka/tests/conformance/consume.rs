@@ -12,8 +12,9 @@ use saga_core::{
     transport::{Consumer as _, Producer as _},
 };
 use saga_kafka::{KafkaConfig, Progress};
+use saga_test_support::wait_until;
 
-use crate::support::{self, Fixture, PATIENCE, record, unique, wait_until};
+use crate::support::{self, Fixture, PATIENCE, record, unique};
 
 async fn publish(fixture: &Fixture, topic: &str, numbers: std::ops::Range<usize>) {
     let count = numbers.len();

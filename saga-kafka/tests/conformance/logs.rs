@@ -13,8 +13,9 @@ use saga_core::{
     transport::{Consumer as _, Producer as _},
 };
 use saga_kafka::{TopicSpec, delete_topics, ensure_topics};
+use saga_test_support::wait_until;
 
-use crate::support::{Fixture, PATIENCE, reader::Reader, record, unique, wait_until};
+use crate::support::{Fixture, PATIENCE, reader::Reader, record, unique};
 
 fn partition(topic: &str) -> TopicPartition {
     TopicPartition { topic: topic.into(), partition: 0 }

@@ -7,8 +7,9 @@ use saga_core::{
     transport::{Producer as _, PublishError},
 };
 use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec, partition_of};
+use saga_test_support::wait_until;
 
-use crate::support::{self, Fixture, PATIENCE, record, unique, wait_until};
+use crate::support::{self, Fixture, PATIENCE, record, unique};
 
 pub(crate) async fn a_missing_topic_is_waited_for_and_named(fixture: Fixture) {
     let (there, missing) = (fixture.topic(1).await, unique("missing"));

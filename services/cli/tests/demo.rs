@@ -1,8 +1,6 @@
 //! `saga demo` as a process: its output, its exit code and the files that it leaves.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[cfg(unix)]
-use std::time::{Duration, Instant};
 use std::{
     fs,
     path::PathBuf,

@@ -14,7 +14,7 @@ use std::{
 
 use saga_core::record::{Header, OutRecord};
 use saga_kafka::{EmbeddedBroker, KafkaConfig, KafkaConsumer, KafkaProducer, TopicSpec, delete_topics, ensure_topics};
-pub(crate) use saga_test_support::{PATIENCE, wait_until};
+pub(crate) use saga_test_support::PATIENCE;
 
 /// A broker with topics and groups that no other test has.
 pub(crate) struct Fixture {

@@ -64,14 +64,6 @@ async fn a_card_is_charged_and_the_address_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_declined_card_is_a_refusal() {
-    let payment = Payment::new().await;
-    let published = payment.scenario().when(&reserved("tok_declined")).await;
-    assert_eq!(published[0].read(), Some(PaymentDeclined { order_id: ORDER, reason: Reason::PaymentDeclined }));
-    assert_eq!(payment.ledger().await, (1, 1, 0, 0));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_flaky_card_is_charged_once_by_the_third_call_under_one_key() {
     let payment = Payment::new().await;
     let published = payment.scenario().when(&reserved("tok_flaky")).await;

@@ -23,13 +23,6 @@ fn types(published: &[Published]) -> Vec<(&str, bool)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parcel_is_stopped_when_its_order_is_cancelled() {
-    let db = in_memory(MIGRATIONS).await;
-    let published = Scenario::new(participant(), db).given(&charged("DE")).when(&cancellation()).await;
-    assert_eq!(types(&published), [("shipping.cancelled", false)]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_cancellation_before_the_parcel_is_passed_on_and_nothing_is_sent_after_it() {
     let db = in_memory(MIGRATIONS).await;
     let published = Scenario::new(participant(), db.clone()).when(&cancellation()).await;
