@@ -1,12 +1,17 @@
 //! Docker as this process uses it: whether it is there, which images it has, and how a container is started.
+//!
+//! testcontainers starts, waits and pulls. What is here besides: whether a test can have a container at all, which must be
+//! known before it starts, since it is skipped otherwise; ports on loopback alone, which testcontainers opens to everybody;
+//! and a port that is chosen beforehand, which a Kafka must be told and keeps when it comes back. (testcontainers-modules
+//! lets Docker choose it, anew at each start.)
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     fmt,
     future::Future,
     io::Write,
     process::Stdio,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +19,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt,
     bollard::models::PortBinding,
-    core::{WaitFor, client::docker_client_instance, logs::LogFrame},
+    core::{WaitFor, client::docker_client_instance},
     runners::AsyncRunner,
 };
 use tokio::{process::Command, runtime::Runtime, time::timeout};
@@ -150,21 +155,8 @@ pub(crate) async fn start(
 ) -> Result<Container> {
     let image = ready.iter().cloned().fold(generic(&server.image()), GenericImage::with_wait_for);
     let label = remover::label()?;
-    let said = Arc::new(Mutex::new(VecDeque::new()));
-    let request = image
-        .with_startup_timeout(PATIENCE)
-        .with_label(remover::LABEL, label)
-        .with_log_consumer({
-            let said = Arc::clone(&said);
-            move |frame: &LogFrame| {
-                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                said.push_back(String::from_utf8_lossy(frame.bytes()).trim_end().to_owned());
-                if said.len() > 20 {
-                    said.pop_front();
-                }
-            }
-        })
-        .with_host_config_modifier(move |host| {
+    let request =
+        image.with_startup_timeout(PATIENCE).with_label(remover::LABEL, label).with_host_config_modifier(move |host| {
             let outside = PortBinding {
                 host_ip: Some("127.0.0.1".to_owned()),
                 host_port: Some(outside.map(|port| port.to_string()).unwrap_or_default()),
@@ -175,13 +167,8 @@ pub(crate) async fn start(
     let run = std::env::var("SAGA_TEST_RUN").ok().filter(|run| !run.is_empty());
     let request = run.into_iter().fold(request, |request, run| request.with_label(remover::RUN_LABEL, run));
     set_up(request).start().await.map_err(|error| {
-        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        let last: Vec<String> = said.iter().cloned().collect();
-        let error = error.to_string();
-        let is_port_taken = PortTaken::is_meant_by(&error);
-        // An error that quotes the whole log need not be read to its end.
-        let error: String = error.chars().take(400).collect();
-        let error = anyhow!("the container of {} does not start: {error}\n{}", server.image(), last.join("\n"));
+        let is_port_taken = PortTaken::is_meant_by(&error.to_string());
+        let error = anyhow!("the container of {} does not start: {error}", server.image());
         if is_port_taken { error.context(PortTaken) } else { error }
     })
 }

@@ -1,6 +1,7 @@
 //! The process that removes this one's containers when it has ended, however it ended.
 //!
-//! A static is never dropped, a killed process drops nothing, and testcontainers for Rust has no process that would see to it.
+//! A static is never dropped, and a killed process drops nothing. testcontainers for Rust has no process that would see to it:
+//! its feature `watchdog` is a thread of this process, which handles signals and does not survive `kill -9`.
 //! This one is there before the first container, goes by their label, and notices the end of its input in any case.
 
 #[cfg(unix)]
