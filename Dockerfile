@@ -1,7 +1,8 @@
 # The four services and the command line, each as an image: docker build --target order .
 # Targets: order, inventory, payment, shipping, saga. They share all layers but their last, so that five cost no more than
 # one, and each holds the one program that it runs. BuildKit and the classic builder both build this file; Compose runs the
-# classic one for all targets at once, and each compiles for itself: there, `scripts/images build services` goes one by one.
+# classic one for all targets at once, and each compiles for itself: there, `scripts/offline-images/images build services`
+# goes one by one.
 
 # Both must have the same C library: the programs are linked to the builder's.
 ARG RUST_IMAGE=rust:1.95-bookworm
@@ -21,7 +22,7 @@ RUN set -eu; \
             *) cp "$file" "/skeleton/$file" ;; \
         esac; \
     done
-# By this, scripts/images finds and removes stages that no name leads to any more. Last: it marks complete ones alone.
+# By this, scripts/offline-images/images finds and removes stages that no name leads to any more. Last: it marks complete ones alone.
 LABEL saga.stage=build
 
 FROM ${RUST_IMAGE} AS build

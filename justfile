@@ -56,16 +56,16 @@ jaeger command="status":
 
 # Docker and Compose where the machine has none: start, stop, status, compose, fetch
 docker command="status" *args:
-    scripts/docker {{command}} {{args}}
+    scripts/offline-images/docker {{command}} {{args}}
 
 # Local images that stand in for the public ones: build, env, list, remove
 images command="list" *args:
-    scripts/images {{command}} {{args}}
+    scripts/offline-images/images {{command}} {{args}}
 
 # docker-compose.yml: up, orders, traces, down
 compose-test *args:
-    scripts/compose-test {{args}}
+    scripts/offline-images/compose-test {{args}}
 
-# Draw the traces of docs/images anew, from a real run
-draw-traces:
-    scripts/draw-traces
+# The listing of the public API anew, after a change that is meant
+public-api:
+    UPDATE_PUBLIC_API=1 cargo test -p saga-public-api

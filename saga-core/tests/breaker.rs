@@ -13,7 +13,7 @@ use std::{
 };
 
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
     envelope::header,
     handler::{Call, Cx},
@@ -23,14 +23,13 @@ use saga_core::{
     testing::{MemoryStore, VirtualClock},
 };
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::common::{
     World,
     trip::{Booked, Cancelled, Freed, Taken},
 };
+use common::events::events;
 
 /// An outside system.
 #[derive(Clone, Default)]
@@ -146,16 +145,9 @@ async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_whe
     .await;
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.lodging_wanted", topic = "trip.events", saga = "id")]
-struct LodgingWanted {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "room.found", topic = "room.events", saga = "id")]
-struct Found {
-    id: Uuid,
+events! {
+    LodgingWanted = "trip.lodging_wanted" on "trip.events" {}
+    Found = "room.found" on "room.events" {}
 }
 
 /// Another outside system, which takes two seconds for a call, and is full until it is not.

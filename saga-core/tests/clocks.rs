@@ -14,29 +14,19 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
+    Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     clock::Clock,
     handler::Cx,
     runtime::{Handle, Options, Runtime},
     testing::{MemoryStore, VirtualClock},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::common::World;
+use common::{events::events, trip::Expired};
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-    works: bool,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
-struct Expired {
-    id: Uuid,
+events! {
+    Booked = "trip.booked" on "trip.events" { works: bool }
 }
 
 /// How often a booking was tried.

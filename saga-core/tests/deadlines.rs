@@ -7,40 +7,21 @@ mod common;
 use std::time::Duration;
 
 use saga_core::{
-    Event, Outcome, Participant, SagaId, Step, StepResult,
+    Outcome, Participant, SagaId, Step, StepResult,
     clock::Clock,
     handler::Cx,
     store::{Store, StoreError},
     testing::{MemoryStore, VirtualClock},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::common::World;
+use common::{events::events, trip::Expired};
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.paid", topic = "trip.events", saga = "id")]
-struct Paid {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
-struct Expired {
-    id: Uuid,
+events! {
+    Booked = "trip.booked" on "trip.events" {}
+    Paid = "trip.paid" on "trip.events" {}
+    Taken = "seat.taken" on "seat.events" {}
 }
 
 /// How the deadline of a saga fails, and after how long; none when it works.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod common;
+
+use common::events::events;
 use saga_core::{
     Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     clock::Clock,
@@ -15,8 +18,6 @@ use saga_core::{
     trace::TraceContext,
     transport::{Consumer, RevokeGuard, Signal},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc, Mutex,
@@ -26,20 +27,10 @@ use std::{
 };
 use uuid::Uuid;
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-}
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "pay.charged", topic = "pay.events", saga = "id")]
-struct Charged {
-    id: Uuid,
-}
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "pay.declined", topic = "pay.events", saga = "id")]
-struct Declined {
-    id: Uuid,
+events! {
+    Booked = "trip.booked" on "trip.events" {}
+    Charged = "pay.charged" on "pay.events" {}
+    Declined = "pay.declined" on "pay.events" {}
 }
 
 async fn seat(cx: &mut Cx<'_, MemoryStore>, b: Booked) -> StepResult<Charged, Never> {

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod common;
+
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
+use common::{events::events, trip::Expired};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use saga_core::{
     Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
@@ -18,46 +21,14 @@ use saga_core::{
     testing::{MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-struct Booked {
-    id: Uuid,
-    mood: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
-struct Cancelled {
-    id: Uuid,
-    mood: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.noted", topic = "trip.events", saga = "id")]
-struct Noted {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
-struct Freed {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
-struct Expired {
-    id: Uuid,
+events! {
+    Booked = "trip.booked" on "trip.events" { mood: String }
+    Cancelled = "trip.cancelled" on "trip.events" { mood: String }
+    Noted = "trip.noted" on "trip.events" {}
+    Taken = "seat.taken" on "seat.events" {}
+    Freed = "seat.freed" on "seat.events" {}
 }
 
 impl From<Cancelled> for Freed {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use self::common::World;
+use common::events::events;
 
 /// Stands in the data, and must stand nowhere else.
 const SECRET: &str = "4111-1111";
@@ -42,23 +43,10 @@ struct Booked {
     mood: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
-struct Cancelled {
-    id: Uuid,
-    mood: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-struct Taken {
-    id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
-struct Freed {
-    id: Uuid,
+events! {
+    Cancelled = "trip.cancelled" on "trip.events" { mood: String }
+    Taken = "seat.taken" on "seat.events" {}
+    Freed = "seat.freed" on "seat.events" {}
 }
 
 impl From<Cancelled> for Freed {

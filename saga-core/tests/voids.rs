@@ -10,27 +10,23 @@ use std::{
 };
 
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
+    Outcome, Participant, RetryPolicy, Step, StepError, StepResult,
     clock::Clock,
     dead_letter::header::{MESSAGE, REASON},
     handler::{Call, Cx},
     store::Store,
     testing::MemoryStore,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use self::common::{
     World,
     trip::{Booked, Taken},
 };
+use common::events::events;
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.refused", topic = "seat.events", saga = "id")]
-struct Refused {
-    id: Uuid,
+events! {
+    Refused = "seat.refused" on "seat.events" {}
 }
 
 /// When the outside system was asked to void.

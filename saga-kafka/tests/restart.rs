@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use saga_core::transport::Producer as _;
 use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec, ensure_topics};
-use saga_live::{Kafka, Server, Source, Verb};
+use saga_test_support::servers::{Kafka, Server, Source, Verb};
 use support::{PATIENCE, reader::Reader, record, unique};
 
 async fn noticed(reader: &mut Reader, what: &str) {

@@ -7,8 +7,8 @@ use std::{net::SocketAddr, thread::JoinHandle};
 
 use common::{
     client::{self, get, post},
-    eventually,
     probe::{ProbeArgs, probe},
+    wait_for,
 };
 use saga_kafka::{EmbeddedBroker, KafkaConfig};
 use saga_service::{Config, ServiceError, config::TraceConfig, testing::Collector};
@@ -66,7 +66,7 @@ impl Running {
 
 fn without_broker() -> Running {
     let running = Running::start("sqlite::memory:", KafkaConfig::new(NO_BROKER));
-    eventually(|| running.waiting_for().1, |waiting| !waiting.contains("database"));
+    wait_for(|| running.waiting_for().1, |waiting| !waiting.contains("database"));
     running
 }
 
@@ -77,7 +77,7 @@ fn a_service_is_alive_and_not_ready_while_its_database_is_away() {
     let (status, waiting) = running.waiting_for();
     assert_eq!(status, 503);
     assert!(waiting.contains("database: ") && waiting.contains("broker: "), "{waiting}");
-    eventually(|| running.waiting_for().1, |waiting| waiting.contains("unavailable") || waiting.contains("refused"));
+    wait_for(|| running.waiting_for().1, |waiting| waiting.contains("unavailable") || waiting.contains("refused"));
     let refused = post(running.addr, "/ask", "application/json", b"").unwrap();
     assert_eq!(refused.status, 503);
     assert!(refused.is_problem(), "{refused:?}");
@@ -88,7 +88,7 @@ fn a_service_is_alive_and_not_ready_while_its_database_is_away() {
 #[test]
 fn a_service_works_while_its_broker_is_away_and_says_what_it_waits_for() {
     let running = without_broker();
-    let (status, waiting) = eventually(|| running.waiting_for(), |(_, waiting)| waiting.contains("127.0.0.1:1"));
+    let (status, waiting) = wait_for(|| running.waiting_for(), |(_, waiting)| waiting.contains("127.0.0.1:1"));
     assert_eq!(status, 503);
     assert!(waiting.contains("broker: "), "{waiting}");
     assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
@@ -101,12 +101,12 @@ fn a_service_works_while_its_broker_is_away_and_says_what_it_waits_for() {
 fn a_service_becomes_ready_and_publishes_what_was_accepted() {
     let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 3).unwrap();
     let running = Running::start("sqlite::memory:", broker.config());
-    eventually(|| running.waiting_for(), |(status, _)| *status == 200);
+    wait_for(|| running.waiting_for(), |(status, _)| *status == 200);
     assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
     let metrics = || get(running.addr, "/metrics").unwrap().body;
     // The question, and the answer that the participant gave.
-    eventually(metrics, |text| text.contains("saga_events_published_total 2"));
-    eventually(metrics, |text| text.contains("saga_outbox_pending 0"));
+    wait_for(metrics, |text| text.contains("saga_events_published_total 2"));
+    wait_for(metrics, |text| text.contains("saga_outbox_pending 0"));
     running.stop().unwrap();
 }
 
@@ -121,9 +121,9 @@ fn a_member_of_the_group_for_which_there_is_no_partition_is_ready() {
     let broker = EmbeddedBroker::start(&["probe.events", "probe.dlq"], 1).unwrap();
     let members = [(); 2].map(|()| Running::start("sqlite::memory:", broker.config()));
     for member in &members {
-        eventually(|| member.waiting_for(), |(status, _)| *status == 200);
+        wait_for(|| member.waiting_for(), |(status, _)| *status == 200);
     }
-    eventually(|| members.iter().map(partitions).sum::<usize>(), |partitions| *partitions == 1);
+    wait_for(|| members.iter().map(partitions).sum::<usize>(), |partitions| *partitions == 1);
     for member in members {
         member.stop().unwrap();
     }
@@ -136,15 +136,15 @@ fn while_a_service_that_stops_still_answers_its_partitions_are_somebody_elses_al
     let mut leaves = Running::start_as("sqlite::memory:", broker.config(), |config| config.shutdown_grace = grace);
     let stays = Running::start("sqlite::memory:", broker.config());
     for member in [&leaves, &stays] {
-        eventually(|| member.waiting_for(), |(status, _)| *status == 200);
+        wait_for(|| member.waiting_for(), |(status, _)| *status == 200);
     }
-    eventually(|| partitions(&leaves), |partitions| *partitions > 0);
+    wait_for(|| partitions(&leaves), |partitions| *partitions > 0);
     drop(leaves.stop.take());
-    eventually(|| partitions(&stays), |partitions| *partitions == 3);
+    wait_for(|| partitions(&stays), |partitions| *partitions == 3);
     assert_eq!(get(leaves.addr, "/livez").unwrap().status, 200);
     assert_eq!(get(leaves.addr, "/readyz/http").unwrap().status, 503);
     assert_eq!(post(leaves.addr, "/ask", "application/json", b"").unwrap().status, 202);
-    eventually(|| get(stays.addr, "/metrics").unwrap().body, |text| text.contains("saga_events_published_total 1"));
+    wait_for(|| get(stays.addr, "/metrics").unwrap().body, |text| text.contains("saga_events_published_total 1"));
     stays.stop().unwrap();
     leaves.stop().unwrap();
 }
@@ -219,7 +219,7 @@ fn a_request_in_flight_is_finished_before_the_service_ends() {
     assert_eq!(get(running.addr, "/livez").unwrap().status, 200);
     let addr = running.addr;
     let stopped = std::thread::spawn(move || running.stop());
-    eventually(|| get(addr, "/livez").is_none(), |gone| *gone);
+    wait_for(|| get(addr, "/livez").is_none(), |gone| *gone);
     std::io::Write::write_all(&mut stream, b": []}").unwrap();
     assert_eq!(client::read(&mut stream).unwrap().status, 200);
     stopped.join().unwrap().unwrap();
@@ -262,13 +262,12 @@ fn prometheus_finds_no_fault_with_the_metrics_of_a_running_service() {
     let trace = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()), ("OTEL_BSP_SCHEDULE_DELAY", "1".to_owned())];
     let trace = TraceConfig::of(trace.map(|(name, value)| (name.into(), value.into()))).unwrap();
     let running = Running::start_traced("sqlite::memory:", broker.config(), trace);
-    eventually(|| running.waiting_for(), |(status, _)| *status == 200);
+    wait_for(|| running.waiting_for(), |(status, _)| *status == 200);
     assert_eq!(post(running.addr, "/ask", "application/json", b"").unwrap().status, 202);
     let metrics = || get(running.addr, "/metrics").unwrap().body;
-    eventually(metrics, |text| text.contains("saga_events_published_total 2"));
-    let text = eventually(metrics, |text| {
-        text.contains("saga_consumer_lag{") && !text.contains("saga_spans_exported_total 0")
-    });
+    wait_for(metrics, |text| text.contains("saga_events_published_total 2"));
+    let text =
+        wait_for(metrics, |text| text.contains("saga_consumer_lag{") && !text.contains("saga_spans_exported_total 0"));
     for line in [
         "# TYPE saga_events_handled_total counter",
         "# TYPE saga_spans_lost_total counter",

@@ -18,7 +18,7 @@ use std::{
 
 use common::{
     client::{self, Answer},
-    eventually,
+    wait_for,
 };
 
 /// Within this time a process that was told to stop has ended.
@@ -48,8 +48,8 @@ impl Unread {
         command.env("DATABASE_URL", "sqlite::memory:").env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
         let child = command.stderr(stderr).spawn().unwrap();
         let service = Self { child, addr, log, is_read };
-        eventually(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
-        eventually(|| service.get("/readyz").body, |body| !body.contains("database"));
+        wait_for(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
+        wait_for(|| service.get("/readyz").body, |body| !body.contains("database"));
         service
     }
 
@@ -100,7 +100,7 @@ fn a_service_whose_log_nobody_reads_answers_and_ends_when_it_is_told() {
 fn lines_that_nobody_reads_are_counted_and_told_of_when_somebody_reads_again() {
     let mut service = Unread::start();
     assert_eq!(service.dropped(), 0);
-    eventually(
+    wait_for(
         || {
             assert_eq!(service.get("/log").status, 200);
             service.dropped()

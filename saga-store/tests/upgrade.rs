@@ -246,7 +246,7 @@ async fn effects_of_an_earlier_version_keep_their_keys_and_its_blocked_sagas_go_
 
 #[tokio::test]
 async fn effects_of_an_earlier_version_keep_their_keys_and_its_blocked_sagas_go_on_on_postgresql() {
-    if let Some(url) = saga_live::postgres() {
+    if let Some(url) = saga_test_support::servers::postgres() {
         upgrade(&url, DOWN_POSTGRES).await;
     }
 }

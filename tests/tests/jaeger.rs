@@ -1,7 +1,11 @@
 //! Jaeger itself, as the tests see it: what is sent to it by OTLP is found again.
 
 use anyhow::{Result, ensure};
-use saga_tests::{Jaeger, PATIENCE, eventually, http::send};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Jaeger, http::send},
+    eventually,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -1,7 +1,11 @@
 //! What the services log: one JSON object a line, whose saga and trace it is about, and no data of an event.
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order, orders::with_header};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, orders, orders::Order, orders::with_header},
+    eventually, in_both_modes,
+};
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -3,7 +3,11 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, orders::Order},
+    eventually, in_both_modes,
+};
 use uuid::Uuid;
 
 in_both_modes![traced_world: what_is_asked_for_is_exposed_and_what_is_exposed_is_described];

@@ -9,15 +9,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{
-    Mode, PATIENCE, Who,
-    broker::Broker,
-    database, eventually,
-    http::send,
-    janitor,
-    service::{Service, binary},
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Mode, Who,
+        broker::Broker,
+        cleanup, database,
+        http::send,
+        service::{Service, binary},
+    },
+    eventually, postgres_url,
+    proxy::Proxy,
 };
-use tokio::{io::copy_bidirectional, net::TcpListener};
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 const NO_BROKER: (&str, &str) = ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
@@ -28,11 +32,11 @@ fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(test)
 }
 
-/// A file that the janitor removes.
+/// A file that is removed when the process has ended.
 fn log() -> Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("saga-tests-{}", Uuid::new_v4().simple()));
     fs::create_dir_all(&folder)?;
-    janitor::tell("folder", folder.display())?;
+    cleanup::register("folder", folder.display())?;
     Ok(folder.join("log"))
 }
 
@@ -42,7 +46,7 @@ async fn refused(who: Who, variables: &[(&str, &str)]) -> Result<(Option<i32>, S
     let mut command = Command::new(who.binary()?);
     command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
     let child = command.stderr(fs::File::create(&log)?).spawn()?;
-    janitor::tell("child", child.id())?;
+    cleanup::register("process", child.id())?;
     let child = Mutex::new(child);
     let status = eventually(Duration::from_secs(15), &format!("{who} ends with {variables:?}"), async || {
         let mut child = child.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
@@ -187,17 +191,16 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
     }
     block_on(async {
         let server = database::server().await?;
-        let (missing, code_and_word) = (database::named(&server, "no_such_database")?, "no_such_database");
+        let missing = postgres_url::database(&server, "no_such_database").context("no URL")?;
         let (code, said) = refused(Who::Order, &[FREE, NO_BROKER, ("DATABASE_URL", &missing)]).await?;
         ensure!(code.is_some_and(|code| code != 0), "{code:?}: {said}");
-        ensure!(said.contains("DATABASE_URL: ") && said.contains(code_and_word), "{said}");
+        ensure!(said.contains("DATABASE_URL: ") && said.contains("no_such_database"), "{said}");
 
         let broker = Broker::start(Mode::Embedded).await?;
         let database = database::create(&server).await?;
-        let behind = database::address(&database)?;
         // A port that is known before anybody listens there.
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-        let in_front = database.replacen(&behind, &port.to_string(), 1);
+        let in_front = postgres_url::at(&database, port).context("no URL")?;
         let service = start(
             Who::Order,
             &[
@@ -208,20 +211,9 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
         )
         .await?;
         ready(&service, 503, &port.to_string()).await?;
-        let door = TcpListener::bind(port).await?;
-        let open = tokio::spawn(async move {
-            while let Ok((mut from, _)) = door.accept().await {
-                let behind = behind.clone();
-                tokio::spawn(async move {
-                    let mut to = tokio::net::TcpStream::connect(behind).await?;
-                    copy_bidirectional(&mut from, &mut to).await
-                });
-            }
-        });
+        let _proxy = Proxy::on(TcpListener::bind(port).await?, postgres_url::address(&database).context("no URL")?)?;
         ready(&service, 200, "true").await?;
-        let result = stops_at_once(service).await;
-        open.abort();
-        result
+        stops_at_once(service).await
     })
 }
 

@@ -4,12 +4,15 @@ use std::{net::TcpListener, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use saga_tests::{
-    Jaeger, PATIENCE, Who, World, eventually,
-    http::{accepted, send},
-    in_both_modes,
-    jaeger::{Span, Trace},
-    orders::{self, Order, with_header},
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Jaeger, Who, World,
+        http::{accepted, send},
+        jaeger::{Span, Trace},
+        orders::{self, Order, with_header},
+    },
+    eventually, in_both_modes,
 };
 use uuid::Uuid;
 

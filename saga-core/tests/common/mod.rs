@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part of it; what cannot go on says where")]
 
+pub(crate) mod events;
 pub(crate) mod trip;
 
 use std::time::Duration;

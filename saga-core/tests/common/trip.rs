@@ -1,14 +1,15 @@
 //! The events of a trip whose seat is taken and freed, for tests that need no more of them than whose they are.
 
-use saga_core::Event;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.booked", topic = "trip.events", saga = "id")]
-pub(crate) struct Booked {
-    pub(crate) id: Uuid,
+use super::events::events;
+
+events! {
+    Booked = "trip.booked" on "trip.events" {}
+    Cancelled = "trip.cancelled" on "trip.events" {}
+    Taken = "seat.taken" on "seat.events" {}
+    Freed = "seat.freed" on "seat.events" {}
+    Expired = "seat.expired" on "seat.events" {}
 }
 
 impl Booked {
@@ -16,24 +17,6 @@ impl Booked {
     pub(crate) fn anew() -> Self {
         Self { id: Uuid::now_v7() }
     }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
-pub(crate) struct Cancelled {
-    pub(crate) id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.taken", topic = "seat.events", saga = "id")]
-pub(crate) struct Taken {
-    pub(crate) id: Uuid,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.freed", topic = "seat.events", saga = "id")]
-pub(crate) struct Freed {
-    pub(crate) id: Uuid,
 }
 
 impl From<Cancelled> for Freed {

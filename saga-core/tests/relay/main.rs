@@ -17,7 +17,7 @@ use std::{
 };
 
 use saga_core::{
-    Event, Outcome, Participant, SagaId, Step, StepResult,
+    Outcome, Participant, SagaId, Step, StepResult,
     clock::Clock,
     handler::Cx,
     record::OutRecord,
@@ -26,8 +26,6 @@ use saga_core::{
     testing::{Fault, MemoryBroker, MemoryStore, VirtualClock},
     trace::TraceContext,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -35,12 +33,7 @@ use self::{
     common::trip::{Booked, Taken},
     kafka::{Answer, Kafka},
 };
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "seat.expired", topic = "seat.events", saga = "id")]
-struct Expired {
-    id: Uuid,
-}
+use common::trip::Expired;
 
 /// Takes a seat, and gives it up after a minute.
 fn seats() -> Participant<MemoryStore> {

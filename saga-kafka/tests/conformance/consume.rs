@@ -12,8 +12,9 @@ use saga_core::{
     transport::{Consumer as _, Producer as _},
 };
 use saga_kafka::{KafkaConfig, Position};
+use saga_test_support::wait_until;
 
-use crate::support::{self, Fixture, PATIENCE, eventually, lags, record, unique};
+use crate::support::{self, Fixture, PATIENCE, lags, record, unique};
 
 async fn publish(fixture: &Fixture, topic: &str, numbers: std::ops::Range<usize>) {
     let count = numbers.len();
@@ -72,7 +73,7 @@ pub(crate) async fn a_busy_runtime_stops_the_fetching_and_loses_nothing(fixture:
     publish(&fixture, &topic, 0..20_000).await;
     let mut reader = fixture.consumer(&unique("group"), &[&topic]);
     reader.until("the first record", |reader| !reader.records.is_empty()).await;
-    eventually("the buffer is full", || reader.consumer.buffered() >= 4_000).await;
+    wait_until("the buffer is full", || reader.consumer.buffered() >= 4_000).await;
     // Nothing is taken for longer than it takes to pause, and than a group lets a member be silent.
     let busy = Instant::now();
     while busy.elapsed() < Duration::from_secs(2) {
@@ -153,10 +154,10 @@ pub(crate) async fn lag_is_what_is_not_done(fixture: Fixture) {
         let (metrics, partition) = (metrics.clone(), partition.clone());
         move || lags(&metrics) == [(partition.clone(), records)]
     };
-    eventually("nothing is done yet", lag(10)).await;
+    wait_until("nothing is done yet", lag(10)).await;
     reader.records.truncate(7);
     reader.store();
-    eventually("three are left", lag(3)).await;
+    wait_until("three are left", lag(3)).await;
     assert_eq!(lags(&reader.consumer.metrics()), [(partition, 3)]);
     assert!(metrics.rebalances() >= 1);
     reader.close().await;
@@ -181,7 +182,7 @@ pub(crate) async fn the_marker_of_a_transaction_is_no_lag(fixture: Fixture) {
     let partition = TopicPartition { topic: topic.as_str().into(), partition: 0 };
     let metrics = reader.consumer.metrics();
     // The record that is not done, and the marker behind it.
-    eventually("it is not done", || metrics.positions() == [(partition.clone(), Position { done: 0, lag: 2 })]).await;
+    wait_until("it is not done", || metrics.positions() == [(partition.clone(), Position { done: 0, lag: 2 })]).await;
     reader.store();
     // While nobody reads, fetching is paused, and what stands behind the last record is not known.
     let all_done = [(partition, Position { done: 1, lag: 0 })];
@@ -204,7 +205,7 @@ pub(crate) async fn lag_grows_while_all_is_paused(fixture: Fixture) {
     reader.consumer.pause(std::slice::from_ref(&partition), true);
     publish(&fixture, &topic, 10..15).await;
     let metrics = reader.consumer.metrics();
-    eventually("five have come", || lags(&metrics) == [(partition.clone(), 5)]).await;
+    wait_until("five have come", || lags(&metrics) == [(partition.clone(), 5)]).await;
     reader.close().await;
 }
 

@@ -7,8 +7,9 @@ use saga_core::{
     transport::{Producer as _, PublishError},
 };
 use saga_kafka::{KafkaConfig, KafkaProducer, TopicSpec, partition_of};
+use saga_test_support::wait_until;
 
-use crate::support::{self, Fixture, PATIENCE, eventually, record, unique};
+use crate::support::{self, Fixture, PATIENCE, record, unique};
 
 pub(crate) async fn a_missing_topic_is_waited_for_and_named(fixture: Fixture) {
     let (there, missing) = (fixture.topic(1).await, unique("missing"));
@@ -110,7 +111,7 @@ async fn a_producer_without_a_broker_says_when_its_queue_is_full() {
     fixture.embedded.as_ref().unwrap().set_reachable(true);
     let outcomes = published.await;
     assert!(outcomes[..10].iter().all(Result::is_ok) && outcomes[10..].iter().all(Result::is_err), "{outcomes:?}");
-    eventually("there is room again", || producer.room() == 10).await;
+    wait_until("there is room again", || producer.room() == 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +147,7 @@ async fn a_partition_without_a_leader_does_not_stop_the_others() {
     let outcomes = tokio::time::timeout(PATIENCE, held).await.unwrap();
     assert!(outcomes[..50].iter().all(Result::is_ok), "{outcomes:?}");
     assert!(outcomes[50..].iter().all(|outcome| *outcome == Err(PublishError::Full)), "{outcomes:?}");
-    eventually("there is room again", || producer.room() == 100).await;
+    wait_until("there is room again", || producer.room() == 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,8 +13,9 @@ use saga_core::{
     transport::{Consumer as _, Producer as _},
 };
 use saga_kafka::{TopicSpec, delete_topics, ensure_topics};
+use saga_test_support::wait_until;
 
-use crate::support::{Fixture, PATIENCE, eventually, reader::Reader, record, unique};
+use crate::support::{Fixture, PATIENCE, reader::Reader, record, unique};
 
 fn partition(topic: &str) -> TopicPartition {
     TopicPartition { topic: topic.into(), partition: 0 }
@@ -151,7 +152,7 @@ pub(crate) async fn records_deleted_while_nobody_read_are_counted(fixture: Fixtu
     publish(&fixture, &topic, &values("later", 10)).await;
     delete_records(&fixture, &topic, 30).await;
     second.consumer.pause(&[partition(&topic)], false);
-    eventually("they are missed", || lost(&second)[0].1 > 7).await;
+    wait_until("they are missed", || lost(&second)[0].1 > 7).await;
     assert_eq!(lost(&second), [(partition(&topic), 17)]);
     second.close().await;
 }

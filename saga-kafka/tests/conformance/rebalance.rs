@@ -11,7 +11,7 @@ use saga_core::{
 };
 use saga_kafka::KafkaConsumer;
 
-use crate::support::{self, Fixture, PATIENCE, reader::Reader, record, unique};
+use crate::support::{Fixture, PATIENCE, reader::Reader, record, unique};
 
 pub(crate) async fn members_share_the_partitions_and_nothing_is_lost(fixture: Fixture) {
     let (topic, group) = (fixture.topic(4).await, unique("group"));
@@ -98,7 +98,7 @@ pub(crate) async fn no_record_of_a_revoked_partition_is_delivered(fixture: Fixtu
     let records: Vec<_> = (0..2_000).map(|i| record(&topic, &format!("{i}"), format!("{i}"))).collect();
     assert_eq!(fixture.producer().publish(records).await, vec![Ok(()); 2_000]);
     let mut first = fixture.consumer(&group, &[&topic]);
-    support::eventually("all records are buffered", || first.consumer.buffered() == 2_000).await;
+    saga_test_support::wait_until("all records are buffered", || first.consumer.buffered() == 2_000).await;
     let second = fixture.consumer(&group, &[&topic]);
     // Without room, while the second joins.
     let started = Instant::now();

@@ -61,7 +61,7 @@ pub(crate) async fn a_group_that_has_another_strategy_is_told(fixture: Fixture) 
             }
         })
     };
-    crate::support::eventually("the other has joined", || joined.load(Relaxed)).await;
+    saga_test_support::wait_until("the other has joined", || joined.load(Relaxed)).await;
     let mut reader = fixture.consumer(&group, &[&topic]);
     let is_told = |reader: &reader::Reader| reader.waiting().is_some_and(|why| why.contains("assignment.strategy"));
     until(&mut reader, "it cannot join", is_told).await;

@@ -4,20 +4,4 @@
 pub(crate) mod client;
 pub(crate) mod probe;
 
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
-
-/// Looks until what is seen is as expected.
-pub(crate) fn eventually<T: Debug>(mut look: impl FnMut() -> T, expected: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let seen = look();
-        if expected(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "still: {seen:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+pub(crate) use saga_test_support::wait_for;

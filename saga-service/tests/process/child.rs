@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{client, eventually};
+use crate::common::{client, wait_for};
 
 pub(crate) type Variable = (&'static str, &'static str);
 
@@ -48,7 +48,7 @@ impl Probe {
         let addr = free_address();
         let child = command.env("HTTP_ADDR", addr.to_string()).spawn().unwrap();
         let probe = Self { child: Some(child), addr };
-        eventually(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
+        wait_for(|| client::get(addr, "/livez").map(|a| a.status), |status| *status == Some(200));
         probe
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     child::{END, MEMORY, NO_BROKER, NO_DATABASE, Probe, probe},
-    common::{client, eventually},
+    common::{client, wait_for},
 };
 
 /// As many places as [`narrow`] leaves.
@@ -45,7 +45,7 @@ fn scrapes(metrics: &str) -> u64 {
 #[test]
 fn a_request_that_does_not_end_cannot_hold_the_process() {
     let probe = Probe::start(&[MEMORY, NO_BROKER]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
     let slow = client::open(probe.addr, "GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(client::get(probe.addr, "/livez").unwrap().status, 200);
     probe.signal("-TERM");
@@ -59,7 +59,7 @@ fn a_request_that_does_not_end_cannot_hold_the_process() {
 #[test]
 fn with_every_place_held_by_clients_that_do_not_read_probes_and_requests_are_answered_and_sigterm_ends_the_process() {
     let probe = Probe::spawn(narrow(&[MEMORY, NO_BROKER]));
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
     let addr = probe.addr;
     let deaf: Vec<_> = (0..PLACES + 10).map(|_| std::thread::spawn(move || deaf(addr))).collect();
     let deaf: Vec<_> = deaf.into_iter().map(|thread| thread.join().unwrap()).collect();
@@ -71,7 +71,7 @@ fn with_every_place_held_by_clients_that_do_not_read_probes_and_requests_are_ans
     };
     // Until the service has written all that fits into the buffers of those who do not read it, and only we are answered.
     let scraped = || client::get(addr, "/metrics").map_or(0, |metrics| scrapes(&metrics.body));
-    eventually(|| (scraped(), scraped()), |(before, after)| *before > 0 && *after == before + 1);
+    wait_for(|| (scraped(), scraped()), |(before, after)| *before > 0 && *after == before + 1);
     for _ in 0..10 {
         assert_eq!(quickly(&|| client::get(addr, "/livez")), 200);
         assert_eq!(quickly(&|| client::get(addr, "/readyz/http")), 200);
@@ -98,11 +98,11 @@ fn with_every_place_held_by_clients_that_say_nothing_a_probe_is_answered() {
 fn after_sigterm_a_service_is_not_ready_and_answers_until_its_grace_is_over() {
     let grace = Duration::from_secs(2);
     let probe = Probe::start(&[MEMORY, NO_BROKER, ("SHUTDOWN_GRACE", "2s")]);
-    eventually(|| client::get(probe.addr, "/readyz/http").unwrap().status, |status| *status == 200);
+    wait_for(|| client::get(probe.addr, "/readyz/http").unwrap().status, |status| *status == 200);
     let began = Instant::now();
     probe.signal("-TERM");
     let stopping = |path| client::get(probe.addr, path).unwrap();
-    eventually(|| stopping("/readyz/http").body, |body| body.contains("shutdown"));
+    wait_for(|| stopping("/readyz/http").body, |body| body.contains("shutdown"));
     let readyz = stopping("/readyz");
     assert!(readyz.status == 503 && readyz.body.contains("shutdown: stopping"), "{readyz:?}");
     assert_eq!(stopping("/livez").status, 200);

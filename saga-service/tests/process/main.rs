@@ -11,7 +11,7 @@ mod telemetry;
 use std::net::TcpListener;
 
 use child::{ANY, END, MEMORY, NO_BROKER, NO_DATABASE, Probe, Variable, probe, said};
-use common::{client, eventually};
+use common::{client, wait_for};
 use saga_service::testing::Collector;
 
 #[test]
@@ -163,7 +163,7 @@ fn a_health_check_is_a_second_process_with_the_same_settings() {
 #[test]
 fn sigterm_while_the_database_is_away_ends_the_process_promptly_with_exit_code_0() {
     let probe = Probe::start(&[NO_DATABASE, NO_BROKER]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
     probe.signal("-TERM");
     let (status, log, took) = probe.end();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -173,7 +173,7 @@ fn sigterm_while_the_database_is_away_ends_the_process_promptly_with_exit_code_0
 #[test]
 fn sigterm_while_the_broker_is_away_ends_the_process_promptly_with_exit_code_0() {
     let probe = Probe::start(&[MEMORY, NO_BROKER]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("127.0.0.1:1"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("127.0.0.1:1"));
     assert_eq!(client::post(probe.addr, "/ask", "application/json", b"").unwrap().status, 202);
     probe.signal("-INT");
     let (status, log, took) = probe.end();
@@ -206,11 +206,11 @@ fn empty_variables_count_as_not_set() {
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let probe = Probe::start(&[MEMORY, NO_BROKER]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
     let slow = client::open(probe.addr, "GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(client::get(probe.addr, "/livez").unwrap().status, 200);
     probe.signal("-TERM");
-    eventually(|| client::get(probe.addr, "/livez").is_none(), |gone| *gone);
+    wait_for(|| client::get(probe.addr, "/livez").is_none(), |gone| *gone);
     probe.signal("-TERM");
     let (status, log, took) = probe.end();
     assert_eq!(status.code(), Some(143), "{log}");
@@ -261,9 +261,9 @@ fn secrets_are_never_shown() {
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
             ("OTEL_BSP_SCHEDULE_DELAY", "1"),
         ]);
-        let ready = eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
+        let ready = wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| body.contains("refused"));
         client::get(probe.addr, "/plain");
-        let sent = eventually(|| collector.requests(), |requests| !requests.is_empty());
+        let sent = wait_for(|| collector.requests(), |requests| !requests.is_empty());
         assert_eq!(sent[0]["x-key"], "hunter2");
         probe.signal("-TERM");
         let (_, log, _) = probe.end();

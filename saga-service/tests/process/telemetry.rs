@@ -6,7 +6,7 @@ use saga_service::testing::{Answer, Collector};
 
 use crate::{
     child::{END, MEMORY, NO_BROKER, Probe, probe},
-    common::{client, eventually},
+    common::{client, wait_for},
 };
 
 #[test]
@@ -48,7 +48,7 @@ fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
         ]);
-        eventually(|| ask_traced(probe.addr), |status| *status == 202);
+        wait_for(|| ask_traced(probe.addr), |status| *status == 202);
         probe.signal("-TERM");
         let (status, log, _) = probe.end();
         assert_eq!(status.code(), Some(0), "{log}");
@@ -77,7 +77,7 @@ fn what_the_variables_of_the_opentelemetry_crates_say_is_what_is_sent() {
             ("OTEL_RESOURCE_ATTRIBUTES", "host.name=h,service.name=overridden"),
             ("OTEL_SERVICE_NAME", "shop"),
         ]);
-        eventually(|| ask_traced(probe.addr), |status| *status == 202);
+        wait_for(|| ask_traced(probe.addr), |status| *status == 202);
         probe.signal("-TERM");
         let (status, log, _) = probe.end();
         assert_eq!(status.code(), Some(0), "{log}");
@@ -118,7 +118,7 @@ fn on_one_core_the_last_spans_are_sent_and_a_deaf_collector_holds_nothing() {
                 // All of them at the end.
                 ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
             ])));
-            eventually(|| ask_traced(probe.addr), |status| *status == 202);
+            wait_for(|| ask_traced(probe.addr), |status| *status == 202);
             for _ in 0..20 {
                 assert_eq!(ask_traced(probe.addr), 202);
             }
@@ -144,8 +144,8 @@ fn a_collector_that_does_not_answer_does_not_hold_the_process() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_BSP_SCHEDULE_DELAY", "1"),
     ]);
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
-    eventually(|| collector.requests().len(), |requests| *requests == 1);
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
+    wait_for(|| collector.requests().len(), |requests| *requests == 1);
     probe.signal("-TERM");
     let (status, log, took) = probe.end();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -162,8 +162,8 @@ fn a_collector_that_is_away_is_told_of_once() {
         ("LOG_FORMAT", "json"),
     ]);
     let lost = || !client::get(probe.addr, "/metrics").unwrap().body.contains("\nsaga_spans_lost_total 0\n");
-    eventually(|| ask_traced(probe.addr), |status| *status == 202);
-    eventually(lost, |lost| *lost);
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
+    wait_for(lost, |lost| *lost);
     for _ in 0..10 {
         ask_traced(probe.addr);
     }
@@ -181,7 +181,7 @@ fn a_collector_that_is_away_is_told_of_once() {
 fn a_line_that_a_request_causes_names_the_service_and_the_trace() {
     let off = ("OTEL_SDK_DISABLED", "true");
     let probe = Probe::start(&[MEMORY, NO_BROKER, off, ("LOG_FORMAT", "json"), ("RUST_LOG", "error")]);
-    eventually(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
+    wait_for(|| client::get(probe.addr, "/readyz").unwrap().body, |body| !body.contains("database"));
     let head = format!("GET /panic HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{PARENT}\r\n");
     assert_eq!(client::send(probe.addr, &head, b"").unwrap().status, 500);
     probe.signal("-TERM");

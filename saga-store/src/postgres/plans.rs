@@ -24,7 +24,7 @@ async fn plan(client: &tokio_postgres::Client, sql: &str) -> String {
 
 /// The tables of a participant, empty, in a schema of their own.
 async fn tables() -> Option<(tokio_postgres::Client, String)> {
-    let url = saga_live::postgres()?;
+    let url = saga_test_support::servers::postgres()?;
     let url = PostgresUrl::parse(&url).unwrap().unwrap();
     let schema = format!("test_{}", Uuid::new_v4().simple());
     Postgres::new(url.clone(), &schema).prepare(&[]).await.unwrap();

@@ -8,8 +8,8 @@ use saga_core::{
     store::{Changes, Phase, Store, StoreError, Timer},
     trace::TraceContext,
 };
-use saga_live::{Fate, Proxy};
 use saga_store::{DatabaseUrl, Db};
+use saga_test_support::postgres_proxy::{Fate, PostgresProxy};
 
 use crate::support::{Fixture, MIGRATIONS, PATIENCE, admission, append, commit, postgres_url};
 
@@ -17,15 +17,15 @@ use crate::support::{Fixture, MIGRATIONS, PATIENCE, admission, append, commit, p
 const CODES: [&str; 3] = ["57014", "53200", "53400"];
 
 /// The fixture's database over a line that the test controls.
-async fn line(f: &Fixture) -> (Proxy, Db) {
-    let proxy = Proxy::to(&postgres_url().unwrap()).await.unwrap();
+async fn line(f: &Fixture) -> (PostgresProxy, Db) {
+    let proxy = PostgresProxy::to(&postgres_url().unwrap()).await.unwrap();
     let url: DatabaseUrl = proxy.url().parse().unwrap();
     let db = Db::connect(url, &f.schema, MIGRATIONS).await.unwrap();
     (proxy, db)
 }
 
 /// Makes the next BEGIN fail, and that alone.
-fn fail_one(proxy: &Proxy, code: &'static str) {
+fn fail_one(proxy: &PostgresProxy, code: &'static str) {
     let mut failed = false;
     proxy.judge(move |query| {
         if failed || !query.starts_with("BEGIN") {

@@ -1,80 +1,19 @@
 //! A PostgreSQL that stops answering, or goes away, in the middle of things.
 
-use std::{str::FromStr, sync::Arc};
-
 use saga_core::store::{Changes, Store, StoreError};
-use saga_store::{DatabaseUrl, Db, params};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use saga_store::{Db, params};
+use saga_test_support::{postgres_url, proxy::Proxy};
 
-use crate::support::{Fixture, MIGRATIONS, postgres_url};
+use crate::support::{self, Fixture, MIGRATIONS};
 
 const NOTE: &str = "INSERT INTO note (id) VALUES ($1)";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wire {
-    Open,
-    /// Connections stay open and nothing gets through, as when the server is frozen.
-    Frozen,
-    Cut,
-}
-
-/// A line to the server that the test can freeze and cut.
-struct Line {
-    wire: Arc<watch::Sender<Wire>>,
-    db: Db,
-}
-
-impl Line {
-    async fn to(f: &Fixture) -> Self {
-        let url = postgres_url().unwrap();
-        let (start, rest) = url.split_once("://").unwrap();
-        let (user, rest) = rest.split_once('@').map_or(("", rest), |(user, rest)| (user, rest));
-        let (address, database) = rest.split_once('/').unwrap();
-        let address = address.to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let through = format!("{start}://{user}@{}/{database}", listener.local_addr().unwrap());
-        let wire = Arc::new(watch::Sender::new(Wire::Open));
-        let wires = wire.clone();
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let far = TcpStream::connect(&address).await.unwrap();
-                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                tokio::spawn(forward(near_in, far_out, wires.subscribe()));
-                tokio::spawn(forward(far_in, near_out, wires.subscribe()));
-            }
-        });
-        let db = Db::connect(DatabaseUrl::from_str(&through).unwrap(), &f.schema, MIGRATIONS).await.unwrap();
-        Self { wire, db }
-    }
-
-    fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
-    }
-}
-
-async fn forward(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut wire: watch::Receiver<Wire>,
-) {
-    let mut cut = wire.clone();
-    let pump = async {
-        let mut bytes = [0; 8192];
-        while let Ok(read @ 1..) = from.read(&mut bytes).await {
-            let _ = wire.wait_for(|wire| *wire == Wire::Open).await;
-            if to.write_all(&bytes[..read]).await.is_err() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = pump => {}
-        _ = cut.wait_for(|wire| *wire == Wire::Cut) => {}
-    }
+/// A database by way of a proxy, which can freeze and cut its connections.
+async fn behind_a_proxy(f: &Fixture) -> (Db, Proxy) {
+    let url = support::postgres_url().unwrap();
+    let proxy = Proxy::to(postgres_url::address(&url).unwrap()).await.unwrap();
+    let url = postgres_url::at(&url, proxy.addr()).unwrap();
+    (Db::connect(url.parse().unwrap(), &f.schema, MIGRATIONS).await.unwrap(), proxy)
 }
 
 fn unavailable<T>(result: Result<T, StoreError>) {
@@ -84,36 +23,36 @@ fn unavailable<T>(result: Result<T, StoreError>) {
 #[tokio::test]
 async fn a_server_that_freezes_is_unavailable_and_not_waited_for_for_ever() {
     let Some(f) = Fixture::postgres().await else { return };
-    let line = Line::to(&f).await;
-    let (tx, idle) = (line.db.begin_plain().await.unwrap(), line.db.begin_plain().await.unwrap());
+    let (db, proxy) = behind_a_proxy(&f).await;
+    let (tx, idle) = (db.begin_plain().await.unwrap(), db.begin_plain().await.unwrap());
     tx.execute(NOTE, params!["lost"]).await.unwrap();
     drop(idle);
-    line.set(Wire::Frozen);
+    proxy.freeze();
     // From here on, waiting takes no time.
     tokio::time::pause();
     unavailable(tx.execute(NOTE, params!["hangs"]).await);
-    unavailable(line.db.begin_plain().await);
-    unavailable(line.db.summary().await);
-    unavailable(line.db.commit(tx, Changes::default()).await);
+    unavailable(db.begin_plain().await);
+    unavailable(db.summary().await);
+    unavailable(db.commit(tx, Changes::default()).await);
     tokio::time::resume();
-    line.set(Wire::Open);
-    line.db.summary().await.unwrap();
+    proxy.open();
+    db.summary().await.unwrap();
     assert_eq!(f.count("SELECT count(*) FROM note").await, 0);
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_unavailable_and_the_next_one_works() {
     let Some(f) = Fixture::postgres().await else { return };
-    let line = Line::to(&f).await;
-    let tx = line.db.begin_plain().await.unwrap();
+    let (db, proxy) = behind_a_proxy(&f).await;
+    let tx = db.begin_plain().await.unwrap();
     tx.execute(NOTE, params!["lost"]).await.unwrap();
-    line.set(Wire::Cut);
+    proxy.close();
     unavailable(tx.execute(NOTE, params!["cut"]).await);
-    unavailable(line.db.commit(tx, Changes::default()).await);
-    line.set(Wire::Open);
-    let tx = line.db.begin_plain().await.unwrap();
+    unavailable(db.commit(tx, Changes::default()).await);
+    proxy.open();
+    let tx = db.begin_plain().await.unwrap();
     tx.execute(NOTE, params!["kept"]).await.unwrap();
-    line.db.commit(tx, Changes::default()).await.unwrap();
+    db.commit(tx, Changes::default()).await.unwrap();
     assert_eq!(f.count("SELECT count(*) FROM note").await, 1);
 }
 

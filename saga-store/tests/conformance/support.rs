@@ -130,7 +130,7 @@ impl Drop for Fixture {
 }
 
 pub(crate) fn postgres_url() -> Option<String> {
-    saga_live::postgres()
+    saga_test_support::servers::postgres()
 }
 
 /// A connection of the test's own.

@@ -1,8 +1,6 @@
 //! `saga demo` as a process: its output, its exit code and the files that it leaves.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[cfg(unix)]
-use std::time::{Duration, Instant};
 use std::{
     fs,
     path::PathBuf,
@@ -11,6 +9,8 @@ use std::{
 
 #[cfg(unix)]
 use rusqlite::{Connection, OpenFlags};
+#[cfg(unix)]
+use saga_test_support::wait_for;
 use serde_json::{Value, json};
 
 /// A demo with its own folder for temporary files.
@@ -53,20 +53,6 @@ impl Demo {
         let count = Connection::open_with_flags(database, flags)
             .and_then(|order| order.query_row("SELECT count(*) FROM orders", (), |row| row.get(0)));
         count.unwrap_or_default()
-    }
-}
-
-/// Polls until the value is as expected.
-#[cfg(unix)]
-fn eventually<T: std::fmt::Debug>(mut look: impl FnMut() -> T, expected: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let seen = look();
-        if expected(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "still: {seen:?}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -119,10 +105,10 @@ fn an_interrupt_or_a_hangup_ends_it_cleanly() {
         #[cfg(target_os = "linux")]
         demo.run_by(&["env", "--default-signal=HUP"]);
         let mut child = demo.command.spawn().unwrap();
-        // Some of the thousand orders have been placed.
-        eventually(|| demo.orders(), |orders| *orders > 0);
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        // In full swing: of a thousand orders some are placed.
+        wait_for(|| demo.orders(), |orders| *orders > 0);
+        let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
         let output = ended(child.try_wait().unwrap().is_none(), child);
         assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
         assert!(demo.leaves_nothing(), "{signal}");
@@ -135,7 +121,7 @@ fn a_hangup_does_not_end_it_under_nohup() {
     let mut demo = Demo::new("demo-nohup", &["--orders", "9"]);
     demo.run_by(&["nohup"]);
     let mut child = demo.command.spawn().unwrap();
-    eventually(|| demo.orders(), |orders| *orders > 0);
+    wait_for(|| demo.orders(), |orders| *orders > 0);
     assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     let output = ended(child.try_wait().unwrap().is_none(), child);
     assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));

@@ -55,7 +55,7 @@ impl Broker {
     }
 
     async fn live() -> Option<Self> {
-        let config = KafkaConfig::new(saga_live::kafka()?);
+        let config = KafkaConfig::new(saga_test_support::servers::kafka()?);
         ensure_topics(&config, &TOPICS.map(|topic| TopicSpec::events(topic, 6, None))).await.unwrap();
         Some(Self { config, embedded: None })
     }

@@ -14,6 +14,7 @@ use saga_core::{
     transport::{Consumer, Signal},
 };
 use saga_kafka::{EmbeddedBroker, KafkaConsumer};
+use saga_test_support::proxy::Proxy;
 
 use order_flow_events::OrderCreated;
 
@@ -118,25 +119,16 @@ fn a_broker_that_is_away_is_named_within_seconds_and_nothing_is_published() {
 #[tokio::test]
 async fn the_time_of_an_event_is_that_of_its_publication_not_of_the_first_try_to_connect() {
     let broker = broker();
-    let behind = broker.bootstrap_servers().to_owned();
-    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::to(broker.bootstrap_servers()).await.unwrap();
+    proxy.freeze();
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_saga"));
     command.args(["produce", "order.created", "--json"]);
-    command.env("KAFKA_BOOTSTRAP_SERVERS", door.local_addr().unwrap().to_string());
+    command.env("KAFKA_BOOTSTRAP_SERVERS", proxy.addr().to_string());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
 
-    let (mut from, _) = door.accept().await.unwrap();
+    proxy.connected().await;
     let opened = jiff::Timestamp::now();
-    tokio::spawn(async move {
-        loop {
-            let behind = behind.clone();
-            tokio::spawn(async move {
-                let mut to = tokio::net::TcpStream::connect(behind).await?;
-                tokio::io::copy_bidirectional(&mut from, &mut to).await
-            });
-            from = door.accept().await.unwrap().0;
-        }
-    });
+    proxy.open();
     published(&child.wait_with_output().await.unwrap());
     let record = &records(&broker, 1).await[0];
     let (envelope, _) = envelope::open(record).unwrap().envelope().unwrap();

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder};
-use saga_tests::{
+use saga_test_support::end_to_end::{
     Mode, Who, World,
     orders::{Order, event},
     own_world,

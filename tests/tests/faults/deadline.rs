@@ -2,11 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use saga_tests::{
-    PATIENCE, Who, World, eventually,
-    http::{accepted, send},
-    in_both_modes,
-    orders::Order,
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Who, World,
+        http::{accepted, send},
+        orders::Order,
+    },
+    eventually, in_both_modes,
 };
 
 in_both_modes![own_world: an_order_whose_deadline_passes_is_undone_also_across_a_restart];

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, invariants, load};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, invariants, load},
+    eventually, in_both_modes,
+};
 
 in_both_modes![own_world: two_processes_of_each_service_share_the_work_and_every_saga_ends_once];
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, invariants, load};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, invariants, load},
+    eventually, in_both_modes,
+};
 
 in_both_modes![own_world: services_that_are_killed_under_load_finish_every_saga_after_their_restart];
 

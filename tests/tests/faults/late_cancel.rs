@@ -1,7 +1,11 @@
 //! Cancellations that come late: of an order that has been charged, and of one whose charge does not get through.
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, orders::Order},
+    eventually, in_both_modes,
+};
 
 in_both_modes![
     own_world: a_pending_order_that_is_cancelled_is_undone_in_reverse_order,

@@ -8,10 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{
-    Mode, Who, World, eventually,
-    orders::{Order, event, with_header},
-    own_world,
+use saga_test_support::{
+    end_to_end::{
+        Mode, Who, World,
+        orders::{Order, event, with_header},
+        own_world,
+    },
+    eventually,
 };
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;

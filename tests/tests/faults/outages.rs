@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use saga_tests::{Mode, PATIENCE, Who, World, eventually, in_both_modes, invariants, load, orders::Order, own_world};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Mode, Who, World, invariants, load, orders::Order, own_world},
+    eventually, in_both_modes,
+};
 
 use super::kill::more_orders;
 
@@ -47,17 +51,17 @@ mod a_database_whose_connections_break_under_load_loses_nothing {
 
 async fn connections_break(world: &World) -> Result<()> {
     let sku = world.stocked(100_000).await?;
-    let door = world.door().context("no door")?;
+    let proxy = world.proxy().context("no proxy")?;
     let cuts = async {
         // Often, at moments that no one chose: before a statement, during a commit, between a commit and its answer.
         for n in 0..40 {
             more_orders(world, 1 + n % 3).await?;
-            door.cut(false);
+            proxy.cut();
         }
         // And once for longer.
-        door.cut(true);
+        proxy.close();
         futures::future::try_join_all(Who::ALL.map(|who| waits(world, who, 503))).await?;
-        door.open();
+        proxy.open();
         futures::future::try_join_all(Who::ALL.map(|who| waits(world, who, 200))).await?;
         more_orders(world, 12).await
     };

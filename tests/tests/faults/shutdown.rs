@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{Who, World, in_both_modes, invariants, load};
+use saga_test_support::{
+    end_to_end::{Who, World, invariants, load},
+    in_both_modes,
+};
 
 in_both_modes![own_world: services_that_are_told_to_stop_under_load_end_in_time_and_nothing_is_lost_or_done_twice];
 

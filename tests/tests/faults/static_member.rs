@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{Mode, Who, World, eventually, orders::Order, own_world};
+use saga_test_support::{
+    end_to_end::{Mode, Who, World, orders::Order, own_world},
+    eventually,
+};
 
 mod a_killed_service_with_an_instance_id_takes_its_partitions_back_at_once {
     /// The embedded broker knows no such members.

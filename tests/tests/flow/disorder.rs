@@ -1,9 +1,13 @@
 //! Events that come before what they follow from: topics are not ordered among each other.
 
 use anyhow::{Result, ensure};
-use saga_tests::{
-    PATIENCE, Who, World, eventually, in_both_modes,
-    orders::{Order, event},
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Who, World,
+        orders::{Order, event},
+    },
+    eventually, in_both_modes,
 };
 use serde_json::json;
 use uuid::Uuid;

@@ -1,13 +1,13 @@
 //! The same thing said twice has one effect.
 
 use anyhow::{Result, ensure};
-use reqwest::Method;
 use saga_core::record::{Header, OutRecord};
-use saga_tests::{
-    Answer, PATIENCE, Seen, Who, World, eventually,
-    http::{accepted, send},
+use saga_test_support::{
+    end_to_end::{
+        Seen, Who, World,
+        orders::{Order, event, with_header},
+    },
     in_both_modes,
-    orders::{Order, event, with_header},
 };
 use uuid::Uuid;
 
@@ -15,7 +15,6 @@ in_both_modes![shared_world:
     the_same_event_twice_has_one_effect,
     the_same_fact_under_another_event_id_has_one_effect,
     the_same_compensation_under_another_event_id_has_one_effect,
-    the_same_idempotency_key_twice_makes_one_order_and_gives_the_same_answer,
 ];
 
 /// The services that consume the event.
@@ -109,33 +108,4 @@ async fn the_same_compensation_under_another_event_id_has_one_effect(world: &Wor
         ensure!(world.count(id, once) == 1, "{once}: {:?}", world.types(id));
     }
     Ok(())
-}
-
-async fn the_same_idempotency_key_twice_makes_one_order_and_gives_the_same_answer(world: &World) -> Result<()> {
-    let order = Order::of(&world.stocked(10).await?, 1);
-    let key = Uuid::new_v4().to_string();
-    let post = async |body| -> Result<Answer> {
-        let request = world.request(Who::Order, Method::POST, "/orders")?.header("idempotency-key", &key);
-        send(request.json(&body)).await
-    };
-    let answers = futures::future::try_join_all((0..8).map(|_| post(order.body()))).await?;
-    let id = accepted(&answers[0])?;
-    for answer in &answers {
-        ensure!(accepted(answer)? == id && answer.header("location") == format!("/orders/{id}"), "{answer:?}");
-    }
-    let other = post(Order::of(&order.sku, 2).body()).await?;
-    ensure!(other.status == 422 && other.is_problem(), "{other:?}");
-    world.event(id, "order.confirmed").await?;
-    let again = post(order.body()).await?;
-    ensure!(accepted(&again)? == id, "{again:?}");
-    ensure!(world.of_customer(order.customer).len() == 1, "{:?}", world.of_customer(order.customer));
-    ensure!(world.units(&order.sku).await? == (9, 1));
-    // Without a key every request is an order of its own.
-    let (one, two) = (world.place(&order).await?, world.place(&order).await?);
-    ensure!(one != two);
-    eventually(PATIENCE, "both are confirmed", async || {
-        ensure!(world.units(&order.sku).await? == (7, 3));
-        Ok(())
-    })
-    .await
 }

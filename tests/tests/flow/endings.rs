@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order};
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{Who, World, orders::Order},
+    eventually, in_both_modes,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 in_both_modes![shared_world:
     an_order_that_can_be_met_is_confirmed_with_every_step_done_once,
     an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_shipped,
-    an_order_of_an_unknown_sku_is_cancelled_and_nothing_is_charged_or_shipped,
     of_64_buyers_at_once_of_the_last_10_units_exactly_10_are_confirmed,
     a_declined_card_gives_the_stock_back,
     an_order_nobody_ships_is_refunded_then_released_then_cancelled,
-    a_flaky_card_is_charged_after_retries,
     a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else,
     a_cancellation_that_finds_the_card_being_retried_ends_the_order_once,
-    a_confirmed_order_can_no_longer_be_cancelled,
 ];
 
 /// Longer than ten attempts take.
@@ -81,13 +82,6 @@ async fn an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_s
     let id = world.place(&Order::of(&sku, 3)).await?;
     is_out_of_stock(world, id).await?;
     ensure!(world.units(&sku).await? == (2, 0));
-    Ok(())
-}
-
-async fn an_order_of_an_unknown_sku_is_cancelled_and_nothing_is_charged_or_shipped(world: &World) -> Result<()> {
-    let sku = orders::sku();
-    is_out_of_stock(world, world.place(&Order::of(&sku, 1)).await?).await?;
-    ensure!(world.units(&sku).await.is_err(), "stock of an unknown SKU");
     Ok(())
 }
 
@@ -159,18 +153,6 @@ async fn an_order_nobody_ships_is_refunded_then_released_then_cancelled(world: &
     Ok(())
 }
 
-async fn a_flaky_card_is_charged_after_retries(world: &World) -> Result<()> {
-    let sku = world.stocked(5).await?;
-    let order = Order::of(&sku, 1).paid_by("tok_flaky");
-    let id = world.place(&order).await?;
-    let shown = ended(world, id, PATIENCE).await?;
-    ensure!(shown["status"] == "confirmed", "{shown}");
-    let sandbox = world.sandbox(id).await?.unwrap_or_default();
-    ensure!(sandbox["calls"] == 3 && sandbox["captured_cents"] == order.total_cents(), "{sandbox}");
-    ensure!(sandbox["idempotency_keys"].as_array().map(Vec::len) == Some(1), "{sandbox}");
-    Ok(())
-}
-
 async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else(world: &World) -> Result<()> {
     let sku = world.stocked(1000).await?;
     let slow = world.place(&Order::of(&sku, 1).paid_by("tok_timeout")).await?;
@@ -226,16 +208,5 @@ async fn a_cancellation_that_finds_the_card_being_retried_ends_the_order_once(wo
         ensure!(world.count(id, once) == 1, "{once}: {:?}", world.types(id));
     }
     ensure!(world.shipment(id).await?.is_none() && world.letters_of(id).is_empty());
-    Ok(())
-}
-
-async fn a_confirmed_order_can_no_longer_be_cancelled(world: &World) -> Result<()> {
-    let sku = world.stocked(1).await?;
-    let id = world.place(&Order::of(&sku, 1)).await?;
-    ended(world, id, PATIENCE).await?;
-    let answer = world.cancel(id).await?;
-    ensure!(answer.status == 409 && answer.is_problem(), "{answer:?}");
-    ensure!(world.status(id).await? == "confirmed");
-    ensure!(world.count(id, "order.cancellation_requested") == 0);
     Ok(())
 }

@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use saga_core::record::Header;
-use saga_tests::{
-    Seen, Who, World,
-    http::{accepted, send},
+use saga_test_support::{
+    end_to_end::{
+        Seen, Who, World,
+        http::{accepted, send},
+        orders::{Order, event, with_header},
+    },
     in_both_modes,
-    orders::{Order, event, with_header},
 };
 use serde_json::json;
 use uuid::Uuid;

@@ -4,12 +4,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use saga_tests::{
-    Mode, PATIENCE, Who, World, eventually,
-    http::{Answer, accepted, send},
-    orders::{Order, event, sku},
-    own_world,
-    service::binary,
+use saga_test_support::{
+    PATIENCE,
+    end_to_end::{
+        Mode, Who, World,
+        http::{Answer, accepted, send},
+        orders::{Order, event, sku},
+        own_world,
+        service::binary,
+    },
+    eventually,
 };
 use serde_json::json;
 use uuid::Uuid;

@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use anyhow::{Context, Result, ensure};
 use saga_core::record::{Header, OutRecord};
-use saga_tests::{
-    Place,
-    Who::{self, Inventory, Order as Orders, Payment, Shipping},
-    World, in_both_modes,
-    orders::{Order, event, with_header},
-    records::header,
+use saga_test_support::{
+    end_to_end::{
+        Place,
+        Who::{self, Inventory, Order as Orders, Payment, Shipping},
+        World,
+        orders::{Order, event, with_header},
+        records::header,
+    },
+    in_both_modes,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -96,6 +99,7 @@ fn fact(event_type: &str, data: impl FnOnce(Uuid) -> Value) -> OutRecord {
     event(event_type, id, &data(id))
 }
 
+/// One of each reason and participant: every rule is tested where it stands.
 fn against_the_rules() -> Vec<Case> {
     let created = |change: fn(&mut Value)| {
         fact("order.created", |id| {
@@ -112,22 +116,18 @@ fn against_the_rules() -> Vec<Case> {
     let text = "Not a word";
     vec![
         ("a wrong total", created(|data| data["total_cents"] = json!(1)), CONSUMERS, "invalid"),
-        ("no items", created(|data| data["items"] = json!([])), CONSUMERS, "invalid"),
-        ("a negative quantity", created(|data| data["items"][0]["quantity"] = json!(-1)), CONSUMERS, "invalid"),
         (
             "a quantity that fits nowhere",
             created(|data| data["items"][0]["quantity"] = json!(1e300)),
             CONSUMERS,
             "undecodable",
         ),
-        ("a part of an item", created(|data| data["items"][0]["quantity"] = json!(1.5)), CONSUMERS, "undecodable"),
         (
             "an order's id in capitals",
             created(|data| data["order_id"] = data["order_id"].as_str().map(str::to_uppercase).into()),
             CONSUMERS,
             "key_mismatch",
         ),
-        ("NUL in a name", created(|data| data["shipping_address"]["name"] = json!("a\0")), CONSUMERS, "invalid"),
         ("a negative amount", fact("inventory.reserved", negative), &[Payment], "invalid"),
         ("no address", fact("payment.charged", |id| json!({"order_id": id})), &[Shipping], "undecodable"),
         (
@@ -137,14 +137,12 @@ fn against_the_rules() -> Vec<Case> {
             "undecodable",
         ),
         ("no tracking number", fact("shipping.scheduled", |id| json!({"order_id": id})), &[Orders], "undecodable"),
-        ("no reason", fact("shipping.rejected", |id| json!({"order_id": id})), &[Payment], "undecodable"),
         (
             "a list of the fields",
             fact("order.cancellation_requested", |id| json!([id, "deadline"])),
             &[Shipping],
             "undecodable",
         ),
-        ("an empty list", fact("order.cancellation_requested", |_| json!([])), &[Shipping], "undecodable"),
     ]
 }
 
@@ -181,7 +179,7 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
     for (what, record, consumers, reason, place) in &buried {
         for who in Who::ALL {
             if consumers.contains(&who) {
-                saga_tests::eventually(saga_tests::PATIENCE, what, async || {
+                saga_test_support::eventually(saga_test_support::PATIENCE, what, async || {
                     is_letter(world, who, record, place, reason)
                 })
                 .await?;

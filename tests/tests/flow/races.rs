@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use saga_tests::{World, in_both_modes, invariants, load::Placed, orders::Order};
+use saga_test_support::{
+    end_to_end::{World, invariants, load::Placed, orders::Order},
+    in_both_modes,
+};
 
 in_both_modes![shared_world: a_cancellation_that_races_the_confirmation_ends_in_one_of_the_two];
 

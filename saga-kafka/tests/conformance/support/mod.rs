@@ -17,8 +17,7 @@ use saga_kafka::{
     ConsumerMetrics, EmbeddedBroker, KafkaConfig, KafkaConsumer, KafkaProducer, TopicSpec, delete_topics, ensure_topics,
 };
 
-/// Longer than anything that works takes, also on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use saga_test_support::PATIENCE;
 
 /// A broker with topics and groups that no other test has.
 pub(crate) struct Fixture {
@@ -49,7 +48,7 @@ impl Fixture {
     /// Nothing where there is no Kafka to test with.
     pub(crate) fn live() -> Option<Self> {
         log();
-        let config = KafkaConfig::new(saga_live::kafka()?);
+        let config = KafkaConfig::new(saga_test_support::servers::kafka()?);
         Some(Self { config, embedded: None, topics: Mutex::default() })
     }
 
@@ -157,14 +156,5 @@ pub(crate) fn record(topic: &str, key: &str, value: impl Into<Vec<u8>>) -> OutRe
         key: Some(key.as_bytes().to_vec()),
         value: Some(value.into()),
         headers: Vec::<Header>::new(),
-    }
-}
-
-/// Waits until the condition holds.
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

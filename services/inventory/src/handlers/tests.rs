@@ -1,9 +1,9 @@
 //! The inventory's steps on a real database.
 
 use order_flow_events::{InventoryReleased, OrderCreated, PaymentDeclined, PaymentRefunded, Reason};
-use order_flow_testing::{at, in_set_step, item, on_each_database, order};
 use saga_core::Outcome;
 use saga_store::{Db, params};
+use saga_test_support::order_flow::{at, in_set_step, item, on_each_database, order};
 use uuid::Uuid;
 
 use super::{release, reserve};

@@ -1,8 +1,8 @@
 //! The inventory's routes on a real database.
 
 use axum::Router;
-use order_flow_testing::{Answer, call, on_each_database};
 use saga_store::Db;
+use saga_test_support::order_flow::{Answer, call, on_each_database};
 use serde_json::{Value, json};
 
 use super::routes;
@@ -39,8 +39,17 @@ async fn setting_leaves_what_is_reserved_alone() {
     on_each_database(MIGRATIONS, async |db: Db| {
         let routes = routes(db.clone());
         put(&routes, "/stock/A", json!({"quantity": 5})).await;
-        let order = order_flow_testing::order(uuid::Uuid::from_u128(1), [order_flow_testing::item("A", 2)]);
-        order_flow_testing::in_set_step(&db, order_flow_testing::at(0), crate::handlers::reserve, [order]).await;
+        let order = saga_test_support::order_flow::order(
+            uuid::Uuid::from_u128(1),
+            [saga_test_support::order_flow::item("A", 2)],
+        );
+        saga_test_support::order_flow::in_set_step(
+            &db,
+            saga_test_support::order_flow::at(0),
+            crate::handlers::reserve,
+            [order],
+        )
+        .await;
         put(&routes, "/stock/A", json!({"quantity": 50})).await;
         assert_eq!(get(&routes, "/stock/A").await.body, json!({"sku": "A", "available": 50, "reserved": 2}));
     })

@@ -1,8 +1,8 @@
 //! The inventory on the real runtime: given, when, then.
 
-use order_flow_events::{InventoryRejected, InventoryReleased, PaymentDeclined, PaymentRefunded, Reason};
-use order_flow_testing::{in_memory, item, order};
+use order_flow_events::{InventoryReleased, PaymentDeclined, PaymentRefunded, Reason};
 use saga_core::testing::Scenario;
+use saga_test_support::order_flow::{in_memory, item, order};
 use uuid::Uuid;
 
 use super::participant;
@@ -21,14 +21,6 @@ async fn an_order_without_stock_is_rejected_and_has_nothing_to_undo() {
     let published = scenario.when(&declined()).await;
     assert_eq!(published.len(), 1);
     assert!(published[0].null_compensation, "a refused order holds nothing");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_order_is_rejected_for_its_reason() {
-    let db = in_memory(MIGRATIONS).await;
-    let published = Scenario::new(participant(), db).when(&order(ORDER, [item("A", 1)])).await;
-    let refusal = InventoryRejected { order_id: ORDER, reason: Reason::OutOfStock };
-    assert_eq!(published[0].read(), Some(refusal));
 }
 
 #[tokio::test(start_paused = true)]

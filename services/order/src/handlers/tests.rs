@@ -4,9 +4,9 @@ use order_flow_events::{
     InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
     Reason, ShippingScheduled,
 };
-use order_flow_testing::{at, in_set_step, in_step, item, on_each_database, order};
 use saga_core::{Outcome, SagaId};
 use saga_store::{Db, params};
+use saga_test_support::order_flow::{at, in_set_step, in_step, item, on_each_database, order};
 use uuid::Uuid;
 
 use super::{cancel, confirm, expire, register};

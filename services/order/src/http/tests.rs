@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Router;
 use jiff::Timestamp;
 use order_flow_events::{InventoryRejected, Reason, ShippingScheduled};
-use order_flow_testing::{Answer, at, call, in_set_step, in_step, on_each_database};
 use saga_core::{
     clock::SystemClock,
     runtime::Handle,
@@ -13,6 +12,7 @@ use saga_core::{
     testing::MemoryBroker,
 };
 use saga_store::{Db, Outbox};
+use saga_test_support::order_flow::{Answer, at, call, in_set_step, in_step, on_each_database};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -141,48 +141,35 @@ async fn the_event_finds_the_order_that_the_request_made() {
 }
 
 #[tokio::test]
-async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
+async fn an_order_that_is_none_is_refused_and_nothing_is_written() {
     test(async |service| {
-        let item = |sku: Value, quantity: Value, price: Value| {
-            json!([{"sku": sku, "quantity": quantity, "unit_price_cents": price}])
-        };
-        let dear = |n: usize| json!({"sku": format!("S{n}"), "quantity": 1_000_000, "unit_price_cents": 1_000_000_000_000_i64});
-        let wrong = [
-            with("/items", json!([])),
-            with("/items", (0..101).map(|n| json!({"sku": format!("S{n}"), "quantity": 1, "unit_price_cents": 1})).collect()),
-            with("/items", json!([body()["items"][0], body()["items"][0]])),
-            with("/items", (0..10).map(dear).collect()),
-            with("/items", item(json!(""), json!(1), json!(1))),
-            with("/items", item(json!("x".repeat(65)), json!(1), json!(1))),
-            with("/items", item(json!("a\u{0}b"), json!(1), json!(1))),
-            with("/items", item(json!(7), json!(1), json!(1))),
-            with("/items", item(json!("A"), json!(0), json!(1))),
-            with("/items", item(json!("A"), json!(-1), json!(1))),
-            with("/items", item(json!("A"), json!(1_000_001), json!(1))),
-            with("/items", item(json!("A"), json!(u64::MAX), json!(1))),
-            with("/items", item(json!("A"), json!(1.5), json!(1))),
-            with("/items", item(json!("A"), json!("1"), json!(1))),
-            with("/items", item(json!("A"), json!(1), json!(-1))),
-            with("/items", item(json!("A"), json!(1), json!(1_000_000_000_001_i64))),
-            with("/customer_id", json!("somebody")),
-            with("/currency", json!("eur")),
-            with("/currency", json!("EURO")),
-            with("/payment_method", json!(null)),
-            with("/payment_method", json!("")),
-            with("/shipping_address", json!("Berlin")),
-            with("/shipping_address/country", json!("Germany")),
-            with("/shipping_address/name", json!("Ada\u{0}")),
-            json!([]),
-            json!("order"),
+        let mut wrong = vec![json!({}), json!([]), json!("order")];
+        let items: [(&str, &[Value]); 3] = [
+            ("sku", &[json!(7), json!(null)]),
+            // The last one is whole and in range, and against a rule, as are all that `OrderCreated::validate` refuses.
+            ("quantity", &[json!(1.5), json!("1"), json!(1e30), json!(u64::MAX), json!(null), json!(0)]),
+            ("unit_price_cents", &[json!(0.5), json!("1"), json!(1e300), json!(null), json!(-1)]),
         ];
-        for body in wrong {
-            let answer = service.post(body.clone()).await;
-            assert!(answer.is_problem(422), "{body}: {answer:?}");
+        for (field, values) in items {
+            wrong.extend(values.iter().map(|value| with(&format!("/items/0/{field}"), value.clone())));
+        }
+        for (field, value) in [
+            ("/items", json!({})),
+            ("/customer_id", json!("somebody")),
+            ("/currency", json!(978)),
+            ("/payment_method", json!(null)),
+            ("/shipping_address", json!("Berlin")),
+        ] {
+            wrong.push(with(field, value));
         }
         for field in ["customer_id", "items", "currency", "payment_method", "shipping_address"] {
             let mut body = body();
             body.as_object_mut().unwrap().remove(field);
-            assert!(service.post(body).await.is_problem(422), "{field} is missing");
+            wrong.push(body);
+        }
+        for body in wrong {
+            let answer = service.post(body.clone()).await;
+            assert!(answer.is_problem(422), "{body}: {answer:?}");
         }
         assert!(service.outbox().await.is_empty());
     })

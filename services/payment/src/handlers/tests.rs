@@ -3,12 +3,12 @@
 use order_flow_events::{
     InventoryReserved, PaymentCharged, PaymentDeclined, Reason, ShippingCancelled, ShippingRejected,
 };
-use order_flow_testing::{address, at, in_step, on_each_database};
-use saga_core::{Outcome, StepError, StepResult, handler::Cx};
+use saga_core::{Outcome, StepResult, handler::Cx};
 use saga_store::{Db, params};
+use saga_test_support::order_flow::{address, at, in_step, on_each_database};
 use uuid::Uuid;
 
-use super::{charge, refund, refuse};
+use super::{charge, refund};
 use crate::{MIGRATIONS, MoneyBack, gateway::Answer, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
@@ -46,18 +46,6 @@ async fn the_gateways_answer_is_noted_and_told() {
         assert_eq!(charged.shipping_address, address("DE"), "shipping needs it");
         assert_eq!(declined.reason, Reason::PaymentDeclined);
         assert_eq!((payment(&db, 1).await, payment(&db, 2).await), (of("charged"), of("declined")));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_gateway_that_never_answers_is_a_refusal_of_its_own() {
-    on_each_database(MIGRATIONS, async |db| {
-        let failure = StepError::transient("no answer");
-        let each = async |cx: &mut Cx<'_, Db>, reserved| refuse(cx, reserved, &failure).await;
-        let refusals = in_step(&db, at(0), each, [reserved(1)]).await;
-        assert_eq!(refusals[0].reason, Reason::PaymentUnavailable);
-        assert_eq!(payment(&db, 1).await, of("declined"));
     })
     .await;
 }

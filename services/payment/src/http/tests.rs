@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use order_flow_events::InventoryReserved;
-use order_flow_testing::{address, at, call, in_step, on_each_database};
+use saga_test_support::order_flow::{address, at, call, in_step, on_each_database};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

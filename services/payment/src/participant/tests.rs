@@ -5,9 +5,9 @@ use std::sync::Arc;
 use order_flow_events::{
     InventoryReserved, PaymentCharged, PaymentDeclined, PaymentRefunded, Reason, ShippingCancelled,
 };
-use order_flow_testing::{address, in_memory};
 use saga_core::testing::{Published, Scenario};
 use saga_store::Db;
+use saga_test_support::order_flow::{address, in_memory};
 use uuid::Uuid;
 
 use super::participant;
@@ -61,14 +61,6 @@ async fn a_card_is_charged_and_the_address_is_passed_on() {
     let published = payment.scenario().when(&reserved("tok_visa")).await;
     assert_eq!(published[0].read(), Some(PaymentCharged { order_id: ORDER, shipping_address: address("DE") }));
     assert_eq!(payment.ledger().await, (1, 1, 1000, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_declined_card_is_a_refusal() {
-    let payment = Payment::new().await;
-    let published = payment.scenario().when(&reserved("tok_declined")).await;
-    assert_eq!(published[0].read(), Some(PaymentDeclined { order_id: ORDER, reason: Reason::PaymentDeclined }));
-    assert_eq!(payment.ledger().await, (1, 1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The sandbox gateway on a real database.
 
 use futures::future::join_all;
-use order_flow_testing::on_each_database;
+use saga_test_support::order_flow::on_each_database;
 
 use super::*;
 

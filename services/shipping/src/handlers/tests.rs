@@ -1,9 +1,9 @@
 //! Shipping's steps on a real database.
 
 use order_flow_events::{OrderCancellationRequested, PaymentCharged, Reason, ShippingCancelled};
-use order_flow_testing::{address, at, in_step, on_each_database};
 use saga_core::Outcome;
 use saga_store::{Db, params};
+use saga_test_support::order_flow::{address, at, in_step, on_each_database};
 use uuid::Uuid;
 
 use super::{cancel, schedule};

@@ -1,7 +1,7 @@
 //! Shipping's route on a real database.
 
 use order_flow_events::PaymentCharged;
-use order_flow_testing::{address, at, call, in_step, on_each_database};
+use saga_test_support::order_flow::{address, at, call, in_step, on_each_database};
 use serde_json::Value;
 use uuid::Uuid;
 

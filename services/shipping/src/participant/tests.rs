@@ -1,8 +1,8 @@
 //! Shipping on the real runtime: given, when, then.
 
 use order_flow_events::{OrderCancellationRequested, PaymentCharged, Reason, ShippingCancelled};
-use order_flow_testing::{address, in_memory};
 use saga_core::testing::{Published, Scenario};
+use saga_test_support::order_flow::{address, in_memory};
 use uuid::Uuid;
 
 use super::participant;
@@ -20,13 +20,6 @@ fn cancellation() -> OrderCancellationRequested {
 
 fn types(published: &[Published]) -> Vec<(&str, bool)> {
     published.iter().map(|event| (event.event_type.as_str(), event.null_compensation)).collect()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_parcel_is_stopped_when_its_order_is_cancelled() {
-    let db = in_memory(MIGRATIONS).await;
-    let published = Scenario::new(participant(), db).given(&charged("DE")).when(&cancellation()).await;
-    assert_eq!(types(&published), [("shipping.cancelled", false)]);
 }
 
 #[tokio::test(start_paused = true)]

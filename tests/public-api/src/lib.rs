@@ -1,0 +1,1 @@
+//! Listings of the framework's public API, `saga-core.txt` and `saga.txt`: see the test `listing`.
