@@ -2,8 +2,9 @@
 //!
 //! A *saga* is one business transaction that several services carry out together. In a choreography each of them, a
 //! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in at most one event of
-//! its own: a success, or a *refusal*, which is a business "no". What a step did can be undone by its *compensation*.
-//! Nobody coordinates. This crate runs the steps of one participant, and checks and draws all participants together.
+//! its own: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
+//! which semantically reverses it. There is no coordinator. This crate runs the steps of one participant, and checks
+//! and draws all participants together.
 //!
 //! # A participant
 //!
@@ -41,7 +42,7 @@
 //! #[event(name = "seat.released", topic = "seat.events", saga = "trip_id")]
 //! struct SeatReleased { trip_id: Uuid }
 //!
-//! // A compensation's event can be made from its trigger alone: it is published also when there was nothing to undo.
+//! // A compensation's event can be made from its trigger alone: it is published also when there was nothing to compensate.
 //! impl From<TripCancelled> for SeatReleased {
 //!     fn from(why: TripCancelled) -> Self { Self { trip_id: why.trip_id } }
 //! }
@@ -85,7 +86,7 @@
 //!     let published = Scenario::new(seats(), store.clone()).when(&booked(first)).await;
 //!     assert!(published.is_empty());
 //!
-//!     // Given that the last seat is taken, when a second trip is booked, then it is refused, and undoing it is null.
+//!     // Given that the last seat is taken, when a second trip is booked, then it is refused, and its compensation is null.
 //!     let second = SagaId::random();
 //!     let scenario = Scenario::new(seats(), store.clone()).given(&booked(second));
 //!     let published = scenario.when(&cancelled(second)).await;
@@ -105,34 +106,34 @@
 //! }
 //! ```
 //!
-//! Instead of a [`testing::MemoryStore`], a service's handlers work on the database of `saga-store`, and `saga-service` makes
-//! a process of the participant: Kafka, HTTP, settings, signals.
+//! In production, handlers work on the database of `saga-store` instead of a [`testing::MemoryStore`], and `saga-service`
+//! runs the participant as a process with Kafka, HTTP, settings and signals.
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! Events are delivered at least once; what a step writes through [`Cx::tx`](handler::Cx::tx) is written once. A call to
 //! the outside world is made at least once, always with the same [idempotency key](handler::Call::idempotency_key).
-//! Topics have no order among each other: [`barrier`] decides what an event may still do, in whichever order they come.
+//! Topics have no order among each other: the [`barrier`] makes the result independent of the order in which events arrive.
 //!
 //! # Modules
 //!
-//! What a service's author works with:
+//! For the author of a service:
 //!
 //! - [`event`]: domain events and what starts a step; the derives [`Event`] and [`Trigger`].
 //! - [`handler`]: the shapes a handler may have, [`Cx`](handler::Cx) and [`Call`](handler::Call).
 //! - [`outcome`]: success, refusal, and errors by class.
-//! - [`step`] and [`participant`]: the declaration; effects, deadlines, what follows when retries are used up.
+//! - [`step`] and [`participant`]: the declaration, with effects, deadlines and the end of used-up retries.
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`testing`]: given, when, then; a store and a broker in memory, a clock in virtual time.
 //! - [`graph`]: all participants' declarations together, checked and drawn.
 //!
-//! What the runtime is made of:
+//! Inside the runtime:
 //!
 //! - [`runtime`]: the worker, batches, effects, parking, deadlines, the outbox relay.
-//! - [`barrier`]: what to do with an event, given what has been done in its saga: the rule that all else serves.
-//! - [`store`] and [`transport`]: what the runtime asks of a database and of a broker. Implement these to bring your own.
-//! - [`envelope`], [`record`] and [`dead_letter`]: CloudEvents on Kafka, bytes before and after, and what cannot be handled.
-//! - [`clock`]: where the time comes from.
+//! - [`barrier`]: the rule that decides whether an event is run, skipped or queued.
+//! - [`store`] and [`transport`]: the interfaces to a database and to a broker. Implement them for another one.
+//! - [`envelope`], [`record`] and [`dead_letter`]: CloudEvents, the records that carry them, and records that cannot be handled.
+//! - [`clock`]: the source of time.
 
 // The derives name this crate `saga_core`, also when they are used in here.
 extern crate self as saga_core;

@@ -1,4 +1,5 @@
-//! Whose fault a failure of the database is: one event's, one step's or everybody's, and who waits for it.
+//! How a database failure is attributed: to one event, to one step or to the database, and which events wait because of
+//! it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -29,7 +30,7 @@ use uuid::Uuid;
 
 const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
 
-/// What the database makes of an event's statement, and how long that takes.
+/// How the database fails an event's statement, and after what time.
 type Failure = fn(Uuid) -> (Duration, StoreError);
 
 /// The events whose statements fail.
@@ -43,7 +44,7 @@ impl Bad {
         trip
     }
 
-    fn mended(&self) {
+    fn repaired(&self) {
         self.0.lock().unwrap().clear();
     }
 
@@ -65,7 +66,7 @@ fn seats(bad: &Bad) -> Participant<MemoryStore> {
         bad.meets(trip.id).await?;
         Ok(Outcome::Success(Taken { id: trip.id }))
     };
-    // Whoever is set aside uses up no attempt: with one alone it would be dead-lettered.
+    // A second event keeps the failing one set aside; alone, it would use up its attempts and be dead-lettered.
     Participant::named("seat").step(Step::new("take", take).undone_by(free).retry(RetryPolicy::NONE))
 }
 
@@ -95,25 +96,25 @@ fn conflicting(_: Uuid) -> (Duration, StoreError) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_twenty_events_one_whose_data_is_refused_is_dead_lettered_and_the_others_are_handled() {
+async fn one_event_with_refused_data_is_dead_lettered_and_the_rest_of_its_batch_is_handled() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         for i in 0..20 {
             world.publish(&if i == 7 { bad.booked(refused) } else { Booked::anew() });
         }
         world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
-        world.eventually("it is given up on", async || world.broker.records("seat.dlq").len() == 1).await;
+        world.eventually("it is dead-lettered", async || world.broker.records("seat.dlq").len() == 1).await;
         assert!(world.health.waiting_for().is_empty());
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others_go_on() {
+async fn an_event_that_always_fails_is_set_aside_and_the_others_are_handled() {
     for failure in [wrong, slow, corrupt, conflicting] as [Failure; 4] {
         let bad = Bad::default();
         World::with(seats(&bad), async |world| {
-            // Alone, and among others.
+            // Alone first, then with others.
             world.publish(&bad.booked(failure));
             world.eventually("it is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
             for i in 0..20 {
@@ -122,7 +123,7 @@ async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others
             world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
             world.publish(&Cancelled { id: Uuid::now_v7() });
             world.eventually("another step", async || world.types("seat.events").len() == 20).await;
-            bad.mended();
+            bad.repaired();
             world.eventually("all are handled", async || world.types("seat.events").len() == 22).await;
             assert_eq!(world.broker.records("seat.dlq").len(), 0);
             assert_eq!(world.metrics.retries.get_or_create(&TAKE).get(), 0);
@@ -133,19 +134,19 @@ async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_whose_statement_is_wrong_says_so_and_stops_no_other_step_until_it_is_mended() {
+async fn a_step_with_a_wrong_statement_is_named_by_readiness_and_stops_no_other_step() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         world.publish(&bad.booked(wrong));
-        let told = async || {
+        let reported = async || {
             world.health.waiting_for().iter().any(|why| why.starts_with("handlers: ") && why.contains("42703"))
         };
-        world.eventually("readiness says why", told).await;
+        world.eventually("readiness says why", reported).await;
         (0..40).for_each(|_| world.publish(&bad.booked(wrong)));
         (0..5).for_each(|_| world.publish(&Cancelled { id: Uuid::now_v7() }));
         world.eventually("the other step goes on", async || world.types("seat.events") == ["seat.freed"; 5]).await;
-        assert!(told().await);
-        bad.mended();
+        assert!(reported().await);
+        bad.repaired();
         world.eventually("all are handled", async || world.types("seat.events").len() == 46).await;
         assert_eq!(world.broker.records("seat.dlq").len(), 0);
         world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
@@ -154,7 +155,7 @@ async fn a_step_whose_statement_is_wrong_says_so_and_stops_no_other_step_until_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_clears_no_handler_of_what_it_is_suspected_of() {
+async fn a_skipped_duplicate_does_not_count_as_a_success_of_its_handler() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         let good = world.record(&Booked::anew());
@@ -176,7 +177,7 @@ async fn a_duplicate_clears_no_handler_of_what_it_is_suspected_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_one_leaves_no_trace_once_all_works() {
+async fn refusals_with_different_values_count_as_one_kind_and_a_success_resets_the_count() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         for _ in 0..8 {
@@ -192,7 +193,7 @@ async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_o
         }
         world.clock.sleep(Duration::from_secs(10)).await;
         assert_eq!(world.broker.records("seat.dlq").len(), 3, "nothing has worked in between");
-        bad.mended();
+        bad.repaired();
         world.eventually("the others are handled", async || world.types("seat.events").len() == 13).await;
         world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
     })
@@ -200,7 +201,7 @@ async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_step() {
+async fn a_step_that_fails_for_all_sagas_does_not_keep_other_steps_from_their_transactions() {
     for failure in [wrong, slow, corrupt] as [Failure; 3] {
         let bad = Bad::default();
         World::with(seats(&bad), async |world| {
@@ -212,16 +213,17 @@ async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_ste
             world.eventually("the other step goes on", async || world.types("seat.events").len() == 200).await;
             let took = world.clock.now().duration_since(began).as_secs_f64();
             assert!(took < 30.0, "{:?}: it took {took} s", failure(Uuid::nil()).1);
-            let told = || world.health.waiting_for().iter().any(|why| why.starts_with("handlers: take"));
-            let told = || told() || world.health.waiting_for().iter().any(|why| why.contains("a statement of take"));
-            world.eventually("readiness says why", async || told()).await;
+            let reported = || world.health.waiting_for().iter().any(|why| why.starts_with("handlers: take"));
+            let reported =
+                || reported() || world.health.waiting_for().iter().any(|why| why.contains("a statement of take"));
+            world.eventually("readiness says why", async || reported()).await;
             // From now on, ten are tried in five seconds.
             let before = world.clock.now();
             world.publish(&Cancelled { id: Uuid::now_v7() });
             world.eventually("and stays", async || world.types("seat.events").len() == 201).await;
             let took = world.clock.now().duration_since(before).as_secs_f64();
             assert!(took < 60.0, "{:?}: one more took {took} s", failure(Uuid::nil()).1);
-            bad.mended();
+            bad.repaired();
             world.eventually("all are handled", async || world.types("seat.events").len() == 401).await;
             world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
             assert_eq!(world.broker.records("seat.dlq").len(), 0);
@@ -231,7 +233,7 @@ async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_ste
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_whose_answer_cannot_be_written_down_is_called_again_seldom() {
+async fn an_effect_whose_result_cannot_be_recorded_is_repeated_with_long_pauses() {
     let (bad, calls) = (Bad::default(), Arc::new(AtomicUsize::new(0)));
     let (statement, counted) = (bad.clone(), calls.clone());
     let ask = async move |_: &Call, _: &Booked| -> Result<(), StepError> {
@@ -248,7 +250,7 @@ async fn an_effect_whose_answer_cannot_be_written_down_is_called_again_seldom() 
         world.clock.sleep(Duration::from_secs(100)).await;
         let called = calls.load(SeqCst);
         assert!((2..=4).contains(&called), "{called} calls in 100 s");
-        bad.mended();
+        bad.repaired();
         world.eventually("it is handled", async || world.types("seat.events") == ["seat.taken"]).await;
     })
     .await;

@@ -1,4 +1,4 @@
-//! What an outside system that fails for everybody costs the sagas, in memory and virtual time.
+//! How an outside system that fails for all sagas affects them, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -36,14 +36,14 @@ use common::events::events;
 struct Airline {
     is_down: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
-    undone: Arc<AtomicUsize>,
+    compensated: Arc<AtomicUsize>,
 }
 
 impl Airline {
     fn participant(&self, retry: RetryPolicy) -> Participant<MemoryStore> {
-        let (airline, undone) = (self.clone(), self.undone.clone());
-        let undo = async move |_: &Call, _: &Cancelled| {
-            undone.fetch_add(1, Ordering::SeqCst);
+        let (airline, compensated) = (self.clone(), self.compensated.clone());
+        let compensate = async move |_: &Call, _: &Cancelled| {
+            compensated.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
         async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
@@ -52,7 +52,7 @@ impl Airline {
         let ask = async move |_: &Call, _: &Booked| {
             airline.calls.fetch_add(1, Ordering::SeqCst);
             match airline.is_down.load(Ordering::SeqCst) {
-                true => Err(StepError::infrastructure("nobody is there")),
+                true => Err(StepError::infrastructure("no connection")),
                 false => Ok(()),
             }
         };
@@ -61,12 +61,12 @@ impl Airline {
         }
         let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
         let limits = EffectLimits { breaker, ..EffectLimits::default() };
-        let step = Step::with_effect("take", ask, take).undone_with_effect(undo, free);
+        let step = Step::with_effect("take", ask, take).undone_with_effect(compensate, free);
         Participant::named("seat").step(step.effect_limits(limits).retry(retry))
     }
 }
 
-/// Until the breaker is open: two sagas have called in vain.
+/// Waits until the breaker is open: two sagas have made calls that failed.
 async fn opened(world: &World) {
     (0..2).for_each(|_| world.publish(&Booked::anew()));
     let open = || world.metrics.breaker_open.get_or_create(&StepOnly { step: "take" }).get() == 1;
@@ -83,20 +83,20 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
         (0..10).for_each(|_| world.publish(&Booked::anew()));
         world.clock.sleep(Duration::from_secs(9)).await;
         let called = airline.calls.load(Ordering::SeqCst);
-        assert!(called < 15, "one trial a second, and not {called} calls");
+        assert!(called < 15, "one trial per second, not {called} calls");
         airline.is_down.store(false, Ordering::SeqCst);
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
         world.eventually("all are done", settled).await;
         let (taken, dead) = (world.broker.records("seat.events").len(), world.broker.records("seat.dlq").len());
         assert_eq!(taken + dead, 12);
-        // Each trial that failed was an attempt of the saga that made it, and no more than that.
+        // Each failed trial counted as one attempt of the saga that made it.
         assert!(dead <= called / 3, "{dead} dead letters after {called} calls");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
+async fn a_step_that_was_never_called_is_compensated_at_once_and_without_a_call() {
     let airline = Airline::default();
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::default()), async |world| {
@@ -114,13 +114,13 @@ async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
         world.eventually("the others are done", settled).await;
         assert_eq!(world.types("seat.events").iter().filter(|of| *of == "seat.taken").count(), 2);
-        assert_eq!(airline.undone.load(Ordering::SeqCst), 0);
+        assert_eq!(airline.compensated.load(Ordering::SeqCst), 0);
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_when_it_closes() {
+async fn sagas_behind_an_open_breaker_are_not_tried_and_all_continue_when_it_closes() {
     let airline = Airline::default();
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::custom(|_| Some(Duration::from_secs(1)))), async |world| {
@@ -134,7 +134,7 @@ async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_whe
         world.clock.sleep(Duration::from_secs(60)).await;
         let trials = airline.calls.load(Ordering::SeqCst) - called;
         assert!((20..=61).contains(&trials), "{trials} trials in a minute");
-        assert!(rejected() - before < 10 * 60, "{} were looked at in vain", rejected() - before);
+        assert!(rejected() - before < 10 * 60, "{} were tried in vain", rejected() - before);
         airline.is_down.store(false, Ordering::SeqCst);
         let again = world.clock.now();
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
@@ -150,7 +150,7 @@ events! {
     Found = "room.found" on "room.events" {}
 }
 
-/// Another outside system, which takes two seconds for a call, and is full until it is not.
+/// Another outside system: a call takes two seconds, and it is full until the test empties it.
 fn lodging(full: &Arc<AtomicBool>) -> Step<MemoryStore, LodgingWanted, Found, saga_core::Never> {
     let full = full.clone();
     let ask = async move |_: &Call, _: &LodgingWanted| {
@@ -183,10 +183,10 @@ async fn a_backlog_of_another_step_does_not_keep_a_breaker_from_its_trial() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_that_nobody_tries_does_not_slow_the_backlog_of_another_step() {
+async fn an_open_breaker_without_trials_does_not_slow_the_backlog_of_another_step() {
     let (airline, full) = (Airline::default(), Arc::new(AtomicBool::new(true)));
     airline.is_down.store(true, Ordering::SeqCst);
-    // Whoever has called it does so no more: the breaker stays open for want of a trial.
+    // The sagas that opened the breaker call no more: without a trial it stays open.
     let once = RetryPolicy::NONE;
     World::with(airline.participant(once).step(lodging(&full)), async |world| {
         (0..700).for_each(|_| world.publish(&LodgingWanted { id: Uuid::now_v7() }));

@@ -1,4 +1,4 @@
-//! Dead letters that the broker refuses as they are, in memory and virtual time.
+//! Dead letters that the broker refuses in their complete form, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -23,7 +23,7 @@ async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken> {
     Ok(Outcome::Success(Taken { id: trip.id }))
 }
 
-/// What a dead-letter topic takes.
+/// The largest dead letter that the topic accepts.
 type Takes = fn(&OutRecord) -> bool;
 
 #[derive(Clone)]
@@ -47,8 +47,9 @@ fn size(headers: &[Header]) -> usize {
     headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum()
 }
 
-/// Buries one record in a topic that takes only some, with one behind it that is well. Returns the original and its letter.
-async fn buried(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
+/// Dead-letters one record in a topic that accepts only some, with a valid record behind it. Returns the original and
+/// its dead letter.
+async fn dead_lettered(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
     let producer = |broker: &MemoryBroker| Picky { inner: broker.producer(), takes };
     let mut result = None;
     World::publishing(Participant::named("seat").step(Step::new("take", take)), producer, async |world| {
@@ -73,7 +74,7 @@ fn text<'a>(record: &'a Record, name: &str) -> &'a str {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_is_too_large_is_written_without_its_value() {
     let takes: Takes = |letter| letter.value.as_ref().is_none_or(|value| value.len() < 1000);
-    let (original, letter) = buried(takes, |record| record.value = Some(vec![b'x'; 2000])).await;
+    let (original, letter) = dead_lettered(takes, |record| record.value = Some(vec![b'x'; 2000])).await;
     assert_eq!((&letter.key, &letter.value), (&original.key, &None));
     assert!(letter.headers.starts_with(&original.headers));
     assert_eq!((text(&letter, OMITTED), text(&letter, TOPIC)), ("value", "trip.events"));
@@ -86,20 +87,20 @@ async fn a_dead_letter_that_is_refused_for_its_headers_keeps_key_and_value() {
         record.headers.push(Header::text("mine", "x".repeat(2000)));
         record.value = Some(b"{".to_vec());
     };
-    let (original, letter) = buried(takes, spoil).await;
+    let (original, letter) = dead_lettered(takes, spoil).await;
     assert_eq!((&letter.key, &letter.value), (&original.key, &original.value));
     assert!(!letter.headers.iter().any(|h| h.is("mine")));
     assert_eq!((text(&letter, OMITTED), text(&letter, REASON)), ("headers", "undecodable"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_that_is_refused_for_its_key_has_where_the_original_is_for_its_key() {
+async fn a_dead_letter_that_is_refused_for_its_key_has_the_position_of_the_original_as_its_key() {
     let long: fn(&mut OutRecord) = |record| record.key = Some(vec![b'k'; 2000]);
     let short: Takes = |letter| letter.key.as_ref().is_none_or(|key| key.len() < 1000);
-    // As a compacted topic does.
+    // A compacted topic accepts no record without a key.
     let (none, any): (fn(&mut OutRecord), Takes) = (|record| record.key = None, |letter| letter.key.is_some());
     for (spoil, takes, reason) in [(long, short, "key_mismatch"), (none, any, "missing_key")] {
-        let (original, letter) = buried(takes, spoil).await;
+        let (original, letter) = dead_lettered(takes, spoil).await;
         assert_eq!((letter.key.as_deref(), &letter.value), (Some(&b"trip.events/0/0"[..]), &original.value));
         assert!(letter.headers.starts_with(&original.headers));
         assert_eq!((text(&letter, OMITTED), text(&letter, REASON)), ("key", reason));
@@ -107,7 +108,7 @@ async fn a_dead_letter_that_is_refused_for_its_key_has_where_the_original_is_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_of_which_nothing_is_taken_says_where_the_original_is() {
+async fn a_dead_letter_without_its_original_parts_names_the_position_of_the_original() {
     let takes: Takes = |letter| {
         let (key, value) = (letter.key.as_ref(), letter.value.as_ref());
         key.map_or(0, Vec::len) + value.map_or(0, Vec::len) + size(&letter.headers) < 1000
@@ -117,7 +118,7 @@ async fn a_dead_letter_of_which_nothing_is_taken_says_where_the_original_is() {
         record.value = Some(vec![b'v'; 2000]);
         record.headers.push(Header::text("mine", "x".repeat(2000)));
     };
-    let (_, letter) = buried(takes, spoil).await;
+    let (_, letter) = dead_lettered(takes, spoil).await;
     assert_eq!((letter.key.as_deref(), letter.value.as_ref()), (Some(&b"trip.events/0/0"[..]), None));
     assert_eq!(text(&letter, OMITTED), "value,headers,key");
 }

@@ -1,4 +1,4 @@
-//! Deadlines that cannot be fired, and what the other deadlines and the events feel of them, in memory and virtual time.
+//! Deadlines that cannot fire, and how they affect other deadlines and events, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -24,10 +24,10 @@ events! {
     Taken = "seat.taken" on "seat.events" {}
 }
 
-/// How the deadline of a saga fails, and after how long; none when it works.
+/// How a saga's deadline fails, and after what time; none when it fires.
 type Failure = fn(Uuid) -> Option<(Duration, StoreError)>;
 
-/// Sagas whose id is even fail.
+/// Sagas with an even id fail.
 fn is_bad(id: Uuid) -> bool {
     id.as_u128() & 1 == 0
 }
@@ -38,7 +38,7 @@ fn trip(bad: bool) -> Booked {
 }
 
 fn locked(id: Uuid) -> Option<(Duration, StoreError)> {
-    is_bad(id).then(|| (Duration::from_millis(25), StoreError::Locked("somebody's row (SQLSTATE 55P03)".to_owned())))
+    is_bad(id).then(|| (Duration::from_millis(25), StoreError::Locked("a locked row (SQLSTATE 55P03)".to_owned())))
 }
 
 fn wrong(id: Uuid) -> Option<(Duration, StoreError)> {
@@ -72,7 +72,7 @@ fn seats(failure: Failure) -> Participant<MemoryStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_that_wait_for_a_lock_leave_the_events_their_turns() {
+async fn deadlines_that_wait_for_a_lock_do_not_delay_events() {
     World::with(seats(locked), async |world| {
         (0..200).for_each(|_| world.publish(&trip(true)));
         world.clock.sleep(Duration::from_secs(11)).await;
@@ -89,20 +89,20 @@ async fn deadlines_that_wait_for_a_lock_leave_the_events_their_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_whose_statement_is_wrong_or_slow_holds_no_other_and_readiness_names_it() {
+async fn a_deadline_with_a_wrong_or_slow_statement_delays_no_other_and_readiness_names_it() {
     for failure in [wrong, slow] as [Failure; 2] {
         World::with(seats(failure), async |world| {
             world.publish(&trip(true));
             (0..10).for_each(|_| world.publish(&trip(false)));
             world.eventually("the others fire", async || world.types("seat.events").len() == 10).await;
             assert_eq!(world.store.summary().await.unwrap().timers, 1, "the bad one stays armed");
-            let told = || {
+            let reported = || {
                 let why = world.health.waiting_for();
                 why.iter().any(|why| why.starts_with("deadlines: the deadline of book cannot be fired"))
             };
-            // Not from the first failure on: a line may be lost once.
-            world.eventually("readiness names it", async || told()).await;
-            // Most of the time is that of the events.
+            // From the second failure on: a single lost connection is not reported.
+            world.eventually("readiness names it", async || reported()).await;
+            // Most of the time is left to the events.
             let (began, mut waited) = (world.clock.now(), 0.0);
             for handled in 11..=130 {
                 let before = world.clock.now();
@@ -112,7 +112,7 @@ async fn a_deadline_whose_statement_is_wrong_or_slow_holds_no_other_and_readines
                 world.clock.sleep(Duration::from_secs(1)).await;
             }
             let share = waited / world.clock.now().duration_since(began).as_secs_f64();
-            assert!(share < 0.3, "events wait {share} of the time");
+            assert!(share < 0.3, "events waited {share} of the time");
         })
         .await;
     }

@@ -1,4 +1,4 @@
-//! The kit for whole flows, on a trip that reserves, pays, waits and compensates.
+//! The test kit for whole flows, on a trip that reserves, pays, waits and compensates.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -90,7 +90,7 @@ async fn seat(store: &MemoryStore, trip: Uuid) -> Option<i32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_rows_calls_and_dead_letters_are_told_apart() {
+async fn events_rows_calls_and_dead_letters_are_distinguished() {
     Flow::of([trip(), flight(), payment()])
         .run(async |flow| {
             let good = requested("flaky");
@@ -124,14 +124,14 @@ async fn a_deadline_fires_when_its_time_has_passed_and_not_before() {
     Flow::of([trip(), flight(), payment()])
         .run(async |flow| {
             flow.when(&requested("good")).await;
-            let stuck = requested("broken");
-            flow.when(&stuck).await;
+            let broken = requested("broken");
+            flow.when(&broken).await;
             assert!(flow.after(Duration::from_secs(200)).await.is_empty());
             let published = flow.after(Duration::from_secs(200)).await;
             assert_eq!(published.len(), 1, "{published:?}");
             assert_eq!(
                 (published[0].event_type.as_str(), published[0].saga_id.as_str()),
-                ("trip.expired", stuck.trip_id.to_string().as_str())
+                ("trip.expired", broken.trip_id.to_string().as_str())
             );
         })
         .await;

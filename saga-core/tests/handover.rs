@@ -1,4 +1,4 @@
-//! Partitions, parked sagas and outboxes that pass from one owner to the next at the worst moment.
+//! Partitions, parked sagas and outboxes that pass from one owner to the next at the worst time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -55,21 +55,21 @@ fn out(event: &Booked, clock: VirtualClock) -> OutRecord {
 
 struct Script {
     signals: tokio::sync::mpsc::UnboundedReceiver<Signal>,
-    held: Option<Signal>,
+    pending: Option<Signal>,
     stored: Arc<Mutex<Vec<i64>>>,
 }
 impl Consumer for Script {
     async fn next(&mut self, room: usize) -> Signal {
         loop {
-            if let Some(s) = self.held.take() {
+            if let Some(s) = self.pending.take() {
                 if room > 0 || !matches!(s, Signal::Records(_)) {
                     return s;
                 }
-                self.held = Some(s);
+                self.pending = Some(s);
                 return std::future::pending().await;
             }
             match self.signals.recv().await {
-                Some(s) => self.held = Some(s),
+                Some(s) => self.pending = Some(s),
                 None => return std::future::pending().await,
             }
         }
@@ -82,7 +82,7 @@ impl Consumer for Script {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_that_comes_back_before_it_was_let_go_is_handled() {
+async fn a_partition_that_returns_before_its_release_is_handled() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
@@ -90,7 +90,7 @@ async fn a_partition_that_comes_back_before_it_was_let_go_is_handled() {
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
             let stored = Arc::new(Mutex::new(vec![]));
-            let consumer = Script { signals, held: None, stored: stored.clone() };
+            let consumer = Script { signals, pending: None, stored: stored.clone() };
             let (_stop, stopped) = tokio::sync::oneshot::channel::<()>();
             tokio::task::spawn_local(Runtime::new(p, handle, Options::default()).run(consumer, async {
                 let _ = stopped.await;
@@ -167,14 +167,14 @@ async fn an_effect_that_is_being_voided_is_never_called_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
+async fn an_outbox_row_that_the_broker_does_not_take_stops_no_other_row_or_is_reported() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
             let p = Participant::named("seat").step(Step::new("seat", seat));
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let health = handle.health().clone();
-            // one row left behind, of a topic that the broker does not take (missing, or no right)
+            // one row left behind, for a topic that the broker refuses (missing, or not authorised)
             let row = handle.outbox().row(&Charged { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
             let (tx, _) = store.begin(&[], Duration::from_secs(1)).await.unwrap();
             store.commit(tx, saga_core::store::Changes { outbox: vec![row], ..Default::default() }).await.unwrap();
@@ -192,7 +192,7 @@ async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
+async fn a_delayed_process_cannot_finish_an_effect_that_the_next_one_voids() {
     let (set_a, set_b) = (tokio::task::LocalSet::new(), tokio::task::LocalSet::new());
     let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
     let g = Arc::new(Gate::default());
@@ -206,7 +206,7 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
                     a.captured.store(true, SeqCst);
                     tokio::time::sleep(Duration::from_secs(5)).await;
                     Ok(true)
-                } // the process is paused with its answer
+                } // the process is paused with the result of its call
                 _ => Err(StepError::transient("no answer")),
             },
             async |_: &mut Cx<'_, MemoryStore>, b: Booked, _yes: bool| -> StepResult<Charged, Declined> {
@@ -259,7 +259,7 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handled() {
+async fn an_event_redelivered_during_the_handover_of_its_earlier_delivery_is_handled() {
     let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
     let (called, passes) = (calls.clone(), gate.clone());
     let step = Step::with_effect(
@@ -279,7 +279,7 @@ async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handle
             let handle = Handle::new("pay", store, broker.producer(), clock);
             let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
             let stored = Arc::new(Mutex::new(vec![]));
-            let consumer = Script { signals, held: None, stored: stored.clone() };
+            let consumer = Script { signals, pending: None, stored: stored.clone() };
             let participant = Participant::named("pay").step(step);
             let runtime = Runtime::new(participant, handle, Options::default());
             tokio::task::spawn_local(runtime.run(consumer, std::future::pending()));
@@ -298,7 +298,11 @@ async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handle
             clock.sleep(Duration::from_millis(100)).await;
             gate.add_permits(1);
             clock.sleep(Duration::from_millis(500)).await;
-            assert_eq!(calls.load(SeqCst), 2, "the earlier delivery's answer is nobody's: it is called again");
+            assert_eq!(
+                calls.load(SeqCst),
+                2,
+                "the earlier delivery's result is dropped, and the effect is called again"
+            );
             assert!(stored.lock().unwrap().is_empty(), "and not acknowledged before it is done");
             gate.add_permits(1);
             clock.sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Every number that the runtime registers moves when what it counts happens.
+//! Every metric that the runtime registers changes when its event occurs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -39,9 +39,9 @@ impl From<Cancelled> for Freed {
 
 async fn ask(_: &Call, trip: &Booked) -> Result<(), StepError> {
     match trip.mood.as_str() {
-        "down" => Err(StepError::infrastructure("nobody is there")),
+        "down" => Err(StepError::infrastructure("no connection")),
         _ => {
-            // Long enough to be seen in hand.
+            // Long enough to be observed in flight.
             tokio::time::sleep(Duration::from_millis(20)).await;
             Ok(())
         }
@@ -93,7 +93,7 @@ fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
     seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing)
 }
 
-/// Names of the samples that are not zero. A histogram's are told by its count.
+/// The names of the samples that are not zero. A histogram is represented by its count.
 fn moved(registry: &Registry) -> BTreeSet<String> {
     let mut text = String::new();
     encode(&mut text, registry).unwrap();
@@ -102,7 +102,7 @@ fn moved(registry: &Registry) -> BTreeSet<String> {
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
 
-/// Names of all families, as `# TYPE` lines have them.
+/// The names of all metric families, from the `# TYPE` lines.
 fn registered(registry: &Registry) -> Vec<(String, String)> {
     let mut text = String::new();
     encode(&mut text, registry).unwrap();
@@ -111,7 +111,7 @@ fn registered(registry: &Registry) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
+fn metrics_that_alerts_use_are_exposed_with_0_from_the_start() {
     let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
     let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
     let mut registry = Registry::default();
@@ -133,7 +133,7 @@ fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_registered_number_moves() {
+async fn every_registered_metric_changes() {
     let (broker, store, clock) = (MemoryBroker::new(1), MemoryStore::default(), VirtualClock::start());
     let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
     let mut registry = Registry::default();
@@ -152,12 +152,12 @@ async fn every_registered_number_moves() {
     let booked = |mood: &str| Booked { id: Uuid::now_v7(), mood: mood.to_owned() };
     let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
-        let (fine, stuck, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
-        // Twice, under two ids, before, undone, broken, unknown, not answered, not in time.
+        let (fine, hopeless, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
+        // Twice, under two ids, too late, compensated, broken, unknown, not acknowledged, past its deadline.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
-        let mut ancient = record(&stuck, Uuid::now_v7(), clock);
+        let mut ancient = record(&hopeless, Uuid::now_v7(), clock);
         ancient.headers.retain(|header| !header.is(header::TIME));
         ancient.headers.push(Header::text(header::TIME, "0042-01-01T00:00:00Z"));
         publish(ancient);
@@ -168,7 +168,7 @@ async fn every_registered_number_moves() {
         }
         publish(record(&late, Uuid::now_v7(), clock));
         publish(record(&cancelled(&fine, "broken"), Uuid::now_v7(), clock));
-        publish(record(&cancelled(&stuck, "hopeless"), Uuid::now_v7(), clock));
+        publish(record(&cancelled(&hopeless, "hopeless"), Uuid::now_v7(), clock));
         publish(record(&booked("broken"), Uuid::now_v7(), clock));
         publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
         publish(record(&waiting, Uuid::now_v7(), clock));
@@ -207,11 +207,11 @@ async fn every_registered_number_moves() {
         })
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(still, Vec::<String>::new(), "these never moved");
+    assert_eq!(still, Vec::<String>::new(), "these never changed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_from_another_century_does_not_become_the_mean_of_all_waits() {
+async fn an_event_with_an_absurd_time_does_not_distort_the_waiting_times() {
     let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
     let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
     let mut registry = Registry::default();

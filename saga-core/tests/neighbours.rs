@@ -1,4 +1,4 @@
-//! One saga with a bad lock, a repeated event, a broken table or a dead gateway, and what the others feel of it.
+//! One saga with a locked row, a repeated event, a broken table or a failing gateway, and how it affects the others.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -63,8 +63,8 @@ async fn settles_copies_together(named: bool) {
         world.eventually("all is read", async || world.broker.is_caught_up("seat")).await;
         assert_eq!(world.types("seat.events").len(), 51);
         let copies = world.metrics.duplicates.get_or_create(&TAKE).get();
-        // Without an id, each that has a transaction of its own is another event of a step that has run, as the others are that
-        // are published 20 times.
+        // Without an id, each copy in a transaction of its own is a new event of a step that has run, and counts as a
+        // repetition.
         let repetitions = world.metrics.repetitions.get_or_create(&TAKE).get() - 19 * 50;
         assert_eq!((copies + repetitions, named && repetitions > 0), (19_999, false));
         let mut text = String::new();
@@ -94,10 +94,10 @@ async fn events_of_two_types_are_two_events_also_under_one_id_and_with_the_same_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
+async fn a_saga_with_more_events_than_a_transaction_takes_is_handled() {
     World::with(seats(), async |world| {
         let hot = Booked::anew();
-        // Each under an id of its own.
+        // Each with its own id.
         (0..1000).for_each(|_| world.publish(&hot));
         let other = Booked::anew();
         world.publish(&other);
@@ -109,10 +109,10 @@ async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing() {
+async fn a_locked_row_uses_up_no_attempt_and_dead_letters_nothing() {
     World::with(seats(), async |world| {
         world.clock.sleep(Duration::from_secs(1)).await;
-        // More often than there are attempts.
+        // More often than the policy has attempts.
         world.store.inject([Fault::Lock; 60]);
         (0..4).for_each(|_| world.publish(&Booked::anew()));
         world.eventually("all are handled", async || world.types("seat.events").len() == 4).await;
@@ -124,7 +124,7 @@ async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_events_fault() {
+async fn a_database_refusal_of_many_sagas_is_not_attributed_to_their_events() {
     let broken = Arc::new(AtomicBool::new(true));
     let seen = broken.clone();
     let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
@@ -148,7 +148,7 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_events_that_one_constraint_refuses_stop_nobody() {
+async fn many_events_refused_by_one_constraint_stop_no_other_event() {
     let bad = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
     let refused = bad.clone();
     let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
@@ -205,7 +205,7 @@ fn gated(gateway: &Arc<Gateway>) -> Participant<MemoryStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gateway() {
+async fn a_saga_without_a_call_is_compensated_without_the_gateway() {
     let gateway = Arc::new(Gateway::default());
     gateway.down.store(true, SeqCst);
     World::with(gated(&gateway), async |world| {
@@ -226,7 +226,7 @@ async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gatewa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
+async fn a_compensation_does_not_wait_behind_its_parked_action() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);
@@ -237,9 +237,9 @@ async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
         world.publish(&Cancelled { id: trip.id });
         world.clock.sleep(Duration::from_secs(1)).await;
         assert_eq!(world.types("seat.events"), ["seat.freed"], "before the charge is tried again after 5 s");
-        assert_eq!(gateway.refunds.load(SeqCst), 1, "the call may have been carried out");
+        assert_eq!(gateway.refunds.load(SeqCst), 1, "the call may have taken effect");
         world.clock.sleep(Duration::from_secs(20)).await;
-        assert_eq!(gateway.charges.load(SeqCst), 1, "the charge is late for ever");
+        assert_eq!(gateway.charges.load(SeqCst), 1, "the action stays late");
         assert_eq!(world.store.summary().await.unwrap().parked_sagas, 0);
         assert_eq!(world.metrics.late.get_or_create(&TAKE).get(), 1);
     })
@@ -247,7 +247,7 @@ async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refund_that_fails_keeps_the_place_of_what_it_undoes() {
+async fn a_compensation_that_fails_keeps_the_position_of_its_action() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);

@@ -1,4 +1,4 @@
-//! Code of a participant that panics where no handler runs: it costs its own event, and nobody else's.
+//! Panics in a participant's own code outside a handler: each fails only its own event.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::common::World;
 use common::events::events;
 
-/// Stands in the data, and must stand nowhere else.
+/// Part of the data; it must appear nowhere else.
 const SECRET: &str = "4111-1111";
 
 fn mood<'de, D: Deserializer<'de>>(data: D) -> Result<String, D::Error> {
@@ -56,7 +56,7 @@ impl From<Cancelled> for Freed {
     }
 }
 
-/// `trip.booked`, by hand: whose it is panics.
+/// `trip.booked`, implemented by hand: its `saga_id` panics.
 #[derive(Clone)]
 struct Careless(Booked);
 
@@ -86,7 +86,7 @@ async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, Step
     Ok(why.into())
 }
 
-/// An error that cannot be shown.
+/// An error whose `Display` panics.
 #[derive(Debug)]
 struct Unspeakable;
 
@@ -124,14 +124,14 @@ async fn data_on_which_a_types_own_code_panics_is_dead_lettered_and_the_partitio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_null_compensation_whose_event_cannot_be_made_holds_its_own_saga_alone() {
+async fn a_null_compensation_whose_event_cannot_be_made_blocks_only_its_own_saga() {
     World::with(seats(RetryPolicy::NONE), async |world| {
         world.publish(&Cancelled { id: Uuid::now_v7(), mood: SECRET.to_owned() });
         world.publish(&Cancelled { id: Uuid::now_v7(), mood: "fine".to_owned() });
-        world.eventually("the other is undone", async || world.types("seat.events") == ["seat.freed"]).await;
+        world.eventually("the other is compensated", async || world.types("seat.events") == ["seat.freed"]).await;
         assert_eq!(world.headers("seat.events", header::NULL_COMPENSATION), ["true"]);
-        let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
-        world.eventually("its saga waits for an operator", held).await;
+        let blocked = async || world.store.summary().await.unwrap().blocked_sagas == 1;
+        world.eventually("its saga waits for an operator", blocked).await;
         assert_eq!(world.headers("seat.dlq", dead_letter::header::REASON), ["permanent"]);
         let messages = world.headers("seat.dlq", dead_letter::header::MESSAGE);
         assert!(messages[0].contains("panicked") && !messages[0].contains(SECRET), "{messages:?}");
@@ -150,7 +150,7 @@ async fn a_policy_that_panics_allows_no_further_attempt_and_an_error_that_panics
         world.publish(&booked("fine"));
         world.eventually("the other is handled", async || world.types("seat.events") == ["seat.taken"]).await;
         let letters = async || world.broker.records("seat.dlq").len() == 1;
-        world.eventually("it is given up on", letters).await;
+        world.eventually("it is dead-lettered", letters).await;
         assert_eq!(world.headers("seat.dlq", dead_letter::header::REASON), ["retries_exhausted"]);
         assert_eq!(world.headers("seat.dlq", dead_letter::header::ATTEMPTS), ["2"]);
         let messages = world.headers("seat.dlq", dead_letter::header::MESSAGE);

@@ -1,4 +1,4 @@
-//! What follows when an effect whose retries are used up cannot be voided either, in memory and virtual time.
+//! An effect whose retries are used up and whose void fails as well, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -29,10 +29,10 @@ events! {
     Refused = "seat.refused" on "seat.events" {}
 }
 
-/// When the outside system was asked to void.
+/// The times at which the outside system was asked to void.
 type Voids = Arc<Mutex<Vec<Instant>>>;
 
-/// An airline that never answers a booking, and a void as it is told.
+/// An airline that never answers a booking, and voids as the test decides.
 fn seats(
     voids: &Voids,
     void: impl Fn(usize) -> Result<(), StepError> + Send + Sync + 'static,
@@ -72,18 +72,18 @@ async fn a_void_that_fails_is_tried_again_after_pauses_that_grow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_be_voided_is_a_dead_letter_and_nobody_is_refused() {
+async fn an_effect_that_can_never_be_voided_is_dead_lettered_and_not_refused() {
     let voids = Voids::default();
     World::with(seats(&voids, |_| Err(StepError::permanent("unknown booking"))), async |world| {
         world.publish(&Booked::anew());
-        let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
-        world.eventually("its saga waits for an operator", held).await;
+        let blocked = async || world.store.summary().await.unwrap().blocked_sagas == 1;
+        world.eventually("its saga waits for an operator", blocked).await;
         world.clock.sleep(Duration::from_secs(120)).await;
-        assert_eq!(voids.lock().unwrap().len(), 1, "it is not asked again");
+        assert_eq!(voids.lock().unwrap().len(), 1, "the void is not repeated");
         assert_eq!(world.headers("seat.dlq", REASON), ["permanent"]);
         let messages = world.headers("seat.dlq", MESSAGE);
         assert!(messages[0].contains("cannot be undone") && messages[0].contains("unknown booking"), "{messages:?}");
-        assert_eq!(world.types("seat.events"), Vec::<String>::new(), "it may hold");
+        assert_eq!(world.types("seat.events"), Vec::<String>::new(), "the effect may have happened");
     })
     .await;
 }

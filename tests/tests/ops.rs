@@ -1,4 +1,5 @@
-//! What the alerts, the dashboard and the runbook ask for is what the services expose, and docs/metrics.md describes it.
+//! The metrics that alerts, dashboard and runbook query are exposed, and docs/metrics.md describes every exposed
+//! metric.
 
 use std::{path::Path, process::Command};
 
@@ -10,16 +11,16 @@ use saga_test_support::{
 };
 use uuid::Uuid;
 
-in_both_modes![traced_world: what_is_asked_for_is_exposed_and_what_is_exposed_is_described];
+in_both_modes![traced_world: queried_metrics_are_exposed_and_exposed_metrics_are_described];
 
-async fn what_is_asked_for_is_exposed_and_what_is_exposed_is_described(world: &World) -> Result<()> {
+async fn queried_metrics_are_exposed_and_exposed_metrics_are_described(world: &World) -> Result<()> {
     if ["promtool", "jq"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
         let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
         ensure!(!required, "promtool (which comes with Prometheus) or jq is missing");
         eprintln!("skipped: promtool (which comes with Prometheus) or jq is missing");
         return Ok(());
     }
-    // One of each ending: what has a label for it appears with it.
+    // One order per ending: a metric with a label for an ending appears with it.
     let sku = world.stocked(10).await?;
     for (order, status) in [(Order::of(&sku, 1), "confirmed"), (Order::of(&sku, 1).shipped_to("AQ"), "cancelled")] {
         let id = world.place(&order).await?;

@@ -1,4 +1,4 @@
-//! Starting: settings that cannot work, and a broker or a database that is not there yet.
+//! Starting: invalid settings, and a broker or a database that is not there yet.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ fn log() -> Result<PathBuf> {
     Ok(folder.join("log"))
 }
 
-/// Starts a service that ends by itself: its exit code, and what it said.
+/// Runs a service that ends by itself. Returns its exit code and its output.
 async fn refused(who: Who, variables: &[(&str, &str)]) -> Result<(Option<i32>, String)> {
     let log = log()?;
     let mut command = Command::new(who.binary()?);
@@ -62,7 +62,7 @@ async fn start(who: Who, variables: &[(&str, &str)]) -> Result<Service> {
     Service::start(who, &all.collect::<Vec<_>>(), &log()?).await
 }
 
-/// Waits until `/readyz` has this status, and everything that it says contains the text.
+/// Waits until `/readyz` has this status, and its body contains the text.
 async fn ready(service: &Service, status: u16, text: &str) -> Result<()> {
     let http = reqwest::Client::builder().no_proxy().build()?;
     let url = |path: &str| format!("http://{}{path}", service.addr());
@@ -114,7 +114,7 @@ fn every_service_names_a_wrong_variable_in_one_line_and_ends_at_once() -> Result
                 ensure!(code.is_some_and(|code| code != 0), "{who} with {variable}={value}: {code:?}: {said}");
                 ensure!(said.contains(&format!("{variable}: ")), "{who} with {variable}={value}: {said}");
                 ensure!(!said.contains("hunter2"), "{who} shows a secret: {said}");
-                // A file that cannot be is found out after the log has begun.
+                // A file that cannot exist is reported after the log has started.
                 ensure!(said.lines().count() == 1 || said.contains("cannot go on"), "{who}: {said}");
             }
         }
@@ -151,7 +151,7 @@ fn a_service_waits_for_its_broker_says_so_and_works_when_it_comes() -> Result<()
         for service in &services {
             ready(service, 200, "true").await?;
         }
-        // Gone again, it is missed again.
+        // When it goes away again, it is reported again.
         switch.set_reachable(false);
         for service in &services {
             ready(service, 503, address).await?;
@@ -217,7 +217,7 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
     })
 }
 
-/// What a program prints that ends by itself.
+/// The output of a program that ends by itself.
 fn printed(path: PathBuf, args: &[&str]) -> Result<String> {
     let output = Command::new(path).args(args).env_clear().envs([NO_BROKER]).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -225,7 +225,7 @@ fn printed(path: PathBuf, args: &[&str]) -> Result<String> {
 }
 
 #[test]
-fn services_that_speak_for_themselves_are_the_flow_without_broker_and_database() -> Result<()> {
+fn services_print_the_declarations_of_the_flow_without_broker_and_database() -> Result<()> {
     let log = log()?;
     let folder = log.parent().context("no folder")?;
     for who in Who::ALL {
@@ -234,11 +234,11 @@ fn services_that_speak_for_themselves_are_the_flow_without_broker_and_database()
     let (saga, folder) = (binary("saga")?, folder.display().to_string());
     let checked = printed(saga.clone(), &["--flow", &folder, "check"])?;
     ensure!(checked.contains("no findings"), "{checked}");
-    // In the order in which they are named, they are the very flow that `saga` is built with.
+    // Given in the right order, they are exactly the flow that is built into `saga`.
     let files = Who::ALL.map(|who| format!("{folder}/{who}.json"));
     let named: Vec<&str> = files.iter().flat_map(|file| ["--flow", file]).chain(["graph", "--json"]).collect();
     ensure!(printed(saga.clone(), &named)? == printed(saga.clone(), &["graph", "--json"])?);
-    // A running service says the same, as the last of four sources.
+    // A running service serves the same declaration; it is the last of four sources.
     fs::remove_file(format!("{folder}/order.json"))?;
     block_on(async {
         let order = start(Who::Order, &[NO_BROKER, MEMORY]).await?;

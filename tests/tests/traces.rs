@@ -1,4 +1,4 @@
-//! One trace per saga, as a real Jaeger shows it: the services, the names, and which span led to which.
+//! One trace per saga, as a real Jaeger shows it: services, names, parents and links.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -18,19 +18,19 @@ use uuid::Uuid;
 
 in_both_modes![traced_world:
     a_confirmed_order_is_one_trace_across_the_four_services,
-    an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it,
-    a_foreign_order_goes_on_in_its_producers_trace,
+    an_unshippable_order_is_one_trace_through_its_compensations,
+    a_foreign_order_continues_its_producers_trace,
     an_order_without_a_trace_has_one_of_its_own_id,
     orders_that_share_their_transactions_keep_their_own_traces,
-    a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request,
-    a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_was_parked,
-    what_is_not_sampled_is_told_nowhere,
-    a_dead_letter_is_told_in_its_own_trace,
+    a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request,
+    a_retried_charge_records_each_attempt_and_the_parked_time,
+    an_unsampled_trace_is_exported_nowhere,
+    a_dead_letter_is_recorded_in_its_own_trace,
 ];
-in_both_modes![own_world: a_collector_that_never_answers_holds_up_nobody];
+in_both_modes![own_world: a_collector_that_never_answers_delays_no_saga];
 
-/// Spans are exported every 200 ms here, in the order in which they were over.
-const TOLD: Duration = PATIENCE;
+/// Spans are exported every 200 ms here, in the order in which they ended.
+const EXPORTED: Duration = PATIENCE;
 
 /// A caller's context: trace, span and header.
 struct Caller {
@@ -53,7 +53,7 @@ impl Caller {
     }
 }
 
-/// The tree with siblings in the order of their names, since services work side by side.
+/// The tree with siblings sorted by name, since services run in parallel.
 fn shape(trace: &Trace) -> String {
     fn write(trace: &Trace, mut spans: Vec<&Span>, depth: usize, text: &mut String) {
         spans.sort_by_key(|span| (span.to_string(), span.start));
@@ -67,7 +67,7 @@ fn shape(trace: &Trace) -> String {
     text
 }
 
-/// Without the margin of the lines here.
+/// Without the indentation of the source.
 fn tree(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let margin = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
@@ -76,7 +76,7 @@ fn tree(text: &str) -> String {
 
 async fn shows(jaeger: &Jaeger, id: &str, expected: &str) -> Result<Trace> {
     let expected = tree(expected);
-    eventually(TOLD, "the trace is whole", async || {
+    eventually(EXPORTED, "the trace is complete", async || {
         let trace = jaeger.trace(id).await?;
         let shape = shape(&trace);
         ensure!(shape == expected, "expected\n{expected}found\n{shape}");
@@ -85,7 +85,7 @@ async fn shows(jaeger: &Jaeger, id: &str, expected: &str) -> Result<Trace> {
     .await
 }
 
-/// What follows the publishing of `order.created`, up to the confirmation, at this depth.
+/// The spans after the publication of `order.created`, up to the confirmation, at this depth.
 const CONFIRMED: &str = "
     inventory-service process order.events
       inventory-service send inventory.events
@@ -153,7 +153,7 @@ async fn a_confirmed_order_is_one_trace_across_the_four_services(world: &World) 
     Ok(())
 }
 
-async fn an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it(world: &World) -> Result<()> {
+async fn an_unshippable_order_is_one_trace_through_its_compensations(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let caller = Caller::new("01");
     caller.place(world, &Order::of(&world.stocked(10).await?, 1).shipped_to("AQ")).await?;
@@ -199,12 +199,12 @@ async fn an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it(worl
         let span = of(service, name)?;
         ensure!(span.text("saga.op") == "compensate" && span.text("saga.step") == step, "{span:?}");
     }
-    // Neither is an error: both are what was declared.
+    // Neither is an error: both are declared outcomes.
     ensure!(trace.spans.iter().all(|span| span.error().is_none()), "{trace}");
     Ok(())
 }
 
-async fn a_foreign_order_goes_on_in_its_producers_trace(world: &World) -> Result<()> {
+async fn a_foreign_order_continues_its_producers_trace(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, id) = (Caller::new("01"), Uuid::new_v4());
     let order = Order::of(&world.stocked(10).await?, 1);
@@ -246,13 +246,13 @@ async fn orders_that_share_their_transactions_keep_their_own_traces(world: &Worl
     Ok(())
 }
 
-async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request(world: &World) -> Result<()> {
+async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, asker) = (Caller::new("01"), Caller::new("01"));
     let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_timeout");
     let id = caller.place(world, &order).await?;
     // It has failed twice, and waits for its next attempt.
-    eventually(TOLD, "failed attempts are told", async || {
+    eventually(EXPORTED, "failed attempts are recorded", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         let failed = trace.named("payment-service", "effect charge");
         ensure!(failed.iter().filter(|span| span.error().is_some()).count() >= 2, "{trace}");
@@ -263,7 +263,7 @@ async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request
     let request = world.request(Who::Order, Method::POST, &path)?.header("traceparent", &asker.traceparent);
     let answer = send(request).await?;
     ensure!(answer.status == 202, "{answer:?}");
-    let trace = eventually(Duration::from_secs(90), "the order's trace tells of its end", async || {
+    let trace = eventually(Duration::from_secs(90), "the order's trace contains its end", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         ensure!(trace.spans.iter().any(|s| s.text("cloudevents.event_type") == "order.cancelled"), "{trace}");
         Ok(trace)
@@ -271,7 +271,7 @@ async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request
     .await?;
     let asked = |span: &&Span| span.text("cloudevents.event_type") == "order.cancellation_requested";
     let sent = trace.named("order-service", "send order.events").into_iter().find(asked).context("not published")?;
-    let asking = eventually(TOLD, "the request is told in its own trace", async || {
+    let asking = eventually(EXPORTED, "the request is recorded in its own trace", async || {
         let trace = jaeger.trace(&asker.trace).await?;
         Ok(trace.only("order-service", "POST /orders/{id}/cancel")?.clone())
     })
@@ -282,11 +282,11 @@ async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request
     Ok(())
 }
 
-async fn a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_was_parked(world: &World) -> Result<()> {
+async fn a_retried_charge_records_each_attempt_and_the_parked_time(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let caller = Caller::new("01");
     caller.place(world, &Order::of(&world.stocked(10).await?, 1).paid_by("tok_flaky")).await?;
-    eventually(Duration::from_secs(60), "the charge is told to its end", async || {
+    eventually(Duration::from_secs(60), "all attempts of the charge are recorded", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         let attempts = trace.named("payment-service", "effect charge");
         ensure!(attempts.iter().filter(|span| span.error().is_some()).count() == 2, "{trace}");
@@ -297,23 +297,23 @@ async fn a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_wa
     .await
 }
 
-async fn what_is_not_sampled_is_told_nowhere(world: &World) -> Result<()> {
+async fn an_unsampled_trace_is_exported_nowhere(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
-    let (silent, told) = (Caller::new("00"), Caller::new("01"));
+    let (silent, sampled) = (Caller::new("00"), Caller::new("01"));
     let order = Order::of(&world.stocked(10).await?, 1);
     let id = silent.place(world, &order).await?;
     let confirmed = world.event(id, "order.confirmed").await?;
     let carried = confirmed.header("traceparent").unwrap_or_default();
     ensure!(carried == silent.traceparent, "{carried}");
-    told.place(world, &order).await?;
-    // Told later, and seen: what was told before would be there.
+    sampled.place(world, &order).await?;
+    // The recorded trace came later and is there: an earlier one would be there too.
     let expected = format!("order-service POST /orders\n  order-service send order.events{CONFIRMED}");
-    shows(&jaeger, &told.trace, &expected).await?;
+    shows(&jaeger, &sampled.trace, &expected).await?;
     ensure!(jaeger.trace(&silent.trace).await.is_err());
     Ok(())
 }
 
-async fn a_dead_letter_is_told_in_its_own_trace(world: &World) -> Result<()> {
+async fn a_dead_letter_is_recorded_in_its_own_trace(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, id) = (Caller::new("01"), Uuid::new_v4());
     let record = orders::event("order.created", id, &serde_json::json!({"order_id": id, "name": "Ada"}));
@@ -334,8 +334,8 @@ async fn a_dead_letter_is_told_in_its_own_trace(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn a_collector_that_never_answers_holds_up_nobody(world: &World) -> Result<()> {
-    // It takes connections and says nothing.
+async fn a_collector_that_never_answers_delays_no_saga(world: &World) -> Result<()> {
+    // It accepts connections and never responds.
     let silence = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!("http://{}", silence.local_addr()?);
     let variables = [("OTEL_SDK_DISABLED", "false"), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];

@@ -1,82 +1,83 @@
-//! Where a saga stands, judged by the events that have been seen of it: what it waits for, and what may come next.
+//! The state of a saga, derived from its observed events: its status, the events it expects, and the deadlines that
+//! run.
 
 use std::time::Duration;
 
 use crate::graph::{Choreography, Ending, EventKey, How, Node, NodeKind};
 
-/// The direction in which a saga goes.
+/// The status of a saga.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// Nothing was refused so far.
+pub enum SagaStatus {
+    /// No refusal was observed so far.
     Forward,
-    /// A refusal or a cancellation was seen: what was done is being undone.
+    /// A refusal or a cancellation was observed: the earlier steps are being compensated.
     Backward,
-    /// Ended, every step done.
+    /// Ended, and every step succeeded.
     Completed,
-    /// Ended, every step that was done undone.
+    /// Ended, and every step that succeeded was compensated.
     Compensated,
-    /// Both a completed and an undone end were seen, which must never happen.
+    /// Both a completed and a compensated end were observed, which must never happen.
     Contradictory,
 }
 
-/// A node that has been started and has not answered yet.
+/// A node that was started and has not published its result yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Expected<'a> {
-    /// Whose turn it is.
+    /// The node.
     pub node: &'a Node,
-    /// Its answer is one of these.
+    /// Its result is one of these.
     pub one_of: Vec<EventKey>,
 }
 
-/// A deadline that runs.
+/// A running deadline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wait<'a> {
     /// The action that started it.
     pub node: &'a Node,
     /// Published when the wait is over.
     pub event: EventKey,
-    /// How long it runs.
+    /// Its duration.
     pub after: Duration,
 }
 
-/// Where a saga stands.
+/// The state of a saga.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SagaState<'a> {
-    /// The direction in which it goes.
-    pub progress: Progress,
-    /// Who has been started and not answered; nobody, once it has ended.
+    /// Its status.
+    pub status: SagaStatus,
+    /// The nodes that were started and have published no result; empty once the saga has ended.
     pub expected: Vec<Expected<'a>>,
-    /// The deadlines that run.
+    /// The running deadlines.
     pub waits: Vec<Wait<'a>>,
 }
 
 impl Choreography {
-    /// Where a saga stands after the events of these names, in whichever order they were seen. A step that publishes
-    /// nothing on success is never expected, since nobody could tell that it is done.
+    /// The state of a saga after the events of these names, in whichever order they were observed. A step that
+    /// publishes nothing on success is never expected, since its success cannot be observed.
     pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
         let names: Vec<&str> = seen.into_iter().collect();
         let seen = |event: EventKey| names.contains(&event.name);
-        let progress = self.progress(seen);
+        let status = self.status(seen);
         let (mut expected, mut waits) = (Vec::new(), Vec::new());
-        if matches!(progress, Progress::Forward | Progress::Backward) {
+        if matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
             let started = |node: &&Node| node.triggers.iter().any(|t| seen(*t));
             expected.extend(self.nodes().iter().filter(started).filter_map(|node| self.expected(node, seen)));
             waits.extend(self.nodes().iter().filter(started).filter_map(|node| self.wait(node, seen)));
         }
-        SagaState { progress, expected, waits }
+        SagaState { status, expected, waits }
     }
 
-    fn progress(&self, seen: impl Fn(EventKey) -> bool) -> Progress {
+    fn status(&self, seen: impl Fn(EventKey) -> bool) -> SagaStatus {
         let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
         let forward = self.reach(self.entrances(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
         match (ended(Ending::Completed), ended(Ending::Compensated)) {
-            (true, true) => Progress::Contradictory,
-            (true, false) => Progress::Completed,
-            (false, true) => Progress::Compensated,
+            (true, true) => SagaStatus::Contradictory,
+            (true, false) => SagaStatus::Completed,
+            (false, true) => SagaStatus::Compensated,
             (false, false) if self.events().any(|(key, _)| seen(key) && !forward.events.contains(&key)) => {
-                Progress::Backward
+                SagaStatus::Backward
             }
-            (false, false) => Progress::Forward,
+            (false, false) => SagaStatus::Forward,
         }
     }
 
@@ -84,7 +85,7 @@ impl Choreography {
         let answers = node.publishes.iter().filter(|p| p.how != How::Deadline).map(|p| p.event);
         let one_of: Vec<_> = answers.collect();
         let undone = self.compensation_of(node).filter(|_| node.kind == NodeKind::Action);
-        // The barrier closes an action once it has been undone, whether it had run or not.
+        // After the compensation, the barrier rejects the action, whether it had run or not.
         let closed = undone.is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
         let waits = !one_of.is_empty() && !one_of.iter().any(|e| seen(*e)) && !closed;
         waits.then_some(Expected { node, one_of })
@@ -111,17 +112,17 @@ mod tests {
     }
 
     #[test]
-    fn a_saga_waits_for_whoever_was_started_last() {
+    fn a_saga_waits_for_the_step_that_was_started_last() {
         assert_eq!(expected(&["order.created"]), [("reserve", vec!["inventory.reserved", "inventory.rejected"])]);
         let charged = ["order.created", "inventory.reserved", "payment.charged"];
         assert_eq!(expected(&charged), [("schedule", vec!["shipping.scheduled", "shipping.rejected"])]);
     }
 
     #[test]
-    fn a_refusal_turns_a_saga_back() {
+    fn a_refusal_starts_compensation() {
         let flow = order_flow();
         let seen = ["order.created", "inventory.reserved", "payment.declined"];
-        assert_eq!(flow.state(seen).progress, Progress::Backward);
+        assert_eq!(flow.state(seen).status, SagaStatus::Backward);
         assert_eq!(expected(&seen), [("release", vec!["inventory.released"])]);
     }
 
@@ -129,9 +130,9 @@ mod tests {
     fn nothing_is_expected_of_a_saga_that_has_ended() {
         let flow = order_flow();
         let state = flow.state(["order.created", "inventory.rejected", "order.cancelled"]);
-        assert_eq!(state, SagaState { progress: Progress::Compensated, expected: vec![], waits: vec![] });
+        assert_eq!(state, SagaState { status: SagaStatus::Compensated, expected: vec![], waits: vec![] });
         let both = flow.state(["order.confirmed", "order.cancelled"]);
-        assert_eq!(both.progress, Progress::Contradictory);
+        assert_eq!(both.status, SagaStatus::Contradictory);
     }
 
     #[test]

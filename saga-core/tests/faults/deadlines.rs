@@ -39,7 +39,7 @@ async fn a_deadline_fires_once_also_when_the_process_that_armed_it_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_whose_handler_fails_does_not_hold_the_others() {
+async fn a_deadline_whose_handler_fails_does_not_delay_the_others() {
     local(async || {
         let bad = booked("bad");
         let poisoned = SagaId::from(bad.id);

@@ -23,7 +23,7 @@ fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_that_overtakes_a_crash_between_effect_and_commit_undoes_the_effect() {
+async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_effect() {
     local(async || {
         let world = World::new(1);
         let (calls, undone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -49,7 +49,7 @@ async fn a_dead_process_leaves_its_outbox_to_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_full_of_rows_on_their_way_hides_none_that_is_not() {
+async fn an_outbox_full_of_rows_in_flight_hides_no_unpublished_row() {
     local(async || {
         let world = World::new(1);
         let broker = Mute::default();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_fault_at_any_line_of_a_transaction_costs_time_and_nothing_else() {
+async fn a_fault_at_any_point_of_a_transaction_only_delays_its_events() {
     for fault in [Fault::Begin, Fault::Commit, Fault::CommitAnswer, Fault::Deadlock] {
         local(async || {
             let world = World::new(3);
@@ -24,7 +24,7 @@ async fn a_fault_at_any_line_of_a_transaction_costs_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_fails_does_not_take_its_batch_with_it() {
+async fn an_event_that_fails_does_not_fail_its_batch() {
     for mood in ["fail", "panic"] {
         local(async || {
             let world = World::new(1);
@@ -46,7 +46,7 @@ async fn an_event_that_fails_does_not_take_its_batch_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_that_come_and_go_lose_nothing_and_do_nothing_twice() {
+async fn members_that_join_and_leave_lose_nothing_and_repeat_nothing() {
     local(async || {
         let world = World::new(6);
         let first = world.start(seats());
@@ -76,7 +76,7 @@ async fn members_that_come_and_go_lose_nothing_and_do_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_was_away_while_partitions_came_is_ready_again_without_an_event() {
+async fn a_database_outage_during_an_assignment_ends_in_readiness_without_an_event() {
     local(async || {
         let world = World::new(1);
         world.store.inject([Fault::Read; 5]);

@@ -20,7 +20,7 @@ async fn an_events_handling_continues_the_trace_of_its_publisher() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_without_a_context_has_its_own_id_as_its_traces() {
+async fn a_saga_without_a_context_uses_its_own_id_as_trace_id() {
     let world = World::new();
     let trip = booked("fine");
     world.publish(&trip, None);
@@ -30,7 +30,7 @@ async fn a_saga_without_a_context_has_its_own_id_as_its_traces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_sampled_is_handed_on_and_not_recorded() {
+async fn an_unsampled_trace_is_passed_on_and_not_recorded() {
     let world = World::new();
     world.publish(&booked("fine"), Some(UNSAMPLED));
     world.run(seats(), || true).await;
@@ -47,7 +47,7 @@ async fn pay_and_look_around(cx: &mut Cx<'_, MemoryStore>, trip: Booked, told: S
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_propagation_a_process_has_a_tree_of_its_own_and_nothing_comes_in_or_goes_out() {
+async fn without_propagation_a_process_has_its_own_trace_and_passes_no_context_on() {
     let world = World { propagates: false, ..World::new() };
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_are_recorded_and_keep_the_context_they_came_with() {
+async fn dead_letters_are_recorded_and_keep_their_original_context() {
     let world = World::new();
     world.publish(&booked("broken"), Some(PARENT));
     world.run(seats(), || true).await;
@@ -17,7 +17,7 @@ async fn dead_letters_are_recorded_and_keep_the_context_they_came_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_recorded_in_the_trace_it_brings() {
+async fn an_unreadable_record_is_recorded_in_its_own_trace() {
     let world = World::new();
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));

@@ -28,7 +28,7 @@ async fn a_transaction_that_is_redone_is_recorded_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_another_publishes_is_recorded_as_if_its_own_process_had_lived() {
+async fn an_event_published_by_a_sweep_has_its_place_in_the_trace() {
     let world = World::new();
     // Nobody knows that this commits: the row is found in the table.
     world.store.inject([Fault::CommitAnswer]);
@@ -60,7 +60,7 @@ async fn refusals_compensations_and_repetitions_are_recorded_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_is_recorded_between_its_two_transactions_and_is_given_its_own_context() {
+async fn an_effect_is_recorded_between_its_two_transactions_and_gets_its_own_context() {
     let world = World::new();
     world.publish(&booked("fine"), Some(PARENT));
     let participant = Participant::named("seat").step(Step::with_effect("pay", ask, pay));

@@ -1,4 +1,4 @@
-//! A deadline is kept in the database: it passes whether the order service runs or not.
+//! A deadline is stored in the database: it fires whether the order service runs at that time or not.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -12,7 +12,7 @@ use saga_test_support::{
     eventually, in_both_modes,
 };
 
-in_both_modes![own_world: an_order_whose_deadline_passes_is_undone_also_across_a_restart];
+in_both_modes![own_world: an_order_whose_deadline_passes_is_compensated_also_across_a_restart];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -23,20 +23,20 @@ async fn restart(world: &World, who: Who, variables: &[(&str, &str)]) -> Result<
     world.ready(who).await
 }
 
-async fn an_order_whose_deadline_passes_is_undone_also_across_a_restart(world: &World) -> Result<()> {
+async fn an_order_whose_deadline_passes_is_compensated_also_across_a_restart(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     restart(world, Who::Order, &[("SAGA_DEADLINE", "3s")]).await?;
     let in_time = world.place(&Order::of(&sku, 1)).await?;
     world.event(in_time, "order.confirmed").await?;
 
-    // Nobody sets the goods aside, so the order waits.
+    // No participant reserves the items, so the order waits.
     world.terminate(Who::Inventory, 0).await?;
     let order = Order::of(&sku, 1);
     let request = world.request(Who::Order, Method::POST, "/orders")?.header("traceparent", TRACEPARENT);
     let late = accepted(&send(request.json(&order.body())).await?)?;
     let place = world.event(late, "order.created").await?.place();
     world.done(Who::Order, &place).await?;
-    // The one that arms no deadline before five minutes finds the one that is armed.
+    // The new process would arm a deadline of five minutes; it finds the one that is armed already.
     restart(world, Who::Order, &[]).await?;
     let requested = world.event(late, "order.cancellation_requested").await?;
     ensure!(requested.data["reason"] == "deadline", "{requested:?}");
@@ -47,7 +47,7 @@ async fn an_order_whose_deadline_passes_is_undone_also_across_a_restart(world: &
     world.launch(Who::Inventory, 0, &[]).await?;
     let end = world.event(late, "order.cancelled").await?;
     ensure!(end.data["reason"] == "deadline", "{end:?}");
-    eventually(PATIENCE, "nothing is held", async || {
+    eventually(PATIENCE, "nothing is reserved", async || {
         ensure!(world.units(&sku).await? == (4, 1), "{:?}", world.units(&sku).await);
         let sandbox = world.sandbox(late).await?;
         let kept = sandbox.map_or(Some(0), |s| Some(s["captured_cents"].as_i64()? - s["refunded_cents"].as_i64()?));
@@ -55,7 +55,7 @@ async fn an_order_whose_deadline_passes_is_undone_also_across_a_restart(world: &
         Ok(())
     })
     .await?;
-    // The other's deadline has passed as well, and means nothing to it.
+    // The other order's deadline has passed as well, without effect.
     ensure!(world.status(in_time).await? == "confirmed");
     ensure!(world.count(in_time, "order.cancellation_requested") == 0, "{:?}", world.types(in_time));
     Ok(())

@@ -1,5 +1,5 @@
-//! One locked row, one process that stands still, one event that comes again and again, some that fail for good: what all
-//! other orders feel of it. Measurements, ignored by default:
+//! One locked row, one stopped process, one event that is repeated many times, some permanent failures: how they affect
+//! all other orders. Measurements, ignored by default:
 //! `cargo test --release -p saga-tests --test faults neighbours -- --ignored --nocapture --test-threads 1`
 
 use std::{
@@ -24,7 +24,8 @@ use super::crowd::percentile;
 /// Longer than any fault below.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is measured: from when an order was published, which its id says, until the order service has committed its end.
+/// The measured time: from the publication of an order, which its id contains, until the order service has committed
+/// its end.
 struct Bench<'a> {
     world: &'a World,
     sku: String,
@@ -53,7 +54,7 @@ impl<'a> Bench<'a> {
         Ok(ids)
     }
 
-    /// How long each of these took, once all have ended.
+    /// The time that each of these took, once all have ended.
     async fn took(&self, ids: &[Uuid]) -> Result<Vec<Duration>> {
         let sql = r#"SELECT saga_id, extract(epoch FROM ended_at)::float8 FROM "order".saga_progress WHERE ended_at IS NOT NULL"#;
         eventually(PATIENCE, "all have ended", async || {
@@ -73,14 +74,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn told(took: &[Duration]) -> Result<String> {
+fn percentiles(took: &[Duration]) -> Result<String> {
     let [p50, p99, worst] = [50, 99, 100].map(|percent| percentile(took, percent));
     Ok(format!("p50 {:?}, p99 {:?}, worst {:?}", p50?, p99?, worst?))
 }
 
 #[test]
 #[ignore = "a measurement"]
-fn a_locked_row_of_stock_holds_its_own_orders_alone() {
+fn a_locked_stock_row_delays_only_its_own_orders() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         let locked = world.stocked(1000).await?;
@@ -89,19 +90,19 @@ fn a_locked_row_of_stock_holds_its_own_orders_alone() {
         let (holder, connection) = tokio_postgres::connect(&url.context("DATABASE_URL")?.1, NoTls).await?;
         tokio::spawn(connection);
         holder.batch_execute(&sql).await?;
-        let (held, free) = tokio::try_join!(
+        let (locked_out, free) = tokio::try_join!(
             bench.publish(&locked, 30, Duration::from_secs(1)),
             bench.publish(&bench.sku, 1500, Duration::from_millis(20)),
         )?;
         let took = bench.took(&free).await?;
-        ensure!(held.iter().all(|id| world.count(*id, "inventory.reserved") == 0), "the row was not locked");
+        ensure!(locked_out.iter().all(|id| world.count(*id, "inventory.reserved") == 0), "the row was not locked");
         holder.batch_execute("ROLLBACK").await?;
         let released = Instant::now();
-        bench.took(&held).await?;
-        eprintln!("others while a row is locked for 30 s: {}", told(&took)?);
+        bench.took(&locked_out).await?;
+        eprintln!("other orders while a row is locked for 30 s: {}", percentiles(&took)?);
         eprintln!("those of the row end {:?} after it is free", released.elapsed());
-        ensure!(held.iter().all(|id| world.count(*id, "order.confirmed") == 1), "all of them are confirmed");
-        ensure!(held.iter().all(|id| world.letters_of(*id).is_empty()), "none is dead-lettered");
+        ensure!(locked_out.iter().all(|id| world.count(*id, "order.confirmed") == 1), "all of them are confirmed");
+        ensure!(locked_out.iter().all(|id| world.letters_of(*id).is_empty()), "none is dead-lettered");
         ensure!(percentile(&took, 100)? < Duration::from_secs(3));
         Ok(())
     });
@@ -109,7 +110,7 @@ fn a_locked_row_of_stock_holds_its_own_orders_alone() {
 
 #[test]
 #[ignore = "a measurement"]
-fn a_process_that_stands_still_holds_nobody_for_long() {
+fn a_stopped_process_delays_other_orders_only_briefly() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         world.launch(Who::Inventory, 1, &[]).await?;
@@ -130,7 +131,7 @@ fn a_process_that_stands_still_holds_nobody_for_long() {
         let orders = bench.publish(&bench.sku, 20_000, Duration::from_millis(5));
         let (ids, ()) = tokio::try_join!(orders, stops)?;
         let took = bench.took(&ids).await?;
-        eprintln!("one of two inventory processes stopped for 45 s, twice, 200 orders/s: {}", told(&took)?);
+        eprintln!("one of two inventory processes stopped for 45 s, twice, 200 orders/s: {}", percentiles(&took)?);
         ensure!(world.units(&bench.sku).await?.1 == 20_000, "each order has its stock once");
         ensure!(percentile(&took, 100)? < Duration::from_secs(20));
         Ok(())
@@ -139,7 +140,7 @@ fn a_process_that_stands_still_holds_nobody_for_long() {
 
 #[test]
 #[ignore = "a measurement"]
-fn two_hundred_thousand_copies_of_one_event_hold_nobody() {
+fn two_hundred_thousand_copies_of_one_event_delay_no_other_order() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         for named in [true, false] {
@@ -149,7 +150,7 @@ fn two_hundred_thousand_copies_of_one_event_hold_nobody() {
     });
 }
 
-/// With an id, or without: then they are the same bytes at different places.
+/// With an id, or without one: then the copies are the same bytes at different offsets.
 async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
     let world = bench.world;
     let (hot, id) = (Order::of(&bench.sku, 1), Uuid::now_v7());
@@ -171,19 +172,19 @@ async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
     let kind = if named { "with an id" } else { "without an id" };
     eprintln!(
         "200,000 copies of one event {kind}, published in {published:?}; 50 other orders/s: {}",
-        told(&elsewhere)?
+        percentiles(&elsewhere)?
     );
     let beside = bench.took(&sharing).await?;
-    eprintln!("those behind the copies, in their partition: {}", told(&beside)?);
+    eprintln!("those behind the copies, in their partition: {}", percentiles(&beside)?);
     ensure!(world.count(id, "inventory.reserved") == 1);
     ensure!(percentile(&elsewhere, 99)? < Duration::from_secs(2));
     Ok(())
 }
 
-/// In turns, so that what else the machine does falls on both.
+/// The two loads alternate, so that other load on the machine affects both.
 #[test]
 #[ignore = "a measurement"]
-fn one_event_in_a_hundred_that_fails_for_good_costs_the_others_little() {
+fn one_permanent_failure_in_a_hundred_events_costs_little_throughput() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         let round = async |failing: bool| {
@@ -192,7 +193,7 @@ fn one_event_in_a_hundred_that_fails_for_good_costs_the_others_little() {
                 let id = Uuid::now_v7();
                 let mut data = Order::of(&bench.sku, 1).created(id);
                 if failing && i % 100 == 0 {
-                    // Its total is not that of its items.
+                    // Its total is not the sum of its items.
                     data["total_cents"] = 1.into();
                 } else {
                     good.push(id);

@@ -1,4 +1,4 @@
-//! SIGTERM under load: each service ends in good order, and the work goes on after its restart.
+//! SIGTERM under load: each service stops gracefully, and continues its work after a restart.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use saga_test_support::{
     in_both_modes,
 };
 
-in_both_modes![own_world: services_that_are_told_to_stop_under_load_end_in_time_and_nothing_is_lost_or_done_twice];
+in_both_modes![own_world: services_that_are_stopped_under_load_end_in_time_and_nothing_is_lost_or_done_twice];
 
-async fn services_that_are_told_to_stop_under_load_end_in_time_and_nothing_is_lost_or_done_twice(
+async fn services_that_are_stopped_under_load_end_in_time_and_nothing_is_lost_or_done_twice(
     world: &World,
 ) -> Result<()> {
     let sku = world.stocked(100_000).await?;

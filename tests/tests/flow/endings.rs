@@ -1,4 +1,4 @@
-//! Every way in which an order ends.
+//! Every ending of an order.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     an_order_that_can_be_met_is_confirmed_with_every_step_done_once,
-    an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_shipped,
+    an_order_that_exceeds_the_stock_is_cancelled_and_nothing_is_charged_or_shipped,
     of_64_buyers_at_once_of_the_last_10_units_exactly_10_are_confirmed,
-    a_declined_card_gives_the_stock_back,
-    an_order_nobody_ships_is_refunded_then_released_then_cancelled,
-    a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else,
+    a_declined_card_releases_the_stock,
+    an_unshippable_order_is_refunded_then_released_then_cancelled,
+    a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_order,
     a_cancellation_that_finds_the_card_being_retried_ends_the_order_once,
 ];
 
@@ -67,7 +67,7 @@ async fn an_order_that_can_be_met_is_confirmed_with_every_step_done_once(world: 
     Ok(())
 }
 
-/// Nothing was called, charged, shipped or set aside for the order.
+/// Nothing was called, charged, shipped or reserved for the order.
 async fn is_out_of_stock(world: &World, id: Uuid) -> Result<()> {
     cancelled(world, id, "out_of_stock").await?;
     world.event(id, "order.cancelled").await?;
@@ -77,7 +77,7 @@ async fn is_out_of_stock(world: &World, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-async fn an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_shipped(world: &World) -> Result<()> {
+async fn an_order_that_exceeds_the_stock_is_cancelled_and_nothing_is_charged_or_shipped(world: &World) -> Result<()> {
     let sku = world.stocked(2).await?;
     let id = world.place(&Order::of(&sku, 3)).await?;
     is_out_of_stock(world, id).await?;
@@ -101,7 +101,7 @@ async fn of_64_buyers_at_once_of_the_last_10_units_exactly_10_are_confirmed(worl
     Ok(())
 }
 
-async fn a_declined_card_gives_the_stock_back(world: &World) -> Result<()> {
+async fn a_declined_card_releases_the_stock(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let id = world.place(&Order::of(&sku, 2).paid_by("tok_declined")).await?;
     cancelled(world, id, "payment_declined").await?;
@@ -119,7 +119,7 @@ async fn a_declined_card_gives_the_stock_back(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn an_order_nobody_ships_is_refunded_then_released_then_cancelled(world: &World) -> Result<()> {
+async fn an_unshippable_order_is_refunded_then_released_then_cancelled(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let order = Order::of(&sku, 2).shipped_to("AQ");
     let id = world.place(&order).await?;
@@ -153,7 +153,7 @@ async fn an_order_nobody_ships_is_refunded_then_released_then_cancelled(world: &
     Ok(())
 }
 
-async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else(world: &World) -> Result<()> {
+async fn a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_order(world: &World) -> Result<()> {
     let sku = world.stocked(1000).await?;
     let slow = world.place(&Order::of(&sku, 1).paid_by("tok_timeout")).await?;
     let reserved = world.event(slow, "inventory.reserved").await?.place();
@@ -162,7 +162,7 @@ async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_els
         Ok(())
     })
     .await?;
-    // Ids decide partitions: sooner or later another saga shares the slow one's.
+    // Partitions follow from ids: sooner or later another saga shares the partition of the slow one.
     loop {
         let quick = world.place(&Order::of(&sku, 1)).await?;
         let shown = ended(world, quick, PATIENCE).await?;
@@ -172,13 +172,13 @@ async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_els
         }
     }
     let status = world.status(slow).await?;
-    ensure!(status == "pending", "the slow order is {status}: it was not waited for");
+    ensure!(status == "pending", "the slow order is {status}: the others did not wait for it");
     let shown = ended(world, slow, RETRIES).await?;
     ensure!(shown["status"] == "cancelled" && shown["reason"] == "payment_unavailable", "{shown}");
     let sandbox = world.sandbox(slow).await?.unwrap_or_default();
     ensure!(sandbox["calls"] == 10 && sandbox["captured_cents"] == 0, "{sandbox}");
     ensure!(sandbox["idempotency_keys"].as_array().map(Vec::len) == Some(1), "{sandbox}");
-    ensure!(world.letters_of(slow).is_empty(), "a refusal is no dead letter");
+    ensure!(world.letters_of(slow).is_empty(), "a refusal is not dead-lettered");
     Ok(())
 }
 
@@ -194,10 +194,10 @@ async fn a_cancellation_that_finds_the_card_being_retried_ends_the_order_once(wo
     ensure!(answer.status == 202, "{answer:?}");
     let shown = ended(world, id, RETRIES).await?;
     ensure!(shown["status"] == "cancelled" && shown["reason"] == "cancelled_by_customer", "{shown}");
-    // The refusal and the cancellation meet: whichever is second finds nothing left to undo, and publishes nothing.
+    // The refusal and the cancellation meet: the second finds nothing left to compensate, and publishes nothing.
     let last = world.event(id, "shipping.cancelled").await?;
     world.done(Who::Payment, &last.place()).await?;
-    eventually(PATIENCE, "the goods are back, and the money was never taken", async || {
+    eventually(PATIENCE, "the items are released, and nothing was captured", async || {
         ensure!(world.units(&sku).await? == (5, 0), "{:?}", world.units(&sku).await);
         let sandbox = world.sandbox(id).await?.unwrap_or_default();
         ensure!(sandbox["captured_cents"] == 0 && sandbox["refunded_cents"] == 0, "{sandbox}");

@@ -1,4 +1,4 @@
-//! What stands around the data: headers as the contract has them, and what foreign programs may leave out.
+//! The envelope of an event: the headers of the contract, and the attributes that foreign programs may omit.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     every_record_of_a_saga_has_the_headers_of_the_contract,
-    the_trace_of_the_request_is_handed_on_to_every_record_of_the_saga,
+    the_trace_of_the_request_is_passed_on_to_every_record_of_the_saga,
     an_order_in_binary_mode_needs_no_more_than_a_type_and_a_key,
     an_order_in_structured_mode_is_read_as_well,
     an_order_of_a_javascript_program_is_read_as_its_schema_says,
-    fields_and_headers_that_nobody_knows_are_ignored,
+    unknown_fields_and_headers_are_ignored,
 ];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -49,10 +49,10 @@ fn is_in_order(seen: &Seen, saga: Uuid) -> Result<()> {
 async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let sold = world.place(&Order::of(&sku, 1)).await?;
-    let undone = world.place(&Order::of(&sku, 1).shipped_to("AQ")).await?;
+    let compensated = world.place(&Order::of(&sku, 1).shipped_to("AQ")).await?;
     world.event(sold, "order.confirmed").await?;
-    world.event(undone, "order.cancelled").await?;
-    for saga in [sold, undone] {
+    world.event(compensated, "order.cancelled").await?;
+    for saga in [sold, compensated] {
         let history = world.history(saga);
         let partition = world.event(saga, "order.created").await?.place().partition;
         for seen in &history {
@@ -68,7 +68,7 @@ async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -
         ensure!(history.len() >= 5, "{:?}", world.types(saga));
     }
     for refusal in ["shipping.rejected", "payment.refunded", "inventory.released", "order.cancelled"] {
-        let seen = world.event(undone, refusal).await?;
+        let seen = world.event(compensated, refusal).await?;
         ensure!(seen.data["reason"] == "unshippable", "{}", seen.data);
     }
     let mut created = world.event(sold, "order.created").await?.data;
@@ -78,7 +78,7 @@ async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -
     Ok(())
 }
 
-async fn the_trace_of_the_request_is_handed_on_to_every_record_of_the_saga(world: &World) -> Result<()> {
+async fn the_trace_of_the_request_is_passed_on_to_every_record_of_the_saga(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1).shipped_to("AQ");
     let request = world.request(Who::Order, Method::POST, "/orders")?.json(&order.body());
     let request = request.header("traceparent", TRACEPARENT).header("tracestate", "vendor=1");
@@ -127,7 +127,7 @@ async fn an_order_in_structured_mode_is_read_as_well(world: &World) -> Result<()
     is_in_order(&reserved, id)
 }
 
-/// An SDK that wraps bytes, and a language in which 1 and 1.0 are the same.
+/// An SDK that encodes data as base64, and a language in which 1 and 1.0 are the same.
 async fn an_order_of_a_javascript_program_is_read_as_its_schema_says(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1);
     let id = Uuid::new_v4();
@@ -159,13 +159,13 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).map(digits).collect()
 }
 
-async fn fields_and_headers_that_nobody_knows_are_ignored(world: &World) -> Result<()> {
+async fn unknown_fields_and_headers_are_ignored(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1);
     let id = Uuid::new_v4();
     let mut data = order.created(id);
     data["gift_wrap"] = json!({"colour": "red"});
     let record = with_header(event("order.created", id, &data), "ce_partitionkey", "x");
-    // A broken trace context is no reason to give up on an order; neither is a header that has no value.
+    // An order with a broken trace context is handled, and so is one with a header without a value.
     let mut record = with_header(record, "traceparent", "nonsense");
     record.headers.push(Header { name: b"empty".into(), value: None });
     world.produce(record).await?;

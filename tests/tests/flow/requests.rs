@@ -1,4 +1,4 @@
-//! Requests that no service can carry out: each is answered with a problem, and nothing is written.
+//! Requests that no service can carry out: the response is a problem document, and nothing is written.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     a_body_that_is_no_json_is_refused_and_nothing_is_written,
-    what_is_not_there_is_answered_with_a_problem,
+    a_missing_resource_is_answered_with_a_problem,
 ];
 
 async fn refused(world: &World, body: Vec<u8>, content_type: &str, wanted: &[u16]) -> Result<()> {
@@ -27,7 +27,7 @@ async fn refused(world: &World, body: Vec<u8>, content_type: &str, wanted: &[u16
     Ok(())
 }
 
-/// A later order has come all the way, and none of the customer's has begun it.
+/// A later order has ended, and none of the customer's orders has started a saga.
 async fn nothing_was_written(world: &World, customer: Uuid) -> Result<()> {
     let good = world.place(&Order::of(&world.stocked(1).await?, 1)).await?;
     world.event(good, "order.confirmed").await?;
@@ -61,25 +61,25 @@ async fn a_body_that_is_no_json_is_refused_and_nothing_is_written(world: &World)
     refused(world, body.clone(), "text/plain", &[415]).await.context("text")?;
     refused(world, body.clone(), "application/x-www-form-urlencoded", &[415]).await.context("a form")?;
     nothing_was_written(world, order.customer).await?;
-    // The largest body that is allowed, so that it is known where the limit stands.
+    // The largest valid body, which shows where the limit is.
     let request = world.request(Orders, Method::POST, "/orders")?.header("content-type", "application/json");
     let answer = send(request.body(padded((256 << 10) - body.len()))).await?;
     ensure!(answer.status == 202, "{answer:?}");
     Ok(())
 }
 
-async fn what_is_not_there_is_answered_with_a_problem(world: &World) -> Result<()> {
+async fn a_missing_resource_is_answered_with_a_problem(world: &World) -> Result<()> {
     let nobody = Uuid::new_v4();
     let mut asked: Vec<(Who, Method, String, &[u16])> = vec![
-        (Orders, Method::POST, format!("/orders/{nobody}/cancel"), &[404]),
+        (Orders, Method::POST, format!("/orders/{unknown}/cancel"), &[404]),
         (Orders, Method::POST, "/orders/7/cancel".to_owned(), &[400, 404, 422]),
-        (Orders, Method::DELETE, format!("/orders/{nobody}"), &[405]),
+        (Orders, Method::DELETE, format!("/orders/{unknown}"), &[405]),
         (Orders, Method::GET, "/orders".to_owned(), &[405]),
         (Inventory, Method::POST, "/stock/SKU-1".to_owned(), &[405]),
-        (Inventory, Method::GET, format!("/stock/{nobody}"), &[404]),
+        (Inventory, Method::GET, format!("/stock/{unknown}"), &[404]),
     ];
     for (who, path) in [(Orders, "orders"), (Payment, "payments"), (Payment, "sandbox"), (Shipping, "shipments")] {
-        asked.push((who, Method::GET, format!("/{path}/{nobody}"), &[404]));
+        asked.push((who, Method::GET, format!("/{path}/{unknown}"), &[404]));
         asked.push((who, Method::GET, format!("/{path}/not-a-uuid"), &[400, 404, 422]));
         asked.push((who, Method::GET, format!("/{path}/%FF"), &[400, 404, 422]));
         asked.push((who, Method::GET, "/nowhere".to_owned(), &[404]));

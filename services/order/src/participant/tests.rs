@@ -1,4 +1,4 @@
-//! The order on the real runtime: given, when, then.
+//! The order on the production runtime: given, when, then.
 
 use order_flow_events::{InventoryRejected, InventoryReleased, OrderCreated, Reason, ShippingScheduled};
 use saga_core::testing::Scenario;
@@ -24,7 +24,7 @@ fn released() -> InventoryReleased {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_is_cancelled_once_however_many_say_that_nothing_is_held() {
+async fn an_order_is_cancelled_once_by_several_events() {
     let db = in_memory(MIGRATIONS).await;
     let rejected = InventoryRejected { order_id: ORDER, reason: Reason::OutOfStock };
     let first = Scenario::new(participant(DEADLINE), db.clone()).given(&created()).when(&rejected).await;

@@ -9,7 +9,7 @@ use saga_test_support::order_flow::{address, at, in_step, on_each_database};
 use uuid::Uuid;
 
 use super::{charge, refund};
-use crate::{MIGRATIONS, MoneyBack, gateway::Answer, store::SELECT};
+use crate::{MIGRATIONS, MoneyBack, gateway::Decision, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
     InventoryReserved {
@@ -32,16 +32,16 @@ fn of(status: &str) -> Option<(String, i64)> {
 
 async fn record(
     cx: &mut Cx<'_, Db>,
-    (reserved, answer): (InventoryReserved, Answer),
+    (reserved, decision): (InventoryReserved, Decision),
 ) -> StepResult<PaymentCharged, PaymentDeclined> {
-    charge(cx, reserved, answer).await
+    charge(cx, reserved, decision).await
 }
 
 #[tokio::test]
-async fn the_gateways_answer_is_noted_and_told() {
+async fn the_gateways_decision_is_recorded_and_published() {
     on_each_database(MIGRATIONS, async |db| {
-        let answered = [(reserved(1), Answer::Captured), (reserved(2), Answer::Declined)];
-        let outcomes = in_step(&db, at(0), record, answered).await;
+        let decided = [(reserved(1), Decision::Captured), (reserved(2), Decision::Declined)];
+        let outcomes = in_step(&db, at(0), record, decided).await;
         let [Outcome::Success(charged), Outcome::Refused(declined)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert_eq!(charged.shipping_address, address("DE"), "shipping needs it");
         assert_eq!(declined.reason, Reason::PaymentDeclined);
@@ -53,8 +53,8 @@ async fn the_gateways_answer_is_noted_and_told() {
 #[tokio::test]
 async fn a_refund_passes_the_reason_on() {
     on_each_database(MIGRATIONS, async |db| {
-        let answered = [1, 2, 3].map(|n| (reserved(n), Answer::Captured));
-        in_step(&db, at(0), record, answered).await;
+        let decided = [1, 2, 3].map(|n| (reserved(n), Decision::Captured));
+        in_step(&db, at(0), record, decided).await;
         let rejected = ShippingRejected { order_id: Uuid::from_u128(1), reason: Reason::Unshippable };
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(2), reason: Reason::Deadline };
         let undone = [MoneyBack::Rejected(rejected), MoneyBack::Cancelled(cancelled)];
@@ -67,7 +67,7 @@ async fn a_refund_passes_the_reason_on() {
 }
 
 #[tokio::test]
-async fn a_refund_of_a_charge_that_was_never_noted_notes_nothing() {
+async fn a_refund_of_an_unrecorded_charge_records_nothing() {
     on_each_database(MIGRATIONS, async |db| {
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(1), reason: Reason::Deadline };
         assert_eq!(in_step(&db, at(0), refund, [MoneyBack::Cancelled(cancelled)]).await.len(), 1);

@@ -1,21 +1,21 @@
-//! The rules of the sandbox gateway: what a call makes of a charge. Pure.
+//! The rules of the sandbox gateway: how a call changes a charge. Pure functions.
 
 use std::str::FromStr;
 
-use crate::gateway::{Answer, GatewayError};
+use crate::gateway::{Decision, GatewayError};
 
 /// How often `tok_flaky` fails before it charges.
 const FLAKY_FAILURES: i64 = 2;
 
-/// What became of a charge.
+/// The state of a charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum State {
-    /// Called, perhaps, but never answered.
+    /// Called, perhaps, but never decided.
     #[default]
     Open,
     Captured,
     Declined,
-    /// Undone, before it took anything or after: it never takes anything (again).
+    /// Refunded, before or after it was captured: it never takes anything from now on.
     Void,
 }
 
@@ -41,10 +41,10 @@ impl FromStr for State {
     }
 }
 
-/// What the ledger says about one idempotency key.
+/// The ledger's entry for one idempotency key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Entry {
-    /// Every call that asked for money under this key, failed ones included. Refunds do not count.
+    /// The number of charge calls under this key, failed ones included. Refunds do not count.
     pub(super) calls: i64,
     pub(super) state: State,
     pub(super) captured_cents: i64,
@@ -52,7 +52,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn charge(&mut self, payment_method: &str, amount_cents: i64) -> Result<Answer, GatewayError> {
+    pub(super) fn charge(&mut self, payment_method: &str, amount_cents: i64) -> Result<Decision, GatewayError> {
         self.calls += 1;
         if self.state == State::Open {
             match payment_method {
@@ -67,8 +67,9 @@ impl Entry {
                 }
             }
         }
-        // Not the first answer for good: who is told that a charge was captured which was given back since would ship unpaid.
-        Ok(if self.state == State::Captured { Answer::Captured } else { Answer::Declined })
+        // A refunded charge is declined, although the first result was captured: with that result, the goods would ship
+        // unpaid.
+        Ok(if self.state == State::Captured { Decision::Captured } else { Decision::Declined })
     }
 
     pub(super) fn refund(&mut self) {
@@ -89,16 +90,16 @@ mod tests {
     #[test]
     fn a_card_is_charged_once_however_often_it_is_asked() {
         let mut entry = Entry::default();
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Captured));
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Captured));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Captured));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Captured));
         assert_eq!((entry.calls, entry.captured_cents, entry.refunded_cents), (2, 100, 0));
     }
 
     #[test]
     fn a_declined_card_stays_declined() {
         let mut entry = Entry::default();
-        assert_eq!(entry.charge("tok_declined", 100), Ok(Answer::Declined));
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Declined));
+        assert_eq!(entry.charge("tok_declined", 100), Ok(Decision::Declined));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Declined));
         assert_eq!(entry.captured_cents, 0);
     }
 
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_gives_everything_back_once() {
+    fn a_refund_returns_the_amount_once() {
         let mut entry = Entry::default();
         entry.charge("tok_visa", 100).unwrap();
         entry.refund();
@@ -131,17 +132,17 @@ mod tests {
     fn a_charge_that_comes_after_its_refund_takes_nothing() {
         let mut entry = Entry::default();
         entry.refund();
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Declined));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Declined));
         assert_eq!((entry.captured_cents, entry.refunded_cents), (0, 0));
     }
 
     #[test]
-    fn a_charge_that_was_given_back_is_not_said_to_be_taken() {
+    fn a_refunded_charge_is_not_reported_as_captured() {
         for amount_cents in [0, 100] {
             let mut entry = Entry::default();
             entry.charge("tok_visa", amount_cents).unwrap();
             entry.refund();
-            assert_eq!(entry.charge("tok_visa", amount_cents), Ok(Answer::Declined));
+            assert_eq!(entry.charge("tok_visa", amount_cents), Ok(Decision::Declined));
             assert_eq!((entry.captured_cents, entry.refunded_cents), (amount_cents, amount_cents));
         }
     }

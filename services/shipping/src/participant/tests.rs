@@ -1,4 +1,4 @@
-//! Shipping on the real runtime: given, when, then.
+//! Shipping on the production runtime: given, when, then.
 
 use order_flow_events::{OrderCancellationRequested, PaymentCharged, Reason, ShippingCancelled};
 use saga_core::testing::{Published, Scenario};
@@ -33,7 +33,7 @@ async fn a_cancellation_before_the_parcel_is_passed_on_and_nothing_is_sent_after
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_address_has_no_parcel_to_stop() {
+async fn a_refused_address_has_no_parcel_to_cancel() {
     let db = in_memory(MIGRATIONS).await;
     let published = Scenario::new(participant(), db).given(&charged("AQ")).when(&cancellation()).await;
     assert_eq!(types(&published), [("shipping.cancelled", true)]);
