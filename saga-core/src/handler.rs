@@ -144,6 +144,11 @@ pub struct Call {
 }
 
 /// An event that a step may publish; also [`Never`].
+#[diagnostic::on_unimplemented(
+    message = "a step cannot publish `{Self}`",
+    label = "neither an event nor `Never`",
+    note = "put `#[saga_event(name = \"..\", topic = \"..\", saga = \"..\")]` above it, or publish nothing: `StepResult<Never>`"
+)]
 pub trait Emit: Send + 'static {
     /// Its declaration, none for [`Never`].
     fn event_type() -> Option<EventType>;
@@ -198,9 +203,12 @@ pub mod shape {
 /// - `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`: one outcome per event, in their order;
 ///   the events are of different sagas. An error concerns the whole set, which is then redone event by event.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the action of a step",
+    message = "this function is not the action of a step",
+    label = "not `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`",
     note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event or a Trigger and O, R are Events or Never",
-    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`"
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`",
+    note = "it is `async`, its context has the participant's database, and an event is published in an outcome: \
+            `Ok(Outcome::Success(event))`"
 )]
 pub trait Action<S: Store, T, O, R, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.
@@ -245,7 +253,8 @@ where
 /// - `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`
 /// - `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the action of a step with an effect",
+    message = "this function is not the action of a step with an effect",
+    label = "not `async fn(&mut Cx<'_, S>, T, {X}) -> StepResult<O, R>`",
     note = "it is `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`, where X is what the effect returns",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`"
 )]
@@ -299,9 +308,11 @@ where
 ///
 /// After a crash the effect may have happened although nothing of the action's SQL was committed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a compensation",
+    message = "this function is not a compensation",
+    label = "not `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>` with `C: From<T>`",
     note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",
-    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`"
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`",
+    note = "it cannot refuse, and returns the event itself; `#[saga_event(.., from(T))]` on C writes `C: From<T>`"
 )]
 pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.

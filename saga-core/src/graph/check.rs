@@ -45,12 +45,15 @@ pub enum Rule {
     StepsDoNotCycle,
     /// Every path of a saga reaches an end.
     PathsEnd,
+    /// A step's name is a key in the participant's database. Only that database can say whether a step was renamed: a service
+    /// checks this when it starts, see [`Participant::declare_to`](crate::Participant::declare_to).
+    StepsKeepTheirNames,
     /// An acceptance without its finding would hide a later finding of the same rule.
     AcceptedIsFound,
 }
 
 impl Rule {
-    /// Every rule, in the order in which they are checked.
+    /// Every rule that declarations alone are checked by, in this order.
     pub const ALL: [Self; 14] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
@@ -68,9 +71,21 @@ impl Rule {
         Self::AcceptedIsFound,
     ];
 
+    /// The rule of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::StepsKeepTheirNames]).find(|rule| rule.name() == name)
+    }
+
     /// Whether the rule can be checked on one participant without the others.
     fn judges_one(self) -> bool {
-        matches!(self, Self::StepsAreNamed | Self::EventsAgree | Self::OneStepPerEvent | Self::WaitsHaveDeadlines)
+        matches!(
+            self,
+            Self::StepsAreNamed
+                | Self::EventsAgree
+                | Self::OneStepPerEvent
+                | Self::WaitsHaveDeadlines
+                | Self::StepsDoNotCycle
+        )
     }
 
     /// The rule's name, for programs.
@@ -89,6 +104,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
+            Self::StepsKeepTheirNames => "steps-keep-their-names",
             Self::AcceptedIsFound => "accepted-is-found",
         }
     }
@@ -111,6 +127,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
+            Self::StepsKeepTheirNames => "every step keeps the name under which the database knows it",
             Self::AcceptedIsFound => "every finding that is accepted is still there",
         }
     }
@@ -160,7 +177,8 @@ impl fmt::Display for Finding {
 
 impl Declaration {
     /// Checks the rules that one participant can be judged by: two steps of one name or on one event, declarations of
-    /// one event that differ, a wait without a deadline for its own events. A participant with findings cannot work.
+    /// one event that differ, a wait without a deadline for its own events, a step that leads back to itself. A participant
+    /// with findings cannot work.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Choreography::of(vec![self.clone()]).check();
         findings.retain(|finding| finding.rule.judges_one());
@@ -174,7 +192,9 @@ impl Choreography {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = self.found();
         let stale = self.acceptances().filter(|(participant, accepted)| {
-            !findings.iter().any(|finding| finding.participant == *participant && finding.rule == accepted.rule)
+            // What only a database can say is accepted until every instance has said it once.
+            accepted.rule != Rule::StepsKeepTheirNames
+                && !findings.iter().any(|finding| finding.participant == *participant && finding.rule == accepted.rule)
         });
         let stale: Vec<Finding> = stale
             .map(|(participant, Accepted { rule, why })| {

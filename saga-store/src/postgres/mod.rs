@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod session;
 mod statement;
+mod steps;
 mod summary;
 mod time;
 mod timers;

@@ -10,6 +10,7 @@ mod parked;
 mod rows;
 mod schema;
 mod statement;
+mod steps;
 mod summary;
 mod timers;
 

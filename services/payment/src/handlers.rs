@@ -6,7 +6,6 @@ use saga_store::{Db, Write, params};
 
 use crate::{
     gateway::Decision,
-    participant::MoneyBack,
     store::{INSERT, REFUND},
 };
 
@@ -42,9 +41,9 @@ pub(crate) async fn refuse(
 
 /// Records the refund. After a crash between the charge and its record there is no payment row to update; the gateway's
 /// ledger has both.
-pub(crate) async fn refund(cx: &mut Cx<'_, Db>, why: MoneyBack) -> Result<PaymentRefunded, StepError> {
-    cx.write(REFUND, params![*why.order_id()])?;
-    Ok(why.into())
+pub(crate) async fn refund(cx: &mut Cx<'_, Db>, refunded: PaymentRefunded) -> Result<PaymentRefunded, StepError> {
+    cx.write(REFUND, params![refunded.order_id])?;
+    Ok(refunded)
 }
 
 #[cfg(test)]

@@ -22,7 +22,11 @@ pub fn participant() -> Participant<Db> {
         .publishes::<RequestMade>()
         .publishes::<RequestCancelled>()
         // The step's name is a key in the database: keep it when you rename the function.
-        .step(Step::new("reserve", reserve).undone_by(release))
+        .step(
+            Step::new("reserve", reserve)
+                .undone_by(release)
+                .on::<(RequestCancelled,)>(),
+        )
         .compensates_with::<Rejected>()
         .compensates_with::<Released>()
         // Remove this when another participant consumes the event, or when it completes the flow: .completes_with::<Reserved>().
@@ -51,14 +55,12 @@ async fn reserve(cx: &mut Cx<'_, Db>, request: RequestMade) -> StepResult<Reserv
             reason: "too_many".to_owned(),
         }));
     }
-    cx.tx()
-        .execute(RESERVE, params![request_id, quantity])
-        .await?;
+    cx.write(RESERVE, params![request_id, quantity])?;
     Ok(Outcome::Success(Reserved { request_id }))
 }
 
 // request.cancelled -> {name}.released
-async fn release(cx: &mut Cx<'_, Db>, why: RequestCancelled) -> Result<Released, StepError> {
-    cx.tx().execute(RELEASE, params![why.request_id]).await?;
-    Ok(why.into())
+async fn release(cx: &mut Cx<'_, Db>, released: Released) -> Result<Released, StepError> {
+    cx.write(RELEASE, params![released.request_id])?;
+    Ok(released)
 }

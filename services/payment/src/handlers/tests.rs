@@ -9,7 +9,7 @@ use saga_test_support::order_flow::{address, at, in_step, on_each_database};
 use uuid::Uuid;
 
 use super::{charge, refund};
-use crate::{MIGRATIONS, MoneyBack, gateway::Decision, store::SELECT};
+use crate::{MIGRATIONS, gateway::Decision, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
     InventoryReserved {
@@ -57,7 +57,7 @@ async fn a_refund_passes_the_reason_on() {
         in_step(&db, at(0), record, decided).await;
         let rejected = ShippingRejected { order_id: Uuid::from_u128(1), reason: Reason::Unshippable };
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(2), reason: Reason::Deadline };
-        let undone = [MoneyBack::Rejected(rejected), MoneyBack::Cancelled(cancelled)];
+        let undone = [rejected.into(), cancelled.into()];
         let events = in_step(&db, at(1), refund, undone).await;
         assert_eq!(events.iter().map(|e| &e.reason).collect::<Vec<_>>(), [&Reason::Unshippable, &Reason::Deadline]);
         let payments = (payment(&db, 1).await, payment(&db, 2).await, payment(&db, 3).await);
@@ -70,7 +70,7 @@ async fn a_refund_passes_the_reason_on() {
 async fn a_refund_of_an_unrecorded_charge_records_nothing() {
     on_each_database(MIGRATIONS, async |db| {
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(1), reason: Reason::Deadline };
-        assert_eq!(in_step(&db, at(0), refund, [MoneyBack::Cancelled(cancelled)]).await.len(), 1);
+        assert_eq!(in_step(&db, at(0), refund, [cancelled.into()]).await.len(), 1);
         assert_eq!(payment(&db, 1).await, None);
     })
     .await;
