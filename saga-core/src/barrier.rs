@@ -1,7 +1,7 @@
 //! The barrier rules: what to do with an event, given what this participant has already done in its saga.
 //!
-//! Source of the rules: the sub-transaction barrier of DTM, extended for choreography. A refusal is a committed outcome
-//! rather than a rollback, a null compensation still publishes so that the chain of compensations goes on, and
+//! Source of the rules: the sub-transaction barrier of DTM, extended for choreography. A refusal is a committed
+//! outcome. A null compensation still publishes its event, so that the chain of compensations goes on.
 //! [`Mark::Started`] covers a crash between an outside effect and the commit that records it.
 
 use serde::{Deserialize, Serialize};
@@ -11,55 +11,55 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// The step itself.
+    /// The action: the step itself.
     Action,
-    /// What undoes it.
+    /// The compensation of the step.
     Compensate,
 }
 
-/// What a barrier row says.
+/// The state that a barrier row records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
-    /// The outside effect may have been called; the end is not recorded.
+    /// The outside effect may have been called; its result is not recorded.
     Started,
-    /// Done.
+    /// The action or the compensation is committed.
     Done,
-    /// The action ended in a refusal: there is nothing to undo.
+    /// The action ended in a refusal: there is nothing to compensate.
     Refused,
     /// The compensation came first: the action must never run.
     Null,
-    /// The action's retries are used up and its effect is being undone: it can only end in a refusal.
+    /// The action's retries are used up and its effect is being voided: the action can only end in a refusal.
     Voiding,
 }
 
-/// The event that made a barrier row.
+/// The event that wrote a barrier row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause {
     /// See [`crate::identity::cause`].
     pub id: Uuid,
-    /// Its type.
+    /// The event's type.
     pub event_type: String,
 }
 
 /// A barrier row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// What it says.
+    /// The state that the row records.
     pub mark: Mark,
-    /// The event that made it; none of a row that was written before causes were stored.
+    /// The event that wrote the row; none for a row written before causes were stored.
     pub cause: Option<Cause>,
-    /// The idempotency key of its effect, stored with [`Mark::Started`]. None of a row without an effect, and of one that
-    /// was written before keys were stored.
+    /// The idempotency key of the row's effect, stored with [`Mark::Started`]. None for a row without an effect, and
+    /// for one written before keys were stored.
     pub effect_key: Option<Uuid>,
 }
 
-/// What a participant knew about an event's step before it admitted the event.
+/// What the participant's tables say about an event's step before the event is admitted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Before {
-    /// The saga is parked, and the event has to wait behind what is parked.
+    /// The saga is parked: the event has to wait behind the parked events.
     pub parked: bool,
-    /// A compensation's own action is parked: its place in the queue, which the compensation takes over.
+    /// The position of a compensation's own parked action in the queue; the compensation takes this position over.
     pub overtakes: Option<i64>,
     /// The action's row.
     pub action: Option<Row>,
@@ -81,13 +81,13 @@ impl Before {
 pub enum Verdict {
     /// Run it (or, after a crash, run it again).
     Run,
-    /// Make sure that the effect does not hold, then refuse: whatever else the event was about to do.
+    /// Void the effect, then refuse.
     Void,
-    /// A compensation with nothing to undo: call nothing, publish its event as a null compensation.
+    /// A compensation with nothing to compensate: call nothing, and publish its event as a null compensation.
     NullCompensation,
     /// Do nothing, publish nothing; the event counts as handled.
     Skip(Skip),
-    /// Keep it behind the parked events of its saga.
+    /// Append it to the parked events of its saga.
     Queue,
 }
 
@@ -96,15 +96,15 @@ pub enum Verdict {
 pub enum Skip {
     /// The same event was handled before.
     Duplicate,
-    /// Another one of the step's triggers was handled before: a null compensation after a refusal, for one.
+    /// Another trigger of the same step was handled before: a null compensation after a refusal, for example.
     Alternative,
-    /// Another event of the same type was handled before: somebody has published the same fact under two ids.
+    /// Another event of the same type was handled before: the same fact was published under two ids.
     Repetition,
     /// An action that comes after its compensation.
     Late,
 }
 
-/// The rule, complete over its inputs. An event that is done with is skipped even while its saga is parked.
+/// The rule, complete over its inputs. An event that was handled before is skipped even while its saga is parked.
 pub fn decide(op: Op, cause: &Cause, before: &Before) -> Verdict {
     match rule(op, cause, before) {
         skip @ Verdict::Skip(_) => skip,

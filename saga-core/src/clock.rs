@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use jiff::Timestamp;
 
-/// Where the runtime takes the time from.
+/// The source of time for the runtime.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// Wall-clock time.
     fn now(&self) -> Timestamp;
@@ -26,7 +26,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// `at` moved by `duration`, at the end of time when it overflows.
+/// `at` moved by `duration`; the latest timestamp when it overflows.
 pub fn after(at: Timestamp, duration: Duration) -> Timestamp {
     at.checked_add(duration).unwrap_or(Timestamp::MAX)
 }

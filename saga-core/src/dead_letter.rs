@@ -1,4 +1,4 @@
-//! Dead letters: an event that a participant has given up on, with the reason.
+//! Dead letters: events that a participant does not try again by itself, published with the reason.
 
 use std::borrow::Cow;
 
@@ -6,29 +6,29 @@ use jiff::Timestamp;
 
 use crate::record::{Header, OutRecord, Record};
 
-/// Why an event was given up on; the `error.type` header.
+/// Why an event was dead-lettered; the `error.type` header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
-    /// No `ce_type`.
+    /// `ce_type` is missing.
     MissingType,
-    /// No key.
+    /// The key is missing.
     MissingKey,
-    /// The key is no saga id, or is not the saga of the data, or one of the two is not in canonical spelling.
+    /// The key is not a saga id, differs from the saga id in the data, or one of the two is not in canonical spelling.
     KeyMismatch,
-    /// Headers or data that cannot be read.
+    /// Headers or data cannot be read.
     Undecodable,
-    /// A consumed type in a version that is not.
+    /// The type is consumed, but not in this version.
     UnsupportedVersion,
-    /// Readable, but against the rules.
+    /// The data is readable, but violates a rule.
     Invalid,
     /// A transient failure outlasted the step's retry policy.
     RetriesExhausted,
-    /// A failure that no retry mends.
+    /// A failure that no retry can repair.
     Permanent,
 }
 
 impl Reason {
-    /// All of them, for tables and metrics.
+    /// All reasons, for tables and metrics.
     pub const ALL: [Self; 8] = [
         Self::MissingType,
         Self::MissingKey,
@@ -59,20 +59,20 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Poison {
-    /// The class.
+    /// The reason, by class.
     pub reason: Reason,
     /// What is wrong, without quoting the data.
     pub message: String,
 }
 
 impl Poison {
-    /// A poison of this class.
+    /// A poison record of this class.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }
 
-/// Names of the headers that a dead letter has besides those of its record.
+/// Names of the headers that a dead letter has in addition to those of its record.
 pub mod header {
     #![allow(missing_docs, reason = "each is the name it holds")]
     pub const TOPIC: &str = "__dlq.errors.topic";
@@ -83,13 +83,14 @@ pub mod header {
     pub const REASON: &str = "error.type";
     pub const ATTEMPTS: &str = "attempts";
     pub const FIRST_FAILED_AT: &str = "first_failed_at";
-    /// What the broker did not take of the original, which is where the other headers say: `value`, `headers`, `key`.
+    /// The parts of the original that are missing from the dead letter because the broker refused them: `value`,
+    /// `headers`, `key`. The other headers say where the original is.
     pub const OMITTED: &str = "__dlq.errors.omitted";
     pub(super) const ALL: [&str; 9] =
         [TOPIC, PARTITION, OFFSET, GROUP, MESSAGE, REASON, ATTEMPTS, FIRST_FAILED_AT, OMITTED];
 }
 
-/// Longer texts are cut: a dead letter must not outgrow the record it carries.
+/// The longest text of a header, in bytes. Longer texts are cut: a dead letter must not be much larger than its record.
 const MAX_TEXT: usize = 1024;
 
 /// The dead-letter topic of a participant.
@@ -97,8 +98,8 @@ pub fn topic(participant: &str) -> String {
     format!("{participant}.dlq")
 }
 
-/// The dead letter for a record: original key, value and headers, plus who gave up on it, where, when and why. The
-/// `__dlq.errors.*` names are Kafka's own (KIP-1191). What an earlier failure added is replaced, never appended to.
+/// The dead letter for a record: original key, value and headers, plus which participant dead-lettered it, where, when
+/// and why. The `__dlq.errors.*` names are Kafka's own (KIP-1191). Headers of an earlier failure are replaced.
 pub fn letter(group: &str, record: &Record, poison: &Poison, attempts: u32, failed_at: Timestamp) -> OutRecord {
     let added = [
         (header::TOPIC, record.topic.to_string()),
@@ -119,9 +120,9 @@ fn is_ours(header: &Header) -> bool {
     header::ALL.iter().any(|name| header.is(name))
 }
 
-/// A dead letter as it is tried next when the broker refuses it as it is, from the most complete to the least. A record may
-/// be too large as a whole or in one part, and a compacted topic takes none without a key: the last one has where the
-/// original is for its key.
+/// The next smaller form of a dead letter that the broker refused, from the most complete to the least. A record may be
+/// too large as a whole or in one part, and a compacted topic takes no record without a key. The last form has the
+/// position of the original as its key.
 pub fn reduced(letter: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
     const TRIED: [&[&str]; 5] =
         [&["value"], &["headers"], &["key"], &["value", "headers"], &["value", "headers", "key"]];
@@ -139,14 +140,14 @@ pub fn reduced(letter: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
     })
 }
 
-/// Where the original is, as a dead letter's headers say: `<topic>/<partition>/<offset>`.
+/// The position of the original, from a dead letter's headers: `<topic>/<partition>/<offset>`.
 fn place(headers: &[Header]) -> String {
     let said = |name: &str| headers.iter().find(|h| h.is(name)).and_then(|h| h.value.as_deref()).unwrap_or_default();
     let parts = [header::TOPIC, header::PARTITION, header::OFFSET].map(|name| String::from_utf8_lossy(said(name)));
     parts.join("/")
 }
 
-/// The text, cut at a character boundary.
+/// The text, cut at a character boundary to at most [`MAX_TEXT`] bytes.
 pub fn cap(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {

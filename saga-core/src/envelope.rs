@@ -32,22 +32,22 @@ pub mod header {
     pub const CORRELATION_ID: &str = "ce_correlationid";
     pub const CAUSATION_ID: &str = "ce_causationid";
     pub const DATASCHEMA: &str = "ce_dataschema";
-    /// On a compensation event: there was nothing to undo.
+    /// On a compensation event: there was nothing to compensate.
     pub const NULL_COMPENSATION: &str = "ce_nullcompensation";
     pub const TRACEPARENT: &str = "traceparent";
     pub const TRACESTATE: &str = "tracestate";
-    /// The context as an extension of CloudEvents, read where the header above is missing.
+    /// The trace context as a CloudEvents extension, read when the bare header is missing.
     pub const CE_TRACEPARENT: &str = "ce_traceparent";
     pub const CE_TRACESTATE: &str = "ce_tracestate";
 }
 
-/// The `ce_causationid` of what a deadline publishes begins with this: no event has caused it.
+/// Prefix of the `ce_causationid` of an event that a deadline publishes, since no event caused it.
 pub const DEADLINE_CAUSE: &str = "deadline/";
 
-/// What a record says about its event, besides the data.
+/// What a record says about its event, apart from the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// `ce_id`; `<topic>/<partition>/<offset>` for a record without one. Unique together with its source.
+    /// `ce_id`; `<topic>/<partition>/<offset>` for a record without one. Unique together with the source.
     pub event_id: String,
     /// `ce_source`, empty when absent.
     pub source: String,
@@ -57,13 +57,13 @@ pub struct Envelope {
     pub version: u32,
     /// The record's key.
     pub saga_id: SagaId,
-    /// `ce_time`: when the event happened, by the clock of whoever published it; none when absent or malformed.
+    /// `ce_time`: when the event happened, by the publisher's clock; none when absent or malformed.
     pub time: Option<Timestamp>,
     /// `ce_causationid`: the id of the event that was handled when this one was published.
     pub causation_id: Option<String>,
     /// The W3C trace context.
     pub trace: TraceContext,
-    /// A compensation that had nothing to undo.
+    /// Whether this is a compensation that had nothing to compensate.
     pub null_compensation: bool,
 }
 
@@ -74,7 +74,7 @@ impl Envelope {
     }
 }
 
-/// A record read as far as its type. What is wrong with the rest matters only to those who consume the type.
+/// A record read as far as its type. Errors in the rest concern only the participants that consume the type.
 pub struct Opened<'a> {
     record: &'a Record,
     event_type: String,
@@ -95,7 +95,7 @@ pub fn open(record: &Record) -> Result<Opened<'_>, Poison> {
             event_type: event_type.clone().into_owned(),
             attributes: flaw.map_or(Ok(attributes), Err),
         }),
-        // A flawed header is the better explanation of why there is no type.
+        // A flawed header explains best why there is no type.
         _ => Err(flaw.unwrap_or_else(|| Poison::new(Reason::MissingType, attributes::why_untyped(record)))),
     }
 }
@@ -106,7 +106,7 @@ impl<'a> Opened<'a> {
         &self.event_type
     }
 
-    /// Reads the rest of the envelope. The data is returned as it stands in the record, or stood before it became base64.
+    /// Reads the rest of the envelope. The data is returned as it is in the record, after base64 is decoded.
     ///
     /// # Errors
     /// When the record is flawed: a participant that consumes the type dead-letters it.
@@ -128,7 +128,8 @@ impl<'a> Opened<'a> {
         let saga_id =
             record.saga_id().ok_or_else(|| Poison::new(Reason::KeyMismatch, "the key is not a saga id (a UUID)"))?;
         let canonical = saga_id.to_string();
-        // Another spelling is another key to Kafka: its records are on another partition than ours, in any order.
+        // Kafka treats another spelling as another key: its records are in another partition, without an order relative
+        // to ours.
         if record.key.as_deref() != Some(canonical.as_bytes()) {
             return Err(Poison::new(
                 Reason::KeyMismatch,
@@ -146,7 +147,7 @@ impl<'a> Opened<'a> {
             _ => format!("{}/{}/{}", record.topic, record.partition, record.offset),
         };
         let source = attributes.source.map(Cow::into_owned).unwrap_or_default();
-        // The source is kept as a part of the event's identity only.
+        // The source is kept only as a part of the event's identity.
         if event_id.len() > 512 {
             return Err(Poison::new(Reason::Invalid, "ce_id is longer than 512 bytes"));
         }
@@ -169,21 +170,21 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// The trace context of a record that may be anything else but an event.
+/// The trace context of a record, also of one that is not an event.
 pub fn trace_of(record: &Record) -> TraceContext {
     attributes::read(record).unwrap_or_else(|_| attributes::binary(record)).trace()
 }
 
-/// An event to be published, complete but for its place in a topic.
+/// An event to be published, complete except for its position in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing<'a> {
     /// `ce_id`.
     pub id: Uuid,
-    /// The participant, or the program, that publishes it; `ce_source` is `/<source>`.
+    /// The participant or program that publishes it; `ce_source` is `/<source>`.
     pub source: &'a str,
-    /// The saga: key, subject and correlation id.
+    /// The saga id: key, subject and correlation id.
     pub saga_id: SagaId,
-    /// The id of the event that was handled, `ce_causationid`.
+    /// The id of the event that was handled: `ce_causationid`.
     pub causation_id: Option<&'a str>,
     /// `ce_time`.
     pub time: Timestamp,
@@ -193,7 +194,7 @@ pub struct Outgoing<'a> {
     pub null_compensation: bool,
 }
 
-/// Puts an event in its record, in binary mode.
+/// Writes an event as a record in binary mode.
 pub fn seal(event_type: EventType, data: Vec<u8>, outgoing: &Outgoing<'_>) -> OutRecord {
     let saga_id = outgoing.saga_id.to_string();
     let mut headers = Vec::with_capacity(13);

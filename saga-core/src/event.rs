@@ -41,18 +41,18 @@ pub trait Event: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug 
     /// The saga the event belongs to.
     fn saga_id(&self) -> SagaId;
 
-    /// The field of the data that holds the saga's id, where there is one: its schema says how the id is spelled.
+    /// The field of the data that holds the saga's id, where there is one. Its schema gives the spelling of the id.
     fn saga_field() -> Option<&'static str> {
         None
     }
 
-    /// Checks what the types cannot say. The message says what is wrong with the data, without quoting it.
+    /// Checks what the types cannot express. The message says what is wrong without quoting the data.
     fn validate(&self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// An event type as data: what the graph, the schemas and the envelope need of it.
+/// An event type as data, for the graph, the schemas and the envelope.
 #[derive(Clone, Copy)]
 pub struct EventType {
     /// See [`Event::NAME`].
@@ -66,12 +66,12 @@ pub struct EventType {
     data: Data,
 }
 
-/// What is known of an event's data.
+/// What is known about an event's data.
 #[derive(Clone, Copy)]
 enum Data {
-    /// Its Rust type.
+    /// Known from its Rust type.
     Type { schema: fn() -> schemars::Schema, read: fn(&[u8]) -> Result<SagaId, DecodeError> },
-    /// A declaration that was read: its JSON Schema.
+    /// Known from a declaration that was read: its JSON Schema.
     Declared(&'static serde_json::Value),
 }
 
@@ -83,7 +83,7 @@ impl EventType {
         Self { name: E::NAME, version: E::VERSION, topic: E::TOPIC, saga_field: E::saga_field(), data }
     }
 
-    /// A declaration that was read, or that a test has made.
+    /// The type as a declaration or a test describes it, without a Rust type.
     pub(crate) fn declared(
         (name, version): (&'static str, u32),
         topic: &'static str,
@@ -100,8 +100,8 @@ impl EventType {
         }
     }
 
-    /// Reads the data as its consumers do, with the checks that only its Rust type can make. Returns its saga; none where
-    /// only a declaration is known, which can make no more checks than its schema.
+    /// Reads the data as its consumers do, with the checks of its Rust type. Returns the saga id; none when only a
+    /// declaration is known, whose schema is then the only check.
     ///
     /// # Errors
     /// When a consumer would dead-letter it.
@@ -127,7 +127,7 @@ impl PartialEq for EventType {
 
 impl Eq for EventType {}
 
-/// Why the data of a consumed type cannot be handed to a step. Each ends in the dead-letter topic.
+/// Why the data of a consumed type cannot be passed to a step. Each of these dead-letters the event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// A version that this participant does not handle.
@@ -139,13 +139,13 @@ pub enum DecodeError {
     /// Decoded, but [`Event::validate`] refused it.
     #[error("the data is invalid: {0}")]
     Invalid(String),
-    /// Decoded, but the saga's id is not written as it is in the key.
+    /// Decoded, but the saga's id is spelled differently from the key.
     #[error("the saga's id in the data is in another spelling: write {0}")]
     Spelling(SagaId),
 }
 
 impl DecodeError {
-    /// As dead letters say it.
+    /// The reason that the dead letter gives.
     pub fn reason(&self) -> Reason {
         match self {
             Self::UnsupportedVersion(_) => Reason::UnsupportedVersion,
@@ -193,7 +193,7 @@ impl<E: Event> Trigger for E {
         if version != E::VERSION {
             return Err(DecodeError::UnsupportedVersion(version));
         }
-        // Serde would take a list for a struct, field by field.
+        // Serde would accept a list for a struct and read it field by field.
         if data.trim_ascii_start().starts_with(b"[") {
             return Err(DecodeError::Undecodable("JSON of another shape: a list".to_owned()));
         }
@@ -211,7 +211,7 @@ impl<E: Event> Trigger for E {
     }
 }
 
-/// serde_json's message, which may quote the data, reduced to what and where.
+/// serde_json's message, reduced to kind and position: the original may quote the data.
 fn shape_of(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Io => "unreadable",

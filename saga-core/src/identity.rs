@@ -1,16 +1,17 @@
-//! Who an event is: how its id, what caused it and the key of an effect follow from what a participant handles.
+//! Derived ids: an emitted event's id, the identity of its cause and an effect's idempotency key.
 //!
-//! All are UUIDv5 of length-prefixed parts, so that no two lists of parts are ever the same bytes. Each contains the
-//! participant: two participants with a step of one name publish different events, and call with different keys.
+//! Each is a UUIDv5 of length-prefixed parts, so that two different lists of parts never yield the same bytes. Ids and
+//! keys contain the participant: two participants with a step of the same name publish different events and call with
+//! different keys.
 
 use uuid::Uuid;
 
 use crate::{barrier::Op, event::SagaId};
 
-/// Derived ids live under this namespace, which is itself the UUIDv5 of `saga` in the URL namespace.
+/// The namespace of derived ids: the UUIDv5 of `saga` in the URL namespace.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8b6c_9f2e_7f04_5d5c_9c57_4a1d_3f0e_6b21);
 
-/// An event as one value: CloudEvents promises uniqueness of the pair of source and id only.
+/// An event's identity as one value. CloudEvents guarantees only that the pair of source and id is unique.
 pub fn cause(source: &str, id: &str) -> Uuid {
     derive(&["cause", source, id])
 }
@@ -19,7 +20,7 @@ pub fn cause(source: &str, id: &str) -> Uuid {
 #[derive(Clone, Copy)]
 pub(crate) struct Origin<'a> {
     pub(crate) participant: &'a str,
-    /// Of two sagas, since a producer that names no source may number its events within each.
+    /// The saga. It is part of the id because a producer without a source may number its events within each saga.
     pub(crate) saga: SagaId,
     /// The source and the id of the event that was handled.
     pub(crate) cause: (&'a str, &'a str),
@@ -33,17 +34,17 @@ pub(crate) fn published(origin: Origin<'_>, index: u32) -> Uuid {
     derive(&["event", participant, &saga.to_string(), source, id, step, half(op), &index.to_string()])
 }
 
-/// The idempotency key of a step's effect: the same for every event that asks for the same thing.
+/// The idempotency key of a step's effect: the same for every event that triggers the effect in this saga.
 pub(crate) fn effect_key(participant: &str, saga: SagaId, step: &str, op: Op) -> Uuid {
     derive(&["effect", participant, &saga.to_string(), step, half(op)])
 }
 
-/// The key of an effect whose start was recorded before keys were stored beside it. It does not name the participant.
+/// The key of an effect that was started before keys were stored. It does not contain the participant.
 pub(crate) fn unstored_effect_key(saga: SagaId, step: &str, op: Op) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("effect/{saga}\n{step}\n{}\n0", half(op)).as_bytes())
 }
 
-/// A number in `0.0..1.0` that spreads retries without a source of randomness, so that a run can be repeated.
+/// A number in `0.0..1.0` that spreads retries deterministically, so that a run can be repeated.
 pub(crate) fn jitter(saga: SagaId, attempt: u32) -> f64 {
     let (high, _) = derive(&["jitter", &saga.to_string(), &attempt.to_string()]).as_u64_pair();
     #[allow(clippy::cast_precision_loss, reason = "32 bits fit a double")]
@@ -63,7 +64,7 @@ fn derive(parts: &[&str]) -> Uuid {
     of_bytes(&parts)
 }
 
-/// These parts as one value.
+/// The parts as one UUID.
 fn of_bytes(parts: &[&[u8]]) -> Uuid {
     let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
@@ -107,7 +108,7 @@ mod tests {
         assert_ne!(key, unstored_effect_key(saga, "charge", Op::Action));
     }
 
-    /// Written down: a changed formula would call a bank again, under another key, for what it has done already.
+    /// Fixed values: with a changed formula, a restarted participant would call a bank again under another key.
     #[test]
     fn keys_and_ids_are_what_they_have_always_been() {
         let saga = SAGA.parse().unwrap();

@@ -1,10 +1,11 @@
-//! Namespaces: flows that share a broker and a database, and never meet.
+//! Namespaces: several flows share a broker and a database, and stay apart.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use crate::record::OutRecord;
 
-/// Put before the names of topics, consumer groups, dead-letter topics and schemas. None by default, which changes no name.
+/// A prefix of the names of topics, consumer groups, dead-letter topics and schemas. The default is none: names stay as
+/// they are.
 ///
 /// ```
 /// use saga_core::Namespace;
@@ -18,7 +19,7 @@ use crate::record::OutRecord;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Namespace(Option<Arc<str>>);
 
-/// Not the name of a namespace.
+/// The text is not a valid namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a namespace is 1 to 32 lower-case letters, digits and dashes, and begins with a letter")]
 pub struct NamespaceError;
@@ -26,12 +27,12 @@ pub struct NamespaceError;
 impl FromStr for Namespace {
     type Err = NamespaceError;
 
-    /// An empty text is no namespace.
+    /// An empty text is the default: no namespace.
     fn from_str(text: &str) -> Result<Self, NamespaceError> {
         let is_name = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         match text {
             "" => Ok(Self::default()),
-            // A part of names that Kafka and PostgreSQL limit.
+            // Kafka and PostgreSQL limit the length of names that contain the namespace.
             _ if is_name && text.len() <= 32 && text.as_bytes()[0].is_ascii_lowercase() => Ok(Self(Some(text.into()))),
             _ => Err(NamespaceError),
         }
@@ -53,7 +54,7 @@ impl Namespace {
         }
     }
 
-    /// A topic's or a group's name without this namespace; none of another one.
+    /// The name of a topic or a group without this namespace; none when it belongs to another namespace.
     pub fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
         match &self.0 {
             None => Some(name),
@@ -61,7 +62,7 @@ impl Namespace {
         }
     }
 
-    /// The name of a database's schema in this namespace.
+    /// The name of a database schema in this namespace.
     pub fn schema(&self, name: &str) -> String {
         match &self.0 {
             None => name.to_owned(),
@@ -69,7 +70,7 @@ impl Namespace {
         }
     }
 
-    /// The record, to this namespace's topic.
+    /// The record, addressed to the topic in this namespace.
     #[must_use]
     pub fn place(&self, record: OutRecord) -> OutRecord {
         match &self.0 {

@@ -7,18 +7,18 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// The refusal of a step that cannot refuse, and the success of one that publishes nothing.
+/// The refusal type of a step that cannot refuse, and the success type of a step that publishes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
 /// The committed end of a step: at most one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<O, R = Never> {
-    /// Done; publishes the event.
+    /// Committed; publishes the event.
     Success(O),
     /// A business "no": committed, with its own event, and never retried.
     Refused(R),
-    /// Done, and nothing to tell.
+    /// Committed; publishes nothing.
     Quiet,
 }
 
@@ -28,11 +28,11 @@ pub type StepResult<O, R = Never> = Result<Outcome<O, R>, StepError>;
 /// How a failure is treated. The class is part of the type, never read from a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// May pass by itself and concerns this saga alone: the saga is parked and retried under the step's policy.
+    /// May pass by itself and concerns only this saga: the saga is parked and retried under the step's policy.
     Transient,
-    /// Will never pass: the event is dead-lettered and the saga's later events wait for an operator.
+    /// Never passes: the event is dead-lettered and the saga's later events wait for an operator.
     Permanent,
-    /// Concerns everybody. In a handler (the database is away) the participant waits and retries, and nothing is
+    /// Concerns all sagas. In a handler (the database is away) the participant waits and retries, and nothing is
     /// dead-lettered. In an effect (the outside system is away, or did not answer in time) it opens the step's circuit
     /// breaker, and the saga is parked as for a transient failure.
     Infrastructure,
@@ -44,7 +44,7 @@ pub struct StepError {
     class: ErrorClass,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
-    /// It says nothing against the event, which is only tried later.
+    /// The event is only tried later: the failure is not counted against it.
     set_aside: bool,
 }
 
@@ -53,7 +53,7 @@ impl StepError {
         Self { class, message, source: None, set_aside: false }
     }
 
-    /// A failure of this saga that may pass.
+    /// A failure that may pass and concerns only this saga.
     pub fn transient(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Transient, message.into())
     }
@@ -65,12 +65,12 @@ impl StepError {
         Self::permanent(format!("the handler panicked: {text}"))
     }
 
-    /// A failure that no retry mends.
+    /// A failure that no retry can repair.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Permanent, message.into())
     }
 
-    /// A failure of what everybody needs.
+    /// A failure of something that all sagas need.
     pub fn infrastructure(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Infrastructure, message.into())
     }
@@ -82,17 +82,17 @@ impl StepError {
         self
     }
 
-    /// The same failure, and what it means.
+    /// The same failure with a context in front of its message.
     pub(crate) fn meaning(self, what: &str) -> Self {
         Self::new(self.class, format!("{what}: {self}"))
     }
 
-    /// The same failure of an event that others do not wait for: it is parked, and uses up no attempt.
+    /// The same failure of an event that other events do not wait for: the event is parked and uses up no attempt.
     pub(crate) fn set_aside(self, why: &str) -> Self {
         Self { set_aside: true, ..Self::new(ErrorClass::Transient, format!("set aside, {why}: {self}")) }
     }
 
-    /// Whether it was set aside, see [`Self::set_aside`].
+    /// Whether the event was set aside; see [`Self::set_aside`].
     pub(crate) fn is_set_aside(&self) -> bool {
         self.set_aside
     }
@@ -101,23 +101,23 @@ impl StepError {
         self.source.as_deref().and_then(|e| e.downcast_ref())
     }
 
-    /// Whether it is a deadlock or the like, which is over as soon as the other transaction is.
+    /// Whether it is a deadlock or a serialisation failure, which passes as soon as the other transaction ends.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Conflict(_)))
     }
 
-    /// Whether somebody holds a lock on a row that the transaction needs: it uses up no attempt.
+    /// Whether another transaction holds a lock on a row that this one needs: it uses up no attempt.
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Locked(_)))
     }
 
-    /// Whether the database could not do it whatever the event says: somebody holds a lock, or a table is not what it should
-    /// be. It uses up no attempt.
+    /// Whether the failure is independent of the event: another transaction holds a lock, or a statement or table is
+    /// wrong. It uses up no attempt.
     pub(crate) fn is_nobodys_fault(&self) -> bool {
         self.set_aside || matches!(self.of_store(), Some(StoreError::Locked(_) | StoreError::Broken(_)))
     }
 
-    /// What is wrong with a statement or its table, when that is the failure.
+    /// The database's message about a wrong statement or table, when that is the failure.
     pub(crate) fn broken(&self) -> Option<&str> {
         match self.of_store() {
             Some(StoreError::Broken(why)) => Some(why),
@@ -125,7 +125,7 @@ impl StepError {
         }
     }
 
-    /// What the database refused to write, when that is the failure.
+    /// The database's refusal of the data, when that is the failure.
     pub(crate) fn rejected(&self) -> Option<&Refusal> {
         match self.of_store() {
             Some(StoreError::Rejected(refusal)) => Some(refusal),
@@ -143,7 +143,7 @@ impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         let Some(source) = self.source.as_deref() else { return Ok(()) };
-        // The cause is of whoever wrote the handler, and is shown where nothing else is around it.
+        // The cause's own `Display` may panic, and this text is also shown where no panic is caught.
         match caught(|| root_of(source).to_string()) {
             Some(root) => write!(f, ": {root}"),
             None => f.write_str(": its cause cannot be shown (that panicked)"),
@@ -151,7 +151,7 @@ impl fmt::Display for StepError {
     }
 }
 
-/// The root cause, not the chain of wrappers, is what an operator needs to read.
+/// The root cause of the error chain: an operator needs it more than the wrappers.
 fn root_of<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut root = error;
     while let Some(cause) = root.source() {

@@ -1,4 +1,4 @@
-//! Records as a transport carries them: bytes, before anything is known to be well formed.
+//! Records as a transport carries them: bytes that have not been validated.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -21,12 +21,12 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A header. Kafka promises nothing about its bytes, so neither do we; names may repeat.
+/// A header. Kafka allows any bytes in it, and names may repeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Bytes of the name, UTF-8 in a well-formed record.
+    /// The name's bytes; UTF-8 in a well-formed record.
     pub name: Cow<'static, [u8]>,
-    /// Bytes of the value; Kafka allows none.
+    /// The value's bytes; Kafka allows none.
     pub value: Option<Vec<u8>>,
 }
 
@@ -49,17 +49,17 @@ impl Header {
 /// A record as consumed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    /// Where it was read.
+    /// The topic it was read from.
     pub topic: Arc<str>,
     /// The partition it was read from.
     pub partition: i32,
     /// Its position in the partition.
     pub offset: i64,
-    /// The record's key, the saga id in a well-formed record.
+    /// The record's key; the saga id in a well-formed record.
     pub key: Option<Vec<u8>>,
-    /// The record's value; none is a tombstone.
+    /// The record's value; none for a tombstone.
     pub value: Option<Vec<u8>>,
-    /// All headers in their order.
+    /// All headers, in order.
     pub headers: Vec<Header>,
 }
 
@@ -69,12 +69,12 @@ impl Record {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
     }
 
-    /// The saga that its key names; none when the key is missing or is no UUID.
+    /// The saga id in its key; none when the key is missing or is not a UUID.
     pub fn saga_id(&self) -> Option<SagaId> {
         std::str::from_utf8(self.key.as_deref()?).ok()?.parse().ok()
     }
 
-    /// The bytes of its value and headers, which is what it takes of the memory.
+    /// The size of its value and headers in bytes: an estimate of its memory.
     pub(crate) fn size(&self) -> usize {
         let headers = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len));
         self.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
@@ -84,7 +84,7 @@ impl Record {
 /// A record to be published. Its partition follows from its key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutRecord {
-    /// Where it goes.
+    /// The topic.
     pub topic: Cow<'static, str>,
     /// The key, which decides the partition.
     pub key: Option<Vec<u8>>,
@@ -94,14 +94,15 @@ pub struct OutRecord {
     pub headers: Vec<Header>,
 }
 
-/// Headers as JSON text, for a table: a list of `[name, value]`, in order. Bytes that are not UTF-8 become `{"hex": ".."}`.
+/// Headers as JSON text, for a table: a list of `[name, value]`, in order. Bytes that are not UTF-8 become `{"hex":
+/// ".."}`.
 pub fn headers_to_json(headers: &[Header]) -> String {
     let list: Vec<(Text, Option<Text>)> =
         headers.iter().map(|h| (Text::of(&h.name), h.value.as_deref().map(Text::of))).collect();
     serde_json::to_string(&list).unwrap_or_else(|_| "[]".into())
 }
 
-/// The reverse of [`headers_to_json`].
+/// Reads what [`headers_to_json`] wrote.
 ///
 /// # Errors
 /// When the text was not written by [`headers_to_json`].

@@ -8,7 +8,7 @@ use crate::panics::caught;
 #[derive(Clone)]
 pub struct RetryPolicy(Kind);
 
-/// Where the end of one's own policy is no longer looked for.
+/// The attempts after which a custom policy is no longer searched for its end.
 const MANY: u32 = 1000;
 
 /// The delay after the n-th failed attempt (from 1), or none when retries are used up.
@@ -24,10 +24,10 @@ enum Kind {
 }
 
 impl RetryPolicy {
-    /// One attempt, no retry.
+    /// One attempt, without a retry.
     pub const NONE: Self = Self(Kind::None);
 
-    /// `attempts` in all (the first included), the same delay between them.
+    /// `attempts` in all (the first included), with the same delay between them.
     pub const fn fixed(delay: Duration, attempts: u32) -> Self {
         Self(Kind::Fixed { delay, attempts })
     }
@@ -37,13 +37,13 @@ impl RetryPolicy {
         Self(Kind::Linear { step, max, attempts })
     }
 
-    /// `attempts` in all; each delay is twice the one before, at most `max`, of which a random half is taken away so that
-    /// sagas that failed together do not come back together.
+    /// `attempts` in all; each delay is twice the one before, at most `max`. A random part of up to one half is
+    /// subtracted, so that sagas that failed together are retried at different times.
     pub const fn exponential(initial: Duration, max: Duration, attempts: u32) -> Self {
         Self(Kind::Exponential { initial, max, attempts })
     }
 
-    /// One's own: the delay after the n-th failed attempt (from 1), or none to stop.
+    /// A custom policy: the delay after the n-th failed attempt (from 1), or none to stop.
     pub fn custom(delay: impl Fn(u32) -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self(Kind::Custom(Arc::new(delay)))
     }
@@ -60,12 +60,13 @@ impl RetryPolicy {
                 let full = initial.saturating_mul(1 << doublings).min(*max);
                 full.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
             }),
-            // One that panics allows no further attempt.
+            // A policy that panics allows no further attempt.
             Kind::Custom(delay) => caught(|| delay(failed)).flatten(),
         }
     }
 
-    /// The failed attempts after which there is no further one. Of one's own policy that never ends, a great many.
+    /// The number of failed attempts after which there is no further one. For a custom policy that never ends, a very
+    /// large number.
     pub(crate) fn used_up_after(&self) -> u32 {
         match &self.0 {
             Kind::None => 1,
@@ -78,7 +79,7 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// From 100 ms to 5 s, ten attempts: about 20 s, and under a minute with effects that time out.
+    /// From 100 ms to 5 s, ten attempts: about 20 s in all, and under a minute with effects that time out.
     fn default() -> Self {
         Self::exponential(Duration::from_millis(100), Duration::from_secs(5), 10)
     }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 /// Identifies one saga: the correlation id and the Kafka key of all its events, a UUID written as text.
 ///
-/// It is written in its canonical text (lower case, hyphens), and in records it has to be: Kafka knows keys by their bytes, so
-/// that another spelling lies in another partition. Elsewhere it is read from any spelling of a UUID.
+/// Written in canonical text (lower case, hyphens). Records must use this spelling: Kafka compares keys by their bytes,
+/// so another spelling would be in another partition. Elsewhere any spelling of a UUID is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SagaId(Uuid);

@@ -1,4 +1,4 @@
-//! The attributes of an event as they stand in a record: one reader for the binary and the structured mode.
+//! The attributes of an event in a record, read from binary and structured mode.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -18,13 +18,13 @@ use crate::{
 
 const STRUCTURED: &str = "application/cloudevents";
 
-/// Producers that leave the padding out are understood.
+/// Accepts base64 without padding, too: some producers leave it out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Attributes as they stand in the record, whichever mode it is in.
+/// The attributes in a record, in either mode.
 #[derive(Default)]
 pub(super) struct Attributes<'a> {
     pub(super) specversion: Option<Cow<'a, str>>,
@@ -45,7 +45,8 @@ impl Attributes<'_> {
         TraceContext::read(self.traceparent.as_deref(), self.tracestate.as_deref())
     }
 
-    /// Takes another context where there is none. One or the other, not a bit of each.
+    /// Takes the other context as a whole when there is none yet. `traceparent` and `tracestate` always come from the
+    /// same source.
     fn or_trace(&mut self, traceparent: Option<String>, tracestate: Option<String>) {
         if self.traceparent.is_none() {
             self.traceparent = traceparent.map(Cow::Owned);
@@ -54,7 +55,7 @@ impl Attributes<'_> {
     }
 }
 
-/// The part of a structured-mode value that we read.
+/// The part of a structured-mode value that is read.
 #[derive(Deserialize)]
 struct Structured<'a> {
     specversion: Option<String>,
@@ -73,10 +74,10 @@ struct Structured<'a> {
     data_base64: Option<String>,
 }
 
-/// Reads the record in the mode that its content type says.
+/// Reads the record in the mode that its content type names.
 ///
 /// # Errors
-/// When the value is not what the content type says.
+/// When the value does not match the content type.
 pub(super) fn read(record: &Record) -> Result<Attributes<'_>, Poison> {
     match content_type(record) {
         Some(content_type) if is_structured(content_type) => structured(record),
@@ -84,7 +85,7 @@ pub(super) fn read(record: &Record) -> Result<Attributes<'_>, Poison> {
     }
 }
 
-/// Reads the headers.
+/// Reads the attributes from the headers.
 pub(super) fn binary(record: &Record) -> Attributes<'_> {
     let mut attributes = Attributes { data: record.value.as_deref().map(Cow::Borrowed), ..Attributes::default() };
     let (mut traceparent, mut tracestate) = (None, None);
@@ -106,7 +107,7 @@ pub(super) fn binary(record: &Record) -> Attributes<'_> {
             _ => {}
         }
     }
-    // The bare headers are the context of this hop, the attributes that of the origin.
+    // The bare headers are the context of this hop; the extension attributes are the context of the origin.
     attributes.or_trace(traceparent.map(Cow::into_owned), tracestate.map(Cow::into_owned));
     attributes
 }
@@ -142,7 +143,7 @@ fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
     Ok(attributes)
 }
 
-/// Why a record has no type, for whoever is to mend its producer.
+/// Why a record has no type, for the owner of its producer.
 pub(super) fn why_untyped(record: &Record) -> &'static str {
     let is_structured = content_type(record).is_some_and(is_structured);
     let event = record.value.as_deref().and_then(|value| serde_json::from_slice::<Structured<'_>>(value).ok());
@@ -156,7 +157,7 @@ pub(super) fn why_untyped(record: &Record) -> &'static str {
     }
 }
 
-/// The first thing that is wrong with the headers themselves.
+/// The first error in the headers themselves.
 pub(super) fn header_flaw(record: &Record) -> Option<Poison> {
     let mut seen = HashSet::new();
     for Header { name, value } in &record.headers {

@@ -63,7 +63,7 @@ fn what_is_no_trace_context_is_not_handed_on() {
     }
 }
 
-/// A record with this value, under a key of its own.
+/// A record with this value, under a random saga id as its key.
 fn foreign(headers: Vec<Header>, value: &str) -> Record {
     let key = Some(SagaId::random().to_string().into_bytes());
     Record { topic: "t".into(), partition: 0, offset: 0, key, value: Some(value.as_bytes().to_vec()), headers }
@@ -135,7 +135,7 @@ fn the_extension_says_the_trace_where_the_bare_header_is_missing() {
     let trace = |more: &[Header]| {
         let record = foreign([&extension[..], more].concat(), "{}");
         let read = open(&record).unwrap().envelope().unwrap().0.trace;
-        assert_eq!(trace_of(&record), read, "also of a record that may be anything else");
+        assert_eq!(trace_of(&record), read, "also of a record that is not an event");
         read
     };
     assert_eq!(trace(&[]), TraceContext::read(Some(PARENT), Some("origin=1")));

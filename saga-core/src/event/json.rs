@@ -1,4 +1,4 @@
-//! An event's data as JSON, read as its JSON Schema says: a number is an integer by its value, and an id has one spelling.
+//! Reads an event's data as its JSON Schema means it: a number is an integer by its value, and an id has one spelling.
 
 use schemars::Schema;
 use serde::de::DeserializeOwned;
@@ -7,14 +7,15 @@ use uuid::Uuid;
 
 use super::{Event, SagaId};
 
-/// 2^50. A double tells integers apart up to 2^53, and serde_json's reading of one may be off in the last places: up to here it
-/// is nearer to the integer that was written than to any other. Better refused than one cent off.
+/// 2^50. A double represents every integer up to 2^53, but serde_json may round the last digits of a number with a
+/// fraction or an exponent. Up to 2^50 the result is certainly the integer that was written. Larger numbers of that
+/// form are refused, because they may be off by one.
 const MAX_EXACT: f64 = 1_125_899_906_842_624.0;
 
 const CANONICAL: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
-/// Reads the data. JSON knows no integers: to JSON Schema, and to many who write JSON, `1000.0` is one. Serde goes by the
-/// spelling, so that what it refuses is read once more with such numbers as the integers that they are.
+/// Reads the data. JSON does not distinguish integers: to JSON Schema and to many producers, `1000.0` is one. Serde
+/// decides by the spelling, so data that serde refuses is read a second time with such numbers replaced by integers.
 pub(super) fn read<E: DeserializeOwned>(data: &[u8]) -> Result<E, serde_json::Error> {
     let refused = match serde_json::from_slice(data) {
         Err(error) if error.classify() == Category::Data => error,
@@ -24,11 +25,11 @@ pub(super) fn read<E: DeserializeOwned>(data: &[u8]) -> Result<E, serde_json::Er
     if !any(&mut value, &mut make_integer) {
         return Err(refused);
     }
-    // What is wrong besides is told of the data as it came.
+    // Report other errors against the data as it was sent.
     serde_json::from_value(value).map_err(|_| refused)
 }
 
-/// Whether the data has the saga's id, and only in another spelling than its canonical one.
+/// Whether the data has the saga's id in another spelling than the canonical one.
 pub(super) fn spells_otherwise(data: &[u8], saga_id: SagaId) -> bool {
     let canonical = saga_id.to_string();
     if data.windows(canonical.len()).any(|window| window == canonical.as_bytes()) {
@@ -64,7 +65,7 @@ fn make_integer(value: &mut Value) -> bool {
     true
 }
 
-/// Whether it holds for any part of the value. All are looked at.
+/// Whether the predicate holds for any part of the value. Visits all parts, since the predicate changes them.
 fn any(value: &mut Value, holds: &mut impl FnMut(&mut Value) -> bool) -> bool {
     match value {
         Value::Array(list) => list.iter_mut().fold(false, |any_yet, part| any(part, holds) | any_yet),
@@ -104,7 +105,7 @@ mod tests {
         {
             let read = decoded(ID, grams, "2.0").unwrap();
             assert_eq!((read.grams, read.parts.as_slice()), (expected, &[1, 2][..]), "{grams}");
-            assert!((read.share - 2.0).abs() < f64::EPSILON, "what is no integer stays what it is");
+            assert!((read.share - 2.0).abs() < f64::EPSILON, "a number with a fraction is unchanged");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Parked events: what is written of them, and what is read back.
+//! Parked events: what the runtime writes about them, and what it reads back.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{barrier::Op, event::SagaId, record::Record};
 
-/// An event that is to be parked.
+/// An event to be parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parking {
     /// The saga.
@@ -16,79 +16,82 @@ pub struct Parking {
     pub cause: Uuid,
     /// The event's id, for an operator.
     pub event_id: String,
-    /// The step that it starts, or undoes.
+    /// The step that the event starts or compensates.
     pub step: &'static str,
-    /// Which of the two.
+    /// Action or compensation.
     pub op: Op,
     /// The event.
     pub record: Record,
     /// The attempts made so far.
     pub attempts: u32,
-    /// After which time it is tried (again), once it is the head.
+    /// The delay before it is tried (again), once it is the head.
     pub pause: Duration,
-    /// When it failed for the first time; none for one that only waits behind the head.
+    /// When it failed for the first time; none for an event that only waits behind the head.
     pub failed_at: Option<Timestamp>,
-    /// What went wrong last, for an operator; capped in length.
+    /// The last error, for an operator; capped in length.
     pub reason: String,
-    /// The event was dead-lettered and is kept as one that is never due, as after [`ParkChange::Block`].
+    /// The event was dead-lettered and is stored as a blocking head that is never due, as after [`ParkChange::Block`].
     pub blocked: bool,
 }
 
-/// An event's place in its saga's queue. It is another event's as soon as a compensation has taken it over.
+/// An event's position in its saga's queue. A compensation may take the position over; it then belongs to the
+/// compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkedAt {
     /// The saga.
     pub saga_id: SagaId,
     /// See [`ParkedEvent::seq`].
     pub seq: i64,
-    /// Which half of its step the event there asks for.
+    /// Action or compensation: which of the two the event at this position asks for.
     pub op: Op,
 }
 
-/// A change of a parked saga. One of an event that is no longer at its place changes nothing.
+/// A change of a parked saga. A change for an event that is no longer at its position has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkChange {
-    /// Append an event to its saga's queue. A queue that was empty makes it the head, due after `pause`.
+    /// Appends an event to its saga's queue. In an empty queue it becomes the head, due after `pause`.
     ///
-    /// One that is in the queue already, from the same topic, partition and offset, is a redelivery and changes nothing. From
-    /// elsewhere it has been published once more, perhaps mended: its bytes replace those in the queue, and it is due again
-    /// if it is the head.
+    /// The same topic, partition and offset in the queue already: a redelivery, which changes nothing. The same event
+    /// from elsewhere was published once more, perhaps repaired: its bytes replace those in the queue, and it is due
+    /// again if it is the head.
     Append(Parking),
-    /// A compensation takes the place of its own action, whose event is done with. Elsewhere in the queue it is removed.
+    /// A compensation takes the position of its own action, whose event is thereby settled. The compensation's own
+    /// earlier entry in the queue is removed.
     Overtake {
-        /// The action's place.
+        /// The action's position.
         seq: i64,
         /// The compensation.
         by: Parking,
     },
     /// The head failed again.
     Retry {
-        /// Its place.
+        /// Its position.
         at: ParkedAt,
         /// The attempts made so far.
         attempts: u32,
-        /// After which time it is tried again.
+        /// The delay before it is tried again.
         pause: Duration,
         /// When it failed for the first time.
         failed_at: Timestamp,
-        /// What went wrong last.
+        /// The last error.
         reason: String,
     },
-    /// The head was dead-lettered: it stays, never due, and blocks its saga's later events until an operator releases them.
+    /// The head was dead-lettered: it stays, is never due, and blocks its saga's later events until an operator
+    /// releases them.
     Block {
-        /// Its place.
+        /// Its position.
         at: ParkedAt,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The event is done with. When it was the head, the next event of the saga becomes the head, due at once.
+    /// The event is settled. When it was the head, the next event of the saga becomes the head, due at once.
     Remove {
-        /// Its place.
+        /// Its position.
         at: ParkedAt,
     },
 }
 
-/// What an event that was parked before places had a step is.
+/// The step of an event that was parked before steps were stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedLabel {
     /// See [`ParkedEvent::seq`].
@@ -97,14 +100,14 @@ pub struct ParkedLabel {
     pub cause: Uuid,
     /// The step; empty when this version cannot read the event.
     pub step: &'static str,
-    /// Which half of it.
+    /// Action or compensation.
     pub op: Op,
 }
 
 /// The head of a parked saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedEvent {
-    /// Its place in the table; grows within a saga.
+    /// Its position in the table; grows within a saga.
     pub seq: i64,
     /// The saga.
     pub saga_id: SagaId,

@@ -1,9 +1,9 @@
-//! What a database refused of a handler's data, and when two refusals are the same.
+//! A database's refusal of a handler's data, and which refusals have the same cause.
 
 use std::fmt;
 
-/// Why the database refused an event's data. Two refusals of one kind have one cause, though their messages may quote
-/// different values.
+/// Why the database refused an event's data. Two refusals of one kind have the same cause, although their messages may
+/// quote different values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     kind: Option<String>,
@@ -16,7 +16,7 @@ impl Refusal {
         Self { kind: Some(kind.into()), message: message.into() }
     }
 
-    /// What it has in common with others of the same cause. Where nobody has said it, the message.
+    /// The kind, which refusals of the same cause share; the message when no kind is known.
     pub fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or(&self.message)
     }
