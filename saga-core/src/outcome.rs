@@ -113,7 +113,7 @@ impl StepError {
 
     /// Whether the failure is independent of the event: another transaction holds a lock, or a statement or table is
     /// wrong. It uses up no attempt.
-    pub(crate) fn is_nobodys_fault(&self) -> bool {
+    pub(crate) fn uses_up_no_attempt(&self) -> bool {
         self.set_aside || matches!(self.of_store(), Some(StoreError::Locked(_) | StoreError::Broken(_)))
     }
 

@@ -1,5 +1,5 @@
-//! What the runtime asks of a participant's database: one local transaction that holds barrier, business data,
-//! outbox, parked sagas and timers.
+//! The interface between the runtime and a participant's database: one local transaction that holds barrier, business
+//! data, outbox, parked sagas and timers.
 
 mod parked;
 mod refusal;
@@ -19,21 +19,21 @@ use crate::{
 pub use parked::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking};
 pub use refusal::Refusal;
 
-/// A participant's database. A clone is another handle on the same one.
+/// A participant's database. A clone is another handle to the same database.
 ///
 /// All writes of [`Store::begin`] and [`Store::commit`], and those that handlers make through [`Store::Tx`], are one
-/// transaction under READ COMMITTED or stronger: all of them are durable when `commit` returns `Ok`, or none is.
-/// When `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry finds out through the barrier.
+/// transaction under READ COMMITTED or stronger: all of them are durable when `commit` returns `Ok`, or none is. When
+/// `commit` fails with [`StoreError::Unavailable`], the result is unknown; a retry learns it from the barrier.
 ///
-/// What is due and when is the database's to say: the runtime hands it durations, since the clocks of two processes differ.
+/// The database's clock decides what is due: the runtime passes durations, since the clocks of two processes differ.
 pub trait Store: Clone + Send + Sync + 'static {
     /// An open transaction, as handlers see it. Dropping it rolls back.
     type Tx: Send + 'static;
 
-    /// Opens a transaction and admits these events: writes their barrier rows where there are none, and tells for each what
-    /// was there before. Inserts decide, never a select before an insert; rows are taken in the order of (saga, step), so
-    /// that two admissions do not deadlock. A commit that appends behind a parked event may wait in a circle with another
-    /// transaction; `patience` ends that. No two admissions of a call concern the same saga.
+    /// Opens a transaction and admits these events: writes the barrier rows that are absent, and returns for each event
+    /// what was there before. The insert decides; a select before it would race. Rows are written in the order of
+    /// (saga, step), so that two admissions do not deadlock. A commit that appends behind a parked event may wait in a
+    /// cycle with another transaction; `patience` ends that. The caller passes at most one admission of a saga.
     ///
     /// What is written, unless the saga is parked ([`Before::parked`]):
     ///
@@ -41,17 +41,18 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// |---|---|---|
     /// | [`Phase::Whole`] | action row `Done` if absent | action row `Null` if absent; compensation row `Done` if absent |
     /// | [`Phase::Start`] | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
-    /// | [`Phase::Finish`], [`Phase::Look`] | nothing | nothing |
+    /// | [`Phase::Finish`], [`Phase::Recheck`] | nothing | nothing |
     ///
-    /// For a compensation, for `Finish` and for `Look` the action row is locked until the transaction ends, and what is told
-    /// about both rows is read after the lock was taken. For a compensation, for `Look` and for what `from_parked` says, the
-    /// saga's queue is locked first: nobody else appends to it, removes from it or takes a place in it over.
+    /// For a compensation, for `Finish` and for `Recheck`, the action row is locked until the transaction ends, and
+    /// both rows are read after the lock was taken. For a compensation, for `Recheck` and where `from_parked` is set,
+    /// the saga's queue is locked first: no other transaction appends to it, removes from it or takes over a position
+    /// in it.
     ///
-    /// A compensation whose own action is parked is not [`Before::parked`]: it overtakes ([`Before::overtakes`]), since the
-    /// barrier decides rightly in any order, and what it undoes may stay parked for long.
+    /// A compensation whose own action is parked is not [`Before::parked`]: it overtakes the action
+    /// ([`Before::overtakes`]), since the barrier decides rightly in any order and the action may stay parked for long.
     ///
-    /// Nothing in the transaction waits for another one's lock longer than `patience`: it fails with [`StoreError::Locked`].
-    /// Where one transaction writes at a time, there are no such locks, and `patience` says nothing.
+    /// No statement of the transaction waits longer than `patience` for a lock of another transaction: it fails with
+    /// [`StoreError::Locked`]. A database with a single writer has no such locks and ignores `patience`.
     fn begin(
         &self,
         admissions: &[Admission],
@@ -61,11 +62,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Applies the changes and commits.
     fn commit(&self, tx: Self::Tx, changes: Changes) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
-    /// Takes up to `limit` parked sagas whose head event is due, and leases each for `lease`: nobody else gets it before.
-    /// Returns the head events. Durable when it returns.
+    /// Takes up to `limit` parked sagas whose head event is due, and leases each for `lease`: no other process gets it
+    /// before the lease ends. Returns the head events. Durable when it returns.
     ///
-    /// The outside systems of the steps in `resting` are left alone for now: their actions stay where they are, and so do their
-    /// compensations that have been tried already. One that has not may have nothing to undo.
+    /// For the steps in `resting`, whose circuit breaker is open, actions are not taken, and neither are compensations
+    /// that were tried before. A compensation that was never tried is taken, because it may have nothing to compensate.
     fn claim_parked(
         &self,
         lease: Duration,
@@ -73,30 +74,30 @@ pub trait Store: Clone + Send + Sync + 'static {
         resting: &[&str],
     ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
-    /// Up to `limit` parked events that say nothing of their step yet: an earlier version of the framework parked them.
+    /// Up to `limit` parked events whose step is not stored: an earlier version of the framework parked them.
     fn unlabelled_parked(&self, limit: usize) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
-    /// Says what they are. A compensation that waits behind its own action is due from now on.
+    /// Stores their steps. A compensation that waits behind its own action is due from now on.
     fn label_parked(&self, labels: &[ParkedLabel]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Opens a transaction and takes up to `limit` timers that are due out of the table, oldest first, skipping those that
-    /// another transaction holds. Finish it with [`Store::commit`]; dropping the transaction leaves the timers armed.
-    /// `patience` as for [`Store::begin`].
+    /// Opens a transaction and takes up to `limit` due timers out of the table, oldest first, skipping those that
+    /// another transaction has locked. Finish it with [`Store::commit`]; dropping the transaction leaves the timers
+    /// armed. `patience` as for [`Store::begin`].
     fn begin_due(
         &self,
         limit: usize,
         patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
 
-    /// These timers are due `after` a while, as far as they are still armed as they were.
+    /// Makes these timers due after the given delay, unless they were disarmed or armed anew meanwhile.
     fn postpone(&self, timers: &[DueTimer], after: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How long until the next parked head or timer is due, if there is any; zero when it is due already.
+    /// The time until the next parked head or timer is due; zero when one is due already, none when there is none.
     fn next_due(&self) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
-    /// What stands in the outbox behind this place, in the order of writing, at most `limit` rows; `grace` says which of them
-    /// are young. 0 is before all. A row whose transaction commits late may appear before one that was seen already, so that
-    /// whoever wants them all begins at 0 each time.
+    /// The outbox rows after this position, in the order of writing, at most `limit`; rows younger than `grace` are
+    /// marked young. Position 0 is before all rows. A row whose transaction commits late may appear before a row that
+    /// was returned already, so a complete sweep begins at 0 each time.
     fn unsent(
         &self,
         behind: i64,
@@ -104,53 +105,53 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Unsent>, StoreError>> + Send;
 
-    /// These outbox rows, as far as they are still there, in the order of writing.
+    /// Those of these outbox rows that are still there, in the order of writing.
     fn outbox(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
-    /// Forgets outbox rows that the broker has acknowledged.
+    /// Deletes outbox rows that the broker has acknowledged.
     fn mark_sent(&self, ids: &[Uuid]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Sizes and ages, for metrics; also tells whether the database answers.
+    /// Sizes and ages, for metrics. An error means that the database does not answer.
     fn summary(&self) -> impl Future<Output = Result<Summary, StoreError>> + Send;
 }
 
-/// How much of a step one transaction does.
+/// The part of a step that one transaction carries out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// All of it: the step has no effect outside the database.
     Whole,
-    /// Records the intent, before the effect is called. A crash in between leaves `Started`, which tells a
-    /// compensation that the effect may have happened.
+    /// Records the intent before the effect is called. A crash before the result is recorded leaves `Started`, from
+    /// which a compensation learns that the effect may have happened.
     Start,
-    /// Records the end, after the effect was called.
+    /// Records the result after the effect was called.
     Finish,
-    /// Writes nothing and looks under the lock: before an effect is voided, and before an event that failed is parked.
-    Look,
+    /// Writes nothing and reads under the lock: before an effect is voided, and before a failed event is parked.
+    Recheck,
 }
 
-/// One event that asks to be handled.
+/// One event to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// The event.
     pub cause: Cause,
     /// The saga.
     pub saga_id: SagaId,
-    /// The step; a compensation names the step that it undoes.
+    /// The step; for a compensation, the step that it compensates.
     pub step: &'static str,
-    /// Which of the two.
+    /// Action or compensation.
     pub op: Op,
-    /// How much of it.
+    /// The part of the step that the transaction carries out.
     pub phase: Phase,
-    /// What a row that is `Started` here keeps as the key of its effect.
+    /// The idempotency key of the effect, stored in a row that this admission marks `Started`.
     pub effect_key: Option<Uuid>,
-    /// The saga being parked does not stop it: it is the head of the queue, or is about to be put there.
+    /// The event is admitted although its saga is parked: it is the head of the queue, or is about to become the head.
     pub from_parked: bool,
 }
 
-/// What a transaction writes when it commits, besides what handlers wrote.
+/// What a transaction writes at its commit, in addition to the handlers' own writes.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Barrier rows that now say something else.
+    /// Barrier rows with a new state.
     pub marks: Vec<MarkChange>,
     /// Events to publish, in order.
     pub outbox: Vec<OutboxRow>,
@@ -158,26 +159,27 @@ pub struct Changes {
     pub sent: Vec<Uuid>,
     /// Parked sagas.
     pub park: Vec<ParkChange>,
-    /// Timers to arm; one that is armed already stays as it is.
+    /// Timers to arm; a timer that is armed already stays as it is.
     pub arm: Vec<Timer>,
     /// Sagas of which all timers are disarmed; applied before `arm`.
     pub disarm: Vec<SagaId>,
-    /// Sagas that begin, for this participant, now; one that has begun already is left as it is.
+    /// Sagas that begin now, for this participant; a saga that has begun already is left as it is.
     pub begun: Vec<Progress>,
-    /// Sagas that end now; one that has ended already is left as it is. A saga may end before it is seen to begin.
+    /// Sagas that end now; a saga that has ended already is left as it is. The end of a saga may be recorded before its
+    /// beginning.
     pub ended: Vec<Progress>,
 }
 
-/// When a saga began or ended, as the participant that publishes its end has seen it.
+/// When a saga began or ended, as observed by the participant that publishes its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The saga.
     pub saga_id: SagaId,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
-/// What a transaction found when it committed.
+/// The result of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// How many of [`Changes::begun`] had not begun before.
@@ -193,41 +195,41 @@ pub struct MarkChange {
     pub saga_id: SagaId,
     /// The step.
     pub step: &'static str,
-    /// Which of its two rows.
+    /// Action or compensation.
     pub op: Op,
     /// The new state.
     pub mark: Mark,
 }
 
-/// An event that is committed but perhaps not yet acknowledged by the broker.
+/// An event that is committed and perhaps not yet acknowledged by the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
     /// The event's id (`ce_id`).
     pub id: Uuid,
-    /// The saga, which is the record's key.
+    /// The saga id, which is the record's key.
     pub saga_id: SagaId,
     /// The event's type.
     pub event_type: String,
-    /// When it was written: by the clock of the process that made it, and once it is stored by the database's.
+    /// When it was written: by the clock of the process that made it, and by the database's clock once it is stored.
     pub created_at: Timestamp,
     /// The record.
     pub record: OutRecord,
-    /// The span that its publication is told as, whose context is in the record's headers.
+    /// The span of its publication, whose context is in the record's headers.
     pub span: Option<Ids>,
-    /// What led to it besides the saga, for example a request that called the saga off. Not stored.
+    /// A further cause besides the saga's own trace, for example a request that cancelled the saga. Not stored.
     pub link: Option<TraceContext>,
 }
 
-/// The place of a row in the outbox.
+/// The position of a row in the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsent {
-    /// Its place; grows in the order of writing.
+    /// Its position; grows in the order of writing.
     pub seq: i64,
     /// See [`OutboxRow::id`].
     pub id: Uuid,
     /// The saga.
     pub saga_id: SagaId,
-    /// It was written a short while ago, by the database's clock.
+    /// Whether it is younger than `grace`, by the database's clock.
     pub young: bool,
 }
 
@@ -238,7 +240,7 @@ pub struct Timer {
     pub saga_id: SagaId,
     /// The step that armed it.
     pub step: &'static str,
-    /// After which time it fires.
+    /// The delay after which it fires.
     pub after: Duration,
     /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
     pub trace: TraceContext,
@@ -257,19 +259,19 @@ pub struct DueTimer {
     pub trace: TraceContext,
 }
 
-/// Sizes and ages of a participant's tables. No size is told beyond [`Summary::COUNTED`], which means so many or more:
-/// however large the tables are, somebody asks every few seconds.
+/// Sizes and ages of a participant's tables. Counting stops at [`Summary::COUNTED`], which means that many or more,
+/// because the runtime asks every few seconds and the tables may be large.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Outbox rows not yet marked sent.
+    /// Outbox rows that are not acknowledged yet.
     pub outbox_pending: u64,
-    /// When the first of them was written.
+    /// When the oldest of them was written.
     pub outbox_oldest: Option<Timestamp>,
     /// Sagas that are parked and will be retried.
     pub parked_sagas: u64,
-    /// Sagas whose head was dead-lettered and that wait for an operator.
+    /// Sagas that are blocked by a dead letter and wait for an operator.
     pub blocked_sagas: u64,
-    /// When the one that has been parked longest failed first; held sagas are not among them.
+    /// When the saga that has been parked longest failed first; blocked sagas are not included.
     pub parked_oldest: Option<Timestamp>,
     /// Timers armed.
     pub timers: u64,
@@ -277,36 +279,36 @@ pub struct Summary {
     pub unfinished_sagas: u64,
     /// When the oldest of them began.
     pub unfinished_oldest: Option<Timestamp>,
-    /// When this was told, by the database's clock.
+    /// The time of this summary, by the database's clock.
     pub at: Option<Timestamp>,
 }
 
 impl Summary {
-    /// Up to here sizes are exact.
+    /// Sizes below this are exact.
     pub const COUNTED: u32 = 10_000;
 }
 
-/// Why the database did not do what it was asked.
+/// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is starting or stopping, or is out of something. Handling: wait and try again.
+    /// The database cannot be reached, is starting or stopping, or is out of a resource. Handling: wait and try again.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// A deadlock or a serialisation failure. Handling: run the transaction again at once.
     #[error("the transaction conflicted with another: {0}")]
     Conflict(String),
-    /// Somebody holds a lock on a row that the transaction needs, for longer than it was willing to wait. Concerns the
-    /// events that need that row, and is nobody's fault. Handling: try again later; no attempt is used up.
+    /// Another transaction holds a lock on a row for longer than `patience`. Concerns the events that need that row,
+    /// and does not depend on their content. Handling: try again later; no attempt is used up.
     #[error("a row is locked: {0}")]
     Locked(String),
-    /// The statement itself is wrong, or its table is: a defect or a missed migration, whatever an event says. Handling: when
-    /// a handler's statement is wrong, its events are parked, use up no attempt and are tried again; when one of the
-    /// framework's is, everything waits for somebody to mend it. Nothing is dead-lettered.
+    /// The statement or its table is wrong, whatever the event: a defect or a missing migration. Handling: for a
+    /// handler's statement, its events are parked, use up no attempt and are tried again. For a statement of the
+    /// framework, the participant waits until the database is repaired. Nothing is dead-lettered.
     #[error("the database refused the statement: {0}")]
     Broken(String),
-    /// The data broke a constraint or a type of the participant's own tables, or what stands there cannot be read as what the
-    /// handler takes it for: a defect that concerns this event. Handling: dead letter. Only what a handler's own statement wrote can be rejected: what goes wrong with the framework's tables
-    /// is [`StoreError::Broken`].
+    /// The data broke a constraint or a type of the participant's own tables, or a stored value does not have the type
+    /// that the handler reads: a defect that concerns this event. Handling: dead letter. Only a handler's own statement
+    /// can be rejected; failures of the framework's tables are [`StoreError::Broken`].
     #[error("the database refused the data: {0}")]
     Rejected(Refusal),
 }

@@ -1,4 +1,5 @@
-//! What can follow what: the part of a choreography that events reach, and what lies before its pivot.
+//! Which events and steps can follow from others: the part of a choreography that events reach, and the steps before
+//! its pivot.
 
 use std::collections::BTreeSet;
 
@@ -17,12 +18,12 @@ impl Reach<'_> {
     }
 }
 
-/// Whether both are the same place in the graph; names may be given twice.
+/// Whether both are the same node of the graph. Compares positions, since names may be given twice.
 pub(super) fn same(a: &Node, b: &Node) -> bool {
     (a.owner, a.spec, a.kind) == (b.owner, b.spec, b.kind)
 }
 
-/// An event that may turn a saga back.
+/// An event that may start the compensation of a saga.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure<'a> {
     pub(super) event: EventKey,
@@ -31,7 +32,7 @@ pub(super) struct Failure<'a> {
 }
 
 impl Choreography {
-    /// All that can happen once these events have, following only these publications.
+    /// Everything that can follow from these events, following only these publications.
     pub(super) fn reach(
         &self,
         from: impl IntoIterator<Item = EventKey>,
@@ -53,30 +54,30 @@ impl Choreography {
         reach
     }
 
-    /// All that can happen after the event, in whichever way.
+    /// Everything that can follow from the event.
     pub(super) fn after(&self, event: EventKey) -> Reach<'_> {
         self.reach([event], |_, _| true)
     }
 
-    /// All that ever can happen.
+    /// Everything that can ever happen.
     pub(super) fn occurring(&self) -> Reach<'_> {
         let requested = self.nodes().iter().flat_map(|n| n.published(How::Request));
         self.reach(requested, |_, _| true)
     }
 
-    /// The actions that a saga started by these events goes through when nothing is refused.
+    /// The actions that a saga started by these events runs when no step refuses.
     pub(super) fn forward(&self, from: impl IntoIterator<Item = EventKey>) -> Vec<&Node> {
         let reach = self.reach(from, is_forward);
         reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect()
     }
 
-    /// The actions on the way to the pivot, the pivot included. An action that ends the saga counts as one.
+    /// The actions on the way to the pivot, including it. An action that ends the saga counts as a pivot.
     pub(super) fn up_to_the_pivot(&self) -> Vec<&Node> {
         let reach = self.reach(self.starts(), |node, p| is_forward(node, p) && !self.is_final(node));
         reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect()
     }
 
-    /// The actions after which a saga can still turn back.
+    /// The actions after which a saga can still be compensated.
     pub(super) fn before_the_pivot(&self) -> Vec<&Node> {
         self.up_to_the_pivot().into_iter().filter(|n| !self.is_final(n)).collect()
     }
@@ -90,7 +91,7 @@ impl Choreography {
         node.published(How::Success).any(|event| self.end(event).is_some())
     }
 
-    /// Whether a saga can go through both actions, nothing being refused.
+    /// Whether a saga can run both actions when no step refuses.
     pub(super) fn share_a_start(&self, a: &Node, b: &Node) -> bool {
         self.starts().into_iter().any(|start| {
             let forward = self.forward([start]);
@@ -99,13 +100,13 @@ impl Choreography {
         })
     }
 
-    /// Whether `later` runs only in a saga in which `earlier` has succeeded: every way to it leads through there.
+    /// Whether `later` runs only in a saga in which `earlier` has succeeded: every path to it contains `earlier`.
     pub(super) fn always_precedes(&self, earlier: &Node, later: &Node) -> bool {
         let around = self.reach(self.starts(), |node, p| is_forward(node, p) && !same(node, earlier));
         !around.has(later)
     }
 
-    /// Every event that may turn a saga back after `step` has succeeded.
+    /// Every event that may start compensation after `step` has succeeded.
     pub(super) fn later_failures(&self, step: &Node) -> Vec<Failure<'_>> {
         let mut failures = Vec::new();
         for from in self.up_to_the_pivot().into_iter().filter(|n| self.share_a_start(n, step)) {
@@ -131,7 +132,8 @@ impl Choreography {
         self.after(event).nodes.iter().any(|n| n.kind == NodeKind::Compensation)
     }
 
-    /// Whether the request turns back a saga that goes through `step`: it starts nothing, and undoes something there.
+    /// Whether the request compensates a saga that runs `step`: it starts no saga, and leads to the compensation of an
+    /// action of the same saga.
     fn turns_back(&self, request: EventKey, step: &Node) -> bool {
         let undone = self.after(request);
         let of_the_same_saga = |action: &Node| {

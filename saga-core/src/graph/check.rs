@@ -1,6 +1,6 @@
-//! The structural rules of a choreography: what must hold of the declarations before a single event is published.
+//! The structural rules of a choreography, checked on the declarations alone.
 //!
-//! A finding is reported where its cause is: what only follows from another finding is left out until that is repaired.
+//! A finding is reported at its cause: what only follows from another finding is left out until that one is repaired.
 
 mod compensation;
 mod contracts;
@@ -19,33 +19,33 @@ use crate::graph::{Accepted, Choreography, Declaration, EventKey, Node};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// A participant's name is its consumer group: two with one name would share the events between them.
+    /// A participant's name is its consumer group: two participants of one name would share its events.
     ParticipantsAreDistinct,
     /// A step's name is part of its barrier rows and of the ids of its events.
     StepsAreNamed,
-    /// An event and its version mean the same topic and data to everybody.
+    /// An event and its version mean the same topic and data to every participant.
     EventsAgree,
-    /// The runtime takes an event to one half of one step.
+    /// The runtime passes an event to one action or compensation of a participant.
     OneStepPerEvent,
-    /// A step that waits for an event nobody publishes never runs.
+    /// A step whose trigger is never published never runs.
     ConsumedIsPublished,
-    /// An event that nobody consumes is a forgotten consumer, or an end that is not declared as one.
+    /// An event without a consumer is a forgotten consumer, or an end that is not declared as one.
     PublishedIsConsumed,
-    /// A refusal that nobody reacts to leaves everything before it done for good.
+    /// A refusal without a consumer leaves everything before it in effect.
     RefusalsAreAnswered,
-    /// Before the pivot, whatever may have to be undone can be.
+    /// Every step before the pivot that may have to be compensated can be.
     StepsCanBeCompensated,
-    /// A compensation is of use only when each later refusal and cancellation leads to it.
+    /// A compensation works only when each later refusal and cancellation leads to it.
     CompensationsAreReached,
-    /// After the pivot nothing turns a saga back.
+    /// After the pivot nothing is compensated.
     PivotIsFinal,
-    /// A participant that waits for the others decides for how long.
+    /// A participant that waits for others needs a limit on its wait.
     WaitsHaveDeadlines,
-    /// A step runs once in a saga, so a cycle of steps stops where it closes.
+    /// A step runs once in a saga, so a cycle of steps stops silently in its second round.
     StepsDoNotCycle,
-    /// Whatever happens, the saga ends.
+    /// Every path of a saga reaches an end.
     PathsEnd,
-    /// What is accepted and no longer found would hide what comes later.
+    /// An acceptance without its finding would hide a later finding of the same rule.
     AcceptedIsFound,
 }
 
@@ -68,7 +68,7 @@ impl Rule {
         Self::AcceptedIsFound,
     ];
 
-    /// Whether one participant can be judged by it alone, without the others.
+    /// Whether the rule can be checked on one participant without the others.
     fn judges_one(self) -> bool {
         matches!(self, Self::StepsAreNamed | Self::EventsAgree | Self::OneStepPerEvent | Self::WaitsHaveDeadlines)
     }
@@ -93,19 +93,21 @@ impl Rule {
         }
     }
 
-    /// What holds when the rule is kept, for people.
+    /// What holds when the rule is kept, as a sentence.
     pub fn promise(self) -> &'static str {
         match self {
             Self::ParticipantsAreDistinct => "every participant has a name of its own",
             Self::StepsAreNamed => "every step has a name of its own within its participant",
-            Self::EventsAgree => "every event has one topic and one schema, whoever declares it",
-            Self::OneStepPerEvent => "no event starts two things in one participant",
-            Self::ConsumedIsPublished => "every event that is consumed is published by somebody",
-            Self::PublishedIsConsumed => "every event that is published is consumed by somebody, or ends the saga",
-            Self::RefusalsAreAnswered => "every refusal is answered by somebody",
-            Self::StepsCanBeCompensated => "every step before the pivot that may have to be undone has a compensation",
+            Self::EventsAgree => "every event has one topic and one schema, in all declarations",
+            Self::OneStepPerEvent => "every event starts at most one step or compensation in a participant",
+            Self::ConsumedIsPublished => "every event that is consumed is published by a participant",
+            Self::PublishedIsConsumed => "every event that is published is consumed by a participant, or ends the saga",
+            Self::RefusalsAreAnswered => "every refusal is consumed by a participant",
+            Self::StepsCanBeCompensated => {
+                "every step before the pivot that may have to be compensated has a compensation"
+            }
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
-            Self::PivotIsFinal => "nothing turns a saga back after its pivot",
+            Self::PivotIsFinal => "no event after the pivot leads to a compensation",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
@@ -120,7 +122,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A rule that is broken, where, and what to do about it.
+/// A broken rule, the place where it is broken, and a repair.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
     /// The rule.
@@ -157,8 +159,8 @@ impl fmt::Display for Finding {
 }
 
 impl Declaration {
-    /// Checks the rules that one participant can be judged by: two steps of one name or on one event, events that are not
-    /// the same throughout, a wait without an end for what it does itself. A participant with findings cannot work.
+    /// Checks the rules that one participant can be judged by: two steps of one name or on one event, declarations of
+    /// one event that differ, a wait without a deadline for its own events. A participant with findings cannot work.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Choreography::of(vec![self.clone()]).check();
         findings.retain(|finding| finding.rule.judges_one());
@@ -167,8 +169,8 @@ impl Declaration {
 }
 
 impl Choreography {
-    /// Checks every [`Rule`]. No findings means that the declarations fit together, or that what does not is accepted; that no
-    /// interleaving of them goes wrong is for the model checker to say.
+    /// Checks every [`Rule`]. No findings means that the declarations fit together, or that the remaining findings are
+    /// accepted. The model checker covers the interleavings.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = self.found();
         let stale = self.acceptances().filter(|(participant, accepted)| {
@@ -176,7 +178,7 @@ impl Choreography {
         });
         let stale: Vec<Finding> = stale
             .map(|(participant, Accepted { rule, why })| {
-                let message = format!("{rule} is accepted ({why}), and nothing is found by it: remove .accept(..)");
+                let message = format!("{rule} is accepted ({why}), but there is no such finding: remove .accept(..)");
                 Finding::in_participant(Rule::AcceptedIsFound, participant, message)
             })
             .collect();
@@ -185,7 +187,7 @@ impl Choreography {
         findings
     }
 
-    /// What is found and accepted, with the reasons.
+    /// The accepted findings, with their reasons.
     pub fn accepted(&self) -> Vec<(Finding, &'static str)> {
         self.found().into_iter().filter_map(|finding| self.why_accepted(&finding).map(|why| (finding, why))).collect()
     }
@@ -220,7 +222,7 @@ impl Choreography {
         rules.into_iter().flat_map(|rule| rule(self)).collect()
     }
 
-    /// Whether the event goes nowhere although no one declares it an end; a finding of its own.
+    /// Whether the event is dropped: it has no consumer and is not a declared end. That is a finding of its own.
     fn is_dropped(&self, event: EventKey) -> bool {
         self.end(event).is_none() && self.consumers(event).next().is_none()
     }

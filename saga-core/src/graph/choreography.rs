@@ -1,4 +1,4 @@
-//! The merged graph: who publishes which event, who consumes it, and what that starts.
+//! The merged graph: the publishers and consumers of every event, and the nodes that it starts.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -34,9 +34,9 @@ impl fmt::Display for EventKey {
 /// An event of the choreography.
 #[derive(Clone, Debug)]
 pub struct EventNode {
-    /// As the first participant declares it.
+    /// The event type as the first participant declares it.
     pub event: EventType,
-    /// How a saga stands when it has been published; none when the saga goes on.
+    /// How a saga ends with this event; none when the saga goes on.
     pub end: Option<Ending>,
 }
 
@@ -46,7 +46,7 @@ pub struct EventNode {
 pub enum NodeKind {
     /// A step's action.
     Action,
-    /// What undoes a step.
+    /// The compensation of a step.
     Compensation,
     /// A request from outside the choreography, which publishes an event.
     Request,
@@ -60,43 +60,43 @@ pub enum How {
     Success,
     /// The step refused.
     Refusal,
-    /// The step is undone, or had done nothing.
+    /// The step was compensated, or had done nothing.
     Compensated,
     /// The step's deadline passed.
     Deadline,
-    /// Somebody asked for it.
+    /// A request from outside asked for it.
     Request,
 }
 
-/// An event that a node may publish.
+/// A publication of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Publication {
     /// The event.
     pub event: EventKey,
-    /// Why.
+    /// The reason.
     pub how: How,
 }
 
-/// A place where a saga moves: one half of a step, or a request from outside.
+/// A node of the graph: the action or the compensation of a step, or a request from outside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
-    /// Whose it is.
+    /// Its participant.
     pub participant: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
-    /// The step it is half of; a request's event.
+    /// The step it belongs to; for a request, the event's name.
     pub step: &'static str,
-    /// The handler's name; for an action the same as `step`.
+    /// The handler's name; for an action, the same as `step`.
     pub name: &'static str,
-    /// Any of these starts it.
+    /// The events of which each starts it.
     pub triggers: Vec<EventKey>,
-    /// What it may publish.
+    /// The events that it may publish.
     pub publishes: Vec<Publication>,
     /// Whether it is the action after which the saga can only go forward.
     pub pivot: bool,
-    /// The place of its declaration: two participants may, wrongly, have the same name.
+    /// The index of its declaration, since two participants may wrongly have the same name.
     pub(super) owner: usize,
-    /// The place of its step in the declaration.
+    /// The index of its step in the declaration.
     pub(super) spec: usize,
 }
 
@@ -106,7 +106,7 @@ impl Node {
         self.triggers.contains(&event)
     }
 
-    /// What it publishes for this reason.
+    /// The events that it publishes for this reason.
     pub fn published(&self, how: How) -> impl Iterator<Item = EventKey> {
         self.publishes.iter().filter(move |p| p.how == how).map(|p| p.event)
     }
@@ -115,26 +115,26 @@ impl Node {
 /// Where an edge leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target<'a> {
-    /// To what the event starts.
+    /// A node that the event starts.
     Node(&'a Node),
     /// To the end of the saga.
     End(Ending),
 }
 
-/// An event on its way from what publishes it to what it starts.
+/// An event between its publisher and a node that it starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Edge<'a> {
     /// The event.
     pub event: EventKey,
-    /// Why it is published.
+    /// The reason for its publication.
     pub how: How,
-    /// What publishes it.
+    /// Its publisher.
     pub from: &'a Node,
-    /// What it starts or ends.
+    /// The node that it starts, or the end.
     pub to: Target<'a>,
 }
 
-/// All participants' declarations together. It is only data: making one connects to nothing.
+/// All participants' declarations together. It is plain data.
 ///
 /// ```
 /// use saga_core::graph::Choreography;
@@ -149,7 +149,7 @@ pub struct Choreography {
 }
 
 impl Choreography {
-    /// Merges the declarations. What does not fit together is kept as it is, and found by [`Choreography::check`].
+    /// Merges the declarations. Contradictions between them are kept, and [`Choreography::check`] finds them.
     pub fn of(declarations: Vec<Declaration>) -> Self {
         let nodes = declarations.iter().enumerate().flat_map(|(owner, d)| nodes_of(owner, d)).collect();
         let mut events = BTreeMap::new();
@@ -178,7 +178,7 @@ impl Choreography {
         self.events.iter().map(|(key, node)| (*key, node))
     }
 
-    /// The event, when anybody declares it.
+    /// The event, when a participant declares it.
     pub fn event(&self, key: EventKey) -> Option<&EventNode> {
         self.events.get(&key)
     }
@@ -188,17 +188,17 @@ impl Choreography {
         self.events().filter(move |(key, _)| key.name == name)
     }
 
-    /// How a saga stands after the event; none when it goes on.
+    /// How a saga ends with the event; none when it goes on.
     pub fn end(&self, event: EventKey) -> Option<Ending> {
         self.events.get(&event).and_then(|node| node.end)
     }
 
-    /// What the event starts.
+    /// The nodes that the event starts.
     pub fn consumers(&self, event: EventKey) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.consumes(event))
     }
 
-    /// What publishes the event, and why.
+    /// The nodes that publish the event, and the reasons.
     pub fn producers(&self, event: EventKey) -> impl Iterator<Item = (&Node, How)> {
         let is_published = move |node: &'_ Node| node.publishes.iter().find(|p| p.event == event).map(|p| p.how);
         self.nodes.iter().filter_map(move |node| is_published(node).map(|how| (node, how)))
@@ -210,21 +210,21 @@ impl Choreography {
         if node.kind == NodeKind::Request { None } else { steps.get(node.spec) }
     }
 
-    /// What undoes this action.
+    /// The compensation of this action.
     pub fn compensation_of(&self, action: &Node) -> Option<&Node> {
         let place = (action.owner, action.spec);
         self.nodes.iter().find(|n| n.kind == NodeKind::Compensation && (n.owner, n.spec) == place)
     }
 
-    /// The events that start a saga: requested from outside, and the trigger of an action.
+    /// The events that start a saga: those requested from outside that trigger an action.
     pub fn starts(&self) -> Vec<EventKey> {
         let is_requested = |event: EventKey| self.producers(event).any(|(_, how)| how == How::Request);
         let is_action = |event: EventKey| self.consumers(event).any(|n| n.kind == NodeKind::Action);
         self.events.keys().copied().filter(|e| is_requested(*e) && is_action(*e)).collect()
     }
 
-    /// [`Choreography::starts`], and the events that start an action although nobody publishes them: those come from outside, and
-    /// whoever checks the flow is told to declare them.
+    /// [`Choreography::starts`], plus the triggers of actions that no participant publishes. Those come from outside,
+    /// and the check asks for their declaration.
     pub fn entrances(&self) -> Vec<EventKey> {
         let from_outside = |event: &EventKey| {
             self.producers(*event).next().is_none() && self.consumers(*event).any(|n| n.kind == NodeKind::Action)
@@ -234,7 +234,7 @@ impl Choreography {
         entrances
     }
 
-    /// Every edge, in the order of the nodes that they leave.
+    /// Every edge, in the order of the nodes that it leaves.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         let mut edges = Vec::new();
         for from in &self.nodes {
@@ -249,7 +249,7 @@ impl Choreography {
 }
 
 fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType> {
-    // Published before consumed: an event is best described by who makes it.
+    // Published events first: the publisher's declaration is the reference.
     declaration.published().chain(declaration.consumed())
 }
 

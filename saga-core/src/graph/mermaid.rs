@@ -7,7 +7,7 @@ use std::{
 
 use crate::graph::{Choreography, Edge, Ending, EventKey, How, Node, NodeKind, Target, causality::same};
 
-// Colours that are told apart on white and on black, also by people who confuse red and green.
+// Colours with enough contrast on white and on black, and distinct for people with red-green colour blindness.
 const REFUSAL: &str = "stroke:#d55e00,stroke-dasharray:8 4";
 const COMPENSATING: &str = "stroke:#0072b2,stroke-dasharray:2 3";
 
@@ -129,7 +129,7 @@ fn line(edge: &Edge<'_>, forward: &[&Node]) -> Line {
     }
 }
 
-/// The version only where there is more than the first.
+/// The version only when there is more than one.
 fn event(key: EventKey) -> String {
     if key.version == 1 { key.name.to_owned() } else { key.to_string() }
 }
@@ -138,7 +138,7 @@ fn is_unnamed(name: &str) -> bool {
     name.is_empty() || name.contains('{')
 }
 
-/// A compensation may be a closure, and is then drawn by what it undoes.
+/// A compensation may be a closure, whose name says nothing; its label is then the step that it compensates.
 fn name(node: &Node) -> String {
     match node.kind {
         NodeKind::Compensation if is_unnamed(node.name) => format!("compensate {}", node.step),

@@ -32,11 +32,11 @@ pub struct Declaration {
     pub publishes: Vec<EventType>,
     /// Events that end a saga and need no consumer.
     pub ends: Vec<End>,
-    /// Findings about it that are accepted.
+    /// Accepted findings about this participant.
     pub accepted: Vec<Accepted>,
 }
 
-/// A finding that a team accepts: what is found of the participant by this rule is no longer one.
+/// A finding that a team accepts: findings of this rule about the participant are not reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The rule.
@@ -50,7 +50,7 @@ pub struct Accepted {
 pub struct End {
     /// The event.
     pub event: EventType,
-    /// How the saga stands then.
+    /// How the saga ends with it.
     pub ending: Ending,
 }
 
@@ -58,9 +58,9 @@ pub struct End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// Every step is done.
+    /// Every step succeeded.
     Completed,
-    /// Every step that was done is undone.
+    /// Every step that succeeded was compensated.
     Compensated,
 }
 
@@ -75,13 +75,13 @@ pub struct StepSpec {
     pub success: Option<EventType>,
     /// Published on refusal.
     pub refusal: Option<EventType>,
-    /// What undoes it.
+    /// Its compensation.
     pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.
     pub deadline: Option<DeadlineSpec>,
     /// Whether it calls the outside world.
     pub effect: bool,
-    /// Whether the saga can only go forward after it.
+    /// Whether this step is the pivot: after it, the saga can only go forward.
     pub pivot: bool,
 }
 
@@ -92,7 +92,7 @@ pub struct CompensationSpec {
     pub name: &'static str,
     /// Any of these starts it.
     pub triggers: Vec<EventType>,
-    /// Published when undone, also by a null compensation.
+    /// Published when compensated, also by a null compensation.
     pub event: EventType,
     /// Whether it calls the outside world.
     pub effect: bool,
@@ -103,6 +103,6 @@ pub struct CompensationSpec {
 pub struct DeadlineSpec {
     /// How long.
     pub after: Duration,
-    /// Published when it passes, unless the wait is over.
+    /// Published when the deadline passes, unless the wait has ended.
     pub event: EventType,
 }

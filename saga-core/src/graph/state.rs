@@ -1,58 +1,59 @@
-//! Where a saga stands, judged by the events that have been seen of it: what it waits for, and what may come next.
+//! The state of a saga, derived from its observed events: its progress, the events it expects, and the deadlines that
+//! run.
 
 use std::time::Duration;
 
 use crate::graph::{Choreography, Ending, EventKey, How, Node, NodeKind};
 
-/// The direction in which a saga goes.
+/// How far a saga has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// Nothing was refused so far.
+    /// No refusal was observed so far.
     Forward,
-    /// A refusal or a cancellation was seen: what was done is being undone.
+    /// A refusal or a cancellation was observed: the earlier steps are being compensated.
     Backward,
-    /// Ended, every step done.
+    /// Ended, and every step succeeded.
     Completed,
-    /// Ended, every step that was done undone.
+    /// Ended, and every step that succeeded was compensated.
     Compensated,
-    /// Both a completed and an undone end were seen, which must never happen.
+    /// Both a completed and a compensated end were observed, which must never happen.
     Contradictory,
 }
 
-/// A node that has been started and has not answered yet.
+/// A node that was started and has not published its result yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Expected<'a> {
-    /// Whose turn it is.
+    /// The node.
     pub node: &'a Node,
-    /// Its answer is one of these.
+    /// Its result is one of these.
     pub one_of: Vec<EventKey>,
 }
 
-/// A deadline that runs.
+/// A running deadline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wait<'a> {
     /// The action that started it.
     pub node: &'a Node,
     /// Published when the wait is over.
     pub event: EventKey,
-    /// How long it runs.
+    /// Its duration.
     pub after: Duration,
 }
 
-/// Where a saga stands.
+/// The state of a saga.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SagaState<'a> {
-    /// The direction in which it goes.
+    /// How far it has come.
     pub progress: Progress,
-    /// Who has been started and not answered; nobody, once it has ended.
+    /// The nodes that were started and have published no result; empty once the saga has ended.
     pub expected: Vec<Expected<'a>>,
-    /// The deadlines that run.
+    /// The running deadlines.
     pub waits: Vec<Wait<'a>>,
 }
 
 impl Choreography {
-    /// Where a saga stands after the events of these names, in whichever order they were seen. A step that publishes
-    /// nothing on success is never expected, since nobody could tell that it is done.
+    /// The state of a saga after the events of these names, in whichever order they were observed. A step that
+    /// publishes nothing on success is never expected, since its success cannot be observed.
     pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
         let names: Vec<&str> = seen.into_iter().collect();
         let seen = |event: EventKey| names.contains(&event.name);
@@ -84,7 +85,7 @@ impl Choreography {
         let answers = node.publishes.iter().filter(|p| p.how != How::Deadline).map(|p| p.event);
         let one_of: Vec<_> = answers.collect();
         let undone = self.compensation_of(node).filter(|_| node.kind == NodeKind::Action);
-        // The barrier closes an action once it has been undone, whether it had run or not.
+        // After the compensation, the barrier rejects the action, whether it had run or not.
         let closed = undone.is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
         let waits = !one_of.is_empty() && !one_of.iter().any(|e| seen(*e)) && !closed;
         waits.then_some(Expected { node, one_of })

@@ -14,7 +14,7 @@ use crate::{
     transport::{Consumer, Producer, PublishError, RevokeGuard, Signal},
 };
 
-/// A broker in memory. A clone is the same broker.
+/// An in-memory broker. A clone is a handle to the same broker.
 #[derive(Clone)]
 pub struct MemoryBroker(Arc<Shared>);
 
@@ -27,11 +27,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     logs: BTreeMap<TopicPartition, Vec<Record>>,
-    /// All records, in the order in which they were written.
+    /// All records, in the order of writing.
     history: Vec<Record>,
     groups: BTreeMap<String, Group>,
     members: u64,
-    /// Publishing fails this many more times.
+    /// The number of publications that will still fail.
     refusals: usize,
 }
 
@@ -46,16 +46,16 @@ struct Group {
 struct Member {
     owned: BTreeMap<TopicPartition, i64>,
     signals: VecDeque<Signal>,
-    /// Partitions on their way to this member, once their old owner has let them go.
+    /// Partitions that this member gets as soon as their old owner has released them.
     coming: Vec<(TopicPartition, Option<Released>)>,
     paused: BTreeSet<TopicPartition>,
 }
 
-/// Disconnected once the old owner of a partition has let it go.
+/// Disconnected as soon as the old owner has released the partition.
 type Released = Arc<Mutex<Receiver<()>>>;
 
 impl MemoryBroker {
-    /// A broker whose topics have this many partitions each; topics exist as soon as they are named.
+    /// A broker with this many partitions for each topic; a topic exists from its first use.
     pub fn new(partitions: i32) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Notify::new(), partitions }))
     }
@@ -64,7 +64,7 @@ impl MemoryBroker {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A producer.
+    /// A producer of this broker.
     pub fn producer(&self) -> MemoryProducer {
         MemoryProducer(self.clone())
     }
@@ -94,17 +94,17 @@ impl MemoryBroker {
         self.state().logs.iter().filter(|(p, _)| &*p.topic == topic).flat_map(|(_, log)| log.clone()).collect()
     }
 
-    /// All records of all topics, in the order in which they were written.
+    /// All records of all topics, in the order of writing.
     pub fn history(&self) -> Vec<Record> {
         self.state().history.clone()
     }
 
-    /// The next `count` publishings are not acknowledged.
+    /// The next `count` publications are not acknowledged.
     pub fn refuse(&self, count: usize) {
         self.state().refusals = count;
     }
 
-    /// Appends a record as it is.
+    /// Appends a record unchanged.
     pub fn append(&self, record: OutRecord) {
         self.state().append(record, self.0.partitions);
         self.0.changed.notify_waiters();
@@ -197,8 +197,8 @@ impl Producer for MemoryProducer {
     }
 }
 
-/// A member of a group on a [`MemoryBroker`]. Dropping it without [`Consumer::close`] is a crash: what it stored is
-/// committed nevertheless, as with a commit shortly before.
+/// A member of a group on a [`MemoryBroker`]. Dropping it without [`Consumer::close`] simulates a crash: its stored
+/// offsets are committed nevertheless, as if a commit had happened just before.
 pub struct MemoryConsumer {
     broker: MemoryBroker,
     group: String,
@@ -270,7 +270,7 @@ impl Consumer for MemoryConsumer {
             if let Some(signal) = self.poll(room) {
                 return signal;
             }
-            // A partition that another member lets go makes no sound.
+            // Another member's release of a partition sends no notification.
             let _ = tokio::time::timeout(Duration::from_millis(10), changed).await;
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, after};
 
 /// Starts at 2026-01-01T00:00:00Z and moves with `tokio::time`: under `#[tokio::test(start_paused = true)]` it jumps to
-/// the next thing that is waited for.
+/// the next timer.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualClock {
     started: Instant,

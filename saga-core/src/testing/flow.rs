@@ -19,11 +19,11 @@ use crate::{
     store::Store,
 };
 
-/// Whoever is still busy after this much virtual time waits for ever.
+/// A participant that is busy for this much virtual time will never finish.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 const STEP: Duration = Duration::from_millis(20);
 
-/// A flow under test. Its participants run on the same runtime as in production, each with a database of its own, in virtual
+/// A flow under test. Its participants run on the same runtime as in production, each with its own database, in virtual
 /// time: use it inside `#[tokio::test(start_paused = true)]`.
 ///
 /// ```
@@ -60,7 +60,7 @@ pub struct Flow<S: Store> {
     clock: VirtualClock,
 }
 
-/// A flow that runs.
+/// A running flow.
 pub struct Running<S: Store> {
     broker: MemoryBroker,
     clock: VirtualClock,
@@ -75,14 +75,14 @@ struct Member<S: Store> {
 }
 
 impl Flow<MemoryStore> {
-    /// These participants, each with a store in memory.
+    /// A flow of these participants, each with an in-memory store.
     pub fn of(participants: impl IntoIterator<Item = Participant<MemoryStore>>) -> Self {
         Self::on(participants.into_iter().map(|participant| (participant, MemoryStore::default())))
     }
 }
 
 impl<S: Store> Flow<S> {
-    /// These participants, each on its database.
+    /// A flow of these participants, each on its database.
     pub fn on(participants: impl IntoIterator<Item = (Participant<S>, S)>) -> Self {
         let (broker, clock) = (MemoryBroker::new(3), VirtualClock::start());
         Self { members: participants.into_iter().collect(), broker, clock }
@@ -115,13 +115,13 @@ impl<S: Store> Flow<S> {
 }
 
 impl<S: Store> Running<S> {
-    /// The event comes from outside, and everybody does what follows from it: see [`Running::settle`]. Returns what was
-    /// published because of it, in order.
+    /// Publishes the event from outside and waits until its consequences are handled: see [`Running::settle`]. Returns
+    /// the events that were published because of it, in order.
     pub async fn when<E: Event>(&self, event: &E) -> Vec<Published> {
         self.when_record(record(event, Uuid::now_v7(), self.clock.now())).await
     }
 
-    /// A record of any kind comes from outside.
+    /// Publishes a record of any kind from outside.
     pub async fn when_record(&self, record: OutRecord) -> Vec<Published> {
         let before = self.broker.history().len();
         self.broker.append(record);
@@ -129,7 +129,7 @@ impl<S: Store> Running<S> {
         self.broker.history()[before + 1..].iter().map(Published::of).collect()
     }
 
-    /// Time passes, and everybody does what is due.
+    /// Advances the time and waits until everything that became due is handled.
     pub async fn after(&self, time: Duration) -> Vec<Published> {
         let before = self.broker.history().len();
         self.clock.sleep(time).await;
@@ -137,29 +137,29 @@ impl<S: Store> Running<S> {
         self.broker.history()[before..].iter().map(Published::of).collect()
     }
 
-    /// Time passes, and nobody is waited for.
+    /// Advances the time without waiting for the participants.
     pub async fn pass(&self, time: Duration) {
         self.clock.sleep(time).await;
     }
 
-    /// Whether everybody has handled all that there is, parked events aside.
+    /// Whether every participant has handled all its events, apart from parked ones.
     pub fn is_caught_up(&self) -> bool {
         self.members.keys().all(|name| self.broker.is_caught_up(name))
     }
 
-    /// Until nobody has anything to do: all events are handled, published and acknowledged, and no step is to be tried again.
-    /// Sagas that are blocked by a dead letter, and deadlines, are not waited for.
+    /// Waits until no participant has work left: all events are handled, published and acknowledged, and no step is due
+    /// for a retry. Does not wait for sagas that are blocked by a dead letter, nor for deadlines.
     ///
     /// # Panics
-    /// When somebody is busy for more than a day.
+    /// When a participant is busy for more than a day.
     pub async fn settle(&self) {
         let (begun, mut quiet) = (self.clock.now(), 0);
-        // Twice in a row: what one has just published another may not have seen yet.
+        // Twice in a row: what one participant has just published, another may not have read yet.
         while quiet < 2 {
             self.clock.sleep(STEP).await;
             quiet = if self.is_quiet().await { quiet + 1 } else { 0 };
             let waited = Duration::try_from(self.clock.now().duration_since(begun)).unwrap_or_default();
-            assert!(waited < PATIENCE, "somebody is busy for more than a day: {:?}", self.types());
+            assert!(waited < PATIENCE, "a participant is busy for more than a day: {:?}", self.types());
         }
     }
 
@@ -173,7 +173,7 @@ impl<S: Store> Running<S> {
         true
     }
 
-    /// All events so far, dead letters aside, in the order in which they were written.
+    /// All events so far, without dead letters, in the order of writing.
     pub fn events(&self) -> Vec<Published> {
         self.written(|topic| !topic.ends_with(".dlq"))
     }
@@ -200,7 +200,7 @@ impl<S: Store> Running<S> {
         &self.member(participant).store
     }
 
-    /// What this participant has counted: calls of its effects, retries, duplicates, late events.
+    /// The metrics of this participant: calls of its effects, retries, duplicates, late events.
     ///
     /// # Panics
     /// When there is none of this name.
@@ -208,7 +208,7 @@ impl<S: Store> Running<S> {
         &self.member(participant).metrics
     }
 
-    /// For events that this participant publishes outside any step.
+    /// Publishes this participant's events outside any step.
     ///
     /// # Panics
     /// When there is none of this name.

@@ -1,5 +1,5 @@
-//! Test doubles that run the very same runtime: a store and a broker in memory, a clock in virtual time, and a kit that
-//! reads given, when, then.
+//! Test doubles for the production runtime: an in-memory store and broker, a clock in virtual time, and a kit for tests
+//! in the form given, when, then.
 
 mod broker;
 mod clock;

@@ -1,4 +1,5 @@
-//! Given these events, when this one comes, then that is published: a participant under test, on the real runtime.
+//! One participant under test, on the production runtime: given these events, when this one comes, then these are
+//! published.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,10 +19,10 @@ use crate::{
     trace::TraceContext,
 };
 
-/// A participant under test. Handlers see the same runtime as in production, in virtual time.
+/// A participant under test. Its handlers run on the same runtime as in production, in virtual time.
 ///
-/// Use it inside `#[tokio::test(start_paused = true)]` with a store or a SQLite database in memory; with PostgreSQL
-/// leave time running.
+/// Use it inside `#[tokio::test(start_paused = true)]` with an in-memory store or an in-memory SQLite database; with
+/// PostgreSQL, do not pause the time.
 pub struct Scenario<S: Store> {
     participant: Option<Participant<S>>,
     store: S,
@@ -63,7 +64,7 @@ impl Published {
         }
     }
 
-    /// The event's data as its type; none when it is another one.
+    /// The event's data, decoded as this type; none when the event has another type.
     pub fn read<E: Event>(&self) -> Option<E> {
         (self.event_type == E::NAME).then(|| serde_json::from_value(self.data.clone()).ok()).flatten()
     }
@@ -76,7 +77,7 @@ impl<S: Store> Scenario<S> {
         Self { participant: Some(participant), store, broker, clock, given: Vec::new() }
     }
 
-    /// Something that happened before.
+    /// An event that happened before.
     #[must_use]
     pub fn given<E: Event>(mut self, event: &E) -> Self {
         self.given.push(record(event, Uuid::now_v7(), self.clock.now()));
@@ -90,13 +91,13 @@ impl<S: Store> Scenario<S> {
         self
     }
 
-    /// The event under test, and what the participant published because of it.
+    /// Publishes the event under test; returns what the participant published because of it.
     pub async fn when<E: Event>(self, event: &E) -> Vec<Published> {
         let last = record(event, Uuid::now_v7(), self.clock.now());
         self.when_record(last).await
     }
 
-    /// The record under test, and what the participant published because of it.
+    /// Publishes the record under test; returns what the participant published because of it.
     pub async fn when_record(mut self, last: OutRecord) -> Vec<Published> {
         let Some(participant) = self.participant.take() else { return Vec::new() };
         let name = participant.name();
@@ -126,14 +127,14 @@ impl<S: Store> Scenario<S> {
         self.published(&topics).split_off(earlier)
     }
 
-    /// Everything by the participant itself; what the scenario gave it has another source.
+    /// The participant's own events; the scenario's events have another source.
     fn published(&self, topics: &BTreeSet<String>) -> Vec<Published> {
         let ours = |record: &Record| !record.headers.iter().any(|h| h.is(SCENARIO)) || record.topic.ends_with(".dlq");
         let records = topics.iter().flat_map(|topic| self.broker.records(topic));
         records.filter(ours).map(|record| Published::of(&record)).collect()
     }
 
-    /// Until the participant has handled what there is and no parked saga waits for another attempt.
+    /// Waits until the participant has handled its events and no parked saga waits for another attempt.
     async fn settle(&self, group: &str) {
         loop {
             self.clock.sleep(Duration::from_millis(20)).await;
@@ -145,7 +146,7 @@ impl<S: Store> Scenario<S> {
     }
 }
 
-/// Marks what a scenario gave, so that it is not taken for what the participant published.
+/// Marks the scenario's own events, so that they are not mistaken for the participant's.
 const SCENARIO: &str = "x-scenario";
 
 pub(super) fn record<E: Event>(event: &E, id: Uuid, time: Timestamp) -> OutRecord {

@@ -1,4 +1,4 @@
-//! A store in memory: the contract of [`Store`] in its plainest form, with faults on demand.
+//! An in-memory store: the simplest implementation of the [`Store`] contract, with faults on demand.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// A participant's database in memory. A clone is the same database, so that it outlives a "crash" of its runtime. It has
-/// a clock of its own, as databases have, which moves with tokio's.
+/// An in-memory database of a participant. A clone is the same database, so that it outlives a simulated crash of its
+/// runtime. As in a real database, its clock is independent of the process; it moves with tokio's.
 #[derive(Clone)]
 pub struct MemoryStore {
     clock: VirtualClock,
@@ -38,7 +38,7 @@ impl Default for MemoryStore {
     }
 }
 
-/// What goes wrong next.
+/// The next fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The transaction cannot begin.
@@ -51,7 +51,7 @@ pub enum Fault {
     CommitAnswer,
     /// The transaction is rolled back because of a deadlock.
     Deadlock,
-    /// The transaction cannot begin, since somebody holds a lock that it needs.
+    /// The transaction cannot begin, since another one holds a lock that it needs.
     Lock,
 }
 
@@ -75,7 +75,7 @@ struct Parked {
     op: Op,
     record: Record,
     attempts: u32,
-    /// None of one that waits behind the head, and of one that is blocked.
+    /// None for an event that waits behind the head, and for a blocked one.
     due: Option<Timestamp>,
     failed_at: Option<Timestamp>,
     blocked: bool,
@@ -117,7 +117,7 @@ impl MemoryTx {
 }
 
 impl MemoryStore {
-    /// These go wrong, one at each coming opportunity, in this order.
+    /// Injects these faults: each occurs once, at the next opportunity, in this order.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
     }
@@ -142,7 +142,7 @@ impl MemoryStore {
         self.tables.lock().await.barrier.get(&(saga_id, step.to_owned(), op)).map(|row| row.mark)
     }
 
-    /// An operator lets a saga go on whose head was dead-lettered.
+    /// Lets a saga that is blocked by a dead letter continue, as an operator does.
     pub async fn release_held(&self, saga_id: SagaId) {
         let now = self.clock.now();
         for parked in self.tables.lock().await.parked.values_mut().filter(|p| p.saga_id == saga_id && p.blocked) {
@@ -179,7 +179,7 @@ impl Tables {
         let mark = match admission.phase {
             Phase::Whole => Mark::Done,
             Phase::Start => Mark::Started,
-            Phase::Finish | Phase::Look => return before,
+            Phase::Finish | Phase::Recheck => return before,
         };
         if before.parked {
             return before;
@@ -280,7 +280,7 @@ impl Tables {
         self.parked.get_mut(&at.seq).filter(|parked| parked.op == at.op)
     }
 
-    /// What is the head now is due.
+    /// Makes the current head due.
     fn promote(&mut self, saga_id: SagaId) {
         if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id).filter(|p| !p.blocked) {
             head.due.get_or_insert(Timestamp::MIN);
@@ -332,7 +332,7 @@ impl Store for MemoryStore {
     }
 
     async fn unlabelled_parked(&self, _: usize) -> Result<Vec<ParkedEvent>, StoreError> {
-        // No earlier version has written here.
+        // No earlier version of the framework has written here.
         Ok(Vec::new())
     }
 

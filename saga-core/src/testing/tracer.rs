@@ -1,4 +1,4 @@
-//! A tracer in memory, with ids that can be foreseen: what was recorded can be read as a tree.
+//! An in-memory tracer with predictable ids: its spans can be read as a tree.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::trace::{Ids, NewSpan, Span, TraceContext, Tracer};
 
-/// Keeps every span. A clone keeps them in the same place.
+/// Keeps every span. A clone shares the same spans.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTracer {
     spans: Arc<Mutex<Vec<Span>>>,
@@ -15,13 +15,13 @@ pub struct MemoryTracer {
 }
 
 impl MemoryTracer {
-    /// What was recorded so far, in the order in which it was over.
+    /// The spans recorded so far, in the order in which they ended.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The spans of a trace, one a line: two blanks for each span around it, its name, and its `saga.outcome` if it has one.
-    /// Those whose parent is not among them come first; the others in the order of their beginning.
+    /// The spans of a trace, one per line: two blanks for each enclosing span, the name, and the `saga.outcome` if
+    /// there is one. Spans whose parent is missing come first; the others are in the order of their start.
     pub fn tree(&self, trace_id: u128) -> String {
         let mut spans = self.spans();
         spans.retain(|span| span.ids.trace_id == trace_id.to_be_bytes());

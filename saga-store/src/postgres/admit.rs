@@ -91,8 +91,8 @@ pub(super) async fn admit(
         return Ok(Vec::new());
     }
     let opening = Opening::new(patience);
-    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Look);
-    let queues = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Look || a.from_parked;
+    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Recheck);
+    let queues = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
     let locked = keys(admissions.iter().filter(locks));
     let queues: Vec<Uuid> = admissions.iter().filter(queues).map(|a| a.saga_id.as_uuid()).collect();
     let asked = asked(admissions, &opening.tx);
@@ -165,7 +165,7 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
             Phase::Whole => "whole",
             Phase::Start => "start",
             Phase::Finish => "finish",
-            Phase::Look => "look",
+            Phase::Recheck => "recheck",
         }),
         column(admissions, |a| a.from_parked),
         Box::new(tx),

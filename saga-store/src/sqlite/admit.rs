@@ -67,7 +67,7 @@ fn row(conn: &Connection, admission: &Admission, op: Op) -> Result<Option<Row>, 
 /// The row that the admission writes where there is none.
 fn insert(conn: &Connection, admission: &Admission, op: Op) -> rusqlite::Result<()> {
     let mark = match (admission.phase, admission.op, op) {
-        (Phase::Finish | Phase::Look, ..) | (_, Op::Action, Op::Compensate) => return Ok(()),
+        (Phase::Finish | Phase::Recheck, ..) | (_, Op::Action, Op::Compensate) => return Ok(()),
         (_, Op::Compensate, Op::Action) => Mark::Null,
         (Phase::Whole, ..) => Mark::Done,
         (Phase::Start, ..) => Mark::Started,

@@ -104,11 +104,11 @@ on_both! {
         let saga = SagaId::random();
         let start = admission(saga, Op::Action, Phase::Start);
         admit(&f.db, &start).await;
-        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Look, ..start.clone() }).await;
+        let (tx, before) = begin(&f.db, &Admission { phase: Phase::Recheck, ..start.clone() }).await;
         assert_eq!(marks(&before), (Some(Mark::Started), None));
         f.db.commit(tx, marked(saga, Op::Action, Mark::Voiding)).await.unwrap();
 
-        for phase in [Phase::Start, Phase::Look, Phase::Finish] {
+        for phase in [Phase::Start, Phase::Recheck, Phase::Finish] {
             let (tx, before) = begin(&f.db, &Admission { phase, ..start.clone() }).await;
             assert_eq!(marks(&before), (Some(Mark::Voiding), None), "{phase:?}");
             drop(tx);
@@ -155,7 +155,7 @@ on_both! {
             assert_eq!((before.parked, before.overtakes), (false, Some(seq)));
             assert_eq!(decide(Op::Compensate, &compensation.cause, &before), Verdict::NullCompensation);
             f.db.commit(tx, Changes::default()).await.unwrap();
-            let action = admission(saga, Op::Action, Phase::Look);
+            let action = admission(saga, Op::Action, Phase::Recheck);
             assert_eq!(admit(&f.db, &action).await, LATE, "so that an action is not parked for nothing");
         }
         assert_eq!(STEP, "reserve");
@@ -165,7 +165,7 @@ on_both! {
         let (saga, key, other) = (SagaId::random(), Some(Uuid::new_v4()), Some(Uuid::new_v4()));
         let start = Admission { effect_key: key, ..admission(saga, Op::Action, Phase::Start) };
         admit(&f.db, &start).await;
-        for phase in [Phase::Start, Phase::Finish, Phase::Look] {
+        for phase in [Phase::Start, Phase::Finish, Phase::Recheck] {
             let (tx, before) = begin(&f.db, &Admission { effect_key: other, phase, ..start.clone() }).await;
             assert_eq!(before.action.and_then(|row| row.effect_key), key, "{phase:?}");
             drop(tx);

@@ -1,4 +1,4 @@
-//! Rules about undoing: that what a saga did before its pivot is undone, and what it did after never is.
+//! Rules about compensation: steps before the pivot are compensated, and steps after it never are.
 
 use crate::graph::{
     Choreography, EventKey, How, Node, NodeKind,
@@ -12,7 +12,7 @@ pub(super) fn refusals_are_answered(flow: &Choreography) -> Vec<Finding> {
         .filter(|(_, event)| flow.is_dropped(*event))
         .map(|(node, event)| {
             let message = format!(
-                "{} refuses with {event}, which nobody reacts to: let the compensation of the step before it, or the \
+                "{} refuses with {event}, which no participant consumes: let the compensation of the step before it, or the \
                  step that cancels the saga, be started by it",
                 node.name,
             );
@@ -31,7 +31,7 @@ pub(super) fn steps_can_be_compensated(flow: &Choreography) -> Vec<Finding> {
         let failures = flow.later_failures(node);
         if let Some(first) = failures.first() {
             let message = format!(
-                "{} may have to be undone after {}, and has no compensation: add .undone_by(..), or declare the pivot at \
+                "{} may have to be compensated after {}, and has no compensation: add .undone_by(..), or declare the pivot at \
                  or before it",
                 node.name,
                 list(failures.iter().map(|f| f.event)),
@@ -42,8 +42,8 @@ pub(super) fn steps_can_be_compensated(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-/// A step without an event changes only what its participant keeps about the saga. The first step of a saga, and that
-/// of a participant which also has the step that cancels the saga, leave that to the cancelling step.
+/// A step without an event changes only its participant's own record of the saga. For the first step of a saga, and for
+/// those of a participant that also cancels the saga, the cancelling step corrects that record.
 fn is_compensated_by_the_last_step(flow: &Choreography, node: &Node) -> bool {
     let is_silent = node.published(How::Success).next().is_none();
     let starts = flow.starts();
@@ -53,7 +53,7 @@ fn is_compensated_by_the_last_step(flow: &Choreography, node: &Node) -> bool {
 }
 
 pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
-    // What comes from outside undeclared is a finding of its own.
+    // An undeclared event from outside is a finding of its own.
     let outside = flow.entrances().into_iter().chain(flow.occurring().events);
     let occurring = flow.reach(outside, |_, _| true);
     let mut findings = Vec::new();
@@ -61,7 +61,7 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
         if occurring.has(undo) {
             continue;
         }
-        // A trigger that nobody publishes is a finding of its own.
+        // A trigger that is never published is a finding of its own.
         if undo.triggers.iter().all(|t| flow.producers(*t).next().is_some()) {
             let message = format!(
                 "{} can never run, because {} would only follow from itself: start it by a refusal, or by the event of the \
@@ -103,7 +103,7 @@ fn cause(failure: Failure<'_>) -> String {
     }
 }
 
-/// Whether some event on the way is dropped; a finding of its own, which may well explain this one.
+/// Whether some event on the path is dropped. That is a finding of its own, which probably explains this one.
 fn breaks_off(flow: &Choreography, event: EventKey) -> bool {
     flow.after(event).events.iter().any(|e| flow.is_dropped(*e))
 }
@@ -116,7 +116,7 @@ pub(super) fn pivot_is_final(flow: &Choreography) -> Vec<Finding> {
         for event in node.published(How::Refusal).chain(node.published(How::Deadline)) {
             if flow.compensates_something(event) {
                 let message = format!(
-                    "{} comes after the pivot, yet its {event} undoes earlier steps: move the pivot behind it, or answer \
+                    "{} comes after the pivot, yet its {event} compensates earlier steps: move the pivot behind it, or answer \
                      with a step that goes forward",
                     node.name,
                 );

@@ -1,4 +1,4 @@
-//! Rules about names and events: that what one participant declares is what the others mean.
+//! Rules about names and events: all participants mean the same by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,14 +77,14 @@ pub(super) fn events_agree(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-/// The participant whose declaration of the event counts: the first.
+/// The participant whose declaration of the event is the reference: the first that declares it.
 fn owner_of(flow: &Choreography, key: EventKey) -> &'static str {
     let declares = |event: EventType| EventKey::from(event) == key;
     let mut all = flow.declarations().iter();
     all.find(|d| d.published().chain(d.consumed()).any(declares)).map_or("another participant", |d| d.participant)
 }
 
-/// The schema without the words that only explain it.
+/// The schema without its annotations.
 fn contract(event: EventType) -> Value {
     let mut schema = event.schema();
     strip(&mut schema);
@@ -115,7 +115,7 @@ fn strip(schema: &mut Value) {
 pub(super) fn one_step_per_event(flow: &Choreography) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (owner, declaration) in flow.declarations().iter().enumerate() {
-        // By name: the version is read only after the step has been chosen.
+        // Compared by name: the runtime chooses the step before it reads the version.
         let mut starts = BTreeMap::<&str, Vec<(&Node, EventKey)>>::new();
         for node in flow.nodes().iter().filter(|n| n.owner == owner) {
             for trigger in &node.triggers {
@@ -143,7 +143,7 @@ pub(super) fn consumed_is_published(flow: &Choreography) -> Vec<Finding> {
     for node in flow.nodes() {
         for event in node.triggers.iter().copied().filter(|e| !is_published(*e)) {
             let message = format!(
-                "{} waits for {event}, which nobody publishes{}: publish it in a step, declare it with .publishes() where \
+                "{} waits for {event}, which no participant publishes{}: publish it in a step, declare it with .publishes() where \
                  it comes from, or remove the trigger",
                 node.name,
                 other_versions(flow, event),
@@ -153,7 +153,8 @@ pub(super) fn consumed_is_published(flow: &Choreography) -> Vec<Finding> {
     }
     for declaration in flow.declarations() {
         for event in declaration.ends.iter().map(|end| EventKey::from(end.event)).filter(|e| !is_published(*e)) {
-            let message = format!("{event} is declared an end, but nobody publishes it: publish it, or remove the end");
+            let message =
+                format!("{event} is declared an end, but no participant publishes it: publish it, or remove the end");
             let finding = Finding::in_participant(Rule::ConsumedIsPublished, declaration.participant, message);
             findings.push(finding.about(event));
         }
@@ -161,7 +162,7 @@ pub(super) fn consumed_is_published(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-/// `(payment publishes version 2)`: a version that was raised on one side only is the likeliest cause.
+/// `(payment publishes version 2)`: the likeliest cause is a version that was raised on one side only.
 fn other_versions(flow: &Choreography, event: EventKey) -> String {
     let others = flow.events_named(event.name).filter(|(key, _)| key.version != event.version);
     let made: Vec<_> = others
@@ -179,7 +180,7 @@ pub(super) fn published_is_consumed(flow: &Choreography) -> Vec<Finding> {
         .filter(|(_, p)| p.how != How::Refusal && flow.is_dropped(p.event) && seen.insert(p.event))
         .map(|(node, p)| {
             let message = format!(
-                "{} publishes {}, which nobody consumes: consume it, declare it with .completes_with() or .compensates_with(), \
+                "{} publishes {}, which no participant consumes: consume it, declare it with .completes_with() or .compensates_with(), \
                  or do not publish it",
                 node.name, p.event,
             );

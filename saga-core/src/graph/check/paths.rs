@@ -1,4 +1,4 @@
-//! Rules about going on: that whoever waits does not wait for ever, and that every path leads to an end.
+//! Rules about termination: every wait has a limit, and every path leads to an end.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-/// Whether `node` leaves its participant waiting for what starts `later`: that follows from what started `node`, or from
-/// the same start, and then nobody knows which of the two comes first.
+/// Whether `node` leaves its participant waiting for the trigger of `later`: the trigger follows from that of `node`,
+/// or both follow from the same start and come in any order.
 fn waits(flow: &Choreography, node: &Node, later: &Node) -> bool {
     let shares_trigger = node.triggers.iter().any(|t| later.consumes(*t));
     if node.owner != later.owner || same(node, later) || shares_trigger {
@@ -76,7 +76,7 @@ fn actions(flow: &Choreography) -> impl Iterator<Item = &Node> {
     flow.nodes().iter().filter(|n| n.kind == NodeKind::Action)
 }
 
-/// The actions, and the events, that follow from what an action publishes, by way of actions alone.
+/// The actions and events that follow from the publications of an action, through actions only.
 fn steps_after<'a>(flow: &'a Choreography, node: &Node) -> (Vec<&'a Node>, BTreeSet<EventKey>) {
     let of_step = |how: How| matches!(how, How::Success | How::Refusal);
     let published = node.publishes.iter().filter(|p| of_step(p.how)).map(|p| p.event);
@@ -108,7 +108,7 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
 
     let occurring = flow.occurring().events;
     for event in occurring.iter().copied().filter(|e| !ends_in(*e, None)) {
-        // Only the last event before the path breaks off, or the first of several that go round.
+        // Reports only the last event before the path breaks off, or the first of several in a cycle.
         let is_last = flow.after(event).events.iter().all(|next| flow.after(*next).events.contains(&event));
         if is_last && !is_explained(event, &explained) {
             explained.insert(event);
@@ -125,8 +125,9 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
     {
         if !is_explained(event, &explained) && ends_in(event, None) {
             explained.insert(event);
-            let message =
-                format!("{event} undoes a step, but no undone end follows: declare one with .compensates_with()");
+            let message = format!(
+                "{event} compensates a step, but no compensated end follows: declare one with .compensates_with()"
+            );
             findings.push(of_producer(flow, event, message));
         }
     }
@@ -149,7 +150,7 @@ fn is_compensated(flow: &Choreography, event: EventKey) -> bool {
 fn of_producer(flow: &Choreography, event: EventKey, message: String) -> Finding {
     match flow.producers(event).next() {
         Some((node, _)) => Finding::at(Rule::PathsEnd, node, message),
-        // Every event that can occur is published by somebody.
+        // Every event that can occur has a publisher.
         None => Finding::in_participant(Rule::PathsEnd, "", message),
     }
     .about(event)

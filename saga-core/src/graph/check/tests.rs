@@ -1,4 +1,4 @@
-//! One minimally broken flow per rule: it yields that finding and no other.
+//! One flow per rule with a single fault: the check finds it, and finds nothing else.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn a_participant_is_judged_alone_by_what_it_says_itself() {
 #[test]
 fn what_is_accepted_is_no_finding_and_one_again_when_it_no_longer_applies() {
     let accepted = |flow: &mut Flow| {
-        flow[0].accepted.push(Accepted { rule: Rule::WaitsHaveDeadlines, why: "an operator looks every day" });
+        flow[0].accepted.push(Accepted { rule: Rule::WaitsHaveDeadlines, why: "an operator checks every day" });
     };
     let unbounded = |flow: &mut Flow| flow[0].steps[0].deadline = None;
     let found = places(unbounded);
@@ -95,7 +95,7 @@ fn a_schema_in_other_words_is_the_same_schema() {
     assert_eq!(findings(|flow| charged(flow, described)), []);
 }
 
-/// Shipping has this schema for what it waits for.
+/// The findings when shipping declares this schema for its trigger.
 fn charged(flow: &mut [Declaration], schema: serde_json::Value) {
     flow[3].steps[0].triggers[0] = with_schema("payment.charged", "payment.events", schema);
 }
@@ -164,7 +164,7 @@ fn a_step_before_the_pivot_without_a_compensation_is_found() {
 #[test]
 fn a_step_at_the_pivot_needs_no_compensation() {
     let found = findings(|flow| {
-        // Nothing behind the charge refuses, and nobody can cancel.
+        // No step after the charge refuses, and no request cancels the saga.
         flow[0].publishes.pop();
         flow[0].steps[0].deadline = deadline("order.reminded");
         flow[0].ends.push(End { event: event("order.reminded"), ending: Ending::Completed });
@@ -221,7 +221,7 @@ fn a_wait_without_a_deadline_is_found() {
 
 #[test]
 fn a_later_wait_needs_a_deadline_of_its_own() {
-    // Registering has a deadline, which ends when the payment is noted; then the order waits for the shipment.
+    // Registering has a deadline, which ends when the payment is noted; after that the order waits for the shipment.
     let found = places(|flow| flow[0].steps.push(step("note_payment", &["payment.charged"])));
     assert_eq!(found, [(Rule::WaitsHaveDeadlines, "order", "note_payment", "")]);
 }

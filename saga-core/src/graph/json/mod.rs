@@ -1,4 +1,4 @@
-//! The JSON form of declarations: what a service says of itself, and what tools in any language read.
+//! The JSON form of declarations: services print it, and tools in any language read it.
 //!
 //! A participant is `{"format": "saga.participant/1", "name", "steps", "publishes", "ends", "events"}`, a choreography
 //! `{"format": "saga.choreography/1", "participants", "events", "edges"}`. Steps refer to events as `order.created/1`, the end
@@ -29,7 +29,7 @@ struct ParticipantDoc {
     ends: Vec<EndDoc>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<AcceptedDoc>,
-    /// In a choreography only those that it declares otherwise than the choreography's list has them.
+    /// In a choreography, only those events that the participant declares differently from the choreography's list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventDoc>,
 }
@@ -101,7 +101,7 @@ struct ChoreographyDoc<'a> {
     edges: Vec<EdgeDoc<'a>>,
 }
 
-/// What a choreography is read from: the edges follow from the rest.
+/// The part of a choreography's document that is read: the edges follow from the rest.
 #[derive(Deserialize)]
 struct Read {
     participants: Vec<ParticipantDoc>,
@@ -152,7 +152,7 @@ enum TargetDoc<'a> {
 impl Choreography {
     /// The choreography as JSON: `participants`, `events` with their schemas, and `edges`.
     pub fn to_json(&self) -> Value {
-        // Only texts, numbers and lists: nothing in it can fail to be written.
+        // Plain texts, numbers and lists: serialising them cannot fail.
         serde_json::to_value(self).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Declarations from JSON. What is read lives as long as the process: declarations are few, and each text is kept once.
+//! Declarations from JSON. Texts and schemas are interned and live as long as the process: declarations are few.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,23 +14,23 @@ use crate::{
     graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec},
 };
 
-/// A document that declares no participants.
+/// Why a document is not a declaration.
 #[derive(Debug, thiserror::Error)]
 pub enum DeclarationError {
-    /// Not JSON, or JSON of another shape.
+    /// The document is not JSON, or does not have the form of a declaration.
     #[error("it does not have the form of a declaration: {0}")]
     Form(#[from] serde_json::Error),
-    /// A format of a newer program, or no declaration at all.
+    /// The format is unknown: the document is from a newer program, or is no declaration.
     #[error(
         "its \"format\" is {0}, and this program reads \"{PARTICIPANT}\" (as a service prints with --describe) and \"{CHOREOGRAPHY}\" (as `saga graph --json` prints)"
     )]
     Format(Value),
-    /// A step refers to an event whose topic and schema nobody gives.
-    #[error("{participant} refers to the event {event}, which is not in \"events\"")]
+    /// A step refers to an event whose topic and schema are missing.
+    #[error("{participant} refers to the event {event}, which is missing in \"events\"")]
     UnknownEvent {
-        /// Whose step it is.
+        /// The participant of the step.
         participant: String,
-        /// The event, as it is referred to.
+        /// The event reference.
         event: String,
     },
 }
@@ -38,10 +38,10 @@ pub enum DeclarationError {
 type Events = BTreeMap<String, EventType>;
 
 impl Declaration {
-    /// Reads the declarations of a document: of one participant, or of a choreography's.
+    /// Reads the declarations of a document: one participant's, or all of a choreography.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the document is not a declaration.
     pub fn read_all(document: &[u8]) -> Result<Vec<Self>, DeclarationError> {
         let document: Value = serde_json::from_slice(document)?;
         match &document["format"] {
@@ -63,7 +63,7 @@ impl Choreography {
     /// Reads what [`Choreography::to_json`] writes.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the document is not a choreography.
     pub fn from_json(document: &[u8]) -> Result<Self, DeclarationError> {
         Ok(Self::of(Declaration::read_all(document)?))
     }
@@ -89,7 +89,7 @@ impl ParticipantDoc {
             let unknown = || DeclarationError::UnknownEvent { participant: self.name.clone(), event: key.clone() };
             own.get(key).or_else(|| shared.get(key)).copied().ok_or_else(unknown)
         };
-        // A rule that only a newer program knows is checked by none here.
+        // An acceptance of a rule that this program does not know has no effect here.
         let accepted = self.accepted.iter().filter_map(|accepted| {
             let rule = Rule::ALL.into_iter().find(|rule| rule.name() == accepted.rule)?;
             Some(Accepted { rule, why: lasting(&accepted.why) })
@@ -139,7 +139,7 @@ impl StepDoc {
     }
 }
 
-/// Each text once, however often it is read.
+/// Interns a text.
 fn lasting(text: &str) -> &'static str {
     static TEXTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ fn lasting(text: &str) -> &'static str {
     kept
 }
 
-/// Each schema once.
+/// Interns a schema.
 fn lasting_schema(schema: &Value) -> &'static Value {
     static SCHEMAS: Mutex<Vec<&'static Value>> = Mutex::new(Vec::new());
     let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What is written is read again, and what is no declaration says why.
+//! Declarations survive writing and reading; a document that is no declaration yields an error with the reason.
 
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ fn a_document_that_is_no_declaration_says_what_is_wrong() {
     assert!(wrong(json!({"format": "saga.participant/2"})).contains("saga.participant/1"));
     let mut document = inventory().to_json();
     document["events"] = json!([]);
-    assert_eq!(wrong(document), "inventory refers to the event order.created/1, which is not in \"events\"");
+    assert_eq!(wrong(document), "inventory refers to the event order.created/1, which is missing in \"events\"");
     let mut document = inventory().to_json();
     document["steps"] = json!(1);
     assert!(wrong(document).contains("does not have the form"));

@@ -88,7 +88,7 @@ impl ParticipantDoc {
 impl EventDoc {
     fn of(event: EventType) -> Self {
         let mut schema = event.schema();
-        // The order of keys must not depend on which features other crates ask of serde_json.
+        // Sorts the keys, since their order otherwise depends on the features of serde_json that other crates enable.
         schema.sort_all_objects();
         let saga = event.saga_field.map(str::to_owned);
         Self { name: event.name.to_owned(), version: event.version, topic: event.topic.to_owned(), saga, schema }

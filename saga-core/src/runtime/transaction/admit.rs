@@ -75,7 +75,7 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
         // A step without an effect has recorded no start: its refusal is one transaction.
         Stage::Exhaust if step.action.effect.is_some() => Phase::Finish,
         Stage::Whole | Stage::Exhaust => Phase::Whole,
-        _ => Phase::Look,
+        _ => Phase::Recheck,
     };
     let effect_key =
         (phase == Phase::Start).then(|| identity::effect_key(participant, event.saga_id(), event.name, op));

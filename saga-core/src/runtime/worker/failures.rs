@@ -64,11 +64,11 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     pub(crate) fn failed(&mut self, mut event: InFlight, failure: StepError) {
         let now = self.shared.clock.now();
         let failed_at = *event.failed_at.get_or_insert(now);
-        if failure.is_nobodys_fault() && event.stage == Stage::Park {
+        if failure.uses_up_no_attempt() && event.stage == Stage::Park {
             // Another transaction has locked the saga's queue for a moment. Reason and pause of the parked event stay.
             return self.goes_on(event, Happened::Retry);
         }
-        if failure.is_nobodys_fault() {
+        if failure.uses_up_no_attempt() {
             // The event is not at fault: it uses up no attempt.
             event.lines().in_scope(|| tracing::warn!(error = %failure, "parked until it can be tried"));
             let waited = Duration::try_from(now.duration_since(failed_at)).unwrap_or_default();
