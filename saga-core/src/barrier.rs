@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_saga_keeps_what_is_still_to_be_done_and_skips_what_is_done() {
+    fn a_parked_saga_queues_new_events_and_skips_handled_ones() {
         let same = event(1, "order.created");
         for (action, compensation) in combinations() {
             let rows = (row(action, Some(same.clone())), row(compensation, Some(same.clone())));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_comes_after_another_one_says_which_kind_of_other() {
+    fn a_skipped_event_is_classified_by_its_relation_to_the_earlier_one() {
         let first = event(1, "shipping.rejected");
         for (known, later, skip) in [
             (Some(first.clone()), event(1, "shipping.rejected"), Skip::Duplicate),

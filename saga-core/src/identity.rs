@@ -81,7 +81,7 @@ mod tests {
     const SAGA: &str = "01a1fc38-2552-74dd-874d-d653b16355f5";
 
     #[test]
-    fn every_part_of_an_events_identity_makes_another_id() {
+    fn every_part_of_an_events_identity_changes_its_id() {
         let saga = SAGA.parse().unwrap();
         let origin = Origin { participant: "flight", saga, cause: ("/trip", "1"), step: "reserve", op: Op::Action };
         let others = [
@@ -110,7 +110,7 @@ mod tests {
 
     /// Fixed values: with a changed formula, a restarted participant would call a bank again under another key.
     #[test]
-    fn keys_and_ids_are_what_they_have_always_been() {
+    fn keys_and_ids_have_their_fixed_values() {
         let saga = SAGA.parse().unwrap();
         let written = [
             unstored_effect_key(saga, "charge", Op::Action),

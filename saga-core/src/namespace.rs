@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_stands_before_names_and_is_taken_off_again() {
+    fn a_namespace_is_prefixed_to_names_and_stripped_again() {
         let travel: Namespace = "travel".parse().unwrap();
         assert_eq!(travel.strip(&travel.of("payment.dlq")), Some("payment.dlq"));
         assert_eq!((travel.strip("payment.dlq"), travel.strip("travels.payment.dlq")), (None, None));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_topic_or_a_schema_cannot_be_named_is_no_namespace() {
+    fn text_that_cannot_be_part_of_a_topic_or_schema_name_is_refused() {
         for bad in ["Travel", "travel.eu", "1st", "-x", "a_b", "a b", &"a".repeat(33)] {
             assert_eq!(bad.parse::<Namespace>(), Err(NamespaceError), "{bad}");
         }

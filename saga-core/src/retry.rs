@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn no_retry_gives_up_after_the_first_attempt() {
+    fn no_retry_ends_after_the_first_attempt() {
         assert!(delays(&RetryPolicy::NONE, 0.0).is_empty());
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_policy_decides_alone() {
+    fn a_custom_policy_decides_alone() {
         let policy = RetryPolicy::custom(|failed| (failed < 3).then_some(Duration::from_millis(1)));
         assert_eq!(delays(&policy, 0.5), [1, 1]);
     }

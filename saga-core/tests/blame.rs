@@ -95,7 +95,7 @@ fn conflicting(_: Uuid) -> (Duration, StoreError) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_twenty_events_one_whose_data_is_refused_is_dead_lettered_and_the_others_are_handled() {
+async fn one_event_with_refused_data_is_dead_lettered_and_the_rest_of_its_batch_is_handled() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         for i in 0..20 {
@@ -109,7 +109,7 @@ async fn of_twenty_events_one_whose_data_is_refused_is_dead_lettered_and_the_oth
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others_go_on() {
+async fn an_event_that_always_fails_is_set_aside_and_the_others_are_handled() {
     for failure in [wrong, slow, corrupt, conflicting] as [Failure; 4] {
         let bad = Bad::default();
         World::with(seats(&bad), async |world| {
@@ -133,7 +133,7 @@ async fn an_event_that_fails_alone_whatever_is_tried_is_set_aside_and_the_others
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_whose_statement_is_wrong_says_so_and_stops_no_other_step_until_it_is_mended() {
+async fn a_step_with_a_wrong_statement_is_named_by_readiness_and_stops_no_other_step() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         world.publish(&bad.booked(wrong));
@@ -154,7 +154,7 @@ async fn a_step_whose_statement_is_wrong_says_so_and_stops_no_other_step_until_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_clears_no_handler_of_what_it_is_suspected_of() {
+async fn a_skipped_duplicate_does_not_count_as_a_success_of_its_handler() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         let good = world.record(&Booked::anew());
@@ -176,7 +176,7 @@ async fn a_duplicate_clears_no_handler_of_what_it_is_suspected_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_one_leaves_no_trace_once_all_works() {
+async fn refusals_with_different_values_count_as_one_kind_and_a_success_resets_the_count() {
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         for _ in 0..8 {
@@ -200,7 +200,7 @@ async fn refusals_that_quote_the_values_of_their_rows_are_the_same_and_another_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_step() {
+async fn a_step_that_fails_for_all_sagas_does_not_keep_other_steps_from_their_transactions() {
     for failure in [wrong, slow, corrupt] as [Failure; 3] {
         let bad = Bad::default();
         World::with(seats(&bad), async |world| {
@@ -231,7 +231,7 @@ async fn a_step_that_fails_for_everybody_keeps_the_transaction_from_no_other_ste
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_whose_answer_cannot_be_written_down_is_called_again_seldom() {
+async fn an_effect_whose_result_cannot_be_recorded_is_repeated_with_long_pauses() {
     let (bad, calls) = (Bad::default(), Arc::new(AtomicUsize::new(0)));
     let (statement, counted) = (bad.clone(), calls.clone());
     let ask = async move |_: &Call, _: &Booked| -> Result<(), StepError> {

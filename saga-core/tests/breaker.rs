@@ -97,7 +97,7 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
+async fn a_step_that_was_never_called_is_compensated_at_once_and_without_a_call() {
     let airline = Airline::default();
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::default()), async |world| {
@@ -121,7 +121,7 @@ async fn what_was_never_called_is_cancelled_at_once_and_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sagas_that_wait_for_an_open_breaker_are_left_in_peace_and_all_go_on_when_it_closes() {
+async fn sagas_behind_an_open_breaker_are_not_tried_and_all_continue_when_it_closes() {
     let airline = Airline::default();
     airline.is_down.store(true, Ordering::SeqCst);
     World::with(airline.participant(RetryPolicy::custom(|_| Some(Duration::from_secs(1)))), async |world| {
@@ -191,7 +191,7 @@ async fn a_backlog_of_another_step_does_not_keep_a_breaker_from_its_trial() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_that_nobody_tries_does_not_slow_the_backlog_of_another_step() {
+async fn an_open_breaker_without_trials_does_not_slow_the_backlog_of_another_step() {
     let (airline, full) = (Airline::default(), Arc::new(AtomicBool::new(true)));
     airline.is_down.store(true, Ordering::SeqCst);
     // Whoever has called it does so no more: the breaker stays open for want of a trial.

@@ -93,7 +93,7 @@ async fn a_dead_letter_that_is_refused_for_its_headers_keeps_key_and_value() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_that_is_refused_for_its_key_has_where_the_original_is_for_its_key() {
+async fn a_dead_letter_that_is_refused_for_its_key_has_the_position_of_the_original_as_its_key() {
     let long: fn(&mut OutRecord) = |record| record.key = Some(vec![b'k'; 2000]);
     let short: Takes = |letter| letter.key.as_ref().is_none_or(|key| key.len() < 1000);
     // As a compacted topic does.
@@ -107,7 +107,7 @@ async fn a_dead_letter_that_is_refused_for_its_key_has_where_the_original_is_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_of_which_nothing_is_taken_says_where_the_original_is() {
+async fn a_dead_letter_without_its_original_parts_names_the_position_of_the_original() {
     let takes: Takes = |letter| {
         let (key, value) = (letter.key.as_ref(), letter.value.as_ref());
         key.map_or(0, Vec::len) + value.map_or(0, Vec::len) + size(&letter.headers) < 1000

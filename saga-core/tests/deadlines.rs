@@ -91,7 +91,7 @@ fn seats(failure: Failure) -> Participant<MemoryStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_that_wait_for_a_lock_leave_the_events_their_turns() {
+async fn deadlines_that_wait_for_a_lock_do_not_delay_events() {
     World::with(seats(locked), async |world| {
         (0..200).for_each(|_| world.publish(&trip(true)));
         world.clock.sleep(Duration::from_secs(11)).await;
@@ -108,7 +108,7 @@ async fn deadlines_that_wait_for_a_lock_leave_the_events_their_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_whose_statement_is_wrong_or_slow_holds_no_other_and_readiness_names_it() {
+async fn a_deadline_with_a_wrong_or_slow_statement_delays_no_other_and_readiness_names_it() {
     for failure in [wrong, slow] as [Failure; 2] {
         World::with(seats(failure), async |world| {
             world.publish(&trip(true));

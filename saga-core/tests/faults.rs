@@ -206,7 +206,7 @@ async fn local(test: impl AsyncFnOnce()) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fault_at_any_line_of_a_transaction_costs_time_and_nothing_else() {
+async fn a_fault_at_any_point_of_a_transaction_only_delays_its_events() {
     for fault in [Fault::Begin, Fault::Commit, Fault::CommitAnswer, Fault::Deadlock] {
         local(async || {
             let world = World::new(3);
@@ -227,7 +227,7 @@ async fn a_fault_at_any_line_of_a_transaction_costs_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_fails_does_not_take_its_batch_with_it() {
+async fn an_event_that_fails_does_not_fail_its_batch() {
     for mood in ["fail", "panic"] {
         local(async || {
             let world = World::new(1);
@@ -315,7 +315,7 @@ fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_that_overtakes_a_crash_between_effect_and_commit_undoes_the_effect() {
+async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_effect() {
     local(async || {
         let world = World::new(1);
         let (calls, undone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -362,7 +362,7 @@ async fn a_restart_resumes_a_started_effect_under_the_same_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_that_come_and_go_lose_nothing_and_do_nothing_twice() {
+async fn members_that_join_and_leave_lose_nothing_and_repeat_nothing() {
     local(async || {
         let world = World::new(6);
         let first = world.start(seats());
@@ -545,7 +545,7 @@ async fn sagas_do_not_wait_for_one_whose_effect_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_was_away_while_partitions_came_is_ready_again_without_an_event() {
+async fn a_database_outage_during_an_assignment_ends_in_readiness_without_an_event() {
     local(async || {
         let world = World::new(1);
         world.store.inject([Fault::Read; 5]);
@@ -558,7 +558,7 @@ async fn a_database_that_was_away_while_partitions_came_is_ready_again_without_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_full_of_rows_on_their_way_hides_none_that_is_not() {
+async fn an_outbox_full_of_rows_in_flight_hides_no_unpublished_row() {
     local(async || {
         let world = World::new(1);
         let broker = Mute::default();
@@ -586,7 +586,7 @@ async fn an_outbox_full_of_rows_on_their_way_hides_none_that_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_whose_handler_fails_does_not_hold_the_others() {
+async fn a_deadline_whose_handler_fails_does_not_delay_the_others() {
     local(async || {
         let bad = booked("bad");
         let poisoned = SagaId::from(bad.id);

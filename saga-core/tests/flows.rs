@@ -90,7 +90,7 @@ async fn seat(store: &MemoryStore, trip: Uuid) -> Option<i32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_rows_calls_and_dead_letters_are_told_apart() {
+async fn events_rows_calls_and_dead_letters_are_distinguished() {
     Flow::of([trip(), flight(), payment()])
         .run(async |flow| {
             let good = requested("flaky");

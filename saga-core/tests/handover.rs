@@ -91,7 +91,7 @@ impl Consumer for Script {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_that_comes_back_before_it_was_let_go_is_handled() {
+async fn a_partition_that_returns_before_its_release_is_handled() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
@@ -176,7 +176,7 @@ async fn an_effect_that_is_being_voided_is_never_called_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
+async fn an_outbox_row_that_the_broker_does_not_take_stops_no_other_row_or_is_reported() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
@@ -201,7 +201,7 @@ async fn an_outbox_row_that_the_broker_does_not_take_stops_nobody_or_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
+async fn a_delayed_process_cannot_finish_an_effect_that_the_next_one_voids() {
     let (set_a, set_b) = (tokio::task::LocalSet::new(), tokio::task::LocalSet::new());
     let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
     let g = Arc::new(Gate::default());
@@ -268,7 +268,7 @@ async fn a_process_that_was_held_up_cannot_finish_what_the_next_one_voids() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_redelivered_while_its_earlier_delivery_is_handed_over_is_handled() {
+async fn an_event_redelivered_during_the_handover_of_its_earlier_delivery_is_handled() {
     let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
     let (called, passes) = (calls.clone(), gate.clone());
     let step = Step::with_effect(

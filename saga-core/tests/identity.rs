@@ -135,7 +135,7 @@ async fn participants_with_a_step_of_one_name_publish_and_call_under_their_own_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_is_known_by_its_source_and_its_id_within_its_saga() {
+async fn an_event_is_identified_by_its_source_and_its_id_within_its_saga() {
     tokio::task::LocalSet::new()
         .run_until(async {
             let world = World { broker: MemoryBroker::new(1), clock: VirtualClock::start() };

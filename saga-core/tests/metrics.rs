@@ -140,7 +140,7 @@ fn registered(registry: &Registry) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
+fn metrics_that_alerts_use_are_exposed_with_0_from_the_start() {
     let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
     let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
     let mut registry = Registry::default();
@@ -162,7 +162,7 @@ fn what_an_alert_waits_for_is_there_with_0_from_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_registered_number_moves() {
+async fn every_registered_metric_changes() {
     let (broker, store, clock) = (MemoryBroker::new(1), MemoryStore::default(), VirtualClock::start());
     let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
     let mut registry = Registry::default();
@@ -240,7 +240,7 @@ async fn every_registered_number_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_from_another_century_does_not_become_the_mean_of_all_waits() {
+async fn an_event_with_an_absurd_time_does_not_distort_the_waiting_times() {
     let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
     let handle = Handle::new("seat", MemoryStore::default(), broker.producer(), clock);
     let mut registry = Registry::default();

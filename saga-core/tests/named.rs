@@ -63,7 +63,7 @@ async fn the_events_that_a_handler_names_are_set_aside_and_the_others_run_once_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_whose_handler_names_nobody_is_divided() {
+async fn a_set_whose_handler_names_no_event_is_bisected() {
     let divided = sets(false).await;
     assert!(divided.len() > 8 && divided.contains(&20) && divided.contains(&1), "{divided:?}");
 }

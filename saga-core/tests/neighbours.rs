@@ -94,7 +94,7 @@ async fn events_of_two_types_are_two_events_also_under_one_id_and_with_the_same_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
+async fn a_saga_with_more_events_than_a_transaction_takes_is_handled() {
     World::with(seats(), async |world| {
         let hot = Booked::anew();
         // Each under an id of its own.
@@ -109,7 +109,7 @@ async fn a_saga_that_brings_too_much_at_once_is_handled_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing() {
+async fn a_locked_row_uses_up_no_attempt_and_dead_letters_nothing() {
     World::with(seats(), async |world| {
         world.clock.sleep(Duration::from_secs(1)).await;
         // More often than there are attempts.
@@ -124,7 +124,7 @@ async fn a_lock_that_somebody_holds_uses_up_no_attempt_and_dead_letters_nothing(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_events_fault() {
+async fn a_database_refusal_of_many_sagas_is_not_attributed_to_their_events() {
     let broken = Arc::new(AtomicBool::new(true));
     let seen = broken.clone();
     let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
@@ -148,7 +148,7 @@ async fn a_refusal_of_the_database_that_meets_one_saga_after_another_is_no_event
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_events_that_one_constraint_refuses_stop_nobody() {
+async fn many_events_refused_by_one_constraint_stop_no_other_event() {
     let bad = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
     let refused = bad.clone();
     let step = Step::new("take", async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken, Never> {
@@ -205,7 +205,7 @@ fn gated(gateway: &Arc<Gateway>) -> Participant<MemoryStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gateway() {
+async fn a_saga_without_a_call_is_compensated_without_the_gateway() {
     let gateway = Arc::new(Gateway::default());
     gateway.down.store(true, SeqCst);
     World::with(gated(&gateway), async |world| {
@@ -226,7 +226,7 @@ async fn a_saga_for_which_nothing_was_called_yet_is_cancelled_without_the_gatewa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
+async fn a_compensation_does_not_wait_behind_its_parked_action() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);
@@ -247,7 +247,7 @@ async fn a_compensation_does_not_wait_behind_the_parked_call_that_it_undoes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refund_that_fails_keeps_the_place_of_what_it_undoes() {
+async fn a_compensation_that_fails_keeps_the_position_of_its_action() {
     let gateway = Arc::new(Gateway::default());
     World::with(gated(&gateway), async |world| {
         gateway.down.store(true, SeqCst);

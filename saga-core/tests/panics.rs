@@ -136,7 +136,7 @@ async fn data_on_which_a_types_own_code_panics_is_dead_lettered_and_the_partitio
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_null_compensation_whose_event_cannot_be_made_holds_its_own_saga_alone() {
+async fn a_null_compensation_whose_event_cannot_be_made_blocks_only_its_own_saga() {
     World::with(seats(RetryPolicy::NONE), async |world| {
         world.publish(&Cancelled { id: Uuid::now_v7(), mood: SECRET.to_owned() });
         world.publish(&Cancelled { id: Uuid::now_v7(), mood: "fine".to_owned() });

@@ -156,7 +156,7 @@ async fn no_event_of_a_partition_that_was_revoked_meanwhile_is_dead_lettered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_transaction_has_ended_for_a_partition_that_was_revoked_meanwhile_is_acknowledged() {
+async fn an_event_committed_during_the_revocation_of_its_partition_is_acknowledged() {
     let take = async |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<Taken> {
         Ok(Outcome::Success(Taken { id: trip.id }))
     };

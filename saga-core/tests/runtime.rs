@@ -205,7 +205,7 @@ async fn used_up_retries_end_in_the_declared_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_refused_while_an_unanswered_attempt_may_still_hold() {
+async fn no_saga_is_refused_while_an_unanswered_attempt_may_have_taken_effect() {
     let bench = Bench::new();
     bench.gateway.deaf.store(2, Ordering::SeqCst);
     let published = bench.scenario().when(&reserved(bench.id, "timeout")).await;
@@ -215,7 +215,7 @@ async fn nobody_is_refused_while_an_unanswered_attempt_may_still_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_failure_is_dead_lettered_and_blocks_the_saga_until_it_is_undone() {
+async fn a_permanent_failure_is_dead_lettered_and_blocks_the_saga_until_it_is_compensated() {
     let bench = Bench::new();
     let published = bench.scenario().when(&reserved(bench.id, "broken")).await;
     assert_eq!(published.len(), 1);
@@ -237,7 +237,7 @@ async fn another_event_with_the_same_meaning_has_no_second_effect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_undoes_what_was_done() {
+async fn a_compensation_reverses_its_action() {
     let bench = Bench::new();
     let published = bench.scenario().given(&reserved(bench.id, "visa")).when(&cancelled(bench.id)).await;
     assert_eq!(types(&published), ["pay.refunded"]);
@@ -246,7 +246,7 @@ async fn a_compensation_undoes_what_was_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_before_its_action_calls_nothing_goes_on_and_closes_the_door() {
+async fn a_compensation_before_its_action_calls_nothing_publishes_its_event_and_rejects_the_late_action() {
     let bench = Bench::new();
     let published = bench.scenario().when(&cancelled(bench.id)).await;
     assert_eq!(types(&published), ["pay.refunded"]);

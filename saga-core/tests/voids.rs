@@ -76,7 +76,7 @@ async fn a_void_that_fails_is_tried_again_after_pauses_that_grow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_be_voided_is_a_dead_letter_and_nobody_is_refused() {
+async fn an_effect_that_can_never_be_voided_is_dead_lettered_and_not_refused() {
     let voids = Voids::default();
     World::with(seats(&voids, |_| Err(StepError::permanent("unknown booking"))), async |world| {
         world.publish(&Booked::anew());

@@ -12,7 +12,7 @@ fn spans(service: &str, spans: &Value) -> Value {
 }
 
 #[test]
-fn what_is_sent_by_otlp_is_found_as_a_tree() -> Result<()> {
+fn spans_sent_by_otlp_are_found_as_a_tree() -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 in_both_modes![own_world:
-    every_line_about_an_event_says_whose_it_is,
-    no_line_holds_data_of_an_event,
+    every_log_line_about_an_event_names_its_saga_and_trace,
+    no_log_line_contains_data_of_an_event,
 ];
 
 async fn restart(world: &World, variables: &[(&str, &str)]) -> Result<()> {
@@ -25,7 +25,7 @@ fn lines(world: &World) -> Result<Vec<Value>> {
     world.logs()?.iter().map(|line| serde_json::from_str(line).with_context(|| line.clone())).collect()
 }
 
-async fn every_line_about_an_event_says_whose_it_is(world: &World) -> Result<()> {
+async fn every_log_line_about_an_event_names_its_saga_and_trace(world: &World) -> Result<()> {
     let id = Uuid::new_v4();
     let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_flaky");
     let trace = Uuid::new_v4().simple().to_string();
@@ -65,7 +65,7 @@ async fn every_line_about_an_event_says_whose_it_is(world: &World) -> Result<()>
     Ok(())
 }
 
-async fn no_line_holds_data_of_an_event(world: &World) -> Result<()> {
+async fn no_log_line_contains_data_of_an_event(world: &World) -> Result<()> {
     let libraries = ["saga_core", "saga_kafka", "saga_store", "saga_service"].map(str::to_owned);
     let services = Who::ALL.map(|who| format!("{who}_service"));
     let ours = libraries.iter().chain(&services);

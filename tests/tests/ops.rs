@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
 use uuid::Uuid;
 
-in_both_modes![traced_world: what_is_asked_for_is_exposed_and_what_is_exposed_is_described];
+in_both_modes![traced_world: queried_metrics_are_exposed_and_exposed_metrics_are_described];
 
-async fn what_is_asked_for_is_exposed_and_what_is_exposed_is_described(world: &World) -> Result<()> {
+async fn queried_metrics_are_exposed_and_exposed_metrics_are_described(world: &World) -> Result<()> {
     if ["promtool", "jq"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
         let required = std::env::var("SAGA_REQUIRE_LIVE").is_ok_and(|value| value == "1");
         ensure!(!required, "promtool (which comes with Prometheus) or jq is missing");

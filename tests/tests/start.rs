@@ -233,7 +233,7 @@ fn printed(path: PathBuf, args: &[&str]) -> Result<String> {
 }
 
 #[test]
-fn services_that_speak_for_themselves_are_the_flow_without_broker_and_database() -> Result<()> {
+fn services_print_the_declarations_of_the_flow_without_broker_and_database() -> Result<()> {
     let log = log()?;
     let folder = log.parent().context("no folder")?;
     for who in Who::ALL {

@@ -15,16 +15,16 @@ use uuid::Uuid;
 
 in_both_modes![traced_world:
     a_confirmed_order_is_one_trace_across_the_four_services,
-    an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it,
-    a_foreign_order_goes_on_in_its_producers_trace,
+    an_unshippable_order_is_one_trace_through_its_compensations,
+    a_foreign_order_continues_its_producers_trace,
     an_order_without_a_trace_has_one_of_its_own_id,
     orders_that_share_their_transactions_keep_their_own_traces,
-    a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request,
-    a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_was_parked,
-    what_is_not_sampled_is_told_nowhere,
-    a_dead_letter_is_told_in_its_own_trace,
+    a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request,
+    a_retried_charge_records_each_attempt_and_the_parked_time,
+    an_unsampled_trace_is_exported_nowhere,
+    a_dead_letter_is_recorded_in_its_own_trace,
 ];
-in_both_modes![own_world: a_collector_that_never_answers_holds_up_nobody];
+in_both_modes![own_world: a_collector_that_never_answers_delays_no_saga];
 
 /// Spans are exported every 200 ms here, in the order in which they were over.
 const TOLD: Duration = PATIENCE;
@@ -150,7 +150,7 @@ async fn a_confirmed_order_is_one_trace_across_the_four_services(world: &World) 
     Ok(())
 }
 
-async fn an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it(world: &World) -> Result<()> {
+async fn an_unshippable_order_is_one_trace_through_its_compensations(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let caller = Caller::new("01");
     caller.place(world, &Order::of(&world.stocked(10).await?, 1).shipped_to("AQ")).await?;
@@ -201,7 +201,7 @@ async fn an_order_that_nobody_ships_is_one_trace_through_all_that_undoes_it(worl
     Ok(())
 }
 
-async fn a_foreign_order_goes_on_in_its_producers_trace(world: &World) -> Result<()> {
+async fn a_foreign_order_continues_its_producers_trace(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, id) = (Caller::new("01"), Uuid::new_v4());
     let order = Order::of(&world.stocked(10).await?, 1);
@@ -243,7 +243,7 @@ async fn orders_that_share_their_transactions_keep_their_own_traces(world: &Worl
     Ok(())
 }
 
-async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request(world: &World) -> Result<()> {
+async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, asker) = (Caller::new("01"), Caller::new("01"));
     let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_timeout");
@@ -279,7 +279,7 @@ async fn a_cancellation_goes_on_in_the_orders_trace_and_is_linked_to_its_request
     Ok(())
 }
 
-async fn a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_was_parked(world: &World) -> Result<()> {
+async fn a_retried_charge_records_each_attempt_and_the_parked_time(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let caller = Caller::new("01");
     caller.place(world, &Order::of(&world.stocked(10).await?, 1).paid_by("tok_flaky")).await?;
@@ -294,7 +294,7 @@ async fn a_charge_that_works_at_last_tells_each_attempt_and_how_long_its_saga_wa
     .await
 }
 
-async fn what_is_not_sampled_is_told_nowhere(world: &World) -> Result<()> {
+async fn an_unsampled_trace_is_exported_nowhere(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (silent, told) = (Caller::new("00"), Caller::new("01"));
     let order = Order::of(&world.stocked(10).await?, 1);
@@ -310,7 +310,7 @@ async fn what_is_not_sampled_is_told_nowhere(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn a_dead_letter_is_told_in_its_own_trace(world: &World) -> Result<()> {
+async fn a_dead_letter_is_recorded_in_its_own_trace(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let (caller, id) = (Caller::new("01"), Uuid::new_v4());
     let record = orders::event("order.created", id, &serde_json::json!({"order_id": id, "name": "Ada"}));
@@ -331,7 +331,7 @@ async fn a_dead_letter_is_told_in_its_own_trace(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn a_collector_that_never_answers_holds_up_nobody(world: &World) -> Result<()> {
+async fn a_collector_that_never_answers_delays_no_saga(world: &World) -> Result<()> {
     // It takes connections and says nothing.
     let silence = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!("http://{}", silence.local_addr()?);

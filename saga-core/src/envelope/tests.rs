@@ -16,7 +16,7 @@ fn trace(parent: &str, state: &str) -> TraceContext {
 }
 
 #[test]
-fn a_trace_context_is_handed_on_as_it_came() {
+fn a_trace_context_is_passed_on_unchanged() {
     let of_a_later_version = format!("cc{}-what.comes.next", &PARENT[2..]);
     for parent in [PARENT, &of_a_later_version] {
         let TraceContext { traceparent, tracestate } = trace(parent, "vendor=a b, other=1");
@@ -25,7 +25,7 @@ fn a_trace_context_is_handed_on_as_it_came() {
 }
 
 #[test]
-fn a_trace_context_that_no_database_keeps_is_left_behind() {
+fn a_trace_context_with_invalid_characters_is_dropped() {
     for hostile in ["\0", "\n", "\u{1b}[2J", "ä"] {
         let parent = format!("cc{}-{hostile}", &PARENT[2..]);
         assert_eq!(trace(&parent, &format!("vendor={hostile}")), TraceContext::default(), "{hostile:?}");
@@ -33,7 +33,7 @@ fn a_trace_context_that_no_database_keeps_is_left_behind() {
 }
 
 #[test]
-fn the_context_of_an_event_in_json_is_that_of_its_hop_or_that_of_its_origin() {
+fn an_event_in_json_takes_the_context_of_its_headers_or_else_of_its_attributes() {
     let of_the_hop = PARENT.replace("b7ad", "0000");
     let origin = format!(r#"{{"type":"t","data":1,"traceparent":"{PARENT}","tracestate":"origin=1"}}"#);
     let context = |more: &[Header]| {
@@ -51,7 +51,7 @@ fn the_context_of_an_event_in_json_is_that_of_its_hop_or_that_of_its_origin() {
 }
 
 #[test]
-fn what_is_no_trace_context_is_not_handed_on() {
+fn an_invalid_trace_context_is_dropped() {
     for broken in [
         "",
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
@@ -79,7 +79,7 @@ fn fault(record: &Record) -> (&'static str, String) {
 }
 
 #[test]
-fn data_that_an_sdk_wrote_as_bytes_is_the_data() {
+fn data_in_base64_is_decoded() {
     for base64 in ["eyJhIjoxfQ==", "eyJhIjoxfQ"] {
         let record = structured(&format!(r#"{{"specversion":"1.0","type":"t","data_base64":"{base64}"}}"#));
         let (_, data) = open(&record).unwrap().envelope().unwrap();
@@ -88,7 +88,7 @@ fn data_that_an_sdk_wrote_as_bytes_is_the_data() {
 }
 
 #[test]
-fn data_in_base64_that_is_none_or_stands_beside_other_data_is_refused() {
+fn invalid_base64_and_data_in_two_forms_are_refused() {
     let broken = structured(r#"{"type":"t","data_base64":"{}"}"#);
     assert_eq!(fault(&broken), ("undecodable", "data_base64 is not base64".to_owned()));
     let both = structured(r#"{"type":"t","data":{},"data_base64":"e30="}"#);
@@ -97,7 +97,7 @@ fn data_in_base64_that_is_none_or_stands_beside_other_data_is_refused() {
 }
 
 #[test]
-fn both_modes_say_the_same() {
+fn binary_and_structured_mode_yield_the_same_envelope() {
     let attributes = [
         ("specversion", "1.0"),
         ("id", "7"),
@@ -125,7 +125,7 @@ fn both_modes_say_the_same() {
 }
 
 #[test]
-fn the_extension_says_the_trace_where_the_bare_header_is_missing() {
+fn the_trace_extension_is_read_when_the_bare_header_is_missing() {
     let of_the_hop = PARENT.replace("b7ad", "0000");
     let extension = [
         Header::text(header::TYPE, "t"),
@@ -145,7 +145,7 @@ fn the_extension_says_the_trace_where_the_bare_header_is_missing() {
 }
 
 #[test]
-fn the_dead_letter_of_an_event_in_the_wrong_mode_says_what_it_looks_like() {
+fn the_dead_letter_of_a_structured_event_without_its_content_type_says_so() {
     let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"order.created","data":{}}"#;
     for content_type in [Some("application/json"), None] {
         let headers = content_type.map(|of| Header::text("content-type", of)).into_iter().collect();
@@ -160,7 +160,7 @@ fn the_dead_letter_of_an_event_in_the_wrong_mode_says_what_it_looks_like() {
 }
 
 #[test]
-fn a_key_in_another_spelling_is_refused_with_the_one_to_write() {
+fn a_key_in_another_spelling_is_refused_and_the_canonical_one_is_named() {
     const CANONICAL: &str = "01a1fc38-2552-74dd-874d-d653b16355f5";
     let keyed = |key: &str| Record {
         key: Some(key.as_bytes().to_vec()),

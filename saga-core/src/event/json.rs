@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_no_integer_or_not_exactly_one_is_refused() {
+    fn a_number_that_is_not_exactly_an_integer_is_refused() {
         for grams in ["1000.5", "9007199254740991.0", "1e300", "\"1000\"", "true"] {
             assert!(matches!(decoded(ID, grams, "2"), Err(DecodeError::Undecodable(_))), "{grams}");
         }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sagas_id_in_another_spelling_is_refused_with_the_one_to_write() {
+    fn a_saga_id_in_another_spelling_is_refused_and_the_canonical_one_is_named() {
         assert!(decoded(ID, "1", "2").is_ok());
         assert!(decoded(&ID.replace('-', "\\u002d"), "1", "2").is_ok(), "an escape is not another spelling");
         for other in [ID.to_uppercase(), ID.replace('-', ""), format!("{{{ID}}}").replace('f', "F")] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_how_the_sagas_id_is_spelled() {
+    fn the_schema_gives_the_spelling_of_the_saga_id() {
         let schema = schema::<Weighed>().to_value();
         assert_eq!(schema["properties"]["id"]["pattern"], CANONICAL);
     }

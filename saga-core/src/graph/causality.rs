@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_the_pivot_follows_from_the_events() {
+    fn the_steps_before_the_pivot_follow_from_the_events() {
         let flow = order_flow();
         assert_eq!(names(flow.forward(flow.starts())), ["charge", "confirm", "register", "reserve", "schedule"]);
         assert_eq!(names(flow.before_the_pivot()), ["charge", "register", "reserve", "schedule"]);
     }
 
     #[test]
-    fn only_what_comes_later_turns_a_step_back() {
+    fn only_later_failures_compensate_a_step() {
         let flow = order_flow();
         let failures = |step: &str| -> Vec<_> {
             let node = flow.nodes().iter().find(|n| n.step == step).unwrap();

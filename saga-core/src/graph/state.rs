@@ -112,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn a_saga_waits_for_whoever_was_started_last() {
+    fn a_saga_waits_for_the_step_that_was_started_last() {
         assert_eq!(expected(&["order.created"]), [("reserve", vec!["inventory.reserved", "inventory.rejected"])]);
         let charged = ["order.created", "inventory.reserved", "payment.charged"];
         assert_eq!(expected(&charged), [("schedule", vec!["shipping.scheduled", "shipping.rejected"])]);
     }
 
     #[test]
-    fn a_refusal_turns_a_saga_back() {
+    fn a_refusal_starts_compensation() {
         let flow = order_flow();
         let seen = ["order.created", "inventory.reserved", "payment.declined"];
         assert_eq!(flow.state(seen).progress, Progress::Backward);

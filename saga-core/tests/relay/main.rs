@@ -145,7 +145,7 @@ fn is_in_trouble(id: &Uuid) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_without_a_leader_holds_nothing_but_its_own_events() {
+async fn a_partition_without_a_leader_delays_only_its_own_events() {
     local(async || {
         let world = World::new(|record| if in_trouble(record) { Answer::Later } else { Answer::Written });
         // Left behind by a process that died: whoever takes its partitions over finds it first.
@@ -179,7 +179,7 @@ async fn a_partition_without_a_leader_holds_nothing_but_its_own_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_broker_refuses_is_told_until_it_takes_it() {
+async fn an_event_that_the_broker_refuses_is_reported_until_it_is_acknowledged() {
     local(async || {
         let world = World::new(|record| if in_trouble(record) { Answer::Refused } else { Answer::Written });
         let process = world.start();
@@ -201,7 +201,7 @@ async fn an_event_that_the_broker_refuses_is_told_until_it_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_whose_queue_is_full_holds_nothing_but_its_own_events() {
+async fn a_partition_whose_queue_is_full_delays_only_its_own_events() {
     local(async || {
         let world = World::new(|record| if in_trouble(record) { Answer::Full } else { Answer::Written });
         let process = world.start();
@@ -229,7 +229,7 @@ async fn a_partition_whose_queue_is_full_holds_nothing_but_its_own_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_broker_away_the_producer_gets_so_many_rows_and_no_more() {
+async fn while_the_broker_is_away_the_producer_gets_a_bounded_number_of_rows() {
     local(async || {
         let world = World::new(|_| Answer::Later);
         let process = world.start();
@@ -245,7 +245,7 @@ async fn with_the_broker_away_the_producer_gets_so_many_rows_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_ends_direct_publishing_for_no_longer_than_a_look_at_the_table() {
+async fn a_lost_acknowledgement_stops_direct_publishing_only_until_the_next_sweep() {
     local(async || {
         let world = World::new(|_| Answer::Written);
         let process = world.start();
@@ -267,7 +267,7 @@ async fn a_lost_answer_ends_direct_publishing_for_no_longer_than_a_look_at_the_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_old_owner_committed_goes_out_before_what_the_new_one_does() {
+async fn the_old_owners_events_are_published_before_the_new_owners() {
     local(async || {
         let world = World::new(|_| Answer::Later);
         let (old, id) = (world.start(), Uuid::new_v4());

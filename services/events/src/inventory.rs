@@ -13,14 +13,14 @@ use crate::{order::Address, reason::Reason, rules};
 pub struct InventoryReserved {
     /// The order.
     pub order_id: Uuid,
-    /// What is to be charged, in minor units.
+    /// The amount to charge, in minor units.
     #[schemars(range(min = 0))]
     pub amount_cents: i64,
     /// ISO 4217.
     pub currency: String,
     /// The payment gateway's token.
     pub payment_method: String,
-    /// Where the goods go.
+    /// The delivery address.
     pub shipping_address: Address,
 }
 
@@ -34,7 +34,7 @@ fn amount_is_positive(event: &InventoryReserved) -> Result<(), String> {
 pub struct InventoryRejected {
     /// The order.
     pub order_id: Uuid,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 

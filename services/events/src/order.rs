@@ -15,7 +15,7 @@ pub struct OrderCreated {
     pub order_id: Uuid,
     /// The customer.
     pub customer_id: Uuid,
-    /// What was ordered; each SKU once.
+    /// The ordered items; each SKU once.
     #[schemars(length(min = 1, max = 100))]
     pub items: Vec<Item>,
     /// The sum of all items, in minor units.
@@ -27,7 +27,7 @@ pub struct OrderCreated {
     /// The payment gateway's token.
     #[schemars(length(min = 1))]
     pub payment_method: String,
-    /// Where the goods go.
+    /// The delivery address.
     pub shipping_address: Address,
 }
 
@@ -45,10 +45,10 @@ pub struct Item {
     pub unit_price_cents: i64,
 }
 
-/// Where goods go.
+/// A delivery address.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
-    /// Who receives them.
+    /// The recipient.
     pub name: String,
     /// Street and number.
     pub street: String,
@@ -67,7 +67,7 @@ pub struct Address {
 pub struct OrderCancellationRequested {
     /// The order.
     pub order_id: Uuid,
-    /// Why it is cancelled; by the customer when absent.
+    /// Why it is cancelled. Absent means: by the customer.
     #[serde(default = "by_customer")]
     pub reason: Reason,
 }
@@ -82,7 +82,7 @@ fn by_customer() -> Reason {
 pub struct OrderConfirmed {
     /// The order.
     pub order_id: Uuid,
-    /// How to follow the parcel.
+    /// The parcel's tracking number.
     pub tracking_number: String,
 }
 
@@ -92,6 +92,6 @@ pub struct OrderConfirmed {
 pub struct OrderCancelled {
     /// The order.
     pub order_id: Uuid,
-    /// The first cause.
+    /// The first reason.
     pub reason: Reason,
 }

@@ -13,7 +13,7 @@ use crate::{order::Address, reason::Reason};
 pub struct PaymentCharged {
     /// The order.
     pub order_id: Uuid,
-    /// Where the goods go.
+    /// The delivery address.
     pub shipping_address: Address,
 }
 
@@ -23,7 +23,7 @@ pub struct PaymentCharged {
 pub struct PaymentDeclined {
     /// The order.
     pub order_id: Uuid,
-    /// Refused, or unavailable.
+    /// Declined, or the gateway was unavailable.
     pub reason: Reason,
 }
 

@@ -1,11 +1,11 @@
-//! Why an order was not confirmed: the word that refusals and compensations carry.
+//! The reason why an order was not confirmed, which refusals and compensations carry.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Why an order did not go through.
+/// Why an order was not confirmed.
 ///
 /// A word that this version does not know is kept and passed on. A newer participant may refuse for a new reason, and
 /// compensation must pass through services that do not know it yet.
@@ -19,15 +19,15 @@ pub enum Reason {
     PaymentUnavailable,
     /// Shipping does not deliver to the address.
     Unshippable,
-    /// The customer asked for it.
+    /// The customer cancelled it.
     CancelledByCustomer,
     /// The order was not confirmed in time.
     Deadline,
-    /// Another participant's newer word: lower-case letters, digits and underscores, at most 64 of them.
+    /// A reason of a newer participant: lower-case letters, digits and underscores, at most 64 of them.
     Other(Box<str>),
 }
 
-/// Longest reason, in bytes. It is a word of a vocabulary and becomes a column and a label.
+/// The longest reason, in bytes: it is stored in a column and used as a metric label.
 const MAX_WORD: usize = 64;
 
 /// The text is not a reason. A reason has 1 to 64 lower-case letters, digits and underscores.
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_word_is_no_reason() {
+    fn invalid_text_is_not_a_reason() {
         for text in ["", "Out of stock", "a\u{0}b", &"x".repeat(65)] {
             assert_eq!(text.parse::<Reason>(), Err(UnknownReason));
         }

@@ -1,4 +1,4 @@
-//! What makes an order valid: the same rules for a request over HTTP and for an event from any producer.
+//! The rules of a valid order: the same for a request over HTTP and for an event from any producer.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub fn total_of(items: &[Item]) -> Option<i64> {
 /// Checks a SKU.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A message that says what is wrong with it.
 pub fn check_sku(sku: &str) -> Result<(), String> {
     if sku.is_empty() || sku.chars().count() > MAX_SKU_CHARS {
         return Err(format!("a sku has 1 to {MAX_SKU_CHARS} characters"));
@@ -32,7 +32,7 @@ pub(crate) fn check_amount(amount_cents: i64) -> Result<(), String> {
     if amount_cents < 0 { Err("an amount is not negative".to_owned()) } else { Ok(()) }
 }
 
-/// Every rule of `order.created`. The messages name the field and never quote the data, which is a customer's.
+/// Every rule of `order.created`. The messages name the field and never quote the data, which belongs to the customer.
 pub(crate) fn check_order(order: &OrderCreated) -> Result<(), String> {
     if !(1..=MAX_ITEMS).contains(&order.items.len()) {
         return Err(format!("an order has 1 to {MAX_ITEMS} items"));
@@ -56,7 +56,8 @@ pub(crate) fn check_order(order: &OrderCreated) -> Result<(), String> {
     check_address(&order.shipping_address)
 }
 
-/// Requires a payment token, so that nothing is reserved that cannot be charged. The gateway decides whether it is valid.
+/// Requires a payment token, so that nothing is reserved for an order that cannot be charged. The gateway decides
+/// whether it is valid.
 fn check_payment_method(token: &str) -> Result<(), String> {
     if token.is_empty() {
         return Err("payment_method: at least one character".to_owned());
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sku_has_1_to_64_characters_and_none_that_controls() {
+    fn a_sku_has_1_to_64_characters_and_no_control_characters() {
         for sku in ["", "a\u{0}", "a\nb", &"x".repeat(65)] {
             assert!(order(vec![item(sku, 1, 1)]).validate().is_err(), "{sku:?}");
         }
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_no_database_keeps_is_refused_without_being_quoted() {
+    fn text_with_nul_is_refused_without_being_quoted() {
         let message = changed(|o| o.shipping_address.name = "Mallory\0".to_owned()).unwrap_err();
         assert!(message.starts_with("shipping_address.name") && !message.contains("Mallory"), "{message}");
         assert!(changed(|o| o.payment_method = "tok\0".to_owned()).is_err());

@@ -13,7 +13,7 @@ use crate::{order::OrderCancellationRequested, reason::Reason};
 pub struct ShippingScheduled {
     /// The order.
     pub order_id: Uuid,
-    /// How to follow the parcel.
+    /// The parcel's tracking number.
     pub tracking_number: String,
 }
 
@@ -23,7 +23,7 @@ pub struct ShippingScheduled {
 pub struct ShippingRejected {
     /// The order.
     pub order_id: Uuid,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -37,7 +37,7 @@ pub struct ShippingCancelled {
     pub reason: Reason,
 }
 
-/// Published even when there was no shipment to cancel.
+/// Also published when there was no shipment to cancel.
 impl From<OrderCancellationRequested> for ShippingCancelled {
     fn from(request: OrderCancellationRequested) -> Self {
         Self { order_id: request.order_id, reason: request.reason }

@@ -1,13 +1,14 @@
-//! Who gets what of a limited stock: first come, first served, an order as a whole or not at all.
+//! Divides a limited stock: first come, first served; an order gets all its items or none.
 
 use std::collections::BTreeMap;
 
 use order_flow_events::Item;
 
-/// The most that can be set as available: far beyond any warehouse, and far from an overflow when units come back.
+/// The largest quantity that can be set as available: far above any warehouse, and low enough that released units
+/// cannot overflow it.
 pub(crate) const MAX_AVAILABLE: i64 = 1_000_000_000_000;
 
-/// What is there, and what was taken from it.
+/// The available units, and the units taken from them.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     available: BTreeMap<String, i64>,
@@ -15,12 +16,12 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// A SKU that is not among them is out of stock.
+    /// A SKU that is missing here is out of stock.
     pub(crate) fn holding(available: impl IntoIterator<Item = (String, i64)>) -> Self {
         Self { available: available.into_iter().collect(), taken: BTreeMap::new() }
     }
 
-    /// Takes every item, or nothing.
+    /// Takes every item, or none.
     pub(crate) fn take(&mut self, items: &[Item]) -> bool {
         let is_there = |item: &Item| self.available.get(&item.sku).is_some_and(|left| *left >= item.quantity);
         if !items.iter().all(is_there) {
@@ -35,7 +36,7 @@ impl Shelf {
         true
     }
 
-    /// What was taken, by SKU.
+    /// The units taken, by SKU.
     pub(crate) fn taken(&self) -> impl Iterator<Item = (&str, i64)> {
         self.taken.iter().map(|(sku, quantity)| (sku.as_str(), *quantity))
     }
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_of_which_one_item_is_missing_takes_nothing() {
+    fn an_order_with_a_missing_item_takes_nothing() {
         let mut shelf = shelf();
         assert!(!shelf.take(&items([("A", 5), ("B", 2)])));
         assert_eq!(shelf.taken().count(), 0);

@@ -12,7 +12,7 @@ use crate::{
     store::{DELETE_RESERVATIONS, INSERT_RESERVATIONS, LOCK_STOCK, MOVE_TO_RESERVED},
 };
 
-/// Sets aside every item of an order, or refuses the order.
+/// Reserves every item of an order, or refuses the order.
 pub(crate) async fn reserve(
     cx: &mut Cx<'_, Db>,
     orders: Vec<OrderCreated>,
@@ -53,7 +53,7 @@ fn reserved(order: OrderCreated) -> InventoryReserved {
     }
 }
 
-/// Makes available again what is set aside for these orders.
+/// Releases the items that are reserved for these orders.
 pub(crate) async fn release(cx: &mut Cx<'_, Db>, undone: Vec<ItemsBack>) -> Result<Vec<InventoryReleased>, StepError> {
     let tx = cx.tx();
     let released: Vec<InventoryReleased> = undone.into_iter().map(Into::into).collect();

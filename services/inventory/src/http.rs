@@ -1,4 +1,4 @@
-//! The inventory's routes: what is in stock.
+//! The inventory's routes: the stock of a SKU.
 
 use axum::{Router, extract::State, routing::get};
 use order_flow_events::check_sku;
@@ -34,7 +34,7 @@ struct Available {
     quantity: i64,
 }
 
-/// What is reserved stays reserved: this is a count of the free units.
+/// Sets the number of free units; the reserved units stay as they are.
 async fn set(
     State(db): State<Db>,
     Path(sku): Path<String>,

@@ -1,7 +1,7 @@
-//! The inventory service: sets an order's items aside, or refuses it.
+//! The inventory service: reserves an order's items, or refuses the order.
 //!
-//! Read `participant.rs` first: it is the whole of the service's part in the flow. `handlers.rs` does the steps,
-//! `domain.rs` decides, `store.rs` holds the SQL, `http.rs` the routes, and `service.rs` puts them together.
+//! Start with `participant.rs`: it declares the service's part in the flow. `handlers.rs` contains the steps,
+//! `domain.rs` the decisions, `store.rs` the SQL, `http.rs` the routes, and `service.rs` assembles them.
 
 mod domain;
 mod handlers;

@@ -1,4 +1,4 @@
-//! The inventory as a service: its name, address and tables, and what it is built from.
+//! The inventory as a service: its name, address, tables and parts.
 
 use saga_service::Service;
 

@@ -8,7 +8,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_collation", sql: include_str!("../migrations/0002_collation.sql") },
 ];
 
-/// Two batches that want the same SKUs take their locks in the same order, so they wait for each other instead of dying.
+/// Locks rows in the order of their SKUs: two batches that want the same SKUs wait for each other instead of
+/// deadlocking.
 pub(crate) const LOCK_STOCK: &str = "
     SELECT sku, available FROM stock
     WHERE sku IN (SELECT r.sku FROM :rows(sku text) r)

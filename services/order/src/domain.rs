@@ -1,4 +1,4 @@
-//! The rules of an order: what its status allows, what a request must say, and how its history is kept.
+//! The rules of an order: the transitions of its status, the validation of a request, and the format of its history.
 
 use std::str::FromStr;
 
@@ -8,15 +8,15 @@ use saga_core::Event;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Where an order stands. It leaves `pending` once, and never comes back:
+/// The status of an order. It leaves `pending` once, and never returns to it:
 ///
-/// | status | parcel scheduled | nothing held | cancellation requested, deadline |
+/// | status | parcel scheduled | everything compensated | cancellation requested, deadline |
 /// |---|---|---|---|
 /// | pending | confirmed | cancelled | cancelling |
-/// | cancelling | stays: it is being undone | cancelled | stays |
+/// | cancelling | stays: compensation is running | cancelled | stays |
 /// | confirmed, cancelled | stays | stays | stays |
 ///
-/// The statements in `store.rs` are this table.
+/// The statements in `store.rs` implement this table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
@@ -40,7 +40,7 @@ impl FromStr for Status {
     }
 }
 
-/// What a customer asks for: the body of `POST /orders`.
+/// A customer's request: the body of `POST /orders`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OrderRequest {
     customer_id: Uuid,
@@ -50,20 +50,20 @@ pub(crate) struct OrderRequest {
     shipping_address: Address,
 }
 
-/// Of this namespace are the fingerprints of requests.
+/// The namespace of request fingerprints.
 const FINGERPRINTS: Uuid = Uuid::from_u128(0x6f1d_2a0c_93b4_5e5f_8d0e_4b7a_c1f2_9e37);
 
 impl OrderRequest {
-    /// The same for two requests exactly when they ask for the same, whatever their white space, order of fields and
-    /// fields that nobody reads.
+    /// Equal for two requests exactly when they order the same, whatever their white space, order of fields and unknown
+    /// fields.
     pub(crate) fn fingerprint(&self) -> Result<Uuid, serde_json::Error> {
         Ok(Uuid::new_v5(&FINGERPRINTS, &serde_json::to_vec(self)?))
     }
 
-    /// The order that the request asks for, or what is wrong with it.
+    /// The order that the request describes, or a message that says what is wrong with it.
     pub(crate) fn order(self, order_id: Uuid) -> Result<OrderCreated, String> {
         let Self { customer_id, items, currency, payment_method, shipping_address } = self;
-        // A total that does not fit has no number; the rules find that out by themselves.
+        // An overflowing total has no value here; the rules report it.
         let total_cents = total_of(&items).unwrap_or(-1);
         let order =
             OrderCreated { order_id, customer_id, items, total_cents, currency, payment_method, shipping_address };
@@ -77,7 +77,7 @@ pub(crate) fn is_idempotency_key(key: &[u8]) -> bool {
     (1..=255).contains(&key.len()) && key.iter().all(|b| (b' '..=b'~').contains(b))
 }
 
-/// A line of an order's history.
+/// An entry of an order's history.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Entry {
     event: String,
@@ -91,12 +91,12 @@ impl Entry {
     }
 }
 
-/// The line that says that the event was seen or published.
+/// The entry for an observed or published event.
 pub(crate) fn entry<E: Event>(at: Timestamp) -> String {
     format!("{} {at}\n", E::NAME)
 }
 
-/// Reads a history back.
+/// Parses a history.
 pub(crate) fn entries(history: &str) -> Vec<Entry> {
     let entry = |(event, at): (&str, &str)| Entry { event: event.to_owned(), at: at.to_owned() };
     history.lines().filter_map(|line| line.split_once(' ')).map(entry).collect()
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_held_to_the_rules_of_the_event() {
+    fn a_request_is_checked_by_the_rules_of_the_event() {
         let mut value = request();
         value["items"] = json!([]);
         assert!(read(value).order(Uuid::from_u128(1)).unwrap_err().contains("items"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_tells_requests_apart_by_what_they_ask_for() {
+    fn the_fingerprint_distinguishes_requests_by_their_content() {
         let fingerprint = |value| read(value).fingerprint().unwrap();
         let mut with_a_note = request();
         with_a_note["note"] = json!("ring twice");

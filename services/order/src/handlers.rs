@@ -1,8 +1,8 @@
-//! The order's steps. What is only written is written order by order; what has to read and lock the order first, to decide
-//! between two ends, takes all orders of the transaction at once, since each read is a round trip.
+//! The order's steps. A step that only writes handles one order at a time. A step that reads and locks orders to decide
+//! between two ends handles all orders of the transaction at once, since each read is a round trip.
 //!
-//! The steps of one order may run in any order: its end may be seen before its beginning. That is why each of them can
-//! make the row, and why the row's status alone, under the row's lock, decides who was first.
+//! The steps of one order may run in any order: its end may be observed before its beginning. Each step can therefore
+//! insert the row, and the row's status, read under its lock, decides which step came first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,9 +20,9 @@ use crate::{
     store::{CANCEL, CONFIRM, LOCK_PENDING, REGISTER, REQUEST_CANCELLATION},
 };
 
-/// Notes the order as pending, whoever published it.
+/// Registers the order as pending, whichever producer published it.
 pub(crate) async fn register(cx: &mut Cx<'_, Db>, order: OrderCreated) -> StepResult<Never> {
-    // Whoever calls the order off later goes on in its trace.
+    // A later cancellation continues this trace.
     let TraceContext { traceparent, tracestate } = cx.trace(order.order_id.into());
     let OrderCreated { order_id, customer_id, total_cents, currency, .. } = order;
     let history = entry::<OrderCreated>(cx.now());
@@ -31,7 +31,7 @@ pub(crate) async fn register(cx: &mut Cx<'_, Db>, order: OrderCreated) -> StepRe
     Ok(Outcome::Quiet)
 }
 
-/// Confirms the order, unless it is being undone.
+/// Confirms the order, unless it is being compensated.
 pub(crate) async fn confirm(
     cx: &mut Cx<'_, Db>,
     scheduled: Vec<ShippingScheduled>,
@@ -53,7 +53,7 @@ pub(crate) async fn confirm(
     Ok(scheduled.into_iter().map(outcome).collect())
 }
 
-/// Ends the order: nothing is held for it. The reason is the first one it was given.
+/// Ends the order: everything is compensated. The first reason stays.
 pub(crate) async fn cancel(
     cx: &mut Cx<'_, Db>,
     freed: Vec<NothingHeld>,
@@ -79,9 +79,13 @@ pub(crate) async fn cancel(
         match reasons.remove(&order_id) {
             Some(reason) => Outcome::Success(OrderCancelled { order_id, reason }),
             None => {
-                // Only an event that this flow does not publish can undo a confirmed order.
+                // Only an event from outside this flow can compensate a confirmed order.
                 let lines = cx.lines(order_id.into());
-                lines.in_scope(|| tracing::error!("a confirmed order was undone by others; it stays confirmed"));
+                lines.in_scope(|| {
+                    tracing::error!(
+                        "a confirmed order was compensated by an event from outside the flow; it stays confirmed"
+                    )
+                });
                 Outcome::Quiet
             }
         }
@@ -89,7 +93,7 @@ pub(crate) async fn cancel(
     Ok(freed.into_iter().map(outcome).collect())
 }
 
-/// Asks for the undoing of orders that were not confirmed in time.
+/// Requests the cancellation of orders that were not confirmed in time.
 pub(crate) async fn expire(
     cx: &mut Cx<'_, Db>,
     sagas: Vec<SagaId>,

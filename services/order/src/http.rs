@@ -1,4 +1,4 @@
-//! The order's routes: making an order, looking at it, calling it off.
+//! The order's routes: create an order, show it, cancel it.
 
 use axum::{
     Router,
@@ -35,7 +35,7 @@ struct App {
     outbox: Outbox,
 }
 
-/// The answer to a request that changes an order.
+/// The response to a request that changes an order.
 #[derive(Serialize)]
 struct Accepted {
     order_id: Uuid,
@@ -79,7 +79,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(String::from_utf8_lossy(key).into_owned()))
 }
 
-/// Makes the key this order's, or finds the order that it belongs to.
+/// Assigns the key to this order, or finds the order that already has it.
 async fn take_key(tx: &Tx, key: &str, fingerprint: Uuid, order_id: Uuid) -> Result<Option<Uuid>, Problem> {
     if tx.query_opt(TAKE_KEY, params![key, fingerprint, order_id]).await?.is_some() {
         return Ok(None);
@@ -92,7 +92,7 @@ async fn take_key(tx: &Tx, key: &str, fingerprint: Uuid, order_id: Uuid) -> Resu
     Ok(Some(row.get("order_id")?))
 }
 
-/// The trace is the event's, which may have begun with it.
+/// Returns the trace of the published event, which starts here when the request has none.
 async fn insert(tx: &Tx, order: &OrderCreated, event: &OutboxRow) -> Result<(), Problem> {
     let header = |name| event.record.headers.iter().find(|h| h.is(name)).and_then(|h| h.value.clone());
     let text = |name| header(name).and_then(|value| String::from_utf8(value).ok());
@@ -104,13 +104,13 @@ async fn insert(tx: &Tx, order: &OrderCreated, event: &OutboxRow) -> Result<(), 
     Ok(())
 }
 
-/// An order as the order service knows it.
+/// An order as the order service has recorded it.
 #[derive(Serialize)]
 struct Shown {
     order_id: Uuid,
     status: Status,
     reason: Option<String>,
-    /// None as long as only the end of the order has been seen.
+    /// None while only the end of the order has been observed.
     total_cents: Option<i64>,
     history: Vec<Entry>,
 }

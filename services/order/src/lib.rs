@@ -1,7 +1,7 @@
 //! The order service: takes orders, waits for the other three, and confirms or cancels.
 //!
-//! Read `participant.rs` first: it is the whole of the service's part in the flow. `handlers.rs` does the steps,
-//! `domain.rs` holds the rules, `store.rs` the SQL, `http.rs` the routes, and `service.rs` puts them together.
+//! Start with `participant.rs`: it declares the service's part in the flow. `handlers.rs` contains the steps,
+//! `domain.rs` the rules, `store.rs` the SQL, `http.rs` the routes, and `service.rs` assembles them.
 
 mod domain;
 mod handlers;

@@ -1,4 +1,4 @@
-//! The order's part in the flow: it starts the saga, waits for its end, and cuts the wait short.
+//! The order's part in the flow: it starts the saga, waits for its end, and limits the wait.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::handlers::{cancel, confirm, expire, register};
 
-/// An order that is neither confirmed nor cancelled `deadline` after it was registered is undone.
+/// An order that is neither confirmed nor cancelled within `deadline` after its registration is cancelled.
 pub fn participant(deadline: Duration) -> Participant<Db> {
     Participant::named("order")
         .publishes::<OrderCreated>()
@@ -24,13 +24,13 @@ pub fn participant(deadline: Duration) -> Participant<Db> {
         .compensates_with::<OrderCancelled>()
 }
 
-/// The saga holds nothing (any more), so the order can end.
+/// Nothing is reserved, charged or scheduled for the saga, so the order can end.
 #[derive(Clone, Debug, Trigger)]
 #[trigger(fields(order_id: Uuid, reason: Reason))]
 pub enum NothingHeld {
-    /// Nothing was ever set aside.
+    /// Nothing was reserved.
     Rejected(InventoryRejected),
-    /// All that had been done is undone.
+    /// Everything was compensated.
     Released(InventoryReleased),
 }
 

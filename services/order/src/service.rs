@@ -1,4 +1,4 @@
-//! The order service: its name, address, tables and flags, and what it is built from.
+//! The order as a service: its name, address, tables, flags and parts.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::{MIGRATIONS, http, participant};
 /// The order service's own flags.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct OrderArgs {
-    /// How long an order may take before it is undone, for example 5m, 90s or 2s
+    /// How long an order may take before it is cancelled, for example 5m, 90s or 2s
     #[arg(long, env = "SAGA_DEADLINE", value_name = "DURATION", default_value = DEADLINE, hide_env_values = true, value_parser = deadline)]
     pub saga_deadline: Duration,
 }
 
 const DEADLINE: &str = "5m";
 const SHORTEST: Duration = Duration::from_millis(1);
-/// Beyond it is a slip of the keyboard: a wait without an end is no deadline.
+/// The longest deadline. A larger value is probably a typing error.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn deadline(text: &str) -> Result<Duration, String> {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_written_as_people_write_it() {
+    fn a_deadline_is_written_with_units() {
         assert_eq!(deadline("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(deadline("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(deadline("1h 30m"), Ok(Duration::from_secs(5400)));

@@ -1,5 +1,5 @@
-//! The order's SQL, written once for both databases. Every statement takes its rows in the order of their ids, so that two
-//! of them wait for each other instead of dying.
+//! The order's SQL, written once for both databases. Every statement locks its rows in the order of their ids, so that
+//! two statements wait for each other instead of deadlocking.
 
 use saga_store::Migration;
 
@@ -14,7 +14,8 @@ pub(crate) const CREATE: &str = "
     INSERT INTO orders (order_id, status, customer_id, total_cents, currency, traceparent, tracestate, history)
     VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7)";
 
-/// An order seen as an event. One that was made here is there already; one whose end was seen first gets its details.
+/// Registers an order from its event. An order created over HTTP exists already; an order whose end was observed first
+/// gets its details.
 pub(crate) const REGISTER: &str = "
     INSERT INTO orders (order_id, status, customer_id, total_cents, currency, traceparent, tracestate, history)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -24,7 +25,7 @@ pub(crate) const REGISTER: &str = "
         history = orders.history || excluded.history
     WHERE orders.total_cents IS NULL";
 
-/// `$1` is the history when the event was only seen; the rows bring the one for an order that it confirms.
+/// `$1` is appended to the history when the order is not confirmed; the rows bring the history for an order that is.
 pub(crate) const CONFIRM: &str = "
     INSERT INTO orders (order_id, status, history)
     SELECT r.order_id, 'confirmed', r.history FROM :rows(order_id text, history text) r
@@ -50,7 +51,7 @@ pub(crate) const LOCK_PENDING: &str = "
     WHERE status = 'pending' AND order_id IN (SELECT r.order_id FROM :rows(order_id text) r)
     ORDER BY order_id :for_update";
 
-/// Of orders that are locked and pending.
+/// For orders that are locked and pending.
 pub(crate) const REQUEST_CANCELLATION: &str = "
     UPDATE orders SET status = 'cancelling', reason = $1, history = history || $2
     WHERE order_id IN (SELECT r.order_id FROM :rows(order_id text) r)";
@@ -59,7 +60,7 @@ pub(crate) const LOCK: &str = "SELECT status, traceparent, tracestate FROM order
 
 pub(crate) const SELECT: &str = "SELECT status, reason, total_cents, history FROM orders WHERE order_id = $1";
 
-/// Whoever inserts the key first makes the order; a second request waits until the first is through.
+/// The request that inserts the key first creates the order; a second request waits until the first has committed.
 pub(crate) const TAKE_KEY: &str = "
     INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ($1, $2, $3)
     ON CONFLICT (key) DO NOTHING RETURNING key";

@@ -1,27 +1,27 @@
-//! What payment asks of a gateway, and what a gateway must promise so that nobody pays twice.
+//! The interface to a payment gateway, and the guarantees it must give so that no customer pays twice.
 
 use futures::future::BoxFuture;
 use saga_core::StepError;
 use uuid::Uuid;
 
-/// A payment gateway. All of it is safe to repeat: a call that timed out is made again with the same key.
+/// A payment gateway. Every call is safe to repeat: a call that timed out is repeated with the same key.
 pub trait Gateway: Send + Sync + 'static {
-    /// Takes the money, once per [`Charge::key`]: a repetition is answered as the first call was, until the charge is
-    /// undone. From then on it is [`Answer::Declined`], also when it was captured before: a gateway that replays its first
-    /// answer must be asked for refunds as well.
+    /// Takes the money, once per [`Charge::key`]: a repetition gets the result of the first call, until the charge is
+    /// refunded. From then on the result is [`Decision::Declined`], even if the charge was captured before: a gateway
+    /// that replays its first result must also be asked for refunds.
     fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Answer, GatewayError>>;
 
-    /// Gives back what the charge took. When it took nothing yet, it must never take anything: the call may still be under
-    /// way, and arrive after this one.
+    /// Refunds the charge. When the charge has taken nothing yet, it must never take anything: the call may still be in
+    /// flight, and arrive after this one.
     fn refund(&self, refund: Refund) -> BoxFuture<'_, Result<(), GatewayError>>;
 }
 
-/// Money to be taken.
+/// A request to take money.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Charge {
     /// The idempotency key.
     pub key: Uuid,
-    /// What it is for.
+    /// The order it pays for.
     pub order_id: Uuid,
     /// In minor units.
     pub amount_cents: i64,
@@ -31,33 +31,33 @@ pub struct Charge {
     pub payment_method: String,
 }
 
-/// Money to be given back.
+/// A request to refund a charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refund {
     /// The idempotency key of the refund itself.
     pub key: Uuid,
-    /// The key of the charge that is undone.
+    /// The key of the charge to refund.
     pub charge_key: Uuid,
-    /// What it was for.
+    /// The order it paid for.
     pub order_id: Uuid,
 }
 
-/// What a gateway decides about a charge.
+/// A gateway's decision about a charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// The money is taken.
+    /// The money was taken.
     Captured,
-    /// It is not, and will not be under this key.
+    /// No money was taken, and none will be under this key.
     Declined,
 }
 
-/// Why there is no answer. In either case the money may have been taken or not.
+/// Why the result is unknown: in either case the money may have been taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// This call failed; others may do well.
+    /// This call failed; others may succeed.
     #[error("the gateway did not carry out the call: {0}")]
     Transient(String),
-    /// The gateway fails for everybody.
+    /// The gateway fails for all callers.
     #[error("the gateway is away: {0}")]
     Down(String),
 }

@@ -1,4 +1,4 @@
-//! The payment's steps: what the gateway answered is written down.
+//! The payment's steps: they record the gateway's decisions.
 
 use order_flow_events::{InventoryReserved, PaymentCharged, PaymentDeclined, PaymentRefunded, Reason};
 use saga_core::{Outcome, StepError, StepResult, handler::Cx};
@@ -10,7 +10,7 @@ use crate::{
     store::{INSERT, REFUND},
 };
 
-/// Notes what the gateway decided.
+/// Records the gateway's decision.
 pub(crate) async fn charge(
     cx: &mut Cx<'_, Db>,
     reserved: InventoryReserved,
@@ -29,7 +29,7 @@ pub(crate) async fn charge(
     }
 }
 
-/// Refuses because the gateway could not be made to answer.
+/// Refuses, because the gateway did not answer any attempt.
 pub(crate) async fn refuse(
     cx: &mut Cx<'_, Db>,
     reserved: InventoryReserved,
@@ -40,8 +40,8 @@ pub(crate) async fn refuse(
     Ok(PaymentDeclined { order_id, reason: Reason::PaymentUnavailable })
 }
 
-/// Notes that the gateway gave the money back. When a crash came between the charge and its record there is no payment to
-/// note it on; the gateway's own ledger has both.
+/// Records the refund. After a crash between the charge and its record there is no payment row to update; the gateway's
+/// ledger has both.
 pub(crate) async fn refund(cx: &mut Cx<'_, Db>, why: MoneyBack) -> Result<PaymentRefunded, StepError> {
     cx.write(REFUND, params![*why.order_id()])?;
     Ok(why.into())

@@ -1,4 +1,4 @@
-//! Payment's routes: what became of an order's payment, and what the sandbox gateway says about it.
+//! Payment's routes: an order's payment, and the sandbox gateway's statement about it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub fn routes(db: Db) -> Router {
     Router::new().route("/payments/{order_id}", get(show)).with_state(db)
 }
 
-/// `GET /sandbox/{order_id}`, so that anyone can see whether a crash charged twice.
+/// `GET /sandbox/{order_id}`: shows whether a crash charged twice.
 pub fn sandbox_routes(gateway: Arc<SandboxGateway>) -> Router {
     Router::new().route("/sandbox/{order_id}", get(statement)).with_state(gateway)
 }
@@ -41,7 +41,7 @@ async fn statement(
     Path(order_id): Path<Uuid>,
 ) -> Result<Json<Statement>, Problem> {
     let statement = gateway.statement(order_id).await?;
-    statement.map(Json).ok_or_else(|| Problem::not_found("the gateway never heard of this order"))
+    statement.map(Json).ok_or_else(|| Problem::not_found("the gateway has no charge for this order"))
 }
 
 #[cfg(test)]

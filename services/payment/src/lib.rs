@@ -1,8 +1,8 @@
-//! The payment service: charges through a gateway, and gives back.
+//! The payment service: charges through a gateway, and refunds.
 //!
-//! Read `participant.rs` first: it is the whole of the service's part in the flow. `handlers.rs` does the steps,
-//! `gateway.rs` says what a gateway must promise, `sandbox/` is one that needs no account, `store.rs` holds the SQL,
-//! `http.rs` the routes, and `service.rs` puts them together.
+//! Start with `participant.rs`: it declares the service's part in the flow. `handlers.rs` contains the steps,
+//! `gateway.rs` the interface to a gateway, `sandbox/` a gateway that needs no account, `store.rs` the SQL, `http.rs`
+//! the routes, and `service.rs` assembles them.
 
 pub mod gateway;
 mod handlers;

@@ -1,4 +1,4 @@
-//! The payment's part in the flow: what it consumes, what it answers, what undoes it.
+//! The payment's part in the flow: its step, its effect and its compensation.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::{
     handlers::{charge, refund, refuse},
 };
 
-/// `inventory.reserved` takes the money, or refuses; no parcel means it goes back. The gateway is called outside any
-/// transaction, with a key that stays the same however often it is called. An attempt that was never answered may have taken
-/// the money all the same, so it is voided before the order is refused for want of an answer.
+/// `inventory.reserved` charges the customer, or is refused; a rejected or cancelled shipment refunds the charge. The
+/// gateway is called outside any transaction, always with the same key. An attempt without an answer may have taken the
+/// money, so it is voided before the order is refused.
 pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
     let (to_void, to_refund) = (gateway.clone(), gateway.clone());
     let take = async move |call: &Call, reserved: &InventoryReserved| {
@@ -42,11 +42,11 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
     )
 }
 
-/// There is no parcel: the money goes back.
+/// There is no shipment: the charge is refunded.
 #[derive(Clone, Debug, Trigger)]
 #[trigger(fields(order_id: Uuid), into = PaymentRefunded { order_id, reason })]
 pub enum MoneyBack {
-    /// Nobody ships to the address.
+    /// Shipping does not deliver to the address.
     Rejected(ShippingRejected),
     /// The order was cancelled.
     Cancelled(ShippingCancelled),

@@ -1,4 +1,4 @@
-//! Payment as a service: its name, address and tables, and what it is built from.
+//! Payment as a service: its name, address, tables and parts.
 
 use std::sync::Arc;
 

@@ -1,16 +1,16 @@
-//! Where we ship, and what a parcel is called.
+//! The countries that shipping delivers to, and a parcel's tracking number.
 
 use order_flow_events::Address;
 use uuid::Uuid;
 
-/// Antarctica: no carrier goes there.
+/// Antarctica: no carrier delivers there.
 const UNREACHABLE: &[&str] = &["AQ"];
 
 pub(crate) fn is_shippable(address: &Address) -> bool {
     !UNREACHABLE.contains(&address.country.as_str())
 }
 
-/// Derived from the order, so that a step that runs again after a crash names the same parcel.
+/// Derived from the order, so that a step that is repeated after a crash gives the parcel the same number.
 pub(crate) fn tracking_number(order_id: Uuid) -> String {
     let parcel = Uuid::new_v5(&order_id, b"parcel");
     let (digits, _) = parcel.as_u64_pair();

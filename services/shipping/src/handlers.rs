@@ -11,7 +11,7 @@ use crate::{
     store::{CANCEL, INSERT},
 };
 
-/// Sends the parcel, or refuses the address.
+/// Schedules the parcel, or refuses the address.
 pub(crate) async fn schedule(
     cx: &mut Cx<'_, Db>,
     paid: PaymentCharged,
@@ -26,7 +26,7 @@ pub(crate) async fn schedule(
     Ok(Outcome::Success(ShippingScheduled { order_id, tracking_number }))
 }
 
-/// Stops the parcel.
+/// Cancels the parcel.
 pub(crate) async fn cancel(
     cx: &mut Cx<'_, Db>,
     request: OrderCancellationRequested,

@@ -1,4 +1,4 @@
-//! Shipping's route: where an order's parcel stands.
+//! Shipping's route: the status of an order's parcel.
 
 use axum::{Router, extract::State, routing::get};
 use saga_service::{Json, Path, Problem};

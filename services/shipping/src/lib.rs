@@ -1,7 +1,7 @@
-//! The shipping service: sends the parcel, or refuses the address.
+//! The shipping service: schedules the parcel, or refuses the address.
 //!
-//! Read `participant.rs` first: it is the whole of the service's part in the flow. `handlers.rs` does the steps,
-//! `domain.rs` decides, `store.rs` holds the SQL, `http.rs` the routes, and `service.rs` puts them together.
+//! Start with `participant.rs`: it declares the service's part in the flow. `handlers.rs` contains the steps,
+//! `domain.rs` the decisions, `store.rs` the SQL, `http.rs` the routes, and `service.rs` assembles them.
 
 mod domain;
 mod handlers;

@@ -1,4 +1,4 @@
-//! Shipping as a service: its name, address and tables, and what it is built from.
+//! Shipping as a service: its name, address, tables and parts.
 
 use saga_service::Service;
 

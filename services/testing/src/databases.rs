@@ -1,14 +1,14 @@
-//! The databases a test runs on: SQLite in memory, and PostgreSQL when there is one.
+//! The databases for tests: SQLite in memory, and PostgreSQL when it is configured.
 
 use saga_core::store::{Changes, Store};
 use saga_store::{Db, Migration};
 use uuid::Uuid;
 
-/// Runs the test on SQLite, and again on PostgreSQL where there is one, in a schema of its own that is removed when the
-/// test has passed.
+/// Runs the test on SQLite, and again on PostgreSQL when it is configured. The PostgreSQL run has its own schema, which
+/// is dropped when the test has passed.
 ///
 /// # Panics
-/// When a database cannot be had, or the test fails.
+/// When a database cannot be opened, or the test fails.
 pub async fn on_each_database(migrations: &'static [Migration], test: impl AsyncFn(Db)) {
     test(in_memory(migrations).await).await;
     let Some(url) = saga_live::postgres() else { return };
@@ -20,10 +20,10 @@ pub async fn on_each_database(migrations: &'static [Migration], test: impl Async
     db.commit(tx, Changes::default()).await.unwrap();
 }
 
-/// A SQLite database in memory, for tests in virtual time: PostgreSQL does not live in it.
+/// A SQLite database in memory, for tests in virtual time, which PostgreSQL does not follow.
 ///
 /// # Panics
-/// When it cannot be had.
+/// When it cannot be opened.
 pub async fn in_memory(migrations: &'static [Migration]) -> Db {
     Db::connect("sqlite::memory:".parse().unwrap(), "test", migrations).await.unwrap()
 }

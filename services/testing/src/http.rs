@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// An answer with its body as JSON; null when it has none.
+/// A response with its body as JSON; null when the body is empty.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
@@ -21,7 +21,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's text, empty when there is none.
+    /// A header's text; empty when it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -34,10 +34,10 @@ impl Answer {
     }
 }
 
-/// Calls a route: `call(&routes, "POST /orders", &[("idempotency-key", "k")], json!({..}))`. A body of null is none.
+/// Calls a route: `call(&routes, "POST /orders", &[("idempotency-key", "k")], json!({..}))`. A null body sends none.
 ///
 /// # Panics
-/// When the request cannot be written, or the answer is not JSON.
+/// When the request cannot be built, or the response is not JSON.
 pub async fn call(routes: &Router, line: &str, headers: &[(&str, &str)], body: Value) -> Answer {
     let (method, path) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path);

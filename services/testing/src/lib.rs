@@ -1,6 +1,6 @@
-//! What the tests of the four services share: databases, orders, HTTP calls, and handlers in a transaction.
+//! Test support for the four services: databases, orders, HTTP calls, and handlers in a transaction.
 //!
-//! Everything in here panics when it cannot do what a test asks of it.
+//! Everything in this crate panics when the setup of a test fails.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot be set up has failed")]
 

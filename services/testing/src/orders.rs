@@ -1,9 +1,9 @@
-//! Orders that are valid, to be changed where a test wants them otherwise.
+//! Valid orders, which a test changes where it needs another value.
 
 use order_flow_events::{Address, Item, OrderCreated, total_of};
 use uuid::Uuid;
 
-/// An order of these items, by `tok_visa`, to Berlin.
+/// An order of these items, paid by `tok_visa`, to Berlin.
 ///
 /// # Panics
 /// When the total does not fit.
@@ -20,7 +20,7 @@ pub fn order(order_id: Uuid, items: impl IntoIterator<Item = Item>) -> OrderCrea
     }
 }
 
-/// So many of one SKU, for 10.00 each.
+/// This many units of one SKU, for 10.00 each.
 pub fn item(sku: &str, quantity: i64) -> Item {
     Item { sku: sku.to_owned(), quantity, unit_price_cents: 1000 }
 }

@@ -1,4 +1,4 @@
-//! A handler in a transaction of its own, as the runtime would run it.
+//! Runs a handler in its own transaction, as the runtime does.
 
 use jiff::Timestamp;
 use saga_core::{
@@ -8,7 +8,7 @@ use saga_core::{
 };
 use saga_store::Db;
 
-/// A moment, in seconds.
+/// A point in time, in seconds since 1970.
 ///
 /// # Panics
 /// When it is out of range.
@@ -16,7 +16,7 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Runs a handler on these events, one after the other at this moment, and commits.
+/// Runs a handler on these events, one after the other at this time, and commits.
 ///
 /// # Panics
 /// When the handler or the database fails.
@@ -36,7 +36,7 @@ pub async fn in_step<T, O>(
     in_set_step(db, now, each, events).await
 }
 
-/// Runs a set-based handler on these events at this moment, and commits.
+/// Runs a set-based handler on these events at this time, and commits.
 ///
 /// # Panics
 /// When the handler or the database fails.

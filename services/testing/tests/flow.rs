@@ -131,7 +131,7 @@ fn cancelled(reason: &str, payment: Value, shipment: Value, money: i64) -> End {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_everybody_agrees_to_is_confirmed() {
+async fn an_order_without_a_refusal_is_confirmed() {
     Flow::run(MINUTES, async |flow| {
         let order_id = flow.order("tok_visa", "DE", "SKU-1").await;
         let end = flow.end(order_id).await;
@@ -149,7 +149,7 @@ async fn an_order_that_everybody_agrees_to_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_anywhere_undoes_what_came_before_it_and_tells_why() {
+async fn a_refusal_in_any_step_compensates_the_earlier_ones_and_keeps_its_reason() {
     Flow::run(MINUTES, async |flow| {
         let none = Value::Null;
         let (declined, refunded, rejected) = (json!("declined"), json!("refunded"), json!("rejected"));
@@ -169,7 +169,7 @@ async fn a_refusal_anywhere_undoes_what_came_before_it_and_tells_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_customers_cancellation_undoes_the_order_and_keeps_its_reason() {
+async fn a_customers_cancellation_compensates_the_order_and_keeps_its_reason() {
     Flow::run(MINUTES, async |flow| {
         // The bank does not answer, so there is time to change one's mind.
         let order_id = flow.order("tok_timeout", "DE", "SKU-1").await;
@@ -191,7 +191,7 @@ async fn a_customers_cancellation_undoes_the_order_and_keeps_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_is_cancelled_at_once_ends_with_nothing_held() {
+async fn an_order_that_is_cancelled_at_once_ends_without_reservation_charge_or_shipment() {
     Flow::run(MINUTES, async |flow| {
         for _ in 0..4 {
             let order_id = flow.order("tok_visa", "DE", "SKU-1").await;
@@ -206,7 +206,7 @@ async fn an_order_that_is_cancelled_at_once_ends_with_nothing_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_takes_too_long_is_undone_by_its_deadline() {
+async fn an_order_that_takes_too_long_is_cancelled_by_its_deadline() {
     Flow::run(Duration::from_secs(2), async |flow| {
         let order_id = flow.order("tok_timeout", "DE", "SKU-1").await;
         assert_eq!(flow.end(order_id).await, cancelled("deadline", Value::Null, Value::Null, 0));
@@ -216,7 +216,7 @@ async fn an_order_that_takes_too_long_is_undone_by_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_orders_exactly_those_are_confirmed_that_the_stock_is_enough_for() {
+async fn exactly_as_many_orders_are_confirmed_as_the_stock_allows() {
     Flow::run(MINUTES, async |flow| {
         let orders = futures::future::join_all((0..20).map(|_| flow.order("tok_visa", "DE", "SKU-1"))).await;
         let mut confirmed = 0;

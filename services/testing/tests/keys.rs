@@ -25,7 +25,7 @@ async fn connect(url: &str) -> Client {
 }
 
 #[tokio::test]
-async fn no_key_of_ours_sorts_as_a_language_does() {
+async fn no_index_uses_the_collation_of_a_language() {
     let Some(server) = saga_live::postgres() else { return };
     let name = format!("language_{}", Uuid::new_v4().simple());
     let admin = connect(&server).await;

@@ -9,7 +9,7 @@ use saga_tests::{
     orders::Order,
 };
 
-in_both_modes![own_world: an_order_whose_deadline_passes_is_undone_also_across_a_restart];
+in_both_modes![own_world: an_order_whose_deadline_passes_is_compensated_also_across_a_restart];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -20,7 +20,7 @@ async fn restart(world: &World, who: Who, variables: &[(&str, &str)]) -> Result<
     world.ready(who).await
 }
 
-async fn an_order_whose_deadline_passes_is_undone_also_across_a_restart(world: &World) -> Result<()> {
+async fn an_order_whose_deadline_passes_is_compensated_also_across_a_restart(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     restart(world, Who::Order, &[("SAGA_DEADLINE", "3s")]).await?;
     let in_time = world.place(&Order::of(&sku, 1)).await?;

@@ -4,11 +4,11 @@ use anyhow::{Result, ensure};
 use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
 
 in_both_modes![
-    own_world: a_pending_order_that_is_cancelled_is_undone_in_reverse_order,
+    own_world: a_pending_order_that_is_cancelled_is_compensated_in_reverse_order,
     a_cancellation_does_not_wait_for_the_charge_that_is_tried_again_and_again,
 ];
 
-async fn a_pending_order_that_is_cancelled_is_undone_in_reverse_order(world: &World) -> Result<()> {
+async fn a_pending_order_that_is_cancelled_is_compensated_in_reverse_order(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 2);
     world.signal(Who::Shipping, "STOP")?;
     let id = world.place(&order).await?;

@@ -77,7 +77,7 @@ fn told(took: &[Duration]) -> Result<String> {
 
 #[test]
 #[ignore = "a measurement"]
-fn a_locked_row_of_stock_holds_its_own_orders_alone() {
+fn a_locked_stock_row_delays_only_its_own_orders() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         let locked = world.stocked(1000).await?;
@@ -106,7 +106,7 @@ fn a_locked_row_of_stock_holds_its_own_orders_alone() {
 
 #[test]
 #[ignore = "a measurement"]
-fn a_process_that_stands_still_holds_nobody_for_long() {
+fn a_stopped_process_delays_other_orders_only_briefly() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         world.launch(Who::Inventory, 1, &[]).await?;
@@ -136,7 +136,7 @@ fn a_process_that_stands_still_holds_nobody_for_long() {
 
 #[test]
 #[ignore = "a measurement"]
-fn two_hundred_thousand_copies_of_one_event_hold_nobody() {
+fn two_hundred_thousand_copies_of_one_event_delay_no_other_order() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         for named in [true, false] {
@@ -180,7 +180,7 @@ async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
 /// In turns, so that what else the machine does falls on both.
 #[test]
 #[ignore = "a measurement"]
-fn one_event_in_a_hundred_that_fails_for_good_costs_the_others_little() {
+fn one_permanent_failure_in_a_hundred_events_costs_little_throughput() {
     own_world(Mode::Live, async |world| {
         let bench = Bench::new(world).await?;
         let round = async |failing: bool| {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use saga_tests::{Who, World, in_both_modes, invariants, load};
 
-in_both_modes![own_world: services_that_are_told_to_stop_under_load_end_in_time_and_nothing_is_lost_or_done_twice];
+in_both_modes![own_world: services_that_are_stopped_under_load_end_in_time_and_nothing_is_lost_or_done_twice];
 
-async fn services_that_are_told_to_stop_under_load_end_in_time_and_nothing_is_lost_or_done_twice(
+async fn services_that_are_stopped_under_load_end_in_time_and_nothing_is_lost_or_done_twice(
     world: &World,
 ) -> Result<()> {
     let sku = world.stocked(100_000).await?;

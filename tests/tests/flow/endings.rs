@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     an_order_that_can_be_met_is_confirmed_with_every_step_done_once,
-    an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_shipped,
+    an_order_that_exceeds_the_stock_is_cancelled_and_nothing_is_charged_or_shipped,
     an_order_of_an_unknown_sku_is_cancelled_and_nothing_is_charged_or_shipped,
     of_64_buyers_at_once_of_the_last_10_units_exactly_10_are_confirmed,
-    a_declined_card_gives_the_stock_back,
-    an_order_nobody_ships_is_refunded_then_released_then_cancelled,
+    a_declined_card_releases_the_stock,
+    an_unshippable_order_is_refunded_then_released_then_cancelled,
     a_flaky_card_is_charged_after_retries,
-    a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else,
+    a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_order,
     a_cancellation_that_finds_the_card_being_retried_ends_the_order_once,
     a_confirmed_order_can_no_longer_be_cancelled,
 ];
@@ -76,7 +76,7 @@ async fn is_out_of_stock(world: &World, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-async fn an_order_of_more_than_there_is_is_cancelled_and_nothing_is_charged_or_shipped(world: &World) -> Result<()> {
+async fn an_order_that_exceeds_the_stock_is_cancelled_and_nothing_is_charged_or_shipped(world: &World) -> Result<()> {
     let sku = world.stocked(2).await?;
     let id = world.place(&Order::of(&sku, 3)).await?;
     is_out_of_stock(world, id).await?;
@@ -107,7 +107,7 @@ async fn of_64_buyers_at_once_of_the_last_10_units_exactly_10_are_confirmed(worl
     Ok(())
 }
 
-async fn a_declined_card_gives_the_stock_back(world: &World) -> Result<()> {
+async fn a_declined_card_releases_the_stock(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let id = world.place(&Order::of(&sku, 2).paid_by("tok_declined")).await?;
     cancelled(world, id, "payment_declined").await?;
@@ -125,7 +125,7 @@ async fn a_declined_card_gives_the_stock_back(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn an_order_nobody_ships_is_refunded_then_released_then_cancelled(world: &World) -> Result<()> {
+async fn an_unshippable_order_is_refunded_then_released_then_cancelled(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let order = Order::of(&sku, 2).shipped_to("AQ");
     let id = world.place(&order).await?;
@@ -171,7 +171,7 @@ async fn a_flaky_card_is_charged_after_retries(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn a_card_that_never_answers_is_refused_in_the_end_and_holds_up_nobody_else(world: &World) -> Result<()> {
+async fn a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_order(world: &World) -> Result<()> {
     let sku = world.stocked(1000).await?;
     let slow = world.place(&Order::of(&sku, 1).paid_by("tok_timeout")).await?;
     let reserved = world.event(slow, "inventory.reserved").await?.place();

@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     every_record_of_a_saga_has_the_headers_of_the_contract,
-    the_trace_of_the_request_is_handed_on_to_every_record_of_the_saga,
+    the_trace_of_the_request_is_passed_on_to_every_record_of_the_saga,
     an_order_in_binary_mode_needs_no_more_than_a_type_and_a_key,
     an_order_in_structured_mode_is_read_as_well,
     an_order_of_a_javascript_program_is_read_as_its_schema_says,
-    fields_and_headers_that_nobody_knows_are_ignored,
+    unknown_fields_and_headers_are_ignored,
 ];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -76,7 +76,7 @@ async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -
     Ok(())
 }
 
-async fn the_trace_of_the_request_is_handed_on_to_every_record_of_the_saga(world: &World) -> Result<()> {
+async fn the_trace_of_the_request_is_passed_on_to_every_record_of_the_saga(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1).shipped_to("AQ");
     let request = world.request(Who::Order, Method::POST, "/orders")?.json(&order.body());
     let request = request.header("traceparent", TRACEPARENT).header("tracestate", "vendor=1");
@@ -157,7 +157,7 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).map(digits).collect()
 }
 
-async fn fields_and_headers_that_nobody_knows_are_ignored(world: &World) -> Result<()> {
+async fn unknown_fields_and_headers_are_ignored(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1);
     let id = Uuid::new_v4();
     let mut data = order.created(id);

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 in_both_modes![shared_world:
     a_record_that_cannot_be_read_is_dead_lettered_with_its_bytes_and_the_reason,
-    data_against_the_rules_is_dead_lettered_by_those_who_consume_it,
-    a_type_that_nobody_consumes_is_passed_over_and_counted,
+    data_against_the_rules_is_dead_lettered_by_its_consumers,
+    a_type_without_a_consumer_is_passed_over_and_counted,
 ];
 
 /// A record, who gives up on it, and why.
@@ -210,11 +210,11 @@ async fn a_record_that_cannot_be_read_is_dead_lettered_with_its_bytes_and_the_re
     Ok(())
 }
 
-async fn data_against_the_rules_is_dead_lettered_by_those_who_consume_it(world: &World) -> Result<()> {
+async fn data_against_the_rules_is_dead_lettered_by_its_consumers(world: &World) -> Result<()> {
     bury(world, against_the_rules()).await
 }
 
-async fn a_type_that_nobody_consumes_is_passed_over_and_counted(world: &World) -> Result<()> {
+async fn a_type_without_a_consumer_is_passed_over_and_counted(world: &World) -> Result<()> {
     let counted = async |who| world.metric(who, "saga_events_passed_over_total", "").await;
     let id = Uuid::new_v4();
     for who in READERS {

@@ -15,8 +15,8 @@ use uuid::Uuid;
 in_both_modes![shared_world:
     an_order_that_breaks_a_rule_is_refused_and_nothing_is_written,
     a_body_that_is_no_json_is_refused_and_nothing_is_written,
-    stock_that_cannot_be_is_refused_and_nothing_is_written,
-    what_is_not_there_is_answered_with_a_problem,
+    an_invalid_stock_is_refused_and_nothing_is_written,
+    a_missing_resource_is_answered_with_a_problem,
 ];
 
 async fn refused(world: &World, body: Vec<u8>, content_type: &str, wanted: &[u16]) -> Result<()> {
@@ -125,7 +125,7 @@ async fn a_body_that_is_no_json_is_refused_and_nothing_is_written(world: &World)
     Ok(())
 }
 
-async fn stock_that_cannot_be_is_refused_and_nothing_is_written(world: &World) -> Result<()> {
+async fn an_invalid_stock_is_refused_and_nothing_is_written(world: &World) -> Result<()> {
     let sku = orders::sku();
     let wrong = [
         json!({}),
@@ -152,7 +152,7 @@ async fn stock_that_cannot_be_is_refused_and_nothing_is_written(world: &World) -
     Ok(())
 }
 
-async fn what_is_not_there_is_answered_with_a_problem(world: &World) -> Result<()> {
+async fn a_missing_resource_is_answered_with_a_problem(world: &World) -> Result<()> {
     let nobody = Uuid::new_v4();
     let mut asked: Vec<(Who, Method, String, &[u16])> = vec![
         (Orders, Method::POST, format!("/orders/{nobody}/cancel"), &[404]),

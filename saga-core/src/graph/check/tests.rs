@@ -35,7 +35,7 @@ fn the_order_flow_keeps_every_rule() {
 }
 
 #[test]
-fn a_participant_is_judged_alone_by_what_it_says_itself() {
+fn a_participant_is_checked_alone_by_its_own_declaration() {
     for declaration in [order(), inventory(), payment(), shipping()] {
         assert_eq!(declaration.check(), [], "{}", declaration.participant);
     }
@@ -46,7 +46,7 @@ fn a_participant_is_judged_alone_by_what_it_says_itself() {
 }
 
 #[test]
-fn what_is_accepted_is_no_finding_and_one_again_when_it_no_longer_applies() {
+fn an_accepted_finding_is_left_out_and_an_acceptance_without_a_finding_is_found() {
     let accepted = |flow: &mut Flow| {
         flow[0].accepted.push(Accepted { rule: Rule::WaitsHaveDeadlines, why: "an operator checks every day" });
     };
@@ -90,7 +90,7 @@ fn an_event_with_two_schemas_is_found() {
 }
 
 #[test]
-fn a_schema_in_other_words_is_the_same_schema() {
+fn a_schema_with_other_annotations_is_the_same_schema() {
     let described = json!({"title": "Charged", "description": "Money.", "type": "object"});
     assert_eq!(findings(|flow| charged(flow, described)), []);
 }
@@ -113,7 +113,7 @@ fn an_event_that_starts_a_step_and_its_compensation_is_found() {
 }
 
 #[test]
-fn an_event_that_nobody_publishes_is_found() {
+fn an_event_without_a_publisher_is_found() {
     let found = places(|flow| flow[2].steps[0].triggers.push(event("inventory.restocked")));
     assert_eq!(found, [(Rule::ConsumedIsPublished, "payment", "charge", "inventory.restocked")]);
 }
@@ -127,26 +127,26 @@ fn a_version_raised_on_one_side_is_found_on_both() {
 }
 
 #[test]
-fn an_end_that_nobody_publishes_is_found() {
+fn an_end_without_a_publisher_is_found() {
     let returned = End { event: event("order.returned"), ending: Ending::Completed };
     let found = places(|flow| flow[0].ends.push(returned));
     assert_eq!(found, [(Rule::ConsumedIsPublished, "order", "", "order.returned")]);
 }
 
 #[test]
-fn an_event_that_nobody_consumes_is_found() {
+fn an_event_without_a_consumer_is_found() {
     let found = places(|flow| flow[0].publishes.push(event("order.archived")));
     assert_eq!(found, [(Rule::PublishedIsConsumed, "order", "order.archived", "order.archived")]);
 }
 
 #[test]
-fn a_compensation_that_nobody_follows_up_is_found_once() {
+fn a_compensation_event_without_a_consumer_is_found_once() {
     let found = places(|flow| release_triggers(flow, &["payment.declined"]));
     assert_eq!(found, [(Rule::PublishedIsConsumed, "payment", "charge", "payment.refunded")]);
 }
 
 #[test]
-fn a_refusal_that_nobody_reacts_to_is_found() {
+fn a_refusal_without_a_consumer_is_found() {
     let found =
         places(|flow| flow[2].steps[0].compensation.as_mut().unwrap().triggers = events(&["shipping.cancelled"]));
     assert_eq!(found, [(Rule::RefusalsAreAnswered, "shipping", "schedule", "shipping.rejected")]);
@@ -177,7 +177,7 @@ fn a_step_at_the_pivot_needs_no_compensation() {
 }
 
 #[test]
-fn a_refusal_that_passes_an_earlier_compensation_by_is_found() {
+fn a_refusal_that_does_not_reach_an_earlier_compensation_is_found() {
     let found = places(|flow| {
         release_triggers(flow, &["payment.refunded"]);
         flow[0].steps[2].triggers.push(event("payment.declined"));
@@ -205,7 +205,7 @@ fn a_compensation_that_only_follows_from_itself_is_found() {
 }
 
 #[test]
-fn a_refusal_behind_the_pivot_that_undoes_is_found() {
+fn a_refusal_after_the_pivot_that_compensates_is_found() {
     let found = places(|flow| {
         flow[0].steps[1].pivot = false;
         flow[2].steps[0].pivot = true;
@@ -263,7 +263,7 @@ fn a_path_that_stops_is_found_where_it_stops() {
 }
 
 #[test]
-fn an_undone_saga_that_ends_as_completed_is_found() {
+fn a_compensated_saga_that_ends_as_completed_is_found() {
     let found = places(|flow| flow[0].ends[1].ending = Ending::Completed);
     assert_eq!(found, [(Rule::PathsEnd, "inventory", "reserve", "inventory.released")]);
 }

@@ -38,14 +38,14 @@ fn a_choreography_is_read_as_it_was_written() {
 }
 
 #[test]
-fn participants_that_speak_for_themselves_make_the_same_choreography() {
+fn declarations_of_single_participants_make_the_same_choreography() {
     let documents = [order(), inventory(), payment(), shipping()].map(|declaration| text(&declaration.to_json()));
     let read = documents.iter().flat_map(|document| Declaration::read_all(document).unwrap()).collect();
     assert_eq!(Choreography::of(read).to_json(), order_flow().to_json());
 }
 
 #[test]
-fn what_participants_do_not_agree_on_is_kept() {
+fn contradicting_declarations_of_an_event_are_kept() {
     let mut flow = [order(), inventory(), payment(), shipping()];
     flow[3].steps[0].triggers[0] = with_schema("payment.charged", "charges", json!({"type": "string"}));
     let (before, written) = (Choreography::of(flow.to_vec()).check(), Choreography::of(flow.to_vec()).to_json());
@@ -54,7 +54,7 @@ fn what_participants_do_not_agree_on_is_kept() {
 }
 
 #[test]
-fn a_document_that_is_no_declaration_says_what_is_wrong() {
+fn a_document_that_is_no_declaration_yields_an_error_with_the_reason() {
     let wrong = |document: Value| Declaration::read_all(&text(&document)).unwrap_err().to_string();
     assert!(wrong(json!({"$id": "/schemas/order.created/1"})).contains("\"format\" is null"));
     assert!(wrong(json!({"format": "saga.participant/2"})).contains("saga.participant/1"));
@@ -67,7 +67,7 @@ fn a_document_that_is_no_declaration_says_what_is_wrong() {
 }
 
 #[test]
-fn what_a_newer_program_adds_breaks_nothing() {
+fn additions_of_a_newer_program_are_ignored() {
     let mut document = inventory().to_json();
     document["owner"] = json!("the stock team");
     document["steps"][0]["retries"] = json!(3);

@@ -76,7 +76,7 @@ async fn a_batch_is_served_in_its_order_and_refused_orders_take_nothing() {
 }
 
 #[tokio::test]
-async fn a_released_order_gives_everything_back_and_only_once() {
+async fn a_released_order_returns_its_items_once() {
     on_each_database(MIGRATIONS, async |db| {
         given_stock(&db, &[("A", 5), ("B", 5)]).await;
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -88,7 +88,7 @@ async fn a_released_order_gives_everything_back_and_only_once() {
         assert_eq!(released, [event(one), event(two)]);
         assert_eq!((stock(&db, "A").await, stock(&db, "B").await), ((5, 0), (5, 0)));
 
-        // Whatever the barrier may have missed: what is given back cannot be given back again.
+        // Releasing the same order again changes nothing, even without the barrier.
         in_set_step(&db, at(2), release, [declined(one)]).await;
         assert_eq!(stock(&db, "A").await, (5, 0));
     })

@@ -21,7 +21,7 @@ async fn test(test: impl AsyncFn(Router)) {
 }
 
 #[tokio::test]
-async fn what_is_set_is_shown() {
+async fn the_stock_that_was_set_is_shown() {
     test(async |routes| {
         assert!(get(&routes, "/stock/SKU-1").await.is_problem(404));
         let set = put(&routes, "/stock/SKU-1", json!({"quantity": 100})).await;
@@ -35,7 +35,7 @@ async fn what_is_set_is_shown() {
 }
 
 #[tokio::test]
-async fn setting_leaves_what_is_reserved_alone() {
+async fn setting_the_stock_keeps_the_reservations() {
     on_each_database(MIGRATIONS, async |db: Db| {
         let routes = routes(db.clone());
         put(&routes, "/stock/A", json!({"quantity": 5})).await;
@@ -48,7 +48,7 @@ async fn setting_leaves_what_is_reserved_alone() {
 }
 
 #[tokio::test]
-async fn quantities_that_are_none_are_refused_and_change_nothing() {
+async fn invalid_quantities_are_refused_and_change_nothing() {
     test(async |routes| {
         for quantity in [json!(-1), json!(1_000_000_000_001_i64), json!(1e300), json!(1.5), json!("1"), json!(null)] {
             let answer = put(&routes, "/stock/A", json!({"quantity": quantity})).await;

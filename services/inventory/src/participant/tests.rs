@@ -1,4 +1,4 @@
-//! The inventory on the real runtime: given, when, then.
+//! The inventory on the production runtime: given, when, then.
 
 use order_flow_events::{InventoryRejected, InventoryReleased, PaymentDeclined, PaymentRefunded, Reason};
 use order_flow_testing::{in_memory, item, order};
@@ -15,12 +15,12 @@ fn declined() -> PaymentDeclined {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_without_stock_is_rejected_and_has_nothing_to_undo() {
+async fn an_order_without_stock_is_rejected_and_has_nothing_to_compensate() {
     let db = in_memory(MIGRATIONS).await;
     let scenario = Scenario::new(participant(), db).given(&order(ORDER, [item("A", 1)]));
     let published = scenario.when(&declined()).await;
     assert_eq!(published.len(), 1);
-    assert!(published[0].null_compensation, "a refused order holds nothing");
+    assert!(published[0].null_compensation, "a refused order has no reservation");
 }
 
 #[tokio::test(start_paused = true)]
@@ -32,14 +32,14 @@ async fn an_order_is_rejected_for_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_undoing_that_comes_first_closes_the_door_to_the_order() {
+async fn a_compensation_that_comes_first_makes_the_order_late() {
     let db = in_memory(MIGRATIONS).await;
     let late = Scenario::new(participant(), db).given(&declined()).when(&order(ORDER, [item("A", 1)])).await;
     assert!(late.is_empty(), "{late:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_undoing_of_the_same_order_is_not_told_again() {
+async fn a_second_compensation_of_the_same_order_publishes_nothing() {
     let db = in_memory(MIGRATIONS).await;
     let refunded = PaymentRefunded { order_id: ORDER, reason: Reason::CancelledByCustomer };
     let first = Scenario::new(participant(), db.clone()).when(&refunded).await;

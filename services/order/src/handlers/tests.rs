@@ -1,4 +1,4 @@
-//! The order's steps on a real database, in every order in which their events may come.
+//! The order's steps on a real database, with their events in every possible order.
 
 use order_flow_events::{
     InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
@@ -126,7 +126,7 @@ async fn a_parcel_that_overtakes_its_order_confirms_it() {
 }
 
 #[tokio::test]
-async fn an_undoing_that_overtakes_its_order_cancels_it() {
+async fn a_compensation_that_overtakes_its_order_cancels_it() {
     test(async |db| {
         assert_eq!(step!(db, cancel, released(Reason::PaymentDeclined)), cancelled(Reason::PaymentDeclined));
         step!(db, register, created(ORDER));
@@ -139,16 +139,16 @@ async fn an_undoing_that_overtakes_its_order_cancels_it() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_not_confirmed_in_time_is_undone_for_that_reason() {
+async fn an_order_that_is_not_confirmed_in_time_is_cancelled_for_that_reason() {
     test(async |db| {
         step!(db, register, created(ORDER));
         assert_eq!(step!(db, expire, SagaId::from(ORDER)), cancellation(Reason::Deadline));
         let history = ["order.created", "order.cancellation_requested"];
         assert_eq!(stored(&db, ORDER).await, row("cancelling", Some("deadline"), Some(2000), &history));
 
-        assert_eq!(step!(db, expire, SagaId::from(ORDER)), None, "it is asked for once");
+        assert_eq!(step!(db, expire, SagaId::from(ORDER)), None, "cancellation is requested once");
         assert_eq!(step!(db, confirm, scheduled(ORDER)), None, "it is too late");
-        // The refusal of another participant was on its way: the first cause stays.
+        // Another participant's refusal was in flight: the first reason stays.
         assert_eq!(step!(db, cancel, released(Reason::PaymentDeclined)), cancelled(Reason::Deadline));
         let history = [
             "order.created",
@@ -187,7 +187,7 @@ async fn an_order_that_is_registered_twice_is_one_order() {
 }
 
 #[tokio::test]
-async fn a_batch_answers_each_order_in_its_place() {
+async fn a_batch_returns_its_outcomes_in_order() {
     test(async |db| {
         let ids = [5, 3, 4].map(Uuid::from_u128);
         in_step(&db, at(0), register, ids.map(created)).await;

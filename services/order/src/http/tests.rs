@@ -24,7 +24,7 @@ use crate::{
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The routes of an order service, and its database.
+/// The routes of an order service, with its database.
 struct Service {
     db: Db,
     routes: Router,
@@ -61,7 +61,7 @@ impl Service {
         in_set_step(&self.db, at(0), confirm, [event]).await;
     }
 
-    /// What waits to be published, in order.
+    /// The types of the events in the outbox, in order.
     async fn outbox(&self) -> Vec<OutboxRow> {
         let places = self.db.unsent(0, Duration::ZERO, 1000).await.unwrap();
         let ids: Vec<Uuid> = places.iter().map(|place| place.id).collect();
@@ -122,7 +122,7 @@ async fn an_order_is_accepted_shown_and_published() {
         let (order_id, total) = (data["order_id"].take(), data["total_cents"].take());
         assert_eq!((order_id, total), (json!(id), json!(3998)));
         data.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-        assert_eq!(data, body(), "the rest is what was asked for");
+        assert_eq!(data, body(), "the rest is the body of the request");
     })
     .await;
 }
@@ -200,7 +200,7 @@ async fn a_repeated_request_with_the_same_key_is_the_same_order() {
         assert_ne!(service.post(body()).await.body, first.body);
         assert_eq!(service.outbox().await.len(), 3);
 
-        // It stays the same answer when the order has moved on since.
+        // The response stays the same after the order has changed.
         let order_id = first.body["order_id"].as_str().unwrap().parse().unwrap();
         service.confirm(order_id).await;
         assert_eq!(service.post_with_key("k-1", body()).await.body, first.body);
@@ -240,7 +240,7 @@ async fn many_requests_with_one_key_at_once_make_one_order() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_a_bad_request() {
+async fn an_invalid_key_is_a_bad_request() {
     test(async |service| {
         for key in ["", "a\tb", "x".repeat(256).as_str()] {
             assert!(service.post_with_key(key, body()).await.is_problem(400), "{key:?}");
@@ -252,7 +252,7 @@ async fn a_key_that_is_none_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_pending_order_is_cancelled_once_and_the_order_waits_for_the_undoing() {
+async fn a_pending_order_is_cancelled_once_and_waits_for_its_compensation() {
     test(async |service| {
         let order_id = service.posted().await;
         for _ in 0..2 {
@@ -321,7 +321,7 @@ async fn a_cancellation_continues_the_orders_trace() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_knows_is_not_found() {
+async fn an_unknown_order_is_not_found() {
     test(async |service| {
         assert!(service.get(Uuid::from_u128(404)).await.is_problem(404));
         assert!(service.cancel(Uuid::from_u128(404)).await.is_problem(404));

@@ -1,4 +1,4 @@
-//! The order on the real runtime: given, when, then.
+//! The order on the production runtime: given, when, then.
 
 use order_flow_events::{InventoryRejected, InventoryReleased, OrderCreated, Reason, ShippingScheduled};
 use order_flow_testing::{in_memory, item, order};
@@ -37,7 +37,7 @@ async fn an_order_is_confirmed_when_its_parcel_is_scheduled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_is_cancelled_once_however_many_say_that_nothing_is_held() {
+async fn an_order_is_cancelled_once_by_several_events() {
     let db = in_memory(MIGRATIONS).await;
     let rejected = InventoryRejected { order_id: ORDER, reason: Reason::OutOfStock };
     let first = Scenario::new(participant(DEADLINE), db.clone()).given(&created()).when(&rejected).await;
@@ -53,7 +53,7 @@ async fn a_cancelled_order_is_not_confirmed_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_waits_too_long_asks_for_its_own_undoing() {
+async fn an_order_that_waits_too_long_requests_its_own_cancellation() {
     let db = in_memory(MIGRATIONS).await;
     let (broker, clock) = (MemoryBroker::new(1), VirtualClock::start());
     let participant = participant(DEADLINE);
@@ -64,7 +64,7 @@ async fn an_order_that_waits_too_long_asks_for_its_own_undoing() {
         let row = outbox.row(&created(), &Default::default()).unwrap();
         broker_of_test.append(row.record);
         clock.sleep(DEADLINE / 2).await;
-        assert_eq!(broker_of_test.records("order.events").len(), 1, "there is time left");
+        assert_eq!(broker_of_test.records("order.events").len(), 1, "the deadline has not passed");
         clock.sleep(DEADLINE * 2).await;
         let records = broker_of_test.records("order.events");
         let data: OrderCancellationRequested = serde_json::from_slice(records[1].value.as_deref().unwrap()).unwrap();

@@ -38,7 +38,7 @@ async fn record(
 }
 
 #[tokio::test]
-async fn the_gateways_answer_is_noted_and_told() {
+async fn the_gateways_decision_is_recorded_and_published() {
     on_each_database(MIGRATIONS, async |db| {
         let answered = [(reserved(1), Answer::Captured), (reserved(2), Answer::Declined)];
         let outcomes = in_step(&db, at(0), record, answered).await;
@@ -79,7 +79,7 @@ async fn a_refund_passes_the_reason_on() {
 }
 
 #[tokio::test]
-async fn a_refund_of_a_charge_that_was_never_noted_notes_nothing() {
+async fn a_refund_of_an_unrecorded_charge_records_nothing() {
     on_each_database(MIGRATIONS, async |db| {
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(1), reason: Reason::Deadline };
         assert_eq!(in_step(&db, at(0), refund, [MoneyBack::Cancelled(cancelled)]).await.len(), 1);

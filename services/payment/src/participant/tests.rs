@@ -1,4 +1,4 @@
-//! The payment on the real runtime, with the sandbox gateway: given, when, then.
+//! The payment on the production runtime, with the sandbox gateway: given, when, then.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Payment {
         Scenario::new(participant(self.gateway.clone()), self.db.clone())
     }
 
-    /// Calls, keys, taken, given back.
+    /// Calls, keys, captured amount, refunded amount.
     async fn ledger(&self) -> (i64, usize, i64, i64) {
         let all = self.gateway.statement(ORDER).await.unwrap().unwrap();
         (all.calls, all.idempotency_keys.len(), all.captured_cents, all.refunded_cents)
@@ -89,7 +89,7 @@ async fn a_bank_that_never_answers_ends_in_a_refusal_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_charge_that_is_undone_is_given_back() {
+async fn a_compensated_charge_is_refunded() {
     let payment = Payment::new().await;
     let published = payment.scenario().given(&reserved("tok_visa")).when(&cancelled()).await;
     assert_eq!(types(&published), [("payment.refunded", false)]);
@@ -99,16 +99,16 @@ async fn a_charge_that_is_undone_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_undoing_that_comes_first_means_that_nothing_is_ever_charged() {
+async fn a_compensation_that_comes_first_prevents_the_charge() {
     let payment = Payment::new().await;
     let published = payment.scenario().when(&cancelled()).await;
     assert_eq!(types(&published), [("payment.refunded", true)]);
     assert!(payment.scenario().when(&reserved("tok_visa")).await.is_empty());
-    assert_eq!(payment.gateway.statement(ORDER).await.unwrap(), None, "the gateway was not even asked");
+    assert_eq!(payment.gateway.statement(ORDER).await.unwrap(), None, "the gateway was not called");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_charge_has_nothing_to_give_back() {
+async fn a_refused_charge_has_nothing_to_refund() {
     let payment = Payment::new().await;
     let published = payment.scenario().given(&reserved("tok_declined")).when(&cancelled()).await;
     assert_eq!(types(&published), [("payment.refunded", true)]);

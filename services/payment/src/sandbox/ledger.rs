@@ -1,4 +1,4 @@
-//! The rules of the sandbox gateway: what a call makes of a charge. Pure.
+//! The rules of the sandbox gateway: how a call changes a charge. Pure functions.
 
 use std::str::FromStr;
 
@@ -7,15 +7,15 @@ use crate::gateway::{Answer, GatewayError};
 /// How often `tok_flaky` fails before it charges.
 const FLAKY_FAILURES: i64 = 2;
 
-/// What became of a charge.
+/// The state of a charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum State {
-    /// Called, perhaps, but never answered.
+    /// Called, perhaps, but never decided.
     #[default]
     Open,
     Captured,
     Declined,
-    /// Undone, before it took anything or after: it never takes anything (again).
+    /// Refunded, before or after it was captured: it never takes anything from now on.
     Void,
 }
 
@@ -41,10 +41,10 @@ impl FromStr for State {
     }
 }
 
-/// What the ledger says about one idempotency key.
+/// The ledger's entry for one idempotency key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Entry {
-    /// Every call that asked for money under this key, failed ones included. Refunds do not count.
+    /// The number of charge calls under this key, failed ones included. Refunds do not count.
     pub(super) calls: i64,
     pub(super) state: State,
     pub(super) captured_cents: i64,
@@ -67,7 +67,8 @@ impl Entry {
                 }
             }
         }
-        // Not the first answer for good: who is told that a charge was captured which was given back since would ship unpaid.
+        // A refunded charge is declined, although the first result was captured: with that result, the goods would ship
+        // unpaid.
         Ok(if self.state == State::Captured { Answer::Captured } else { Answer::Declined })
     }
 
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_gives_everything_back_once() {
+    fn a_refund_returns_the_amount_once() {
         let mut entry = Entry::default();
         entry.charge("tok_visa", 100).unwrap();
         entry.refund();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_that_was_given_back_is_not_said_to_be_taken() {
+    fn a_refunded_charge_is_not_reported_as_captured() {
         for amount_cents in [0, 100] {
             let mut entry = Entry::default();
             entry.charge("tok_visa", amount_cents).unwrap();

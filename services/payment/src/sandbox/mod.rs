@@ -1,4 +1,4 @@
-//! A gateway that stands for the outside system: it keeps a ledger of its own, in transactions of its own.
+//! A gateway that stands for the outside system: it has its own ledger and its own transactions.
 
 mod ledger;
 mod store;
@@ -19,18 +19,18 @@ use crate::gateway::{Answer, Charge, Gateway, GatewayError, Refund};
 use ledger::Entry;
 use store::{LOCK, MIGRATIONS, OF_ORDER, OPEN, WRITE};
 
-/// The schema, and the end of the SQLite file's name.
+/// The name of the ledger's schema, and the suffix of its SQLite file.
 const NAME: &str = "sandbox_gateway";
 
 /// Decides by the payment method: `tok_declined` is refused, `tok_timeout` fails for good, `tok_flaky` fails twice and then
 /// charges, everything else charges.
 ///
-/// Calls that wait while a transaction is under way share the next one, so that a thousand charges do not cost a
+/// Calls that wait while a transaction is in flight share the next one, so that a thousand charges do not cost a
 /// thousand commits.
 pub struct SandboxGateway {
     db: Db,
     waiting: Mutex<Vec<Waiting>>,
-    /// Held by the call that writes for all that wait.
+    /// Locked by the call that writes for all waiting calls.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -46,7 +46,7 @@ enum Request {
 }
 
 impl Request {
-    /// The charge it is about, and the order.
+    /// The key of the charge, and its order.
     fn concerns(&self) -> (Uuid, Uuid) {
         match self {
             Self::Charge(charge) => (charge.key, charge.order_id),
@@ -55,16 +55,16 @@ impl Request {
     }
 }
 
-/// What the ledger says about an order.
+/// The ledger's statement about an order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Statement {
-    /// How often money was asked for, failed calls included. Refunds do not count.
+    /// The number of charge calls, failed ones included. Refunds do not count.
     pub calls: i64,
-    /// Under which keys: one per charge, however many calls.
+    /// The idempotency keys: one per charge, whatever the number of calls.
     pub idempotency_keys: Vec<Uuid>,
-    /// What was taken, in minor units.
+    /// The captured amount, in minor units.
     pub captured_cents: i64,
-    /// What of it was given back.
+    /// The refunded amount, in minor units.
     pub refunded_cents: i64,
 }
 
@@ -72,13 +72,14 @@ impl SandboxGateway {
     /// The tables of its ledger.
     pub const LEDGER: &[Migration] = MIGRATIONS;
 
-    /// A gateway on this database, which was opened with [`SandboxGateway::LEDGER`].
+    /// A gateway on this database, which must have been opened with [`SandboxGateway::LEDGER`].
     pub fn new(db: Db) -> Self {
         Self { db, waiting: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
     }
 
-    /// A gateway whose ledger lies beside payment's database: in the schema `sandbox_gateway` of the same PostgreSQL
-    /// database (in its namespace), or in a SQLite file of its own. Prepare [`SandboxGateway::database`] before the first call.
+    /// A gateway whose ledger is beside payment's database: in the schema `sandbox_gateway` of the same PostgreSQL
+    /// database (in its namespace), or in its own SQLite file. Prepare [`SandboxGateway::database`] before the first
+    /// call.
     ///
     /// # Errors
     /// When the database's settings can never work.
@@ -91,7 +92,7 @@ impl SandboxGateway {
         &self.db
     }
 
-    /// What the ledger says about an order, none when it never heard of it.
+    /// The ledger's statement about an order; none when it has no charge for it.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -110,26 +111,27 @@ impl SandboxGateway {
         Ok(Some(all))
     }
 
-    /// Joins those who wait; whoever gets the turn writes for all of them, and the others find their answers.
+    /// Joins the waiting calls. The call that gets the lock writes for all of them, and the others receive their
+    /// results.
     async fn submit(&self, request: Request) -> Result<Answer, GatewayError> {
         let (answer, mut answered) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { request, answer });
         let turn = std::pin::pin!(self.turn.lock());
-        // The answer is looked at first: who has one needs no turn.
+        // The result is polled first: a call that has its result does not need the lock.
         let answer = match select(&mut answered, turn).await {
             Either::Left((answer, _)) => answer,
             Either::Right((_turn, _)) => {
-                // Calls that were made at the same moment get the chance to join.
+                // Lets calls that were made at the same time join.
                 tokio::task::yield_now().await;
                 let mut waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-                // Who hung up wants nothing any more.
+                // A cancelled call needs no result.
                 waiting.retain(|w| !w.answer.is_closed());
                 self.settle(waiting).await;
                 answered.await
             }
         };
-        // Gone without an answer: the caller that was writing for this one hung up in the middle.
-        answer.unwrap_or_else(|_| Err(GatewayError::Transient("the call was cut off".to_owned())))
+        // The sender was dropped: the call that was writing for this one was cancelled meanwhile.
+        answer.unwrap_or_else(|_| Err(GatewayError::Transient("the call was cancelled".to_owned())))
     }
 
     async fn settle(&self, waiting: Vec<Waiting>) {
@@ -141,7 +143,7 @@ impl SandboxGateway {
         match self.db.transaction(work).await {
             Ok(answers) => {
                 for (Waiting { answer, .. }, result) in waiting.into_iter().zip(answers) {
-                    // Who hung up asks again.
+                    // A cancelled caller calls again.
                     let _ = answer.send(result);
                 }
             }
@@ -154,7 +156,7 @@ impl SandboxGateway {
     }
 }
 
-/// Carries out the requests in their order, each on the entry that the ones before it have left.
+/// Carries out the requests in their order, each on the entry that the earlier ones have left.
 async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Answer, GatewayError>>, StoreError> {
     let charges: BTreeMap<Uuid, Uuid> = requests.iter().map(Request::concerns).collect();
     let charges: Rows = charges.into_iter().map(|(key, order_id)| params![key, order_id]).collect();
@@ -197,7 +199,7 @@ impl Gateway for SandboxGateway {
     }
 }
 
-/// `payment.db` has its ledger in `payment.sandbox_gateway.db`; PostgreSQL tells the two apart by their schemas.
+/// For `payment.db` the ledger is `payment.sandbox_gateway.db`; in PostgreSQL it is in a schema of its own.
 fn ledger_url(payments: &DatabaseUrl) -> Result<DatabaseUrl, Misconfigured> {
     let shown = payments.to_string();
     let Some(path) = shown.strip_prefix("sqlite://") else { return Ok(payments.clone()) };

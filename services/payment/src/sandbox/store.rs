@@ -7,7 +7,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_collation", sql: include_str!("../../migrations/sandbox_0002_collation.sql") },
 ];
 
-/// Makes sure that there is an entry to lock.
+/// Inserts the entry if it is missing, so that it can be locked.
 pub(super) const OPEN: &str = "
     INSERT INTO charges (idempotency_key, order_id, calls, state, captured_cents, refunded_cents)
     SELECT r.idempotency_key, r.order_id, 0, 'open', 0, 0 FROM :rows(idempotency_key text, order_id text) r

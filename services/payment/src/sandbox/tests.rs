@@ -75,7 +75,7 @@ async fn a_flaky_card_is_charged_by_the_third_call() {
 }
 
 #[tokio::test]
-async fn a_refund_gives_back_what_was_taken() {
+async fn a_refund_returns_the_captured_amount() {
     test(async |gateway| {
         gateway.charge(charge_of(1, "tok_visa")).await.unwrap();
         for _ in 0..2 {
@@ -97,7 +97,7 @@ async fn a_charge_that_its_refund_has_overtaken_takes_nothing() {
 }
 
 #[tokio::test]
-async fn when_the_caller_that_writes_hangs_up_the_next_one_writes() {
+async fn when_the_writing_caller_is_cancelled_the_next_one_writes() {
     test(async |gateway| {
         let mut first = gateway.charge(charge_of(1, "tok_visa"));
         let mut second = gateway.charge(charge_of(2, "tok_visa"));
@@ -122,7 +122,7 @@ async fn the_ledger_outlives_the_gateway() {
 }
 
 #[test]
-fn the_ledger_lies_beside_the_payments() {
+fn the_ledger_is_beside_payments_database() {
     let beside = |url: &str| ledger_url(&url.parse().unwrap()).unwrap().to_string();
     assert_eq!(beside("sqlite://data/payment.db"), "sqlite://data/payment.sandbox_gateway.db");
     assert_eq!(beside("sqlite:///var/lib/payment"), "sqlite:///var/lib/payment.sandbox_gateway");

@@ -27,7 +27,7 @@ async fn a_shipment_is_shown_by_its_order() {
 }
 
 #[tokio::test]
-async fn what_is_no_order_id_is_a_bad_request() {
+async fn an_invalid_order_id_is_a_bad_request() {
     on_each_database(MIGRATIONS, async |db| {
         assert!(call(&routes(db), "GET /shipments/17", &[], Value::Null).await.is_problem(400));
     })

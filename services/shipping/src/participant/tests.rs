@@ -1,4 +1,4 @@
-//! Shipping on the real runtime: given, when, then.
+//! Shipping on the production runtime: given, when, then.
 
 use order_flow_events::{OrderCancellationRequested, PaymentCharged, Reason, ShippingCancelled};
 use order_flow_testing::{address, in_memory};
@@ -23,7 +23,7 @@ fn types(published: &[Published]) -> Vec<(&str, bool)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parcel_is_stopped_when_its_order_is_cancelled() {
+async fn a_parcel_is_cancelled_with_its_order() {
     let db = in_memory(MIGRATIONS).await;
     let published = Scenario::new(participant(), db).given(&charged("DE")).when(&cancellation()).await;
     assert_eq!(types(&published), [("shipping.cancelled", false)]);
@@ -40,7 +40,7 @@ async fn a_cancellation_before_the_parcel_is_passed_on_and_nothing_is_sent_after
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_address_has_no_parcel_to_stop() {
+async fn a_refused_address_has_no_parcel_to_cancel() {
     let db = in_memory(MIGRATIONS).await;
     let published = Scenario::new(participant(), db).given(&charged("AQ")).when(&cancellation()).await;
     assert_eq!(types(&published), [("shipping.cancelled", true)]);
