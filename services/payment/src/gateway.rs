@@ -9,7 +9,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Takes the money, once per [`Charge::key`]: a repetition gets the result of the first call, until the charge is
     /// refunded. From then on the result is [`Decision::Declined`], even if the charge was captured before: a gateway
     /// that replays its first result must also be asked for refunds.
-    fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Answer, GatewayError>>;
+    fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Decision, GatewayError>>;
 
     /// Refunds the charge. When the charge has taken nothing yet, it must never take anything: the call may still be in
     /// flight, and arrive after this one.
@@ -44,7 +44,7 @@ pub struct Refund {
 
 /// A gateway's decision about a charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub enum Decision {
     /// The money was taken.
     Captured,
     /// No money was taken, and none will be under this key.

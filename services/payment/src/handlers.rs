@@ -5,7 +5,7 @@ use saga_core::{Outcome, StepError, StepResult, handler::Cx};
 use saga_store::{Db, Write, params};
 
 use crate::{
-    gateway::Answer,
+    gateway::Decision,
     participant::MoneyBack,
     store::{INSERT, REFUND},
 };
@@ -14,15 +14,15 @@ use crate::{
 pub(crate) async fn charge(
     cx: &mut Cx<'_, Db>,
     reserved: InventoryReserved,
-    answer: Answer,
+    decision: Decision,
 ) -> StepResult<PaymentCharged, PaymentDeclined> {
     let InventoryReserved { order_id, amount_cents, shipping_address, .. } = reserved;
-    match answer {
-        Answer::Captured => {
+    match decision {
+        Decision::Captured => {
             cx.write(INSERT, params![order_id, "charged", amount_cents])?;
             Ok(Outcome::Success(PaymentCharged { order_id, shipping_address }))
         }
-        Answer::Declined => {
+        Decision::Declined => {
             cx.write(INSERT, params![order_id, "declined", amount_cents])?;
             Ok(Outcome::Refused(PaymentDeclined { order_id, reason: Reason::PaymentDeclined }))
         }

@@ -9,7 +9,7 @@ use saga_store::{Db, params};
 use uuid::Uuid;
 
 use super::{charge, refund, refuse};
-use crate::{MIGRATIONS, MoneyBack, gateway::Answer, store::SELECT};
+use crate::{MIGRATIONS, MoneyBack, gateway::Decision, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
     InventoryReserved {
@@ -32,16 +32,16 @@ fn of(status: &str) -> Option<(String, i64)> {
 
 async fn record(
     cx: &mut Cx<'_, Db>,
-    (reserved, answer): (InventoryReserved, Answer),
+    (reserved, decision): (InventoryReserved, Decision),
 ) -> StepResult<PaymentCharged, PaymentDeclined> {
-    charge(cx, reserved, answer).await
+    charge(cx, reserved, decision).await
 }
 
 #[tokio::test]
 async fn the_gateways_decision_is_recorded_and_published() {
     on_each_database(MIGRATIONS, async |db| {
-        let answered = [(reserved(1), Answer::Captured), (reserved(2), Answer::Declined)];
-        let outcomes = in_step(&db, at(0), record, answered).await;
+        let decided = [(reserved(1), Decision::Captured), (reserved(2), Decision::Declined)];
+        let outcomes = in_step(&db, at(0), record, decided).await;
         let [Outcome::Success(charged), Outcome::Refused(declined)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert_eq!(charged.shipping_address, address("DE"), "shipping needs it");
         assert_eq!(declined.reason, Reason::PaymentDeclined);
@@ -65,8 +65,8 @@ async fn a_gateway_that_never_answers_is_a_refusal_of_its_own() {
 #[tokio::test]
 async fn a_refund_passes_the_reason_on() {
     on_each_database(MIGRATIONS, async |db| {
-        let answered = [1, 2, 3].map(|n| (reserved(n), Answer::Captured));
-        in_step(&db, at(0), record, answered).await;
+        let decided = [1, 2, 3].map(|n| (reserved(n), Decision::Captured));
+        in_step(&db, at(0), record, decided).await;
         let rejected = ShippingRejected { order_id: Uuid::from_u128(1), reason: Reason::Unshippable };
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(2), reason: Reason::Deadline };
         let undone = [MoneyBack::Rejected(rejected), MoneyBack::Cancelled(cancelled)];

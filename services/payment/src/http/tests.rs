@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{routes, sandbox_routes};
 use crate::{
     Gateway, MIGRATIONS, SandboxGateway,
-    gateway::{Answer, Charge},
+    gateway::{Charge, Decision},
     handlers::charge,
 };
 
@@ -34,7 +34,7 @@ async fn a_payment_is_shown_by_its_order() {
             &db,
             at(0),
             async |cx: &mut saga_core::handler::Cx<'_, saga_store::Db>, reserved| {
-                charge(cx, reserved, Answer::Captured).await
+                charge(cx, reserved, Decision::Captured).await
             },
             [reserved],
         )

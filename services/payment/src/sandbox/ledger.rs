@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::gateway::{Answer, GatewayError};
+use crate::gateway::{Decision, GatewayError};
 
 /// How often `tok_flaky` fails before it charges.
 const FLAKY_FAILURES: i64 = 2;
@@ -52,7 +52,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn charge(&mut self, payment_method: &str, amount_cents: i64) -> Result<Answer, GatewayError> {
+    pub(super) fn charge(&mut self, payment_method: &str, amount_cents: i64) -> Result<Decision, GatewayError> {
         self.calls += 1;
         if self.state == State::Open {
             match payment_method {
@@ -69,7 +69,7 @@ impl Entry {
         }
         // A refunded charge is declined, although the first result was captured: with that result, the goods would ship
         // unpaid.
-        Ok(if self.state == State::Captured { Answer::Captured } else { Answer::Declined })
+        Ok(if self.state == State::Captured { Decision::Captured } else { Decision::Declined })
     }
 
     pub(super) fn refund(&mut self) {
@@ -90,16 +90,16 @@ mod tests {
     #[test]
     fn a_card_is_charged_once_however_often_it_is_asked() {
         let mut entry = Entry::default();
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Captured));
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Captured));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Captured));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Captured));
         assert_eq!((entry.calls, entry.captured_cents, entry.refunded_cents), (2, 100, 0));
     }
 
     #[test]
     fn a_declined_card_stays_declined() {
         let mut entry = Entry::default();
-        assert_eq!(entry.charge("tok_declined", 100), Ok(Answer::Declined));
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Declined));
+        assert_eq!(entry.charge("tok_declined", 100), Ok(Decision::Declined));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Declined));
         assert_eq!(entry.captured_cents, 0);
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn a_charge_that_comes_after_its_refund_takes_nothing() {
         let mut entry = Entry::default();
         entry.refund();
-        assert_eq!(entry.charge("tok_visa", 100), Ok(Answer::Declined));
+        assert_eq!(entry.charge("tok_visa", 100), Ok(Decision::Declined));
         assert_eq!((entry.captured_cents, entry.refunded_cents), (0, 0));
     }
 
@@ -142,7 +142,7 @@ mod tests {
             let mut entry = Entry::default();
             entry.charge("tok_visa", amount_cents).unwrap();
             entry.refund();
-            assert_eq!(entry.charge("tok_visa", amount_cents), Ok(Answer::Declined));
+            assert_eq!(entry.charge("tok_visa", amount_cents), Ok(Decision::Declined));
             assert_eq!((entry.captured_cents, entry.refunded_cents), (amount_cents, amount_cents));
         }
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::gateway::{Answer, Charge, Gateway, GatewayError, Refund};
+use crate::gateway::{Charge, Decision, Gateway, GatewayError, Refund};
 use ledger::Entry;
 use store::{LOCK, MIGRATIONS, OF_ORDER, OPEN, WRITE};
 
@@ -36,7 +36,7 @@ pub struct SandboxGateway {
 
 struct Waiting {
     request: Request,
-    answer: oneshot::Sender<Result<Answer, GatewayError>>,
+    answer: oneshot::Sender<Result<Decision, GatewayError>>,
 }
 
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl SandboxGateway {
 
     /// Joins the waiting calls. The call that gets the lock writes for all of them, and the others receive their
     /// results.
-    async fn submit(&self, request: Request) -> Result<Answer, GatewayError> {
+    async fn submit(&self, request: Request) -> Result<Decision, GatewayError> {
         let (answer, mut answered) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { request, answer });
         let turn = std::pin::pin!(self.turn.lock());
@@ -157,7 +157,7 @@ impl SandboxGateway {
 }
 
 /// Carries out the requests in their order, each on the entry that the earlier ones have left.
-async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Answer, GatewayError>>, StoreError> {
+async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Decision, GatewayError>>, StoreError> {
     let charges: BTreeMap<Uuid, Uuid> = requests.iter().map(Request::concerns).collect();
     let charges: Rows = charges.into_iter().map(|(key, order_id)| params![key, order_id]).collect();
     let (_, rows) =
@@ -170,7 +170,7 @@ async fn carry_out(tx: &Tx, requests: &[Request]) -> Result<Vec<Result<Answer, G
             Request::Charge(charge) => entry.charge(&charge.payment_method, charge.amount_cents),
             Request::Refund(_) => {
                 entry.refund();
-                Ok(Answer::Captured)
+                Ok(Decision::Captured)
             }
         });
     }
@@ -190,7 +190,7 @@ fn read(row: &Row) -> Result<(Uuid, Entry), StoreError> {
 }
 
 impl Gateway for SandboxGateway {
-    fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Answer, GatewayError>> {
+    fn charge(&self, charge: Charge) -> BoxFuture<'_, Result<Decision, GatewayError>> {
         self.submit(Request::Charge(charge)).boxed()
     }
 

@@ -29,7 +29,7 @@ async fn test(test: impl AsyncFn(SandboxGateway)) {
 async fn a_repeated_charge_takes_the_money_once() {
     test(async |gateway| {
         for _ in 0..3 {
-            assert_eq!(gateway.charge(charge_of(1, "tok_visa")).await, Ok(Answer::Captured));
+            assert_eq!(gateway.charge(charge_of(1, "tok_visa")).await, Ok(Decision::Captured));
         }
         assert_eq!(ledger(&gateway).await, (3, 1, 1000, 0));
     })
@@ -40,7 +40,7 @@ async fn a_repeated_charge_takes_the_money_once() {
 async fn the_same_charge_many_times_at_once_takes_the_money_once() {
     test(async |gateway| {
         let answers = join_all((0..50).map(|_| gateway.charge(charge_of(1, "tok_visa")))).await;
-        assert!(answers.iter().all(|answer| *answer == Ok(Answer::Captured)));
+        assert!(answers.iter().all(|answer| *answer == Ok(Decision::Captured)));
         assert_eq!(ledger(&gateway).await, (50, 1, 1000, 0));
     })
     .await;
@@ -53,8 +53,8 @@ async fn calls_at_the_same_time_each_get_their_own_answer() {
         let calls = (0..100).map(|n| gateway.charge(charge_of(n, methods[n as usize % 5])));
         for (n, answer) in join_all(calls).await.into_iter().enumerate() {
             match methods[n % 5] {
-                "tok_visa" | "tok_else" => assert_eq!(answer, Ok(Answer::Captured)),
-                "tok_declined" => assert_eq!(answer, Ok(Answer::Declined)),
+                "tok_visa" | "tok_else" => assert_eq!(answer, Ok(Decision::Captured)),
+                "tok_declined" => assert_eq!(answer, Ok(Decision::Declined)),
                 _ => assert!(matches!(answer, Err(GatewayError::Transient(_))), "{answer:?}"),
             }
         }
@@ -68,7 +68,7 @@ async fn a_flaky_card_is_charged_by_the_third_call() {
     test(async |gateway| {
         assert!(gateway.charge(charge_of(1, "tok_flaky")).await.is_err());
         assert!(gateway.charge(charge_of(1, "tok_flaky")).await.is_err());
-        assert_eq!(gateway.charge(charge_of(1, "tok_flaky")).await, Ok(Answer::Captured));
+        assert_eq!(gateway.charge(charge_of(1, "tok_flaky")).await, Ok(Decision::Captured));
         assert_eq!(ledger(&gateway).await, (3, 1, 1000, 0));
     })
     .await;
@@ -90,7 +90,7 @@ async fn a_refund_returns_the_captured_amount() {
 async fn a_charge_that_its_refund_has_overtaken_takes_nothing() {
     test(async |gateway| {
         assert_eq!(gateway.refund(refund_of(1)).await, Ok(()));
-        assert_eq!(gateway.charge(charge_of(1, "tok_visa")).await, Ok(Answer::Declined));
+        assert_eq!(gateway.charge(charge_of(1, "tok_visa")).await, Ok(Decision::Declined));
         assert_eq!(ledger(&gateway).await, (1, 1, 0, 0));
     })
     .await;
@@ -104,7 +104,7 @@ async fn when_the_writing_caller_is_cancelled_the_next_one_writes() {
         assert!(futures::poll!(&mut first).is_pending(), "it has the turn");
         assert!(futures::poll!(&mut second).is_pending(), "it waits");
         drop(first);
-        assert_eq!(second.await, Ok(Answer::Captured));
+        assert_eq!(second.await, Ok(Decision::Captured));
         assert_eq!(ledger(&gateway).await, (1, 1, 1000, 0));
     })
     .await;
@@ -115,7 +115,7 @@ async fn the_ledger_outlives_the_gateway() {
     on_each_database(SandboxGateway::LEDGER, async |db| {
         SandboxGateway::new(db.clone()).charge(charge_of(1, "tok_visa")).await.unwrap();
         let reopened = SandboxGateway::new(db);
-        assert_eq!(reopened.charge(charge_of(1, "tok_visa")).await, Ok(Answer::Captured));
+        assert_eq!(reopened.charge(charge_of(1, "tok_visa")).await, Ok(Decision::Captured));
         assert_eq!(ledger(&reopened).await, (2, 1, 1000, 0));
     })
     .await;
