@@ -1,4 +1,5 @@
-//! Whose fault a failure of the database is: one event's, one step's or everybody's, and who waits for it.
+//! How a database failure is attributed: to one event, to one step or to the database, and which events wait because of
+//! it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -29,7 +30,7 @@ use uuid::Uuid;
 
 const TAKE: StepLabel = StepLabel { step: "take", op: "action" };
 
-/// What the database makes of an event's statement, and how long that takes.
+/// How the database fails an event's statement, and after what time.
 type Failure = fn(Uuid) -> (Duration, StoreError);
 
 /// The events whose statements fail.
@@ -65,7 +66,7 @@ fn seats(bad: &Bad) -> Participant<MemoryStore> {
         bad.meets(trip.id).await?;
         Ok(Outcome::Success(Taken { id: trip.id }))
     };
-    // Whoever is set aside uses up no attempt: with one alone it would be dead-lettered.
+    // A second event keeps the failing one set aside; alone, it would use up its attempts and be dead-lettered.
     Participant::named("seat").step(Step::new("take", take).undone_by(free).retry(RetryPolicy::NONE))
 }
 
@@ -102,7 +103,7 @@ async fn one_event_with_refused_data_is_dead_lettered_and_the_rest_of_its_batch_
             world.publish(&if i == 7 { bad.booked(refused) } else { Booked::anew() });
         }
         world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
-        world.eventually("it is given up on", async || world.broker.records("seat.dlq").len() == 1).await;
+        world.eventually("it is dead-lettered", async || world.broker.records("seat.dlq").len() == 1).await;
         assert!(world.health.waiting_for().is_empty());
     })
     .await;
@@ -113,7 +114,7 @@ async fn an_event_that_always_fails_is_set_aside_and_the_others_are_handled() {
     for failure in [wrong, slow, corrupt, conflicting] as [Failure; 4] {
         let bad = Bad::default();
         World::with(seats(&bad), async |world| {
-            // Alone, and among others.
+            // Alone first, then with others.
             world.publish(&bad.booked(failure));
             world.eventually("it is parked", async || world.store.summary().await.unwrap().parked_sagas == 1).await;
             for i in 0..20 {

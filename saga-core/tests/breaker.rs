@@ -1,4 +1,4 @@
-//! What an outside system that fails for everybody costs the sagas, in memory and virtual time.
+//! How an outside system that fails for all sagas affects them, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -67,7 +67,7 @@ impl Airline {
     }
 }
 
-/// Until the breaker is open: two sagas have called in vain.
+/// Waits until the breaker is open: two sagas have made calls that failed.
 async fn opened(world: &World) {
     (0..2).for_each(|_| world.publish(&Booked::anew()));
     let open = || world.metrics.breaker_open.get_or_create(&StepOnly { step: "take" }).get() == 1;
@@ -84,13 +84,13 @@ async fn an_open_breaker_uses_up_no_attempt_of_a_saga_that_was_never_called() {
         (0..10).for_each(|_| world.publish(&Booked::anew()));
         world.clock.sleep(Duration::from_secs(9)).await;
         let called = airline.calls.load(Ordering::SeqCst);
-        assert!(called < 15, "one trial a second, and not {called} calls");
+        assert!(called < 15, "one trial per second, not {called} calls");
         airline.is_down.store(false, Ordering::SeqCst);
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
         world.eventually("all are done", settled).await;
         let (taken, dead) = (world.broker.records("seat.events").len(), world.broker.records("seat.dlq").len());
         assert_eq!(taken + dead, 12);
-        // Each trial that failed was an attempt of the saga that made it, and no more than that.
+        // Each failed trial counted as one attempt of the saga that made it.
         assert!(dead <= called / 3, "{dead} dead letters after {called} calls");
     })
     .await;
@@ -135,7 +135,7 @@ async fn sagas_behind_an_open_breaker_are_not_tried_and_all_continue_when_it_clo
         world.clock.sleep(Duration::from_secs(60)).await;
         let trials = airline.calls.load(Ordering::SeqCst) - called;
         assert!((20..=61).contains(&trials), "{trials} trials in a minute");
-        assert!(rejected() - before < 10 * 60, "{} were looked at in vain", rejected() - before);
+        assert!(rejected() - before < 10 * 60, "{} were tried in vain", rejected() - before);
         airline.is_down.store(false, Ordering::SeqCst);
         let again = world.clock.now();
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
@@ -158,7 +158,7 @@ struct Found {
     id: Uuid,
 }
 
-/// Another outside system, which takes two seconds for a call, and is full until it is not.
+/// Another outside system: a call takes two seconds, and it is full until the test empties it.
 fn lodging(full: &Arc<AtomicBool>) -> Step<MemoryStore, LodgingWanted, Found, saga_core::Never> {
     let full = full.clone();
     let ask = async move |_: &Call, _: &LodgingWanted| {
@@ -194,7 +194,7 @@ async fn a_backlog_of_another_step_does_not_keep_a_breaker_from_its_trial() {
 async fn an_open_breaker_without_trials_does_not_slow_the_backlog_of_another_step() {
     let (airline, full) = (Airline::default(), Arc::new(AtomicBool::new(true)));
     airline.is_down.store(true, Ordering::SeqCst);
-    // Whoever has called it does so no more: the breaker stays open for want of a trial.
+    // The sagas that opened the breaker call no more: without a trial it stays open.
     let once = RetryPolicy::NONE;
     World::with(airline.participant(once).step(lodging(&full)), async |world| {
         (0..700).for_each(|_| world.publish(&LodgingWanted { id: Uuid::now_v7() }));

@@ -1,4 +1,4 @@
-//! Processes whose clocks differ, on one database: what is due, and when, is the database's to say.
+//! Processes with different clocks on one database: the database's clock decides what is due.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -39,10 +39,10 @@ struct Expired {
     id: Uuid,
 }
 
-/// How often a booking was tried.
+/// The number of attempts at a booking.
 type Tries = Arc<AtomicUsize>;
 
-/// A clock that is wrong by this much.
+/// A clock that is off by this much.
 #[derive(Clone, Copy)]
 struct Skewed(VirtualClock, SignedDuration);
 
@@ -56,7 +56,7 @@ impl Clock for Skewed {
     }
 }
 
-/// Waits five minutes for each trip, and tries a booking that does not work again after two.
+/// Waits five minutes for each trip, and retries a failing booking every two minutes.
 fn seats(tries: &Tries) -> Participant<MemoryStore> {
     let tries = tries.clone();
     let book = async move |_: &mut Cx<'_, MemoryStore>, trip: Booked| -> StepResult<saga_core::Never> {
@@ -70,7 +70,7 @@ fn seats(tries: &Tries) -> Participant<MemoryStore> {
     Participant::named("seat").step(Step::new("book", book).deadline(Duration::from_secs(300), expired).retry(retry))
 }
 
-/// One process whose clock is right, and one whose clock is wrong.
+/// One process with a correct clock, and one with a wrong clock.
 async fn with_another_process(tries: &Tries, skew: SignedDuration, test: impl AsyncFnOnce(&World)) {
     World::with(seats(tries), async |world| {
         let participant = seats(tries);

@@ -1,4 +1,4 @@
-//! Dead letters that the broker refuses as they are, in memory and virtual time.
+//! Dead letters that the broker refuses in their complete form, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -23,7 +23,7 @@ async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken> {
     Ok(Outcome::Success(Taken { id: trip.id }))
 }
 
-/// What a dead-letter topic takes.
+/// The largest dead letter that the topic accepts.
 type Takes = fn(&OutRecord) -> bool;
 
 #[derive(Clone)]
@@ -47,7 +47,8 @@ fn size(headers: &[Header]) -> usize {
     headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum()
 }
 
-/// Buries one record in a topic that takes only some, with one behind it that is well. Returns the original and its letter.
+/// Dead-letters one record in a topic that accepts only some, with a valid record behind it. Returns the original and
+/// its dead letter.
 async fn buried(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
     let producer = |broker: &MemoryBroker| Picky { inner: broker.producer(), takes };
     let mut result = None;
@@ -96,7 +97,7 @@ async fn a_dead_letter_that_is_refused_for_its_headers_keeps_key_and_value() {
 async fn a_dead_letter_that_is_refused_for_its_key_has_the_position_of_the_original_as_its_key() {
     let long: fn(&mut OutRecord) = |record| record.key = Some(vec![b'k'; 2000]);
     let short: Takes = |letter| letter.key.as_ref().is_none_or(|key| key.len() < 1000);
-    // As a compacted topic does.
+    // A compacted topic accepts no record without a key.
     let (none, any): (fn(&mut OutRecord), Takes) = (|record| record.key = None, |letter| letter.key.is_some());
     for (spoil, takes, reason) in [(long, short, "key_mismatch"), (none, any, "missing_key")] {
         let (original, letter) = buried(takes, spoil).await;

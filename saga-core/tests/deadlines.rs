@@ -1,4 +1,4 @@
-//! Deadlines that cannot be fired, and what the other deadlines and the events feel of them, in memory and virtual time.
+//! Deadlines that cannot fire, and how they affect other deadlines and events, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -43,10 +43,10 @@ struct Expired {
     id: Uuid,
 }
 
-/// How the deadline of a saga fails, and after how long; none when it works.
+/// How a saga's deadline fails, and after what time; none when it fires.
 type Failure = fn(Uuid) -> Option<(Duration, StoreError)>;
 
-/// Sagas whose id is even fail.
+/// Sagas with an even id fail.
 fn is_bad(id: Uuid) -> bool {
     id.as_u128() & 1 == 0
 }
@@ -119,9 +119,9 @@ async fn a_deadline_with_a_wrong_or_slow_statement_delays_no_other_and_readiness
                 let why = world.health.waiting_for();
                 why.iter().any(|why| why.starts_with("deadlines: the deadline of book cannot be fired"))
             };
-            // Not from the first failure on: a line may be lost once.
+            // From the second failure on: a single lost connection is not reported.
             world.eventually("readiness names it", async || told()).await;
-            // Most of the time is that of the events.
+            // Most of the time is left to the events.
             let (began, mut waited) = (world.clock.now(), 0.0);
             for handled in 11..=130 {
                 let before = world.clock.now();
@@ -131,7 +131,7 @@ async fn a_deadline_with_a_wrong_or_slow_statement_delays_no_other_and_readiness
                 world.clock.sleep(Duration::from_secs(1)).await;
             }
             let share = waited / world.clock.now().duration_since(began).as_secs_f64();
-            assert!(share < 0.3, "events wait {share} of the time");
+            assert!(share < 0.3, "events waited {share} of the time");
         })
         .await;
     }

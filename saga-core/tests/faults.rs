@@ -1,5 +1,6 @@
-//! The runtime under faults, in memory and virtual time: a database that fails at every line of a transaction, a broker that does
-//! not acknowledge, handlers that fail or panic, a process that dies between an effect and its commit, members that come and go.
+//! The runtime under faults, in memory and virtual time: a database that fails at every point of a transaction, a
+//! broker that does not acknowledge, handlers that fail or panic, a process that dies between an effect and its commit,
+//! members that join and leave.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -90,7 +91,7 @@ fn seats() -> Participant<MemoryStore> {
     Participant::named("seat").step(Step::new("take", take).undone_by(free))
 }
 
-/// A small world: one broker, one database, and participants that come and go.
+/// A test environment: one broker, one database, and participants that start and stop.
 struct World {
     broker: MemoryBroker,
     store: MemoryStore,
@@ -159,7 +160,7 @@ impl Member {
         self.task.await.unwrap().unwrap();
     }
 
-    /// Nothing is flushed, committed or told.
+    /// Simulates a crash: nothing is flushed, committed or exported.
     async fn die(self) {
         self.task.abort();
         let _ = self.task.await;
@@ -184,7 +185,7 @@ fn booked(mood: &str) -> Booked {
     Booked { id: Uuid::now_v7(), mood: mood.to_owned() }
 }
 
-/// Takes records and never acknowledges one.
+/// Accepts records and never acknowledges them.
 #[derive(Clone, Default)]
 struct Mute(Arc<Mutex<Vec<OutRecord>>>);
 
@@ -294,7 +295,7 @@ async fn a_dead_process_leaves_its_outbox_to_the_next_one() {
     .await;
 }
 
-/// The effect answers only when it is let; a process can die meanwhile.
+/// The effect completes only when the test permits it; a process can die before that.
 fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) -> Participant<MemoryStore> {
     let effect = async move |_: &Call, _: &Booked| {
         calls.fetch_add(1, Ordering::SeqCst);
@@ -322,19 +323,19 @@ async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_
         let trip = booked("fine");
         let member = world.start(slow_seats(calls.clone(), undone.clone(), false));
         world.publish(&trip);
-        world.eventually("the effect is under way", async || calls.load(Ordering::SeqCst) == 1).await;
+        world.eventually("the effect is in flight", async || calls.load(Ordering::SeqCst) == 1).await;
         member.die().await;
         assert_eq!(world.store.mark(SagaId::from(trip.id), "note", Op::Action).await, Some(Mark::Started));
 
-        // The cancellation comes first this time: the record of the action was not committed, so the next process reads
-        // both; a broker may deliver the other topic's event first.
+        // The cancellation is delivered first this time. The record of the action was not committed, so the next
+        // process reads both, and a broker may deliver the other topic's event first.
         let other = World { broker: MemoryBroker::new(1), ..world };
         let next = other.start(slow_seats(calls.clone(), undone.clone(), true));
         other.publish(&Cancelled { id: trip.id });
         other.caught_up().await;
         other.publish(&trip);
         other.caught_up().await;
-        assert_eq!(undone.load(Ordering::SeqCst), 1, "what may have happened is undone");
+        assert_eq!(undone.load(Ordering::SeqCst), 1, "an effect that may have happened is compensated");
         assert_eq!(other.types("seat.events"), ["seat.freed"]);
         assert_eq!(calls.load(Ordering::SeqCst), 1, "the late action calls nothing");
         assert_eq!(other.store.get::<u32>("taken").await, None);
@@ -350,7 +351,7 @@ async fn a_restart_resumes_a_started_effect_under_the_same_key() {
         let (calls, undone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let member = world.start(slow_seats(calls.clone(), undone.clone(), false));
         world.publish(&booked("fine"));
-        world.eventually("the effect is under way", async || calls.load(Ordering::SeqCst) == 1).await;
+        world.eventually("the effect is in flight", async || calls.load(Ordering::SeqCst) == 1).await;
         member.die().await;
         let next = world.start(slow_seats(calls.clone(), undone.clone(), true));
         world.caught_up().await;
@@ -576,7 +577,7 @@ async fn an_outbox_full_of_rows_in_flight_hides_no_unpublished_row() {
             commit(row.clone()).await;
             outbox.committed(vec![row]);
         }
-        // Committed by a process that died before it could publish.
+        // Committed by a process that died before it published.
         let lost = outbox.row(&Taken { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
         commit(lost.clone()).await;
         world.eventually("it is published", async || broker.published(&lost)).await;

@@ -1,4 +1,4 @@
-//! The kit for whole flows, on a trip that reserves, pays, waits and compensates.
+//! The test kit for whole flows, on a trip that reserves, pays, waits and compensates.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -1,4 +1,4 @@
-//! Partitions, parked sagas and outboxes that pass from one owner to the next at the worst moment.
+//! Partitions, parked sagas and outboxes that pass from one owner to the next at the worst time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -183,7 +183,7 @@ async fn an_outbox_row_that_the_broker_does_not_take_stops_no_other_row_or_is_re
             let p = Participant::named("seat").step(Step::new("seat", seat));
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let health = handle.health().clone();
-            // one row left behind, of a topic that the broker does not take (missing, or no right)
+            // one row left behind, for a topic that the broker refuses (missing, or not authorised)
             let row = handle.outbox().row(&Charged { id: Uuid::now_v7() }, &TraceContext::default()).unwrap();
             let (tx, _) = store.begin(&[], Duration::from_secs(1)).await.unwrap();
             store.commit(tx, saga_core::store::Changes { outbox: vec![row], ..Default::default() }).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_delayed_process_cannot_finish_an_effect_that_the_next_one_voids() {
                     a.captured.store(true, SeqCst);
                     tokio::time::sleep(Duration::from_secs(5)).await;
                     Ok(true)
-                } // the process is paused with its answer
+                } // the process is paused with the result of its call
                 _ => Err(StepError::transient("no answer")),
             },
             async |_: &mut Cx<'_, MemoryStore>, b: Booked, _yes: bool| -> StepResult<Charged, Declined> {

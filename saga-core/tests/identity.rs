@@ -1,4 +1,4 @@
-//! Several participants whose steps have equal names: each publishes its own event, and calls under its own key.
+//! Several participants with a step of the same name: each publishes its own event, and calls with its own key.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -122,8 +122,8 @@ async fn participants_with_a_step_of_one_name_publish_and_call_under_their_own_i
 
             let (flights, hotels) = (world.ids("flight.events"), world.ids("hotel.events"));
             assert_eq!((flights.len(), hotels.len()), (1, 1));
-            assert_ne!(flights, hotels, "the pair of them is one event for nobody");
-            assert_eq!(world.ids("trip.events").len(), 3, "the trip has seen both answers");
+            assert_ne!(flights, hotels, "no consumer takes the two for one event");
+            assert_eq!(world.ids("trip.events").len(), 3, "the trip has observed both results");
             assert_eq!(keys.lock().unwrap().iter().collect::<BTreeSet<_>>().len(), 2, "a bank would take money twice");
             let skipped: u64 = ["note_flight", "note_hotel"]
                 .map(|step| trip.duplicates.get_or_create(&saga_core::runtime::StepLabel { step, op: "action" }).get())

@@ -1,4 +1,4 @@
-//! Every number that the runtime registers moves when what it counts happens.
+//! Every metric that the runtime registers changes when its event occurs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -70,7 +70,7 @@ async fn ask(_: &Call, trip: &Booked) -> Result<(), StepError> {
     match trip.mood.as_str() {
         "down" => Err(StepError::infrastructure("nobody is there")),
         _ => {
-            // Long enough to be seen in hand.
+            // Long enough to be observed in flight.
             tokio::time::sleep(Duration::from_millis(20)).await;
             Ok(())
         }
@@ -122,7 +122,7 @@ fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
     seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap(), &outgoing)
 }
 
-/// Names of the samples that are not zero. A histogram's are told by its count.
+/// The names of the samples that are not zero. A histogram is represented by its count.
 fn moved(registry: &Registry) -> BTreeSet<String> {
     let mut text = String::new();
     encode(&mut text, registry).unwrap();
@@ -131,7 +131,7 @@ fn moved(registry: &Registry) -> BTreeSet<String> {
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
 
-/// Names of all families, as `# TYPE` lines have them.
+/// The names of all metric families, from the `# TYPE` lines.
 fn registered(registry: &Registry) -> Vec<(String, String)> {
     let mut text = String::new();
     encode(&mut text, registry).unwrap();
@@ -182,7 +182,7 @@ async fn every_registered_metric_changes() {
     let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
         let (fine, stuck, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
-        // Twice, under two ids, before, undone, broken, unknown, not answered, not in time.
+        // Twice, under two ids, too late, compensated, broken, unknown, not acknowledged, past its deadline.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
@@ -236,7 +236,7 @@ async fn every_registered_metric_changes() {
         })
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(still, Vec::<String>::new(), "these never moved");
+    assert_eq!(still, Vec::<String>::new(), "these never changed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! A set-based handler that names the events that fail.
+//! Set-based handlers that name the events that fail.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -16,7 +16,8 @@ use common::{
 use saga_core::{Outcome, Participant, Step, StepError, envelope::header, handler::Cx, testing::MemoryStore};
 use uuid::Uuid;
 
-/// Takes seats for all but these trips, which it names or lets fail with the whole set. Keeps how many it was called for.
+/// Takes seats for all trips except these, which it rejects by name or lets fail with the whole set. Records the size
+/// of each set.
 fn seats(bad: Vec<Uuid>, names: bool, sets: Arc<Mutex<Vec<usize>>>) -> Participant<MemoryStore> {
     let take = async move |cx: &mut Cx<'_, MemoryStore>, trips: Vec<Booked>| {
         sets.lock().unwrap().push(trips.len());
@@ -34,7 +35,7 @@ fn seats(bad: Vec<Uuid>, names: bool, sets: Arc<Mutex<Vec<usize>>>) -> Participa
     Participant::named("seat").step(Step::new("take", take))
 }
 
-/// How large the sets were that the handler was called for, when two of forty events fail.
+/// The sizes of the sets that the handler was called with, when two of forty events fail.
 async fn sets(names: bool) -> Vec<usize> {
     let trips: Vec<Booked> = (0..40).map(|_| Booked::anew()).collect();
     let bad = vec![trips[7].id, trips[31].id];

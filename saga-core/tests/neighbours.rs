@@ -1,4 +1,4 @@
-//! One saga with a bad lock, a repeated event, a broken table or a dead gateway, and what the others feel of it.
+//! One saga with a locked row, a repeated event, a broken table or a failing gateway, and how it affects the others.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -63,8 +63,8 @@ async fn settles_copies_together(named: bool) {
         world.eventually("all is read", async || world.broker.is_caught_up("seat")).await;
         assert_eq!(world.types("seat.events").len(), 51);
         let copies = world.metrics.duplicates.get_or_create(&TAKE).get();
-        // Without an id, each that has a transaction of its own is another event of a step that has run, as the others are that
-        // are published 20 times.
+        // Without an id, each copy in a transaction of its own is a new event of a step that has run, and counts as a
+        // repetition.
         let repetitions = world.metrics.repetitions.get_or_create(&TAKE).get() - 19 * 50;
         assert_eq!((copies + repetitions, named && repetitions > 0), (19_999, false));
         let mut text = String::new();
@@ -97,7 +97,7 @@ async fn events_of_two_types_are_two_events_also_under_one_id_and_with_the_same_
 async fn a_saga_with_more_events_than_a_transaction_takes_is_handled() {
     World::with(seats(), async |world| {
         let hot = Booked::anew();
-        // Each under an id of its own.
+        // Each with its own id.
         (0..1000).for_each(|_| world.publish(&hot));
         let other = Booked::anew();
         world.publish(&other);
@@ -112,7 +112,7 @@ async fn a_saga_with_more_events_than_a_transaction_takes_is_handled() {
 async fn a_locked_row_uses_up_no_attempt_and_dead_letters_nothing() {
     World::with(seats(), async |world| {
         world.clock.sleep(Duration::from_secs(1)).await;
-        // More often than there are attempts.
+        // More often than the policy has attempts.
         world.store.inject([Fault::Lock; 60]);
         (0..4).for_each(|_| world.publish(&Booked::anew()));
         world.eventually("all are handled", async || world.types("seat.events").len() == 4).await;
@@ -237,9 +237,9 @@ async fn a_compensation_does_not_wait_behind_its_parked_action() {
         world.publish(&Cancelled { id: trip.id });
         world.clock.sleep(Duration::from_secs(1)).await;
         assert_eq!(world.types("seat.events"), ["seat.freed"], "before the charge is tried again after 5 s");
-        assert_eq!(gateway.refunds.load(SeqCst), 1, "the call may have been carried out");
+        assert_eq!(gateway.refunds.load(SeqCst), 1, "the call may have taken effect");
         world.clock.sleep(Duration::from_secs(20)).await;
-        assert_eq!(gateway.charges.load(SeqCst), 1, "the charge is late for ever");
+        assert_eq!(gateway.charges.load(SeqCst), 1, "the action stays late");
         assert_eq!(world.store.summary().await.unwrap().parked_sagas, 0);
         assert_eq!(world.metrics.late.get_or_create(&TAKE).get(), 1);
     })

@@ -1,4 +1,4 @@
-//! Code of a participant that panics where no handler runs: it costs its own event, and nobody else's.
+//! Panics in a participant's own code outside a handler: each fails only its own event.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use self::common::World;
 
-/// Stands in the data, and must stand nowhere else.
+/// Part of the data; it must appear nowhere else.
 const SECRET: &str = "4111-1111";
 
 fn mood<'de, D: Deserializer<'de>>(data: D) -> Result<String, D::Error> {
@@ -68,7 +68,7 @@ impl From<Cancelled> for Freed {
     }
 }
 
-/// `trip.booked`, by hand: whose it is panics.
+/// `trip.booked`, implemented by hand: its `saga_id` panics.
 #[derive(Clone)]
 struct Careless(Booked);
 
@@ -98,7 +98,7 @@ async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, Step
     Ok(why.into())
 }
 
-/// An error that cannot be shown.
+/// An error whose `Display` panics.
 #[derive(Debug)]
 struct Unspeakable;
 
@@ -162,7 +162,7 @@ async fn a_policy_that_panics_allows_no_further_attempt_and_an_error_that_panics
         world.publish(&booked("fine"));
         world.eventually("the other is handled", async || world.types("seat.events") == ["seat.taken"]).await;
         let letters = async || world.broker.records("seat.dlq").len() == 1;
-        world.eventually("it is given up on", letters).await;
+        world.eventually("it is dead-lettered", letters).await;
         assert_eq!(world.headers("seat.dlq", dead_letter::header::REASON), ["retries_exhausted"]);
         assert_eq!(world.headers("seat.dlq", dead_letter::header::ATTEMPTS), ["2"]);
         let messages = world.headers("seat.dlq", dead_letter::header::MESSAGE);

@@ -1,4 +1,4 @@
-//! Partitions that are revoked while a transaction for their events is under way.
+//! Partitions that are revoked while a transaction for their events is in flight.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -29,7 +29,7 @@ use self::common::{
     trip::{Booked, Taken},
 };
 
-/// Says what a test makes it say.
+/// Ends as the test decides.
 struct Script {
     signals: UnboundedReceiver<Signal>,
     held: Option<Signal>,
@@ -93,8 +93,8 @@ impl World {
         self.clock.sleep(Duration::from_secs(seconds)).await;
     }
 
-    /// An event of the partition is in a transaction, which the database does not begin for a while; meanwhile the partition is
-    /// revoked, and then the database is there.
+    /// An event of the partition is in a transaction whose begin the database delays; meanwhile the partition is
+    /// revoked, and then the database answers.
     async fn revoke_during_a_transaction(&self) -> Record {
         self.say(Signal::Assigned(partition()));
         self.pass(3).await;
@@ -132,7 +132,7 @@ async fn no_call_begins_for_a_partition_that_was_revoked_while_its_start_was_rec
     };
     World::with(Participant::named("seat").step(Step::with_effect("take", ask, take)), async |world| {
         let record = world.revoke_during_a_transaction().await;
-        assert_eq!(calls.load(SeqCst), 0, "whoever owns it next calls");
+        assert_eq!(calls.load(SeqCst), 0, "the next owner calls");
         assert_eq!(world.stored(), [0; 0], "and it is not acknowledged");
         world.say(Signal::Assigned(partition()));
         world.say(Signal::Records(vec![record]));
@@ -149,7 +149,7 @@ async fn no_event_of_a_partition_that_was_revoked_meanwhile_is_dead_lettered() {
         async |_: &mut Cx<'_, MemoryStore>, _: Booked| -> StepResult<Taken> { Err(StepError::permanent("no")) };
     World::with(Participant::named("seat").step(Step::new("take", refuse)), async |world| {
         world.revoke_during_a_transaction().await;
-        assert_eq!(world.broker.records("seat.dlq").len(), 0, "whoever owns it next decides");
+        assert_eq!(world.broker.records("seat.dlq").len(), 0, "the next owner decides");
         assert_eq!(world.stored(), [0; 0]);
     })
     .await;

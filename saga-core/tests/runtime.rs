@@ -1,4 +1,4 @@
-//! The runtime on a store and a broker in memory, in virtual time: every rule of DESIGN that needs no real infrastructure.
+//! The runtime on an in-memory store and broker, in virtual time: every rule that needs no real infrastructure.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -60,7 +60,7 @@ impl From<Cancelled> for Refunded {
     }
 }
 
-/// Fails as the card says; counts its calls.
+/// Fails as the card's name says; counts its calls.
 #[derive(Clone, Default)]
 struct Gateway {
     charges: Arc<AtomicUsize>,
@@ -197,11 +197,7 @@ async fn used_up_retries_end_in_the_declared_refusal() {
     assert_eq!(types(&published), ["pay.declined"]);
     assert_eq!(published[0].read::<Declined>().unwrap().reason, "unavailable");
     assert_eq!(bench.charges(), 4);
-    assert_eq!(
-        bench.gateway.voids.load(Ordering::SeqCst),
-        1,
-        "an attempt that was not answered may have been carried out"
-    );
+    assert_eq!(bench.gateway.voids.load(Ordering::SeqCst), 1, "an attempt without an answer may have taken effect");
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +207,7 @@ async fn no_saga_is_refused_while_an_unanswered_attempt_may_have_taken_effect() 
     let published = bench.scenario().when(&reserved(bench.id, "timeout")).await;
     assert_eq!(types(&published), ["pay.declined"]);
     assert_eq!(bench.gateway.voids.load(Ordering::SeqCst), 1);
-    assert_eq!(bench.charges(), 4, "what is being undone is not called again");
+    assert_eq!(bench.charges(), 4, "an effect that is being voided is not called again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,8 +217,8 @@ async fn a_permanent_failure_is_dead_lettered_and_blocks_the_saga_until_it_is_co
     assert_eq!(published.len(), 1);
     assert_eq!(&*published[0].record.topic, "pay.dlq");
     let later = bench.scenario().when(&cancelled(bench.id)).await;
-    assert_eq!(types(&later), ["pay.refunded"], "what undoes the step does not wait for an operator");
-    assert!(!later[0].null_compensation, "the call may have been carried out");
+    assert_eq!(types(&later), ["pay.refunded"], "the compensation does not wait for an operator");
+    assert!(!later[0].null_compensation, "the call may have taken effect");
     assert_eq!(bench.refunds(), 1);
     let summary = bench.store.summary().await.unwrap();
     assert_eq!((summary.blocked_sagas, summary.parked_sagas), (0, 0));

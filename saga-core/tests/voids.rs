@@ -1,4 +1,4 @@
-//! What follows when an effect whose retries are used up cannot be voided either, in memory and virtual time.
+//! An effect whose retries are used up and whose void fails as well, in memory and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -33,10 +33,10 @@ struct Refused {
     id: Uuid,
 }
 
-/// When the outside system was asked to void.
+/// The times at which the outside system was asked to void.
 type Voids = Arc<Mutex<Vec<Instant>>>;
 
-/// An airline that never answers a booking, and a void as it is told.
+/// An airline that never answers a booking, and voids as the test decides.
 fn seats(
     voids: &Voids,
     void: impl Fn(usize) -> Result<(), StepError> + Send + Sync + 'static,
@@ -83,11 +83,11 @@ async fn an_effect_that_can_never_be_voided_is_dead_lettered_and_not_refused() {
         let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
         world.eventually("its saga waits for an operator", held).await;
         world.clock.sleep(Duration::from_secs(120)).await;
-        assert_eq!(voids.lock().unwrap().len(), 1, "it is not asked again");
+        assert_eq!(voids.lock().unwrap().len(), 1, "the void is not repeated");
         assert_eq!(world.headers("seat.dlq", REASON), ["permanent"]);
         let messages = world.headers("seat.dlq", MESSAGE);
         assert!(messages[0].contains("cannot be undone") && messages[0].contains("unknown booking"), "{messages:?}");
-        assert_eq!(world.types("seat.events"), Vec::<String>::new(), "it may hold");
+        assert_eq!(world.types("seat.events"), Vec::<String>::new(), "the effect may have happened");
     })
     .await;
 }

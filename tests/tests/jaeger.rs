@@ -1,11 +1,11 @@
-//! Jaeger itself, as the tests see it: what is sent to it by OTLP is found again.
+//! Jaeger itself as the tests use it: spans that are sent by OTLP can be queried.
 
 use anyhow::{Result, ensure};
 use saga_tests::{Jaeger, PATIENCE, eventually, http::send};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A service's spans, as OTLP has them in JSON.
+/// A service's spans in OTLP's JSON form.
 fn spans(service: &str, spans: &Value) -> Value {
     let name = json!({"key": "service.name", "value": {"stringValue": service}});
     json!({"resource": {"attributes": [name]}, "scopeSpans": [{"spans": spans}]})
@@ -21,7 +21,7 @@ fn spans_sent_by_otlp_are_found_as_a_tree() -> Result<()> {
             "traceId": trace, "spanId": "00000000000000a1", "name": "ask", "kind": 3,
             "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000000020000000",
         }]);
-        // Linked to its parent too, as a consumer is to what it received.
+        // Linked to its parent as well, as a consumer is linked to the producer of its event.
         let second = json!([{
             "traceId": trace, "spanId": "00000000000000a2", "parentSpanId": "00000000000000a1", "name": "answer",
             "kind": 2, "startTimeUnixNano": "1700000000005000000", "endTimeUnixNano": "1700000000006000000",
@@ -52,7 +52,7 @@ fn spans_sent_by_otlp_are_found_as_a_tree() -> Result<()> {
         ensure!(span.links.iter().any(|(trace, _)| *trace == elsewhere), "{span:?}");
         let services = jaeger.services().await?;
         ensure!(services.contains(&asks) && services.contains(&answers), "{services:?}");
-        // It may answer before it has heard of a trace, and says so.
+        // Jaeger answers with an error for an unknown trace.
         let unknown = jaeger.trace(&elsewhere).await;
         ensure!(unknown.is_err_and(|error| error.to_string().contains("404")), "an unknown trace");
         Ok(())

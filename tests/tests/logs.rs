@@ -1,4 +1,4 @@
-//! What the services log: one JSON object a line, whose saga and trace it is about, and no data of an event.
+//! The services' logs: one JSON object per line, with saga and trace, and without data of an event.
 
 use anyhow::{Context, Result, ensure};
 use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders, orders::Order, orders::with_header};
@@ -32,21 +32,22 @@ async fn every_log_line_about_an_event_names_its_saga_and_trace(world: &World) -
     let record = orders::event("order.created", id, &order.created(id));
     world.produce(with_header(record, "traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))).await?;
     world.event(id, "order.confirmed").await?;
-    eventually(PATIENCE, "the log tells of a failed attempt", async || {
+    eventually(PATIENCE, "the log reports a failed attempt", async || {
         let lines = lines(world)?;
-        let told = |line: &&Value| line["saga_id"] == id.to_string() && line["message"] == "parked for another attempt";
-        let line = lines.iter().find(told).context("it does not")?;
+        let reports =
+            |line: &&Value| line["saga_id"] == id.to_string() && line["message"] == "parked for another attempt";
+        let line = lines.iter().find(reports).context("it does not")?;
         ensure!(line["trace_id"] == trace && line["service"] == "payment" && line["step"] == "charge", "{line}");
         ensure!(line["level"] == "WARN" && line["timestamp"].is_string() && line["target"].is_string(), "{line}");
         Ok(())
     })
     .await?;
-    // One that cannot be read has a saga too, as far as its key says so.
+    // An unreadable record has a saga too, if its key names one.
     let poison = Uuid::new_v4();
     let mut record = orders::event("order.created", poison, &Value::Null);
     record.value = Some(b"{".to_vec());
     world.produce(with_header(record, "traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))).await?;
-    eventually(PATIENCE, "two services tell of a dead letter", async || {
+    eventually(PATIENCE, "two services report a dead letter", async || {
         let lines = lines(world)?;
         let dead =
             lines.iter().filter(|line| line["message"] == "dead letter" && line["saga_id"] == poison.to_string());
@@ -84,7 +85,7 @@ async fn no_log_line_contains_data_of_an_event(world: &World) -> Result<()> {
         })
         .await?;
     }
-    // One that cannot be read is told of, too: its reason must not quote it.
+    // An unreadable record is logged too: the reason must not quote it.
     let id = Uuid::new_v4();
     let mut broken = orders[0].created(id);
     broken["items"][0]["quantity"] = Value::from("tok_secret");
@@ -92,7 +93,7 @@ async fn no_log_line_contains_data_of_an_event(world: &World) -> Result<()> {
     let mut text = orders::event("order.created", id, &Value::Null);
     text.value = Some(b"{\"shipping_address\": Main Street tok_secret".to_vec());
     world.produce(text).await?;
-    eventually(PATIENCE, "the dead letters are told of", async || {
+    eventually(PATIENCE, "the dead letters are logged", async || {
         let lines = lines(world)?;
         let dead = lines.iter().filter(|line| line["message"] == "dead letter").count();
         ensure!(dead >= 4, "{dead} dead letters");

@@ -1,4 +1,5 @@
-//! What the alerts, the dashboard and the runbook ask for is what the services expose, and docs/metrics.md describes it.
+//! The metrics that alerts, dashboard and runbook query are exposed, and docs/metrics.md describes every exposed
+//! metric.
 
 use std::{path::Path, process::Command};
 
@@ -15,7 +16,7 @@ async fn queried_metrics_are_exposed_and_exposed_metrics_are_described(world: &W
         eprintln!("skipped: promtool (which comes with Prometheus) or jq is missing");
         return Ok(());
     }
-    // One of each ending: what has a label for it appears with it.
+    // One order per ending: a metric with a label for an ending appears with it.
     let sku = world.stocked(10).await?;
     for (order, status) in [(Order::of(&sku, 1), "confirmed"), (Order::of(&sku, 1).shipped_to("AQ"), "cancelled")] {
         let id = world.place(&order).await?;

@@ -1,4 +1,4 @@
-//! Starting: settings that cannot work, and a broker or a database that is not there yet.
+//! Starting: invalid settings, and a broker or a database that is not there yet.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(test)
 }
 
-/// A file that the janitor removes.
+/// A file that is removed at the end.
 fn log() -> Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("saga-tests-{}", Uuid::new_v4().simple()));
     fs::create_dir_all(&folder)?;
@@ -36,7 +36,7 @@ fn log() -> Result<PathBuf> {
     Ok(folder.join("log"))
 }
 
-/// Starts a service that ends by itself: its exit code, and what it said.
+/// Runs a service that ends by itself. Returns its exit code and its output.
 async fn refused(who: Who, variables: &[(&str, &str)]) -> Result<(Option<i32>, String)> {
     let log = log()?;
     let mut command = Command::new(who.binary()?);
@@ -58,7 +58,7 @@ async fn start(who: Who, variables: &[(&str, &str)]) -> Result<Service> {
     Service::start(who, &all.collect::<Vec<_>>(), &log()?).await
 }
 
-/// Waits until `/readyz` has this status, and everything that it says contains the text.
+/// Waits until `/readyz` has this status, and its body contains the text.
 async fn ready(service: &Service, status: u16, text: &str) -> Result<()> {
     let http = reqwest::Client::builder().no_proxy().build()?;
     let url = |path: &str| format!("http://{}{path}", service.addr());
@@ -110,7 +110,7 @@ fn every_service_names_a_wrong_variable_in_one_line_and_ends_at_once() -> Result
                 ensure!(code.is_some_and(|code| code != 0), "{who} with {variable}={value}: {code:?}: {said}");
                 ensure!(said.contains(&format!("{variable}: ")), "{who} with {variable}={value}: {said}");
                 ensure!(!said.contains("hunter2"), "{who} shows a secret: {said}");
-                // A file that cannot be is found out after the log has begun.
+                // A file that cannot exist is reported after the log has started.
                 ensure!(said.lines().count() == 1 || said.contains("cannot go on"), "{who}: {said}");
             }
         }
@@ -147,7 +147,7 @@ fn a_service_waits_for_its_broker_says_so_and_works_when_it_comes() -> Result<()
         for service in &services {
             ready(service, 200, "true").await?;
         }
-        // Gone again, it is missed again.
+        // When it goes away again, it is reported again.
         switch.set_reachable(false);
         for service in &services {
             ready(service, 503, address).await?;
@@ -195,7 +195,7 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
         let broker = Broker::start(Mode::Embedded).await?;
         let database = database::create(&server).await?;
         let behind = database::address(&database)?;
-        // A port that is known before anybody listens there.
+        // A port that is known before anything listens on it.
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
         let in_front = database.replacen(&behind, &port.to_string(), 1);
         let service = start(
@@ -225,7 +225,7 @@ fn a_service_works_when_its_database_comes_and_ends_when_it_can_never_be() -> Re
     })
 }
 
-/// What a program prints that ends by itself.
+/// The output of a program that ends by itself.
 fn printed(path: PathBuf, args: &[&str]) -> Result<String> {
     let output = Command::new(path).args(args).env_clear().envs([NO_BROKER]).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -242,11 +242,11 @@ fn services_print_the_declarations_of_the_flow_without_broker_and_database() -> 
     let (saga, folder) = (binary("saga")?, folder.display().to_string());
     let checked = printed(saga.clone(), &["--flow", &folder, "check"])?;
     ensure!(checked.contains("no findings"), "{checked}");
-    // In the order in which they are named, they are the very flow that `saga` is built with.
+    // Given in the right order, they are exactly the flow that is built into `saga`.
     let files = Who::ALL.map(|who| format!("{folder}/{who}.json"));
     let named: Vec<&str> = files.iter().flat_map(|file| ["--flow", file]).chain(["graph", "--json"]).collect();
     ensure!(printed(saga.clone(), &named)? == printed(saga.clone(), &["graph", "--json"])?);
-    // A running service says the same, as the last of four sources.
+    // A running service serves the same declaration; it is the last of four sources.
     fs::remove_file(format!("{folder}/order.json"))?;
     block_on(async {
         let order = start(Who::Order, &[NO_BROKER, MEMORY]).await?;

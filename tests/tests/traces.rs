@@ -1,4 +1,4 @@
-//! One trace per saga, as a real Jaeger shows it: the services, the names, and which span led to which.
+//! One trace per saga, as a real Jaeger shows it: services, names, parents and links.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -26,7 +26,7 @@ in_both_modes![traced_world:
 ];
 in_both_modes![own_world: a_collector_that_never_answers_delays_no_saga];
 
-/// Spans are exported every 200 ms here, in the order in which they were over.
+/// Spans are exported every 200 ms here, in the order in which they ended.
 const TOLD: Duration = PATIENCE;
 
 /// A caller's context: trace, span and header.
@@ -50,7 +50,7 @@ impl Caller {
     }
 }
 
-/// The tree with siblings in the order of their names, since services work side by side.
+/// The tree with siblings sorted by name, since services run in parallel.
 fn shape(trace: &Trace) -> String {
     fn write(trace: &Trace, mut spans: Vec<&Span>, depth: usize, text: &mut String) {
         spans.sort_by_key(|span| (span.to_string(), span.start));
@@ -64,7 +64,7 @@ fn shape(trace: &Trace) -> String {
     text
 }
 
-/// Without the margin of the lines here.
+/// Without the indentation of the source.
 fn tree(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let margin = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
@@ -73,7 +73,7 @@ fn tree(text: &str) -> String {
 
 async fn shows(jaeger: &Jaeger, id: &str, expected: &str) -> Result<Trace> {
     let expected = tree(expected);
-    eventually(TOLD, "the trace is whole", async || {
+    eventually(TOLD, "the trace is complete", async || {
         let trace = jaeger.trace(id).await?;
         let shape = shape(&trace);
         ensure!(shape == expected, "expected\n{expected}found\n{shape}");
@@ -82,7 +82,7 @@ async fn shows(jaeger: &Jaeger, id: &str, expected: &str) -> Result<Trace> {
     .await
 }
 
-/// What follows the publishing of `order.created`, up to the confirmation, at this depth.
+/// The spans after the publication of `order.created`, up to the confirmation, at this depth.
 const CONFIRMED: &str = "
     inventory-service process order.events
       inventory-service send inventory.events
@@ -196,7 +196,7 @@ async fn an_unshippable_order_is_one_trace_through_its_compensations(world: &Wor
         let span = of(service, name)?;
         ensure!(span.text("saga.op") == "compensate" && span.text("saga.step") == step, "{span:?}");
     }
-    // Neither is an error: both are what was declared.
+    // Neither is an error: both are declared outcomes.
     ensure!(trace.spans.iter().all(|span| span.error().is_none()), "{trace}");
     Ok(())
 }
@@ -249,7 +249,7 @@ async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(
     let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_timeout");
     let id = caller.place(world, &order).await?;
     // It has failed twice, and waits for its next attempt.
-    eventually(TOLD, "failed attempts are told", async || {
+    eventually(TOLD, "failed attempts are recorded", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         let failed = trace.named("payment-service", "effect charge");
         ensure!(failed.iter().filter(|span| span.error().is_some()).count() >= 2, "{trace}");
@@ -260,7 +260,7 @@ async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(
     let request = world.request(Who::Order, Method::POST, &path)?.header("traceparent", &asker.traceparent);
     let answer = send(request).await?;
     ensure!(answer.status == 202, "{answer:?}");
-    let trace = eventually(Duration::from_secs(90), "the order's trace tells of its end", async || {
+    let trace = eventually(Duration::from_secs(90), "the order's trace contains its end", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         ensure!(trace.spans.iter().any(|s| s.text("cloudevents.event_type") == "order.cancelled"), "{trace}");
         Ok(trace)
@@ -268,7 +268,7 @@ async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(
     .await?;
     let asked = |span: &&Span| span.text("cloudevents.event_type") == "order.cancellation_requested";
     let sent = trace.named("order-service", "send order.events").into_iter().find(asked).context("not published")?;
-    let asking = eventually(TOLD, "the request is told in its own trace", async || {
+    let asking = eventually(TOLD, "the request is recorded in its own trace", async || {
         let trace = jaeger.trace(&asker.trace).await?;
         Ok(trace.only("order-service", "POST /orders/{id}/cancel")?.clone())
     })
@@ -283,7 +283,7 @@ async fn a_retried_charge_records_each_attempt_and_the_parked_time(world: &World
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
     let caller = Caller::new("01");
     caller.place(world, &Order::of(&world.stocked(10).await?, 1).paid_by("tok_flaky")).await?;
-    eventually(Duration::from_secs(60), "the charge is told to its end", async || {
+    eventually(Duration::from_secs(60), "all attempts of the charge are recorded", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         let attempts = trace.named("payment-service", "effect charge");
         ensure!(attempts.iter().filter(|span| span.error().is_some()).count() == 2, "{trace}");
@@ -303,7 +303,7 @@ async fn an_unsampled_trace_is_exported_nowhere(world: &World) -> Result<()> {
     let carried = confirmed.header("traceparent").unwrap_or_default();
     ensure!(carried == silent.traceparent, "{carried}");
     told.place(world, &order).await?;
-    // Told later, and seen: what was told before would be there.
+    // The recorded trace came later and is there: an earlier one would be there too.
     let expected = format!("order-service POST /orders\n  order-service send order.events{CONFIRMED}");
     shows(&jaeger, &told.trace, &expected).await?;
     ensure!(jaeger.trace(&silent.trace).await.is_err());
@@ -332,7 +332,7 @@ async fn a_dead_letter_is_recorded_in_its_own_trace(world: &World) -> Result<()>
 }
 
 async fn a_collector_that_never_answers_delays_no_saga(world: &World) -> Result<()> {
-    // It takes connections and says nothing.
+    // It accepts connections and never responds.
     let silence = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!("http://{}", silence.local_addr()?);
     let variables = [("OTEL_SDK_DISABLED", "false"), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];

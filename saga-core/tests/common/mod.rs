@@ -1,4 +1,4 @@
-//! A participant that runs in memory and in virtual time for as long as its test does.
+//! A participant that runs in memory and in virtual time during a test.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part of it; what cannot go on says where")]
 
@@ -33,7 +33,7 @@ impl World {
         Self::publishing(participant, MemoryBroker::producer, test).await;
     }
 
-    /// The same, with a producer of the test's own.
+    /// The same, with the test's own producer.
     pub(crate) async fn publishing<P: Producer>(
         participant: Participant<MemoryStore>,
         producer: impl FnOnce(&MemoryBroker) -> P,
@@ -56,7 +56,7 @@ impl World {
         self.broker.append(self.record(event));
     }
 
-    /// What publishing it writes.
+    /// The record of this event.
     pub(crate) fn record<E: Event>(&self, event: &E) -> OutRecord {
         record(event, self.clock)
     }
@@ -79,7 +79,7 @@ impl World {
     }
 }
 
-/// An event as a program publishes it that is no participant.
+/// An event from a program that is not a participant.
 pub(crate) fn record<E: Event>(event: &E, clock: VirtualClock) -> OutRecord {
     let outgoing = Outgoing {
         id: Uuid::now_v7(),

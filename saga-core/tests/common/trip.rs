@@ -1,4 +1,4 @@
-//! The events of a trip whose seat is taken and freed, for tests that need no more of them than whose they are.
+//! The events of a trip whose seat is taken and freed, for tests that need only their saga ids.
 
 use saga_core::Event;
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ pub(crate) struct Booked {
 }
 
 impl Booked {
-    /// Of a saga of its own.
+    /// With a random saga id.
     pub(crate) fn anew() -> Self {
         Self { id: Uuid::now_v7() }
     }

@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 const STOCK: i64 = 10;
 
-/// The routes of the four services, and what went over the wire.
+/// The routes of the four services, and the records of the broker.
 struct Flow<'a> {
     routes: Router,
     running: &'a Running<Db>,
 }
 
-/// How an order ended, as the services tell it.
+/// How an order ended, according to the services.
 #[derive(Debug, PartialEq)]
 struct End {
     status: String,
@@ -77,7 +77,7 @@ impl Flow<'_> {
         self.call("POST /orders", body).await.body["order_id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Waits until the order has ended, and everybody is done with it.
+    /// Waits until the order has ended and all participants are idle.
     async fn end(&self, order_id: Uuid) -> End {
         loop {
             self.running.pass(Duration::from_millis(50)).await;
@@ -117,7 +117,7 @@ impl Flow<'_> {
 
     async fn nothing_was_lost(&self) {
         let (available, reserved) = self.stock().await;
-        assert_eq!(available + reserved, STOCK, "units are neither made nor lost");
+        assert_eq!(available + reserved, STOCK, "units are conserved");
         let letters = self.running.dead_letters();
         assert!(letters.is_empty(), "{letters:?}");
     }
@@ -171,13 +171,13 @@ async fn a_refusal_in_any_step_compensates_the_earlier_ones_and_keeps_its_reason
 #[tokio::test(start_paused = true)]
 async fn a_customers_cancellation_compensates_the_order_and_keeps_its_reason() {
     Flow::run(MINUTES, async |flow| {
-        // The bank does not answer, so there is time to change one's mind.
+        // The bank does not answer, which leaves time for a cancellation.
         let order_id = flow.order("tok_timeout", "DE", "SKU-1").await;
         flow.running.pass(Duration::from_secs(1)).await;
         let path = format!("POST /orders/{order_id}/cancel");
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);
         assert_eq!(flow.call(&path, Value::Null).await.status, 202);
-        // What undoes the charge does not wait until its attempts are used up: there is no payment.
+        // The compensation of the charge does not wait for its retries: there is no payment.
         let expected = cancelled("cancelled_by_customer", Value::Null, Value::Null, 0);
         assert_eq!(flow.end(order_id).await, expected);
         assert_eq!(flow.stock().await, (STOCK, 0));
@@ -185,7 +185,7 @@ async fn a_customers_cancellation_compensates_the_order_and_keeps_its_reason() {
         let events = flow.events(order_id);
         let count = |name: &str| events.iter().filter(|event| *event == name).count();
         assert_eq!((count("order.cancellation_requested"), count("order.cancelled")), (1, 1));
-        assert_eq!(count("inventory.released"), 1, "the units went back once");
+        assert_eq!(count("inventory.released"), 1, "the units were released once");
     })
     .await;
 }

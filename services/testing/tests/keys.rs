@@ -1,4 +1,4 @@
-//! The services' tables in a database whose texts sort as a language does: none of their indexes does.
+//! The services' tables in a database with the collation of a language: no index uses that collation.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
@@ -9,7 +9,7 @@ use saga_store::{
 };
 use uuid::Uuid;
 
-/// The text columns of indexes that sort as a language does, by their schemas.
+/// The text columns of indexes that use the collation of a language, by their schemas.
 const OF_A_LANGUAGE: &str = "
 SELECT DISTINCT i.indrelid::regclass || '.' || a.attname FROM pg_index i
 JOIN pg_class t ON t.oid = i.indrelid
@@ -40,7 +40,7 @@ async fn no_index_uses_the_collation_of_a_language() {
         ("sandbox", SandboxGateway::LEDGER),
         ("shipping", shipping_service::MIGRATIONS),
     ] {
-        // The tables as an earlier version made them, then as they are now.
+        // First the tables of an earlier version, then the current ones.
         for migrations in [&migrations[..1], migrations] {
             Db::connect(url.parse().unwrap(), schema, migrations).await.unwrap();
         }

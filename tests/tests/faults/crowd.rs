@@ -1,4 +1,4 @@
-//! A crowd of HTTP clients that ask as fast as they can, and orders that come through Kafka meanwhile.
+//! Many HTTP clients that send requests as fast as they can, and orders through Kafka at the same time.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 const CLIENTS: usize = 64;
-/// Orders through Kafka: one every so often.
+/// The pace of the orders through Kafka.
 const PACE: Duration = Duration::from_millis(100);
 const ORDERS: u32 = 200;
 const P99: Duration = Duration::from_secs(2);
@@ -41,12 +41,12 @@ fn orders_through_kafka_do_not_wait_for_a_crowd_that_writes() {
     });
 }
 
-/// An order that nobody knows: a look at the database.
+/// An unknown order: a read of the database.
 fn read(world: &World) -> Result<RequestBuilder> {
     world.request(Who::Order, Method::GET, &format!("/orders/{}", Uuid::new_v4()))
 }
 
-/// A transaction that begins no saga.
+/// A transaction that starts no saga.
 fn write(world: &World, sku: &str) -> Result<RequestBuilder> {
     let request = world.request(Who::Inventory, Method::PUT, &format!("/stock/{sku}"))?;
     Ok(request.json(&serde_json::json!({"quantity": 1})))
@@ -85,8 +85,8 @@ async fn measure(world: &World, what: &str, ask: impl Fn() -> Result<RequestBuil
     Ok(())
 }
 
-/// Places orders through Kafka, one every [`PACE`], and tells how long each took until its confirmation was committed:
-/// by the services' own account, since this process is busy.
+/// Places orders through Kafka, one every [`PACE`], and measures how long each took until its confirmation was
+/// committed: by the services' own timestamps, since this process is busy.
 async fn orders(world: &World, sku: &str, number: u32) -> Result<Vec<Duration>> {
     let start = tokio::time::Instant::now();
     let place = async |number: u32| {

@@ -1,4 +1,4 @@
-//! A deadline is kept in the database: it passes whether the order service runs or not.
+//! A deadline is stored in the database: it fires whether the order service runs at that time or not.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -26,14 +26,14 @@ async fn an_order_whose_deadline_passes_is_compensated_also_across_a_restart(wor
     let in_time = world.place(&Order::of(&sku, 1)).await?;
     world.event(in_time, "order.confirmed").await?;
 
-    // Nobody sets the goods aside, so the order waits.
+    // No participant reserves the items, so the order waits.
     world.terminate(Who::Inventory, 0).await?;
     let order = Order::of(&sku, 1);
     let request = world.request(Who::Order, Method::POST, "/orders")?.header("traceparent", TRACEPARENT);
     let late = accepted(&send(request.json(&order.body())).await?)?;
     let place = world.event(late, "order.created").await?.place();
     world.done(Who::Order, &place).await?;
-    // The one that arms no deadline before five minutes finds the one that is armed.
+    // The new process would arm a deadline of five minutes; it finds the one that is armed already.
     restart(world, Who::Order, &[]).await?;
     let requested = world.event(late, "order.cancellation_requested").await?;
     ensure!(requested.data["reason"] == "deadline", "{requested:?}");
@@ -44,7 +44,7 @@ async fn an_order_whose_deadline_passes_is_compensated_also_across_a_restart(wor
     world.launch(Who::Inventory, 0, &[]).await?;
     let end = world.event(late, "order.cancelled").await?;
     ensure!(end.data["reason"] == "deadline", "{end:?}");
-    eventually(PATIENCE, "nothing is held", async || {
+    eventually(PATIENCE, "nothing is reserved", async || {
         ensure!(world.units(&sku).await? == (4, 1), "{:?}", world.units(&sku).await);
         let sandbox = world.sandbox(late).await?;
         let kept = sandbox.map_or(Some(0), |s| Some(s["captured_cents"].as_i64()? - s["refunded_cents"].as_i64()?));
@@ -52,7 +52,7 @@ async fn an_order_whose_deadline_passes_is_compensated_also_across_a_restart(wor
         Ok(())
     })
     .await?;
-    // The other's deadline has passed as well, and means nothing to it.
+    // The other order's deadline has passed as well, without effect.
     ensure!(world.status(in_time).await? == "confirmed");
     ensure!(world.count(in_time, "order.cancellation_requested") == 0, "{:?}", world.types(in_time));
     Ok(())

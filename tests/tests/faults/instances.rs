@@ -1,4 +1,4 @@
-//! Two processes of each service: they share the work, and one takes over what the other leaves.
+//! Two processes of each service: they share the partitions, and one takes over from the other.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ async fn two_processes_of_each_service_share_the_work_and_every_saga_ends_once(w
         })
         .await?;
         super::kill::more_orders(world, 10).await?;
-        // The first of each leaves in good order, and comes back.
+        // The first process of each service stops gracefully, and starts again.
         for who in Who::ALL {
             let (status, took) = world.terminate(who, 0).await?;
             ensure!(status.code() == Some(0) && took < Duration::from_secs(10), "{who}: {status} after {took:?}");
             world.launch(who, 0, &[]).await?;
         }
         super::kill::more_orders(world, 10).await?;
-        // The second of each dies.
+        // The second process of each service is killed.
         Who::ALL.into_iter().try_for_each(|who| world.kill(who, 1))?;
         super::kill::more_orders(world, 10).await
     };

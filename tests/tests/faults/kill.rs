@@ -1,4 +1,4 @@
-//! SIGKILL under load: whatever a service was doing, every saga ends and nothing is done twice.
+//! SIGKILL under load: at any point of its work, every saga ends and no effect happens twice.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, invariants, lo
 
 in_both_modes![own_world: services_that_are_killed_under_load_finish_every_saga_after_their_restart];
 
-/// Waits until so many more orders were published.
+/// Waits until this many more orders were published.
 pub(crate) async fn more_orders(world: &World, count: usize) -> Result<()> {
     let before = world.total("order.created");
     eventually(PATIENCE, "orders are published", async || {

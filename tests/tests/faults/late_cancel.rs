@@ -1,4 +1,4 @@
-//! Cancellations that come late: of an order that has been charged, and of one whose charge does not get through.
+//! Late cancellations: of an order that has been charged, and of one whose charge is being retried.
 
 use anyhow::{Result, ensure};
 use saga_tests::{PATIENCE, Who, World, eventually, in_both_modes, orders::Order};
@@ -55,8 +55,8 @@ async fn a_cancellation_does_not_wait_for_the_charge_that_is_tried_again_and_aga
     let cancelled = world.event(id, "order.cancelled").await?;
     ensure!(cancelled.cause() == world.event(id, "inventory.released").await?.id);
     let refunded = world.event(id, "payment.refunded").await?;
-    ensure!(!refunded.is_null_compensation(), "the gateway was asked to undo what it may have done");
-    ensure!(world.count(id, "payment.declined") == 0, "the retries were not waited for");
+    ensure!(!refunded.is_null_compensation(), "the gateway was asked to refund a charge that it may have captured");
+    ensure!(world.count(id, "payment.declined") == 0, "the cancellation did not wait for the retries");
     ensure!(world.order(id).await?["reason"] == "cancelled_by_customer");
     ensure!(world.units(&order.sku).await? == (5, 0));
     let sandbox = world.sandbox(id).await?.unwrap_or_default();
@@ -64,6 +64,6 @@ async fn a_cancellation_does_not_wait_for_the_charge_that_is_tried_again_and_aga
     let calls = sandbox["calls"].clone();
     let parked = world.metric(Who::Payment, "saga_parked", "").await?;
     ensure!(parked == 0.0, "{parked} sagas are parked");
-    ensure!(world.sandbox(id).await?.unwrap_or_default()["calls"] == calls, "nothing is called any more");
+    ensure!(world.sandbox(id).await?.unwrap_or_default()["calls"] == calls, "the gateway is called no more");
     Ok(())
 }

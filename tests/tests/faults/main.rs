@@ -1,4 +1,4 @@
-//! Services, brokers and databases that are stopped, killed, frozen and cut off while orders are under way.
+//! Services, brokers and databases that are stopped, killed, paused and cut off while orders are in flight.
 
 mod crowd;
 mod deadline;

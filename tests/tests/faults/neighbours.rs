@@ -1,5 +1,5 @@
-//! One locked row, one process that stands still, one event that comes again and again, some that fail for good: what all
-//! other orders feel of it. Measurements, ignored by default:
+//! One locked row, one stopped process, one event that is repeated many times, some permanent failures: how they affect
+//! all other orders. Measurements, ignored by default:
 //! `cargo test --release -p saga-tests --test faults neighbours -- --ignored --nocapture --test-threads 1`
 
 use std::{
@@ -21,7 +21,8 @@ use super::crowd::percentile;
 /// Longer than any fault below.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is measured: from when an order was published, which its id says, until the order service has committed its end.
+/// The measured time: from the publication of an order, which its id contains, until the order service has committed
+/// its end.
 struct Bench<'a> {
     world: &'a World,
     sku: String,
@@ -50,7 +51,7 @@ impl<'a> Bench<'a> {
         Ok(ids)
     }
 
-    /// How long each of these took, once all have ended.
+    /// The time that each of these took, once all have ended.
     async fn took(&self, ids: &[Uuid]) -> Result<Vec<Duration>> {
         let sql = r#"SELECT saga_id, extract(epoch FROM ended_at)::float8 FROM "order".saga_progress WHERE ended_at IS NOT NULL"#;
         eventually(PATIENCE, "all have ended", async || {
@@ -95,7 +96,7 @@ fn a_locked_stock_row_delays_only_its_own_orders() {
         holder.batch_execute("ROLLBACK").await?;
         let released = Instant::now();
         bench.took(&held).await?;
-        eprintln!("others while a row is locked for 30 s: {}", told(&took)?);
+        eprintln!("other orders while a row is locked for 30 s: {}", told(&took)?);
         eprintln!("those of the row end {:?} after it is free", released.elapsed());
         ensure!(held.iter().all(|id| world.count(*id, "order.confirmed") == 1), "all of them are confirmed");
         ensure!(held.iter().all(|id| world.letters_of(*id).is_empty()), "none is dead-lettered");
@@ -146,7 +147,7 @@ fn two_hundred_thousand_copies_of_one_event_delay_no_other_order() {
     });
 }
 
-/// With an id, or without: then they are the same bytes at different places.
+/// With an id, or without one: then the copies are the same bytes at different offsets.
 async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
     let world = bench.world;
     let (hot, id) = (Order::of(&bench.sku, 1), Uuid::now_v7());
@@ -177,7 +178,7 @@ async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
     Ok(())
 }
 
-/// In turns, so that what else the machine does falls on both.
+/// The two loads alternate, so that other load on the machine affects both.
 #[test]
 #[ignore = "a measurement"]
 fn one_permanent_failure_in_a_hundred_events_costs_little_throughput() {
@@ -189,7 +190,7 @@ fn one_permanent_failure_in_a_hundred_events_costs_little_throughput() {
                 let id = Uuid::now_v7();
                 let mut data = Order::of(&bench.sku, 1).created(id);
                 if failing && i % 100 == 0 {
-                    // Its total is not that of its items.
+                    // Its total is not the sum of its items.
                     data["total_cents"] = 1.into();
                 } else {
                     good.push(id);

@@ -1,4 +1,4 @@
-//! A broker and a database that go away under load, and come back.
+//! A broker and a database that fail under load, and return.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_broker_that_goes_away_under_load_loses_nothing(world: &World) -> Resu
         more_orders(world, 12).await?;
         world.broker().take_away().await?;
         futures::future::try_join_all(Who::ALL.map(|who| waits(world, who, 503))).await?;
-        // The customer does not notice: the order waits in the outbox.
+        // The customer observes no difference: the order waits in the outbox.
         let order = Order::of(&sku, 0);
         ensure!(world.post(&order).await?.status == 422, "the service answers");
         world.broker().bring_back().await?;
@@ -38,7 +38,7 @@ async fn a_broker_that_goes_away_under_load_loses_nothing(world: &World) -> Resu
 }
 
 mod a_database_whose_connections_break_under_load_loses_nothing {
-    /// SQLite has no connections that break.
+    /// SQLite has no connections that can break.
     #[test]
     fn live() {
         super::own_world(super::Mode::Live, super::connections_break);
@@ -49,12 +49,12 @@ async fn connections_break(world: &World) -> Result<()> {
     let sku = world.stocked(100_000).await?;
     let door = world.door().context("no door")?;
     let cuts = async {
-        // Often, at moments that no one chose: before a statement, during a commit, between a commit and its answer.
+        // Often, at random times: before a statement, during a commit, between a commit and its response.
         for n in 0..40 {
             more_orders(world, 1 + n % 3).await?;
             door.cut(false);
         }
-        // And once for longer.
+        // And once for a longer time.
         door.cut(true);
         futures::future::try_join_all(Who::ALL.map(|who| waits(world, who, 503))).await?;
         door.open();

@@ -1,4 +1,4 @@
-//! SIGTERM under load: each service ends in good order, and the work goes on after its restart.
+//! SIGTERM under load: each service stops gracefully, and continues its work after a restart.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A service with a name of its own in its group: a restart after a crash is no change of the group.
+//! A service with static membership in its group: a restart after a crash causes no rebalance.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use saga_tests::{Mode, Who, World, eventually, orders::Order, own_world};
 
 mod a_killed_service_with_an_instance_id_takes_its_partitions_back_at_once {
-    /// The embedded broker knows no such members.
+    /// The embedded broker has no static membership.
     #[test]
     fn live() {
         super::own_world(super::Mode::Live, super::a_member_comes_back);
@@ -15,7 +15,7 @@ mod a_killed_service_with_an_instance_id_takes_its_partitions_back_at_once {
 
 async fn a_member_comes_back(world: &World) -> Result<()> {
     let sku = world.stocked(10).await?;
-    // The group would miss a member that does not come back only after the default of 45 s.
+    // The group notices a member that stays away only after the default of 45 s.
     let variables = [("SAGA_INSTANCE_ID", "payment-1"), ("KAFKA_CFG_SESSION_TIMEOUT_MS", "45000")];
     world.terminate(Who::Payment, 0).await?;
     world.launch(Who::Payment, 0, &variables).await?;
@@ -28,7 +28,7 @@ async fn a_member_comes_back(world: &World) -> Result<()> {
         Ok(())
     })
     .await?;
-    // Under its usual name again, it waits until the group forgets the one that has gone.
+    // With dynamic membership again, it waits until the group has removed the static member.
     world.terminate(Who::Payment, 0).await?;
     world.launch(Who::Payment, 0, &[]).await
 }

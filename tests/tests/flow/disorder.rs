@@ -1,4 +1,4 @@
-//! Events that come before what they follow from: topics are not ordered among each other.
+//! Events that arrive before the events they follow from: topics have no order among each other.
 
 use anyhow::{Result, ensure};
 use saga_tests::{
@@ -63,7 +63,7 @@ async fn a_parcel_scheduled_before_its_order_is_known_confirms_the_order_once(wo
     is_confirmed_once(world, id, &order, 4).await
 }
 
-/// All that an order's forward events could still do is undone in advance.
+/// Everything that an order's forward events could still do is compensated in advance.
 async fn is_closed(world: &World, id: Uuid, order: &Order, late: &[(&str, Who)]) -> Result<()> {
     let counted = async |who| world.metric(who, "saga_late_actions_total", "").await;
     for (event_type, who) in late {
@@ -91,7 +91,7 @@ async fn is_closed(world: &World, id: Uuid, order: &Order, late: &[(&str, Who)])
     Ok(())
 }
 
-/// The chain of compensations goes on through participants that have done nothing, each saying so.
+/// The chain of compensations passes through participants that have done nothing, each as a null compensation.
 async fn follow_nulls(world: &World, id: Uuid, chain: &[&str], reason: &str) -> Result<()> {
     for event_type in chain {
         let compensated = world.event(id, event_type).await?;

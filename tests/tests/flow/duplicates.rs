@@ -1,4 +1,4 @@
-//! The same thing said twice has one effect.
+//! An event that is published twice has one effect.
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
@@ -30,7 +30,7 @@ fn consumers(event_type: &str) -> &'static [Who] {
     }
 }
 
-/// Produces the event again, with the same headers or under a new id, and waits until its consumers are done with it.
+/// Produces the event again, with the same headers or under a new id, and waits until its consumers have handled it.
 async fn repeat(world: &World, seen: &Seen, under_a_new_id: bool) -> Result<()> {
     let mut headers: Vec<Header> =
         seen.record.headers.iter().filter(|header| !header.is("test-mark")).cloned().collect();
@@ -51,7 +51,7 @@ async fn repeat(world: &World, seen: &Seen, under_a_new_id: bool) -> Result<()> 
     Ok(())
 }
 
-/// Takes a saga to its end, repeats each of its events, and looks whether anything has changed.
+/// Takes a saga to its end, repeats each of its events, and compares the state before and after.
 async fn repeat_all(world: &World, order: Order, end: &str, under_a_new_id: bool) -> Result<()> {
     let sku = order.sku.clone();
     let id = Uuid::new_v4();
@@ -73,7 +73,7 @@ async fn repeat_all(world: &World, order: Order, end: &str, under_a_new_id: bool
     }
     let after = look().await?;
     ensure!(before == after, "{before:?} has become {after:?}");
-    // Each event under a new id is one more of its type; none of them has brought forth another.
+    // Each event under a new id adds one of its type; none of them has caused another event.
     let times = if under_a_new_id { 2 } else { 1 };
     for seen in &history {
         let count = world.count(id, &seen.event_type);
@@ -95,7 +95,7 @@ async fn the_same_fact_under_another_event_id_has_one_effect(world: &World) -> R
 
 async fn the_same_compensation_under_another_event_id_has_one_effect(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(10).await?, 2).shipped_to("AQ");
-    // The end of a cancelled order may be published again: nobody consumes it, and it says the same.
+    // The end of a cancelled order may be published again: it has no consumer, and its content is the same.
     let sku = order.sku.clone();
     let id = Uuid::new_v4();
     world.produce(event("order.created", id, &order.created(id))).await?;
@@ -130,7 +130,7 @@ async fn the_same_idempotency_key_twice_makes_one_order_and_gives_the_same_answe
     ensure!(accepted(&again)? == id, "{again:?}");
     ensure!(world.of_customer(order.customer).len() == 1, "{:?}", world.of_customer(order.customer));
     ensure!(world.units(&order.sku).await? == (9, 1));
-    // Without a key every request is an order of its own.
+    // Without a key every request creates a new order.
     let (one, two) = (world.place(&order).await?, world.place(&order).await?);
     ensure!(one != two);
     eventually(PATIENCE, "both are confirmed", async || {

@@ -1,4 +1,4 @@
-//! Every way in which an order ends.
+//! Every ending of an order.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn an_order_that_can_be_met_is_confirmed_with_every_step_done_once(world: 
     Ok(())
 }
 
-/// Nothing was called, charged, shipped or set aside for the order.
+/// Nothing was called, charged, shipped or reserved for the order.
 async fn is_out_of_stock(world: &World, id: Uuid) -> Result<()> {
     cancelled(world, id, "out_of_stock").await?;
     world.event(id, "order.cancelled").await?;
@@ -180,7 +180,7 @@ async fn a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_ord
         Ok(())
     })
     .await?;
-    // Ids decide partitions: sooner or later another saga shares the slow one's.
+    // Partitions follow from ids: sooner or later another saga shares the partition of the slow one.
     loop {
         let quick = world.place(&Order::of(&sku, 1)).await?;
         let shown = ended(world, quick, PATIENCE).await?;
@@ -190,13 +190,13 @@ async fn a_card_that_never_answers_is_refused_in_the_end_and_delays_no_other_ord
         }
     }
     let status = world.status(slow).await?;
-    ensure!(status == "pending", "the slow order is {status}: it was not waited for");
+    ensure!(status == "pending", "the slow order is {status}: the others did not wait for it");
     let shown = ended(world, slow, RETRIES).await?;
     ensure!(shown["status"] == "cancelled" && shown["reason"] == "payment_unavailable", "{shown}");
     let sandbox = world.sandbox(slow).await?.unwrap_or_default();
     ensure!(sandbox["calls"] == 10 && sandbox["captured_cents"] == 0, "{sandbox}");
     ensure!(sandbox["idempotency_keys"].as_array().map(Vec::len) == Some(1), "{sandbox}");
-    ensure!(world.letters_of(slow).is_empty(), "a refusal is no dead letter");
+    ensure!(world.letters_of(slow).is_empty(), "a refusal is not dead-lettered");
     Ok(())
 }
 
@@ -212,10 +212,10 @@ async fn a_cancellation_that_finds_the_card_being_retried_ends_the_order_once(wo
     ensure!(answer.status == 202, "{answer:?}");
     let shown = ended(world, id, RETRIES).await?;
     ensure!(shown["status"] == "cancelled" && shown["reason"] == "cancelled_by_customer", "{shown}");
-    // The refusal and the cancellation meet: whichever is second finds nothing left to undo, and publishes nothing.
+    // The refusal and the cancellation meet: the second finds nothing left to compensate, and publishes nothing.
     let last = world.event(id, "shipping.cancelled").await?;
     world.done(Who::Payment, &last.place()).await?;
-    eventually(PATIENCE, "the goods are back, and the money was never taken", async || {
+    eventually(PATIENCE, "the items are released, and nothing was captured", async || {
         ensure!(world.units(&sku).await? == (5, 0), "{:?}", world.units(&sku).await);
         let sandbox = world.sandbox(id).await?.unwrap_or_default();
         ensure!(sandbox["captured_cents"] == 0 && sandbox["refunded_cents"] == 0, "{sandbox}");

@@ -1,4 +1,4 @@
-//! What stands around the data: headers as the contract has them, and what foreign programs may leave out.
+//! The envelope of an event: the headers of the contract, and the attributes that foreign programs may omit.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -125,7 +125,7 @@ async fn an_order_in_structured_mode_is_read_as_well(world: &World) -> Result<()
     is_in_order(&reserved, id)
 }
 
-/// An SDK that wraps bytes, and a language in which 1 and 1.0 are the same.
+/// An SDK that encodes data as base64, and a language in which 1 and 1.0 are the same.
 async fn an_order_of_a_javascript_program_is_read_as_its_schema_says(world: &World) -> Result<()> {
     let order = Order::of(&world.stocked(5).await?, 1);
     let id = Uuid::new_v4();
@@ -163,7 +163,7 @@ async fn unknown_fields_and_headers_are_ignored(world: &World) -> Result<()> {
     let mut data = order.created(id);
     data["gift_wrap"] = json!({"colour": "red"});
     let record = with_header(event("order.created", id, &data), "ce_partitionkey", "x");
-    // A broken trace context is no reason to give up on an order; neither is a header that has no value.
+    // An order with a broken trace context is handled, and so is one with a header without a value.
     let mut record = with_header(record, "traceparent", "nonsense");
     record.headers.push(Header { name: b"empty".into(), value: None });
     world.produce(record).await?;

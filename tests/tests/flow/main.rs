@@ -1,4 +1,4 @@
-//! Orders from their beginning to their end, in one world that all tests share.
+//! Orders from beginning to end, in one environment that all tests share.
 
 mod disorder;
 mod duplicates;

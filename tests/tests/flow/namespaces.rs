@@ -1,4 +1,4 @@
-//! Two flows on one Kafka and one database: they never meet.
+//! Two flows on one Kafka and one database stay apart.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use saga_tests::{
 use serde_json::json;
 use uuid::Uuid;
 
-/// The processes in the namespace, beside those of the world.
+/// The processes in the namespace, in addition to those of the shared environment.
 const TRAVEL: u8 = 100;
 const VARIABLES: [(&str, &str); 1] = [("SAGA_NAMESPACE", "travel")];
 
@@ -45,7 +45,7 @@ fn flows_in_two_namespaces_share_a_broker_and_a_database_and_never_meet() {
             })
             .await?;
         }
-        // The same SKU, of which there is one in each.
+        // The same SKU in both, with one unit in each.
         let sku = sku();
         world.stock(&sku, 1).await?;
         let stock =
@@ -63,12 +63,12 @@ fn flows_in_two_namespaces_share_a_broker_and_a_database_and_never_meet() {
         let unknown = ask(world, Who::Order, Method::GET, &format!("/orders/{ours}"), None).await?;
         ensure!(unknown.status == 404, "{unknown:?}");
         ensure!(world.history(theirs).is_empty(), "on our topics: {:?}", world.types(theirs));
-        ensure!(world.units(&sku).await? == (0, 1), "each has taken its own unit");
+        ensure!(world.units(&sku).await? == (0, 1), "each flow has taken its own unit");
         let sandbox = ask(world, Who::Payment, Method::GET, &format!("/sandbox/{theirs}"), None).await?;
         ensure!(sandbox.body["calls"] == 1, "{sandbox:?}");
         ensure!(world.find(Who::Payment, &format!("/sandbox/{theirs}")).await?.is_none(), "the sandbox is shared");
 
-        // Tools find the sagas, and the dead letters, of the namespace that they are told.
+        // Tools find the sagas and the dead letters of the namespace that they are given.
         let poison = Uuid::new_v4();
         let mut record = event("order.created", poison, &json!({"order_id": poison, "name": "Ada"}));
         record.topic = format!("travel.{}", record.topic).into();

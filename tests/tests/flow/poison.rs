@@ -1,4 +1,4 @@
-//! Records that can never be handled: each becomes a dead letter, and the partition moves on.
+//! Records that can never be handled: each is dead-lettered, and the partition moves on.
 
 use std::borrow::Cow;
 
@@ -20,14 +20,14 @@ in_both_modes![shared_world:
     a_type_without_a_consumer_is_passed_over_and_counted,
 ];
 
-/// A record, who gives up on it, and why.
+/// A record, the services that dead-letter it, and the reason.
 type Case = (&'static str, OutRecord, &'static [Who], &'static str);
 
 const CONSUMERS: &[Who] = &[Orders, Inventory];
-/// Everyone who reads `order.events`.
+/// All services that read `order.events`.
 const READERS: &[Who] = &[Orders, Inventory, Shipping];
 
-/// A valid `order.created`, spoilt in one way.
+/// A valid `order.created` with one defect.
 fn spoilt(how: impl FnOnce(&mut OutRecord)) -> OutRecord {
     let id = Uuid::new_v4();
     let mut record = event("order.created", id, &Order::of("SKU-1", 1).created(id));
@@ -43,7 +43,7 @@ fn with(name: &'static str, value: impl Into<String>) -> OutRecord {
     with_header(spoilt(|_| ()), name, value)
 }
 
-/// Writes the key in capitals, which UUIDs may have and keys of sagas may not.
+/// Writes the key in capitals, which UUIDs may have and keys of sagas must not.
 fn respelled(record: &mut OutRecord) {
     record.key.iter_mut().for_each(|key| key.make_ascii_uppercase());
 }
@@ -90,7 +90,7 @@ fn unreadable() -> Vec<Case> {
     ]
 }
 
-/// An event of the saga with these data.
+/// An event of the saga with this data.
 fn fact(event_type: &str, data: impl FnOnce(Uuid) -> Value) -> OutRecord {
     let id = Uuid::new_v4();
     event(event_type, id, &data(id))
@@ -148,10 +148,10 @@ fn against_the_rules() -> Vec<Case> {
     ]
 }
 
-/// The letter is the record as it was, and says who gave up on it, where it stood, when and why.
+/// The dead letter is the original record, and says which service dead-lettered it, where it was, when and why.
 fn is_letter(world: &World, who: Who, record: &OutRecord, place: &Place, reason: &str) -> Result<()> {
     let letters = world.letters(who, place);
-    ensure!(letters.len() == 1, "{} letters of {who}", letters.len());
+    ensure!(letters.len() == 1, "{} dead letters of {who}", letters.len());
     let letter = &letters[0];
     let keyless = record.key.as_deref().unwrap_or_default().is_empty();
     ensure!(letter.key.as_deref().unwrap_or_default() == record.key.as_deref().unwrap_or_default(), "{letter:?}");
@@ -167,11 +167,11 @@ fn is_letter(world: &World, who: Who, record: &OutRecord, place: &Place, reason:
     Ok(())
 }
 
-/// Produces all of them, waits until every reader of their topics is done with them, and looks for the letters.
+/// Produces all records, waits until every reader of their topics has passed them, and checks the dead letters.
 async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
     let produce = async |(what, record, consumers, reason): Case| -> Result<_> {
         let place = world.produce(record.clone()).await.context(what)?;
-        // What follows on the same partition is not held up.
+        // Later records in the same partition are not delayed.
         for who in consumers {
             world.done(*who, &place).await.context(what)?;
         }
@@ -200,7 +200,7 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
 
 async fn a_record_that_cannot_be_read_is_dead_lettered_with_its_bytes_and_the_reason(world: &World) -> Result<()> {
     bury(world, unreadable()).await?;
-    // Every partition still moves.
+    // Every partition still moves on.
     let sku = world.stocked(100).await?;
     let order = Order::of(&sku, 1);
     let ids = futures::future::try_join_all((0..12).map(|_| world.place(&order))).await?;
@@ -219,7 +219,7 @@ async fn a_type_without_a_consumer_is_passed_over_and_counted(world: &World) -> 
     let id = Uuid::new_v4();
     for who in READERS {
         let before = counted(*who).await?;
-        // Whatever else is wrong with it is of no concern to those who do not consume it.
+        // Other errors in the record do not concern services that do not consume its type.
         let record = with_header(event("order.archived", id, &json!([])), "ce_dataschema", "/schemas/order.archived/9");
         let place = world.produce(record).await?;
         world.done(*who, &place).await?;

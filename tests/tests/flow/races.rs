@@ -1,4 +1,4 @@
-//! Two who want different things of one order at the same moment.
+//! Two conflicting requests for one order at the same time.
 
 use std::time::Duration;
 
@@ -16,8 +16,7 @@ async fn a_cancellation_that_races_the_confirmation_ends_in_one_of_the_two(world
         let status = world.cancel(id).await?.status;
         Ok((Placed { id, order, reason: Some("cancelled_by_customer"), races: true }, status))
     };
-    // The head start follows the answers, so that the races gather around the moment of the confirmation, however fast
-    // or slow the machine is.
+    // The head start follows the outcomes, so that the races gather around the time of the confirmation on any machine.
     let mut head_start = Duration::from_millis(20);
     let mut placed = Vec::new();
     let mut answers = Vec::new();
@@ -29,10 +28,10 @@ async fn a_cancellation_that_races_the_confirmation_ends_in_one_of_the_two(world
     }
     invariants::check(world, &placed, &sku, 1000).await?;
     for (placed, answer) in placed.iter().zip(&answers) {
-        // What the customer was told is what has happened.
+        // The response to the customer matches the outcome.
         let confirmed = placed.ended(world).await?;
         ensure!(*answer == if confirmed { 409 } else { 202 }, "answered {answer}, confirmed: {confirmed}");
     }
-    ensure!(answers.contains(&202) && answers.contains(&409), "all came out alike, so nothing raced: {answers:?}");
+    ensure!(answers.contains(&202) && answers.contains(&409), "all ended alike, so nothing raced: {answers:?}");
     Ok(())
 }

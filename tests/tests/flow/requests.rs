@@ -1,4 +1,4 @@
-//! Requests that no service can carry out: each is answered with a problem, and nothing is written.
+//! Requests that no service can carry out: the response is a problem document, and nothing is written.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -27,7 +27,7 @@ async fn refused(world: &World, body: Vec<u8>, content_type: &str, wanted: &[u16
     Ok(())
 }
 
-/// A later order has come all the way, and none of the customer's has begun it.
+/// A later order has ended, and none of the customer's orders has started a saga.
 async fn nothing_was_written(world: &World, customer: Uuid) -> Result<()> {
     let good = world.place(&Order::of(&world.stocked(1).await?, 1)).await?;
     world.event(good, "order.confirmed").await?;
@@ -58,7 +58,7 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written(world: &W
         with("/items", json!({})),
         with("/items", (0..101).map(|n| json!({"sku": n.to_string(), "quantity": 1, "unit_price_cents": 1})).collect()),
         with("/items", json!([item(1), item(1)])),
-        // Each of them is allowed; their sum is more than a number holds.
+        // Each value is valid; their sum overflows.
         with("/items", (0..10).map(item).collect()),
         with("/items/0/sku", json!("")),
         with("/items/0/sku", json!("x".repeat(65))),
@@ -118,7 +118,7 @@ async fn a_body_that_is_no_json_is_refused_and_nothing_is_written(world: &World)
     refused(world, body.clone(), "text/plain", &[415]).await.context("text")?;
     refused(world, body.clone(), "application/x-www-form-urlencoded", &[415]).await.context("a form")?;
     nothing_was_written(world, order.customer).await?;
-    // The largest body that is allowed, so that it is known where the limit stands.
+    // The largest valid body, which shows where the limit is.
     let request = world.request(Orders, Method::POST, "/orders")?.header("content-type", "application/json");
     let answer = send(request.body(padded((256 << 10) - body.len()))).await?;
     ensure!(answer.status == 202, "{answer:?}");
@@ -146,7 +146,7 @@ async fn an_invalid_stock_is_refused_and_nothing_is_written(world: &World) -> Re
         ensure!((400..500).contains(&answer.status) && answer.is_problem(), "{sku}: {answer:?}");
     }
     ensure!(world.units(&sku).await.is_err(), "stock was written");
-    // Nothing is a quantity too, and what is reserved stays so.
+    // Zero is a valid quantity, and reserved units stay reserved.
     world.stock(&sku, 0).await?;
     ensure!(world.units(&sku).await? == (0, 0));
     Ok(())

@@ -1,4 +1,4 @@
-//! A broker that does with each record what a test says.
+//! A scripted broker: the test decides what happens to each record.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,48 +14,48 @@ use saga_core::{
 };
 use tokio::sync::oneshot;
 
-/// What the broker makes of a record.
+/// What the broker does with a record.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Reaction {
     Written,
-    /// It is neither written nor answered before [`Kafka::release`].
+    /// Neither written nor acknowledged before [`ScriptedBroker::release`].
     Later,
     Full,
     /// Not written, and not acknowledged.
     Lost,
     /// Written, and not acknowledged.
     Forgotten,
-    /// Too large, for one.
+    /// Too large, for example.
     Refused,
 }
 
-pub(crate) type Judge = Box<dyn FnMut(&OutRecord) -> Answer + Send>;
+pub(crate) type Script = Box<dyn FnMut(&OutRecord) -> Reaction + Send>;
 
-/// A broker that does with each record what the test says.
+/// A broker that does with each record what the test decides.
 #[derive(Clone)]
-pub(crate) struct Kafka(Arc<Mutex<Inner>>);
+pub(crate) struct ScriptedBroker(Arc<Mutex<Inner>>);
 
 pub(crate) struct Inner {
-    judge: Judge,
+    script: Script,
     log: Vec<OutRecord>,
     later: VecDeque<(OutRecord, oneshot::Sender<()>)>,
 }
 
-impl Kafka {
-    pub(crate) fn that(judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Inner { judge: Box::new(judge), log: Vec::new(), later: VecDeque::new() })))
+impl ScriptedBroker {
+    pub(crate) fn that(script: impl FnMut(&OutRecord) -> Reaction + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Inner { script: Box::new(script), log: Vec::new(), later: VecDeque::new() })))
     }
 
-    /// From now on.
-    pub(crate) fn now(&self, judge: impl FnMut(&OutRecord) -> Answer + Send + 'static) {
-        self.0.lock().unwrap().judge = Box::new(judge);
+    /// Replaces the decision for all later records.
+    pub(crate) fn now(&self, script: impl FnMut(&OutRecord) -> Reaction + Send + 'static) {
+        self.0.lock().unwrap().script = Box::new(script);
     }
 
     pub(crate) fn waiting(&self) -> usize {
         self.0.lock().unwrap().later.len()
     }
 
-    /// Writes and acknowledges what it was to do later.
+    /// Writes and acknowledges the records that were held back.
     pub(crate) fn release(&self) {
         let mut inner = self.0.lock().unwrap();
         while let Some((record, acknowledge)) = inner.later.pop_front() {
@@ -68,7 +68,7 @@ impl Kafka {
         self.0.lock().unwrap().log.contains(&row.record)
     }
 
-    /// The events of each saga, in the order in which a consumer that knows copies by their ids sees them.
+    /// The events of each saga, in the order in which a consumer observes them that drops copies by their ids.
     pub(crate) fn seen(&self) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
         let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for record in &self.0.lock().unwrap().log {
@@ -82,33 +82,33 @@ impl Kafka {
     }
 }
 
-impl Producer for Kafka {
+impl Producer for ScriptedBroker {
     fn publish(&self, records: Vec<OutRecord>) -> BoxFuture<'static, Vec<Result<(), PublishError>>> {
         let mut inner = self.0.lock().unwrap();
-        let mut answers: Vec<BoxFuture<'static, Result<(), PublishError>>> = Vec::new();
+        let mut results: Vec<BoxFuture<'static, Result<(), PublishError>>> = Vec::new();
         for record in records {
-            let answer = (inner.judge)(&record);
+            let reaction = (inner.script)(&record);
             let lost = Err(PublishError::Unacknowledged("a test".to_owned()));
-            answers.push(match answer {
-                // By a channel, as a producer with a thread of its own answers.
-                Answer::Full => {
+            results.push(match reaction {
+                // Through a channel, as a producer with its own thread reports.
+                Reaction::Full => {
                     let (decide, decided) = oneshot::channel();
                     let _ = decide.send(Err(PublishError::Full));
                     decided.map(Result::unwrap).boxed()
                 }
-                Answer::Lost => ready(lost).boxed(),
-                Answer::Refused => ready(Err(PublishError::Refused("too large".to_owned()))).boxed(),
-                Answer::Written | Answer::Forgotten => {
+                Reaction::Lost => ready(lost).boxed(),
+                Reaction::Refused => ready(Err(PublishError::Refused("too large".to_owned()))).boxed(),
+                Reaction::Written | Reaction::Forgotten => {
                     inner.log.push(record);
-                    ready(if answer == Answer::Written { Ok(()) } else { lost }).boxed()
+                    ready(if reaction == Reaction::Written { Ok(()) } else { lost }).boxed()
                 }
-                Answer::Later => {
+                Reaction::Later => {
                     let (acknowledge, acknowledged) = oneshot::channel();
                     inner.later.push_back((record, acknowledge));
                     acknowledged.map(|it| it.map_err(|_| PublishError::Unacknowledged("gone".to_owned()))).boxed()
                 }
             });
         }
-        futures::future::join_all(answers).boxed()
+        futures::future::join_all(results).boxed()
     }
 }
