@@ -19,7 +19,7 @@ use crate::event::EventType;
 pub use check::{Finding, Rule};
 pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
 pub use json::DeclarationError;
-pub use state::{Expected, Progress, SagaState, Wait};
+pub use state::{Expected, SagaState, SagaStatus, Wait};
 
 /// One participant's declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,13 @@
-//! The state of a saga, derived from its observed events: its progress, the events it expects, and the deadlines that
+//! The state of a saga, derived from its observed events: its status, the events it expects, and the deadlines that
 //! run.
 
 use std::time::Duration;
 
 use crate::graph::{Choreography, Ending, EventKey, How, Node, NodeKind};
 
-/// How far a saga has come.
+/// The status of a saga.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
+pub enum SagaStatus {
     /// No refusal was observed so far.
     Forward,
     /// A refusal or a cancellation was observed: the earlier steps are being compensated.
@@ -43,8 +43,8 @@ pub struct Wait<'a> {
 /// The state of a saga.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SagaState<'a> {
-    /// How far it has come.
-    pub progress: Progress,
+    /// Its status.
+    pub status: SagaStatus,
     /// The nodes that were started and have published no result; empty once the saga has ended.
     pub expected: Vec<Expected<'a>>,
     /// The running deadlines.
@@ -57,27 +57,27 @@ impl Choreography {
     pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
         let names: Vec<&str> = seen.into_iter().collect();
         let seen = |event: EventKey| names.contains(&event.name);
-        let progress = self.progress(seen);
+        let status = self.status(seen);
         let (mut expected, mut waits) = (Vec::new(), Vec::new());
-        if matches!(progress, Progress::Forward | Progress::Backward) {
+        if matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
             let started = |node: &&Node| node.triggers.iter().any(|t| seen(*t));
             expected.extend(self.nodes().iter().filter(started).filter_map(|node| self.expected(node, seen)));
             waits.extend(self.nodes().iter().filter(started).filter_map(|node| self.wait(node, seen)));
         }
-        SagaState { progress, expected, waits }
+        SagaState { status, expected, waits }
     }
 
-    fn progress(&self, seen: impl Fn(EventKey) -> bool) -> Progress {
+    fn status(&self, seen: impl Fn(EventKey) -> bool) -> SagaStatus {
         let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
         let forward = self.reach(self.entrances(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
         match (ended(Ending::Completed), ended(Ending::Compensated)) {
-            (true, true) => Progress::Contradictory,
-            (true, false) => Progress::Completed,
-            (false, true) => Progress::Compensated,
+            (true, true) => SagaStatus::Contradictory,
+            (true, false) => SagaStatus::Completed,
+            (false, true) => SagaStatus::Compensated,
             (false, false) if self.events().any(|(key, _)| seen(key) && !forward.events.contains(&key)) => {
-                Progress::Backward
+                SagaStatus::Backward
             }
-            (false, false) => Progress::Forward,
+            (false, false) => SagaStatus::Forward,
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn a_refusal_starts_compensation() {
         let flow = order_flow();
         let seen = ["order.created", "inventory.reserved", "payment.declined"];
-        assert_eq!(flow.state(seen).progress, Progress::Backward);
+        assert_eq!(flow.state(seen).status, SagaStatus::Backward);
         assert_eq!(expected(&seen), [("release", vec!["inventory.released"])]);
     }
 
@@ -130,9 +130,9 @@ mod tests {
     fn nothing_is_expected_of_a_saga_that_has_ended() {
         let flow = order_flow();
         let state = flow.state(["order.created", "inventory.rejected", "order.cancelled"]);
-        assert_eq!(state, SagaState { progress: Progress::Compensated, expected: vec![], waits: vec![] });
+        assert_eq!(state, SagaState { status: SagaStatus::Compensated, expected: vec![], waits: vec![] });
         let both = flow.state(["order.confirmed", "order.cancelled"]);
-        assert_eq!(both.progress, Progress::Contradictory);
+        assert_eq!(both.status, SagaStatus::Contradictory);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use saga_core::graph::{Choreography, EventKey, NodeKind, Progress, SagaState};
+use saga_core::graph::{Choreography, EventKey, NodeKind, SagaState, SagaStatus};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -119,7 +119,7 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
 
     let state = match is_ours {
         true => flow.state(first_seen.keys().copied()),
-        false => SagaState { progress: Progress::Forward, expected: Vec::new(), waits: Vec::new() },
+        false => SagaState { status: SagaStatus::Forward, expected: Vec::new(), waits: Vec::new() },
     };
     let dead_letters: Vec<&DeadLetter> = observed.iter().filter_map(dead_letter).collect();
     let expected = state.expected.iter().map(|expected| {
@@ -148,14 +148,14 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
     let ended_at = end.map(|(_, at)| *at);
     SagaHistory {
         saga_id,
-        status: match state.progress {
-            Progress::Completed => Status::Completed,
-            Progress::Compensated => Status::Compensated,
-            Progress::Contradictory => Status::Contradictory,
-            Progress::Forward | Progress::Backward if !is_ours => Status::Unknown,
-            Progress::Forward | Progress::Backward => Status::Unfinished,
+        status: match state.status {
+            SagaStatus::Completed => Status::Completed,
+            SagaStatus::Compensated => Status::Compensated,
+            SagaStatus::Contradictory => Status::Contradictory,
+            SagaStatus::Forward | SagaStatus::Backward if !is_ours => Status::Unknown,
+            SagaStatus::Forward | SagaStatus::Backward => Status::Unfinished,
         },
-        is_compensating: state.progress == Progress::Backward,
+        is_compensating: state.status == SagaStatus::Backward,
         ended_by: end.map(|(kind, _)| *kind),
         started_at,
         ended_at,

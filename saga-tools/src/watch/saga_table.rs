@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use saga_core::graph::{Choreography, Progress};
+use saga_core::graph::{Choreography, SagaStatus};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -211,8 +211,8 @@ impl SagaTable {
             self.totals.started += 1;
         }
         touch(&mut self.without_start, event.saga, saga, self.clock);
-        let progress = self.states.get(saga.state).progress;
-        if !matches!(progress, Progress::Forward | Progress::Backward) {
+        let status = self.states.get(saga.state).status;
+        if !matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
             self.end(event.saga, key.name);
         }
     }

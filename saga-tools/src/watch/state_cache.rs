@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use saga_core::graph::{Choreography, EventKey, NodeKind, Progress};
+use saga_core::graph::{Choreography, EventKey, NodeKind, SagaStatus};
 
 /// The index of a node in [`Choreography::nodes`].
 pub(super) type NodeIndex = usize;
@@ -11,7 +11,7 @@ pub(super) type NodeIndex = usize;
 #[derive(Debug)]
 pub(super) struct CachedState {
     observed: Vec<&'static str>,
-    pub(super) progress: Progress,
+    pub(super) status: SagaStatus,
     /// The nodes whose answer is expected, the most relevant first.
     pub(super) awaited: Vec<NodeIndex>,
     next: HashMap<&'static str, usize>,
@@ -70,7 +70,7 @@ impl StateCache {
         let mut awaited: Vec<NodeIndex> = state.expected.iter().filter_map(|e| index(e.node)).collect();
         // A compensating saga still expects earlier actions; its compensations come first.
         awaited.sort_by_key(|index| (nodes[*index].kind != NodeKind::Compensation, usize::MAX - self.depths[*index]));
-        CachedState { progress: state.progress, awaited, observed, next: HashMap::new() }
+        CachedState { status: state.status, awaited, observed, next: HashMap::new() }
     }
 }
 
