@@ -44,7 +44,7 @@ impl Bad {
         trip
     }
 
-    fn mended(&self) {
+    fn repaired(&self) {
         self.0.lock().unwrap().clear();
     }
 
@@ -123,7 +123,7 @@ async fn an_event_that_always_fails_is_set_aside_and_the_others_are_handled() {
             world.eventually("the others are handled", async || world.types("seat.events").len() == 19).await;
             world.publish(&Cancelled { id: Uuid::now_v7() });
             world.eventually("another step", async || world.types("seat.events").len() == 20).await;
-            bad.mended();
+            bad.repaired();
             world.eventually("all are handled", async || world.types("seat.events").len() == 22).await;
             assert_eq!(world.broker.records("seat.dlq").len(), 0);
             assert_eq!(world.metrics.retries.get_or_create(&TAKE).get(), 0);
@@ -138,15 +138,15 @@ async fn a_step_with_a_wrong_statement_is_named_by_readiness_and_stops_no_other_
     let bad = Bad::default();
     World::with(seats(&bad), async |world| {
         world.publish(&bad.booked(wrong));
-        let told = async || {
+        let reported = async || {
             world.health.waiting_for().iter().any(|why| why.starts_with("handlers: ") && why.contains("42703"))
         };
-        world.eventually("readiness says why", told).await;
+        world.eventually("readiness says why", reported).await;
         (0..40).for_each(|_| world.publish(&bad.booked(wrong)));
         (0..5).for_each(|_| world.publish(&Cancelled { id: Uuid::now_v7() }));
         world.eventually("the other step goes on", async || world.types("seat.events") == ["seat.freed"; 5]).await;
-        assert!(told().await);
-        bad.mended();
+        assert!(reported().await);
+        bad.repaired();
         world.eventually("all are handled", async || world.types("seat.events").len() == 46).await;
         assert_eq!(world.broker.records("seat.dlq").len(), 0);
         world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
@@ -193,7 +193,7 @@ async fn refusals_with_different_values_count_as_one_kind_and_a_success_resets_t
         }
         world.clock.sleep(Duration::from_secs(10)).await;
         assert_eq!(world.broker.records("seat.dlq").len(), 3, "nothing has worked in between");
-        bad.mended();
+        bad.repaired();
         world.eventually("the others are handled", async || world.types("seat.events").len() == 13).await;
         world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
     })
@@ -213,16 +213,17 @@ async fn a_step_that_fails_for_all_sagas_does_not_keep_other_steps_from_their_tr
             world.eventually("the other step goes on", async || world.types("seat.events").len() == 200).await;
             let took = world.clock.now().duration_since(began).as_secs_f64();
             assert!(took < 30.0, "{:?}: it took {took} s", failure(Uuid::nil()).1);
-            let told = || world.health.waiting_for().iter().any(|why| why.starts_with("handlers: take"));
-            let told = || told() || world.health.waiting_for().iter().any(|why| why.contains("a statement of take"));
-            world.eventually("readiness says why", async || told()).await;
+            let reported = || world.health.waiting_for().iter().any(|why| why.starts_with("handlers: take"));
+            let reported =
+                || reported() || world.health.waiting_for().iter().any(|why| why.contains("a statement of take"));
+            world.eventually("readiness says why", async || reported()).await;
             // From now on, ten are tried in five seconds.
             let before = world.clock.now();
             world.publish(&Cancelled { id: Uuid::now_v7() });
             world.eventually("and stays", async || world.types("seat.events").len() == 201).await;
             let took = world.clock.now().duration_since(before).as_secs_f64();
             assert!(took < 60.0, "{:?}: one more took {took} s", failure(Uuid::nil()).1);
-            bad.mended();
+            bad.repaired();
             world.eventually("all are handled", async || world.types("seat.events").len() == 401).await;
             world.eventually("it is ready", async || world.health.waiting_for().is_empty()).await;
             assert_eq!(world.broker.records("seat.dlq").len(), 0);
@@ -249,7 +250,7 @@ async fn an_effect_whose_result_cannot_be_recorded_is_repeated_with_long_pauses(
         world.clock.sleep(Duration::from_secs(100)).await;
         let called = calls.load(SeqCst);
         assert!((2..=4).contains(&called), "{called} calls in 100 s");
-        bad.mended();
+        bad.repaired();
         world.eventually("it is handled", async || world.types("seat.events") == ["seat.taken"]).await;
     })
     .await;

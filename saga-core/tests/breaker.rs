@@ -37,14 +37,14 @@ use self::common::{
 struct Airline {
     is_down: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
-    undone: Arc<AtomicUsize>,
+    compensated: Arc<AtomicUsize>,
 }
 
 impl Airline {
     fn participant(&self, retry: RetryPolicy) -> Participant<MemoryStore> {
-        let (airline, undone) = (self.clone(), self.undone.clone());
-        let undo = async move |_: &Call, _: &Cancelled| {
-            undone.fetch_add(1, Ordering::SeqCst);
+        let (airline, compensated) = (self.clone(), self.compensated.clone());
+        let compensate = async move |_: &Call, _: &Cancelled| {
+            compensated.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
         async fn free(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, StepError> {
@@ -53,7 +53,7 @@ impl Airline {
         let ask = async move |_: &Call, _: &Booked| {
             airline.calls.fetch_add(1, Ordering::SeqCst);
             match airline.is_down.load(Ordering::SeqCst) {
-                true => Err(StepError::infrastructure("nobody is there")),
+                true => Err(StepError::infrastructure("no connection")),
                 false => Ok(()),
             }
         };
@@ -62,7 +62,7 @@ impl Airline {
         }
         let breaker = BreakerPolicy { failure_share: 0.5, window: 2, open_for: Duration::from_secs(1) };
         let limits = EffectLimits { breaker, ..EffectLimits::default() };
-        let step = Step::with_effect("take", ask, take).undone_with_effect(undo, free);
+        let step = Step::with_effect("take", ask, take).undone_with_effect(compensate, free);
         Participant::named("seat").step(step.effect_limits(limits).retry(retry))
     }
 }
@@ -115,7 +115,7 @@ async fn a_step_that_was_never_called_is_compensated_at_once_and_without_a_call(
         let settled = async || world.store.summary().await.unwrap().parked_sagas == 0;
         world.eventually("the others are done", settled).await;
         assert_eq!(world.types("seat.events").iter().filter(|of| *of == "seat.taken").count(), 2);
-        assert_eq!(airline.undone.load(Ordering::SeqCst), 0);
+        assert_eq!(airline.compensated.load(Ordering::SeqCst), 0);
     })
     .await;
 }

@@ -49,7 +49,7 @@ fn size(headers: &[Header]) -> usize {
 
 /// Dead-letters one record in a topic that accepts only some, with a valid record behind it. Returns the original and
 /// its dead letter.
-async fn buried(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
+async fn dead_lettered(takes: Takes, spoil: fn(&mut OutRecord)) -> (OutRecord, Record) {
     let producer = |broker: &MemoryBroker| Picky { inner: broker.producer(), takes };
     let mut result = None;
     World::publishing(Participant::named("seat").step(Step::new("take", take)), producer, async |world| {
@@ -74,7 +74,7 @@ fn text<'a>(record: &'a Record, name: &str) -> &'a str {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_is_too_large_is_written_without_its_value() {
     let takes: Takes = |letter| letter.value.as_ref().is_none_or(|value| value.len() < 1000);
-    let (original, letter) = buried(takes, |record| record.value = Some(vec![b'x'; 2000])).await;
+    let (original, letter) = dead_lettered(takes, |record| record.value = Some(vec![b'x'; 2000])).await;
     assert_eq!((&letter.key, &letter.value), (&original.key, &None));
     assert!(letter.headers.starts_with(&original.headers));
     assert_eq!((text(&letter, OMITTED), text(&letter, TOPIC)), ("value", "trip.events"));
@@ -87,7 +87,7 @@ async fn a_dead_letter_that_is_refused_for_its_headers_keeps_key_and_value() {
         record.headers.push(Header::text("mine", "x".repeat(2000)));
         record.value = Some(b"{".to_vec());
     };
-    let (original, letter) = buried(takes, spoil).await;
+    let (original, letter) = dead_lettered(takes, spoil).await;
     assert_eq!((&letter.key, &letter.value), (&original.key, &original.value));
     assert!(!letter.headers.iter().any(|h| h.is("mine")));
     assert_eq!((text(&letter, OMITTED), text(&letter, REASON)), ("headers", "undecodable"));
@@ -100,7 +100,7 @@ async fn a_dead_letter_that_is_refused_for_its_key_has_the_position_of_the_origi
     // A compacted topic accepts no record without a key.
     let (none, any): (fn(&mut OutRecord), Takes) = (|record| record.key = None, |letter| letter.key.is_some());
     for (spoil, takes, reason) in [(long, short, "key_mismatch"), (none, any, "missing_key")] {
-        let (original, letter) = buried(takes, spoil).await;
+        let (original, letter) = dead_lettered(takes, spoil).await;
         assert_eq!((letter.key.as_deref(), &letter.value), (Some(&b"trip.events/0/0"[..]), &original.value));
         assert!(letter.headers.starts_with(&original.headers));
         assert_eq!((text(&letter, OMITTED), text(&letter, REASON)), ("key", reason));
@@ -118,7 +118,7 @@ async fn a_dead_letter_without_its_original_parts_names_the_position_of_the_orig
         record.value = Some(vec![b'v'; 2000]);
         record.headers.push(Header::text("mine", "x".repeat(2000)));
     };
-    let (_, letter) = buried(takes, spoil).await;
+    let (_, letter) = dead_lettered(takes, spoil).await;
     assert_eq!((letter.key.as_deref(), letter.value.as_ref()), (Some(&b"trip.events/0/0"[..]), None));
     assert_eq!(text(&letter, OMITTED), "value,headers,key");
 }

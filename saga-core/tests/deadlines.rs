@@ -57,7 +57,7 @@ fn trip(bad: bool) -> Booked {
 }
 
 fn locked(id: Uuid) -> Option<(Duration, StoreError)> {
-    is_bad(id).then(|| (Duration::from_millis(25), StoreError::Locked("somebody's row (SQLSTATE 55P03)".to_owned())))
+    is_bad(id).then(|| (Duration::from_millis(25), StoreError::Locked("a locked row (SQLSTATE 55P03)".to_owned())))
 }
 
 fn wrong(id: Uuid) -> Option<(Duration, StoreError)> {
@@ -115,12 +115,12 @@ async fn a_deadline_with_a_wrong_or_slow_statement_delays_no_other_and_readiness
             (0..10).for_each(|_| world.publish(&trip(false)));
             world.eventually("the others fire", async || world.types("seat.events").len() == 10).await;
             assert_eq!(world.store.summary().await.unwrap().timers, 1, "the bad one stays armed");
-            let told = || {
+            let reported = || {
                 let why = world.health.waiting_for();
                 why.iter().any(|why| why.starts_with("deadlines: the deadline of book cannot be fired"))
             };
             // From the second failure on: a single lost connection is not reported.
-            world.eventually("readiness names it", async || told()).await;
+            world.eventually("readiness names it", async || reported()).await;
             // Most of the time is left to the events.
             let (began, mut waited) = (world.clock.now(), 0.0);
             for handled in 11..=130 {

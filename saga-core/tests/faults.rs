@@ -296,7 +296,7 @@ async fn a_dead_process_leaves_its_outbox_to_the_next_one() {
 }
 
 /// The effect completes only when the test permits it; a process can die before that.
-fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) -> Participant<MemoryStore> {
+fn slow_seats(calls: Arc<AtomicUsize>, compensated: Arc<AtomicUsize>, answers: bool) -> Participant<MemoryStore> {
     let effect = async move |_: &Call, _: &Booked| {
         calls.fetch_add(1, Ordering::SeqCst);
         if !answers {
@@ -308,20 +308,20 @@ fn slow_seats(calls: Arc<AtomicUsize>, undone: Arc<AtomicUsize>, answers: bool) 
         cx.tx().put("taken", &1);
         Ok(Outcome::Success(Taken { id: trip.id }))
     }
-    let undo = async move |_: &Call, _: &Cancelled| {
-        undone.fetch_add(1, Ordering::SeqCst);
+    let compensate = async move |_: &Call, _: &Cancelled| {
+        compensated.fetch_add(1, Ordering::SeqCst);
         Ok(())
     };
-    Participant::named("seat").step(Step::with_effect("note", effect, note).undone_with_effect(undo, free))
+    Participant::named("seat").step(Step::with_effect("note", effect, note).undone_with_effect(compensate, free))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_effect() {
     local(async || {
         let world = World::new(1);
-        let (calls, undone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (calls, compensated) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let trip = booked("fine");
-        let member = world.start(slow_seats(calls.clone(), undone.clone(), false));
+        let member = world.start(slow_seats(calls.clone(), compensated.clone(), false));
         world.publish(&trip);
         world.eventually("the effect is in flight", async || calls.load(Ordering::SeqCst) == 1).await;
         member.die().await;
@@ -330,12 +330,12 @@ async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_
         // The cancellation is delivered first this time. The record of the action was not committed, so the next
         // process reads both, and a broker may deliver the other topic's event first.
         let other = World { broker: MemoryBroker::new(1), ..world };
-        let next = other.start(slow_seats(calls.clone(), undone.clone(), true));
+        let next = other.start(slow_seats(calls.clone(), compensated.clone(), true));
         other.publish(&Cancelled { id: trip.id });
         other.caught_up().await;
         other.publish(&trip);
         other.caught_up().await;
-        assert_eq!(undone.load(Ordering::SeqCst), 1, "an effect that may have happened is compensated");
+        assert_eq!(compensated.load(Ordering::SeqCst), 1, "an effect that may have happened is compensated");
         assert_eq!(other.types("seat.events"), ["seat.freed"]);
         assert_eq!(calls.load(Ordering::SeqCst), 1, "the late action calls nothing");
         assert_eq!(other.store.get::<u32>("taken").await, None);
@@ -348,12 +348,12 @@ async fn a_cancellation_after_a_crash_between_effect_and_commit_compensates_the_
 async fn a_restart_resumes_a_started_effect_under_the_same_key() {
     local(async || {
         let world = World::new(1);
-        let (calls, undone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let member = world.start(slow_seats(calls.clone(), undone.clone(), false));
+        let (calls, compensated) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let member = world.start(slow_seats(calls.clone(), compensated.clone(), false));
         world.publish(&booked("fine"));
         world.eventually("the effect is in flight", async || calls.load(Ordering::SeqCst) == 1).await;
         member.die().await;
-        let next = world.start(slow_seats(calls.clone(), undone.clone(), true));
+        let next = world.start(slow_seats(calls.clone(), compensated.clone(), true));
         world.caught_up().await;
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         assert_eq!(world.types("seat.events"), ["seat.taken"]);

@@ -124,14 +124,14 @@ async fn a_deadline_fires_when_its_time_has_passed_and_not_before() {
     Flow::of([trip(), flight(), payment()])
         .run(async |flow| {
             flow.when(&requested("good")).await;
-            let stuck = requested("broken");
-            flow.when(&stuck).await;
+            let broken = requested("broken");
+            flow.when(&broken).await;
             assert!(flow.after(Duration::from_secs(200)).await.is_empty());
             let published = flow.after(Duration::from_secs(200)).await;
             assert_eq!(published.len(), 1, "{published:?}");
             assert_eq!(
                 (published[0].event_type.as_str(), published[0].saga_id.as_str()),
-                ("trip.expired", stuck.trip_id.to_string().as_str())
+                ("trip.expired", broken.trip_id.to_string().as_str())
             );
         })
         .await;

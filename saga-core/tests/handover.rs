@@ -64,21 +64,21 @@ fn out(event: &Booked, clock: VirtualClock) -> OutRecord {
 
 struct Script {
     signals: tokio::sync::mpsc::UnboundedReceiver<Signal>,
-    held: Option<Signal>,
+    pending: Option<Signal>,
     stored: Arc<Mutex<Vec<i64>>>,
 }
 impl Consumer for Script {
     async fn next(&mut self, room: usize) -> Signal {
         loop {
-            if let Some(s) = self.held.take() {
+            if let Some(s) = self.pending.take() {
                 if room > 0 || !matches!(s, Signal::Records(_)) {
                     return s;
                 }
-                self.held = Some(s);
+                self.pending = Some(s);
                 return std::future::pending().await;
             }
             match self.signals.recv().await {
-                Some(s) => self.held = Some(s),
+                Some(s) => self.pending = Some(s),
                 None => return std::future::pending().await,
             }
         }
@@ -99,7 +99,7 @@ async fn a_partition_that_returns_before_its_release_is_handled() {
             let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
             let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
             let stored = Arc::new(Mutex::new(vec![]));
-            let consumer = Script { signals, held: None, stored: stored.clone() };
+            let consumer = Script { signals, pending: None, stored: stored.clone() };
             let (_stop, stopped) = tokio::sync::oneshot::channel::<()>();
             tokio::task::spawn_local(Runtime::new(p, handle, Options::default()).run(consumer, async {
                 let _ = stopped.await;
@@ -288,7 +288,7 @@ async fn an_event_redelivered_during_the_handover_of_its_earlier_delivery_is_han
             let handle = Handle::new("pay", store, broker.producer(), clock);
             let (tx, signals) = tokio::sync::mpsc::unbounded_channel();
             let stored = Arc::new(Mutex::new(vec![]));
-            let consumer = Script { signals, held: None, stored: stored.clone() };
+            let consumer = Script { signals, pending: None, stored: stored.clone() };
             let participant = Participant::named("pay").step(step);
             let runtime = Runtime::new(participant, handle, Options::default());
             tokio::task::spawn_local(runtime.run(consumer, std::future::pending()));
@@ -307,7 +307,11 @@ async fn an_event_redelivered_during_the_handover_of_its_earlier_delivery_is_han
             clock.sleep(Duration::from_millis(100)).await;
             gate.add_permits(1);
             clock.sleep(Duration::from_millis(500)).await;
-            assert_eq!(calls.load(SeqCst), 2, "the earlier delivery's answer is nobody's: it is called again");
+            assert_eq!(
+                calls.load(SeqCst),
+                2,
+                "the earlier delivery's result is dropped, and the effect is called again"
+            );
             assert!(stored.lock().unwrap().is_empty(), "and not acknowledged before it is done");
             gate.add_permits(1);
             clock.sleep(Duration::from_secs(1)).await;

@@ -68,7 +68,7 @@ impl From<Cancelled> for Freed {
 
 async fn ask(_: &Call, trip: &Booked) -> Result<(), StepError> {
     match trip.mood.as_str() {
-        "down" => Err(StepError::infrastructure("nobody is there")),
+        "down" => Err(StepError::infrastructure("no connection")),
         _ => {
             // Long enough to be observed in flight.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -181,12 +181,12 @@ async fn every_registered_metric_changes() {
     let booked = |mood: &str| Booked { id: Uuid::now_v7(), mood: mood.to_owned() };
     let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
-        let (fine, stuck, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
+        let (fine, hopeless, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
         // Twice, under two ids, too late, compensated, broken, unknown, not acknowledged, past its deadline.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
-        let mut ancient = record(&stuck, Uuid::now_v7(), clock);
+        let mut ancient = record(&hopeless, Uuid::now_v7(), clock);
         ancient.headers.retain(|header| !header.is(header::TIME));
         ancient.headers.push(Header::text(header::TIME, "0042-01-01T00:00:00Z"));
         publish(ancient);
@@ -197,7 +197,7 @@ async fn every_registered_metric_changes() {
         }
         publish(record(&late, Uuid::now_v7(), clock));
         publish(record(&cancelled(&fine, "broken"), Uuid::now_v7(), clock));
-        publish(record(&cancelled(&stuck, "hopeless"), Uuid::now_v7(), clock));
+        publish(record(&cancelled(&hopeless, "hopeless"), Uuid::now_v7(), clock));
         publish(record(&booked("broken"), Uuid::now_v7(), clock));
         publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
         publish(record(&waiting, Uuid::now_v7(), clock));

@@ -32,21 +32,21 @@ use self::common::{
 /// Ends as the test decides.
 struct Script {
     signals: UnboundedReceiver<Signal>,
-    held: Option<Signal>,
+    pending: Option<Signal>,
     stored: Arc<Mutex<Vec<i64>>>,
 }
 
 impl Consumer for Script {
     async fn next(&mut self, room: usize) -> Signal {
         loop {
-            match self.held.take() {
+            match self.pending.take() {
                 Some(signal) if room > 0 || !matches!(signal, Signal::Records(_)) => return signal,
                 Some(signal) => {
-                    self.held = Some(signal);
+                    self.pending = Some(signal);
                     std::future::pending::<()>().await;
                 }
                 None => match self.signals.recv().await {
-                    Some(signal) => self.held = Some(signal),
+                    Some(signal) => self.pending = Some(signal),
                     None => std::future::pending().await,
                 },
             }
@@ -75,7 +75,7 @@ impl World {
         let (store, clock, broker) = (MemoryStore::default(), VirtualClock::start(), MemoryBroker::new(1));
         let (sender, signals) = unbounded_channel();
         let stored = Arc::new(Mutex::new(vec![]));
-        let consumer = Script { signals, held: None, stored: stored.clone() };
+        let consumer = Script { signals, pending: None, stored: stored.clone() };
         let handle = Handle::new("seat", store.clone(), broker.producer(), clock);
         let run = Runtime::new(participant, handle, Options::default()).run(consumer, std::future::pending());
         let world = Self { broker, store, clock, signals: sender, stored };

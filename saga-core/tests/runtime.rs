@@ -86,7 +86,7 @@ impl Gateway {
 impl Gateway {
     async fn void(&self) -> Result<(), StepError> {
         if self.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
-            return Err(StepError::transient("cannot be told"));
+            return Err(StepError::transient("the void failed"));
         }
         self.voids.fetch_add(1, Ordering::SeqCst);
         Ok(())

@@ -80,8 +80,8 @@ async fn an_effect_that_can_never_be_voided_is_dead_lettered_and_not_refused() {
     let voids = Voids::default();
     World::with(seats(&voids, |_| Err(StepError::permanent("unknown booking"))), async |world| {
         world.publish(&Booked::anew());
-        let held = async || world.store.summary().await.unwrap().blocked_sagas == 1;
-        world.eventually("its saga waits for an operator", held).await;
+        let blocked = async || world.store.summary().await.unwrap().blocked_sagas == 1;
+        world.eventually("its saga waits for an operator", blocked).await;
         world.clock.sleep(Duration::from_secs(120)).await;
         assert_eq!(voids.lock().unwrap().len(), 1, "the void is not repeated");
         assert_eq!(world.headers("seat.dlq", REASON), ["permanent"]);

@@ -27,7 +27,7 @@ in_both_modes![traced_world:
 in_both_modes![own_world: a_collector_that_never_answers_delays_no_saga];
 
 /// Spans are exported every 200 ms here, in the order in which they ended.
-const TOLD: Duration = PATIENCE;
+const EXPORTED: Duration = PATIENCE;
 
 /// A caller's context: trace, span and header.
 struct Caller {
@@ -73,7 +73,7 @@ fn tree(text: &str) -> String {
 
 async fn shows(jaeger: &Jaeger, id: &str, expected: &str) -> Result<Trace> {
     let expected = tree(expected);
-    eventually(TOLD, "the trace is complete", async || {
+    eventually(EXPORTED, "the trace is complete", async || {
         let trace = jaeger.trace(id).await?;
         let shape = shape(&trace);
         ensure!(shape == expected, "expected\n{expected}found\n{shape}");
@@ -249,7 +249,7 @@ async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(
     let order = Order::of(&world.stocked(10).await?, 1).paid_by("tok_timeout");
     let id = caller.place(world, &order).await?;
     // It has failed twice, and waits for its next attempt.
-    eventually(TOLD, "failed attempts are recorded", async || {
+    eventually(EXPORTED, "failed attempts are recorded", async || {
         let trace = jaeger.trace(&caller.trace).await?;
         let failed = trace.named("payment-service", "effect charge");
         ensure!(failed.iter().filter(|span| span.error().is_some()).count() >= 2, "{trace}");
@@ -268,7 +268,7 @@ async fn a_cancellation_continues_the_orders_trace_and_is_linked_to_its_request(
     .await?;
     let asked = |span: &&Span| span.text("cloudevents.event_type") == "order.cancellation_requested";
     let sent = trace.named("order-service", "send order.events").into_iter().find(asked).context("not published")?;
-    let asking = eventually(TOLD, "the request is recorded in its own trace", async || {
+    let asking = eventually(EXPORTED, "the request is recorded in its own trace", async || {
         let trace = jaeger.trace(&asker.trace).await?;
         Ok(trace.only("order-service", "POST /orders/{id}/cancel")?.clone())
     })
@@ -296,16 +296,16 @@ async fn a_retried_charge_records_each_attempt_and_the_parked_time(world: &World
 
 async fn an_unsampled_trace_is_exported_nowhere(world: &World) -> Result<()> {
     let Some(jaeger) = Jaeger::of_environment()? else { return Ok(()) };
-    let (silent, told) = (Caller::new("00"), Caller::new("01"));
+    let (silent, sampled) = (Caller::new("00"), Caller::new("01"));
     let order = Order::of(&world.stocked(10).await?, 1);
     let id = silent.place(world, &order).await?;
     let confirmed = world.event(id, "order.confirmed").await?;
     let carried = confirmed.header("traceparent").unwrap_or_default();
     ensure!(carried == silent.traceparent, "{carried}");
-    told.place(world, &order).await?;
+    sampled.place(world, &order).await?;
     // The recorded trace came later and is there: an earlier one would be there too.
     let expected = format!("order-service POST /orders\n  order-service send order.events{CONFIRMED}");
-    shows(&jaeger, &told.trace, &expected).await?;
+    shows(&jaeger, &sampled.trace, &expected).await?;
     ensure!(jaeger.trace(&silent.trace).await.is_err());
     Ok(())
 }

@@ -154,14 +154,14 @@ async fn a_partition_without_a_leader_delays_only_its_own_events() {
         drop(dead);
         let (first, trips) = (world.start(), ids(40));
         trips.iter().for_each(|id| world.book(*id));
-        let stuck = trips.iter().filter(|id| is_in_trouble(id)).count() as u64 + 1;
-        world.eventually("the others are out", async || world.pending().await == stuck).await;
-        assert_eq!(world.store.get::<u32>("taken").await, Some(40), "and everybody was served");
+        let delayed = trips.iter().filter(|id| is_in_trouble(id)).count() as u64 + 1;
+        world.eventually("the others are published", async || world.pending().await == delayed).await;
+        assert_eq!(world.store.get::<u32>("taken").await, Some(40), "and every saga was handled");
         // Partitions go to another process and come back, and deadlines pass.
         let second = world.start();
         let more = ids(20);
         more.iter().for_each(|id| world.book(*id));
-        world.eventually("they are served", async || world.store.get::<u32>("taken").await == Some(60)).await;
+        world.eventually("they are handled", async || world.store.get::<u32>("taken").await == Some(60)).await;
         drop(first);
         world.clock.sleep(Duration::from_secs(90)).await;
         let seen = world.broker.seen();
@@ -185,16 +185,16 @@ async fn an_event_that_the_broker_refuses_is_reported_until_it_is_acknowledged()
         let process = world.start();
         let (refused, taken) = (ids(50).into_iter().find(is_in_trouble).unwrap(), Uuid::from_u128(1));
         let row = world.publish(&process, refused).await;
-        let told = || process.health.waiting_for().iter().any(|what| what.contains("too large"));
-        world.eventually("it is reported", async || told()).await;
+        let reported = || process.health.waiting_for().iter().any(|what| what.contains("too large"));
+        world.eventually("it is reported", async || reported()).await;
         world.publish(&process, taken).await;
         // Through several attempts, a minute apart each, while other events are published.
         for _ in 0..150 {
             world.clock.sleep(Duration::from_secs(1)).await;
-            assert!(told());
+            assert!(reported());
         }
         world.broker.now(|_| Reaction::Written);
-        world.eventually("it is taken", async || world.broker.has(&row)).await;
+        world.eventually("it is acknowledged", async || world.broker.has(&row)).await;
         world.eventually("all is well", async || process.health.waiting_for().is_empty()).await;
     })
     .await;
@@ -207,8 +207,8 @@ async fn a_partition_whose_queue_is_full_delays_only_its_own_events() {
         let process = world.start();
         let trips = ids(1_000);
         process.outbox.committed(world.commit_all(&process, &trips).await);
-        let stuck = trips.iter().filter(|id| is_in_trouble(id)).count() as u64;
-        world.eventually("the others are out", async || world.pending().await == stuck).await;
+        let delayed = trips.iter().filter(|id| is_in_trouble(id)).count() as u64;
+        world.eventually("the others are published", async || world.pending().await == delayed).await;
         // The waiting rows are tried again, but not continuously.
         let tries = Arc::new(AtomicUsize::new(0));
         let counted = tries.clone();
@@ -218,7 +218,7 @@ async fn a_partition_whose_queue_is_full_delays_only_its_own_events() {
         });
         world.clock.sleep(Duration::from_secs(30)).await;
         let tries = tries.load(Ordering::Relaxed);
-        assert!((1..40 * usize::try_from(stuck).unwrap()).contains(&tries), "{tries}");
+        assert!((1..40 * usize::try_from(delayed).unwrap()).contains(&tries), "{tries}");
         // A row that a crash left behind all of these is found as well.
         let lost = world.commit(&process, ids(50).into_iter().find(|id| !is_in_trouble(id)).unwrap()).await;
         world.eventually("it is published", async || world.broker.has(&lost)).await;
@@ -251,7 +251,9 @@ async fn a_lost_acknowledgement_stops_direct_publishing_only_until_the_next_swee
         let process = world.start();
         world.store.inject([Fault::CommitAnswer]);
         world.book(Uuid::new_v4());
-        world.eventually("its answer is lost", async || world.store.get::<u32>("taken").await == Some(1)).await;
+        world
+            .eventually("its acknowledgement is lost", async || world.store.get::<u32>("taken").await == Some(1))
+            .await;
         // Other events are committed all the time.
         for _ in 0..300 {
             world.publish(&process, Uuid::new_v4()).await;
@@ -278,7 +280,7 @@ async fn the_old_owners_events_are_published_before_the_new_owners() {
         world.eventually("it is handled", async || world.store.get::<u32>("taken").await == Some(1)).await;
         world.broker.now(|_| Reaction::Written);
         world.broker.release();
-        world.eventually("both are out", async || world.pending().await == 0).await;
+        world.eventually("both are published", async || world.pending().await == 0).await;
         let seen = &world.broker.seen()[id.to_string().as_bytes()];
         assert_eq!((seen.len(), &seen[0]), (2, &left.id.to_string().into_bytes()));
     })
@@ -286,7 +288,7 @@ async fn the_old_owners_events_are_published_before_the_new_owners() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_event_overtakes_an_earlier_one_of_its_saga_whatever_the_broker_answers() {
+async fn no_event_overtakes_an_earlier_one_of_its_saga_whatever_the_broker_does() {
     for seed in 1..=8_u64 {
         local(async || {
             let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);

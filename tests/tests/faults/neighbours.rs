@@ -71,7 +71,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn told(took: &[Duration]) -> Result<String> {
+fn percentiles(took: &[Duration]) -> Result<String> {
     let [p50, p99, worst] = [50, 99, 100].map(|percent| percentile(took, percent));
     Ok(format!("p50 {:?}, p99 {:?}, worst {:?}", p50?, p99?, worst?))
 }
@@ -87,19 +87,19 @@ fn a_locked_stock_row_delays_only_its_own_orders() {
         let (holder, connection) = tokio_postgres::connect(&url.context("DATABASE_URL")?.1, NoTls).await?;
         tokio::spawn(connection);
         holder.batch_execute(&sql).await?;
-        let (held, free) = tokio::try_join!(
+        let (locked_out, free) = tokio::try_join!(
             bench.publish(&locked, 30, Duration::from_secs(1)),
             bench.publish(&bench.sku, 1500, Duration::from_millis(20)),
         )?;
         let took = bench.took(&free).await?;
-        ensure!(held.iter().all(|id| world.count(*id, "inventory.reserved") == 0), "the row was not locked");
+        ensure!(locked_out.iter().all(|id| world.count(*id, "inventory.reserved") == 0), "the row was not locked");
         holder.batch_execute("ROLLBACK").await?;
         let released = Instant::now();
-        bench.took(&held).await?;
-        eprintln!("other orders while a row is locked for 30 s: {}", told(&took)?);
+        bench.took(&locked_out).await?;
+        eprintln!("other orders while a row is locked for 30 s: {}", percentiles(&took)?);
         eprintln!("those of the row end {:?} after it is free", released.elapsed());
-        ensure!(held.iter().all(|id| world.count(*id, "order.confirmed") == 1), "all of them are confirmed");
-        ensure!(held.iter().all(|id| world.letters_of(*id).is_empty()), "none is dead-lettered");
+        ensure!(locked_out.iter().all(|id| world.count(*id, "order.confirmed") == 1), "all of them are confirmed");
+        ensure!(locked_out.iter().all(|id| world.letters_of(*id).is_empty()), "none is dead-lettered");
         ensure!(percentile(&took, 100)? < Duration::from_secs(3));
         Ok(())
     });
@@ -128,7 +128,7 @@ fn a_stopped_process_delays_other_orders_only_briefly() {
         let orders = bench.publish(&bench.sku, 20_000, Duration::from_millis(5));
         let (ids, ()) = tokio::try_join!(orders, stops)?;
         let took = bench.took(&ids).await?;
-        eprintln!("one of two inventory processes stopped for 45 s, twice, 200 orders/s: {}", told(&took)?);
+        eprintln!("one of two inventory processes stopped for 45 s, twice, 200 orders/s: {}", percentiles(&took)?);
         ensure!(world.units(&bench.sku).await?.1 == 20_000, "each order has its stock once");
         ensure!(percentile(&took, 100)? < Duration::from_secs(20));
         Ok(())
@@ -169,10 +169,10 @@ async fn copies_hold_nobody(bench: &Bench<'_>, named: bool) -> Result<()> {
     let kind = if named { "with an id" } else { "without an id" };
     eprintln!(
         "200,000 copies of one event {kind}, published in {published:?}; 50 other orders/s: {}",
-        told(&elsewhere)?
+        percentiles(&elsewhere)?
     );
     let beside = bench.took(&sharing).await?;
-    eprintln!("those behind the copies, in their partition: {}", told(&beside)?);
+    eprintln!("those behind the copies, in their partition: {}", percentiles(&beside)?);
     ensure!(world.count(id, "inventory.reserved") == 1);
     ensure!(percentile(&elsewhere, 99)? < Duration::from_secs(2));
     Ok(())

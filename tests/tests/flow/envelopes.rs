@@ -47,10 +47,10 @@ fn is_in_order(seen: &Seen, saga: Uuid) -> Result<()> {
 async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -> Result<()> {
     let sku = world.stocked(5).await?;
     let sold = world.place(&Order::of(&sku, 1)).await?;
-    let undone = world.place(&Order::of(&sku, 1).shipped_to("AQ")).await?;
+    let compensated = world.place(&Order::of(&sku, 1).shipped_to("AQ")).await?;
     world.event(sold, "order.confirmed").await?;
-    world.event(undone, "order.cancelled").await?;
-    for saga in [sold, undone] {
+    world.event(compensated, "order.cancelled").await?;
+    for saga in [sold, compensated] {
         let history = world.history(saga);
         let partition = world.event(saga, "order.created").await?.place().partition;
         for seen in &history {
@@ -66,7 +66,7 @@ async fn every_record_of_a_saga_has_the_headers_of_the_contract(world: &World) -
         ensure!(history.len() >= 5, "{:?}", world.types(saga));
     }
     for refusal in ["shipping.rejected", "payment.refunded", "inventory.released", "order.cancelled"] {
-        let seen = world.event(undone, refusal).await?;
+        let seen = world.event(compensated, refusal).await?;
         ensure!(seen.data["reason"] == "unshippable", "{}", seen.data);
     }
     let mut created = world.event(sold, "order.created").await?.data;

@@ -168,7 +168,7 @@ fn is_letter(world: &World, who: Who, record: &OutRecord, place: &Place, reason:
 }
 
 /// Produces all records, waits until every reader of their topics has passed them, and checks the dead letters.
-async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
+async fn are_dead_lettered(world: &World, cases: Vec<Case>) -> Result<()> {
     let produce = async |(what, record, consumers, reason): Case| -> Result<_> {
         let place = world.produce(record.clone()).await.context(what)?;
         // Later records in the same partition are not delayed.
@@ -177,8 +177,8 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
         }
         Ok((what, record, consumers, reason, place))
     };
-    let buried = futures::future::try_join_all(cases.into_iter().map(produce)).await?;
-    for (what, record, consumers, reason, place) in &buried {
+    let produced = futures::future::try_join_all(cases.into_iter().map(produce)).await?;
+    for (what, record, consumers, reason, place) in &produced {
         for who in Who::ALL {
             if consumers.contains(&who) {
                 saga_tests::eventually(saga_tests::PATIENCE, what, async || {
@@ -199,7 +199,7 @@ async fn bury(world: &World, cases: Vec<Case>) -> Result<()> {
 }
 
 async fn a_record_that_cannot_be_read_is_dead_lettered_with_its_bytes_and_the_reason(world: &World) -> Result<()> {
-    bury(world, unreadable()).await?;
+    are_dead_lettered(world, unreadable()).await?;
     // Every partition still moves on.
     let sku = world.stocked(100).await?;
     let order = Order::of(&sku, 1);
@@ -211,7 +211,7 @@ async fn a_record_that_cannot_be_read_is_dead_lettered_with_its_bytes_and_the_re
 }
 
 async fn data_against_the_rules_is_dead_lettered_by_its_consumers(world: &World) -> Result<()> {
-    bury(world, against_the_rules()).await
+    are_dead_lettered(world, against_the_rules()).await
 }
 
 async fn a_type_without_a_consumer_is_passed_over_and_counted(world: &World) -> Result<()> {

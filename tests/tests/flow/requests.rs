@@ -153,17 +153,17 @@ async fn an_invalid_stock_is_refused_and_nothing_is_written(world: &World) -> Re
 }
 
 async fn a_missing_resource_is_answered_with_a_problem(world: &World) -> Result<()> {
-    let nobody = Uuid::new_v4();
+    let unknown = Uuid::new_v4();
     let mut asked: Vec<(Who, Method, String, &[u16])> = vec![
-        (Orders, Method::POST, format!("/orders/{nobody}/cancel"), &[404]),
+        (Orders, Method::POST, format!("/orders/{unknown}/cancel"), &[404]),
         (Orders, Method::POST, "/orders/7/cancel".to_owned(), &[400, 404, 422]),
-        (Orders, Method::DELETE, format!("/orders/{nobody}"), &[405]),
+        (Orders, Method::DELETE, format!("/orders/{unknown}"), &[405]),
         (Orders, Method::GET, "/orders".to_owned(), &[405]),
         (Inventory, Method::POST, "/stock/SKU-1".to_owned(), &[405]),
-        (Inventory, Method::GET, format!("/stock/{nobody}"), &[404]),
+        (Inventory, Method::GET, format!("/stock/{unknown}"), &[404]),
     ];
     for (who, path) in [(Orders, "orders"), (Payment, "payments"), (Payment, "sandbox"), (Shipping, "shipments")] {
-        asked.push((who, Method::GET, format!("/{path}/{nobody}"), &[404]));
+        asked.push((who, Method::GET, format!("/{path}/{unknown}"), &[404]));
         asked.push((who, Method::GET, format!("/{path}/not-a-uuid"), &[400, 404, 422]));
         asked.push((who, Method::GET, format!("/{path}/%FF"), &[400, 404, 422]));
         asked.push((who, Method::GET, "/nowhere".to_owned(), &[404]));
