@@ -11,17 +11,17 @@ use crate::{
     trace::{Around, TraceContext, UserSpans},
 };
 
-/// What a handler works with: the step's local transaction.
+/// The context of a handler: the step's local transaction, and what is known about its events.
 pub struct Cx<'t, S: Store> {
     tx: &'t mut S::Tx,
     now: Timestamp,
     sagas: &'t [SagaContext],
-    /// Which of them the handler is called for, when it takes one event at a time.
+    /// The index of the saga that the handler is called for, when it takes one event at a time.
     place: Option<usize>,
     rejected: Vec<(usize, StepError)>,
 }
 
-/// A saga in hand, and its trace.
+/// A saga of the transaction, and its trace context.
 #[derive(Clone, Debug)]
 pub(crate) struct SagaContext {
     pub(crate) saga_id: SagaId,
@@ -35,14 +35,14 @@ impl SagaContext {
         Self { saga_id, trace, spans: None }
     }
 
-    /// What every line that is logged inside the step says.
+    /// The fields of every log line inside the step.
     pub(crate) fn lines(&self, step: Option<&'static str>) -> tracing::Span {
         Self::lines_of(Some(self.saga_id), &self.trace, step)
     }
 
-    /// What every line says that is logged about something of this saga, as far as it has one.
+    /// The span with the fields of every log line about this saga, as far as they are known.
     pub(crate) fn lines_of(saga_id: Option<SagaId>, trace: &TraceContext, step: Option<&'static str>) -> tracing::Span {
-        // At the highest level: wherever a line is written, it says whose it is.
+        // At the highest level, so that the fields are on log lines of every level.
         tracing::error_span!("step", step, saga_id = saga_id.map(tracing::field::display), trace_id = trace.trace_id())
     }
 }
@@ -53,7 +53,7 @@ impl<'t, S: Store> Cx<'t, S> {
         Self { tx, now, sagas: &[], place: None, rejected: Vec::new() }
     }
 
-    /// The sagas in hand, in the order of the events.
+    /// The sagas of the events, in the order of the events.
     pub(crate) fn of(mut self, sagas: &'t [SagaContext]) -> Self {
         self.sagas = sagas;
         self
@@ -67,24 +67,24 @@ impl<'t, S: Store> Cx<'t, S> {
         }
     }
 
-    /// Names the event of a set, by its place in it, that fails with this error. The others are then handled without it, and
-    /// what the handler returns this time does not count. A set-based handler that names none leaves it to the runtime to find
-    /// the event that fails, by halving the set.
+    /// Rejects an event of a set, by its index, with this error. The other events are then handled without it, and the
+    /// results of this run are dropped. When a set-based handler fails without rejecting an event, the runtime finds
+    /// the failing event by bisection.
     pub fn reject(&mut self, place: usize, error: StepError) {
         self.rejected.push((place, error));
     }
 
-    /// The events that the handler has named.
+    /// The events that the handler has rejected.
     pub(crate) fn take_rejected(&mut self) -> Vec<(usize, StepError)> {
         std::mem::take(&mut self.rejected)
     }
 
-    /// Whether the handler has named an event.
+    /// Whether the handler has rejected an event.
     pub(crate) fn has_rejected(&self) -> bool {
         !self.rejected.is_empty()
     }
 
-    /// The transaction: what is written through it becomes durable together with the step, or not at all.
+    /// The transaction: writes through it are committed together with the step, or not at all.
     pub fn tx(&mut self) -> &mut S::Tx {
         self.tx
     }
@@ -94,13 +94,14 @@ impl<'t, S: Store> Cx<'t, S> {
         self.now
     }
 
-    /// The trace context of a saga in hand, to be kept for what continues its trace later; empty when there is none.
+    /// The trace context of a saga of this transaction, for a step that continues the trace later; empty when there is
+    /// none.
     pub fn trace(&self, saga_id: SagaId) -> TraceContext {
         self.sagas.iter().find(|sagas| sagas.saga_id == saga_id).map(|sagas| sagas.trace.clone()).unwrap_or_default()
     }
 
-    /// The span that lines about one of several sagas in hand are logged in: they then say whose they are. A handler for
-    /// single events is inside its event's already.
+    /// Log span for one saga of a batch; adds `saga_id` and `trace_id`. A handler for single events runs inside its
+    /// event's span already.
     ///
     /// ```
     /// # use saga_core::{SagaId, handler::Cx, store::Store};
@@ -112,10 +113,10 @@ impl<'t, S: Store> Cx<'t, S> {
         SagaContext::of(saga_id, self.trace(saga_id)).lines(None)
     }
 
-    /// What is around the handler for the event at this place.
+    /// The span around the handler for the event at this index.
     fn around(&self, place: usize) -> Around {
         match self.sagas {
-            // One event alone has it around all of the step.
+            // With a single event, the span is around the whole step.
             [] | [_] => Around { lines: tracing::Span::none(), spans: None },
             sagas => Around {
                 lines: sagas.get(place).map_or_else(tracing::Span::none, |sagas| sagas.lines(None)),
@@ -125,20 +126,20 @@ impl<'t, S: Store> Cx<'t, S> {
     }
 }
 
-/// What an effect is told about the call.
+/// The context of an effect's call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The same for every attempt, every redelivery and every duplicate of this half of the step: hand it to the outside
-    /// system, so that it can tell a repetition.
+    /// The same for every attempt, every redelivery and every duplicate of this action or compensation: pass it to the
+    /// outside system, so that it can recognise a repetition.
     pub idempotency_key: uuid::Uuid,
-    /// The key of the action's effect: the same as `idempotency_key` in an action, and in a compensation the key
-    /// of the call that is to be undone.
+    /// The key of the action's effect: equal to `idempotency_key` in an action, and in a compensation the key of the
+    /// call to reverse.
     pub action_key: uuid::Uuid,
     /// The saga.
     pub saga_id: SagaId,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The saga's trace context, to be handed on.
+    /// The saga's trace context, to be passed on.
     pub trace: TraceContext,
 }
 
@@ -184,7 +185,7 @@ impl Emit for Never {
     }
 }
 
-/// The shapes a handler may have, as marker types: they exist so that the compiler can tell the implementations apart.
+/// The shapes of handlers, as marker types, so that the compiler can distinguish the implementations.
 pub mod shape {
     #![allow(missing_docs, missing_debug_implementations, reason = "markers without values")]
     pub enum Single {}
@@ -239,7 +240,7 @@ where
     }
 }
 
-/// The action of a step with an outside effect: like [`Action`], with what the effect answered, `X`.
+/// The action of a step with an outside effect: like [`Action`], with the effect's result `X`.
 ///
 /// - `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`
 /// - `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`
@@ -290,13 +291,13 @@ where
     }
 }
 
-/// A compensation: undoes the step's action and always has an event, which can be made from the trigger alone
-/// (`C: From<T>`), because a null compensation publishes it without calling anything.
+/// A compensation: reverses the step's action and always publishes an event. The event can be made from the trigger
+/// alone (`C: From<T>`), because a null compensation publishes it without calling anything.
 ///
 /// - `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`
 /// - `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`: one event per trigger, in their order
 ///
-/// The action may have been cut short by a crash, in which case nothing of its SQL was written.
+/// After a crash the effect may have happened although nothing of the action's SQL was committed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a compensation",
     note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",

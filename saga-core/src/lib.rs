@@ -2,8 +2,9 @@
 //!
 //! A *saga* is one business transaction that several services carry out together. In a choreography each of them, a
 //! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in at most one event of
-//! its own: a success, or a *refusal*, which is a business "no". What a step did can be undone by its *compensation*.
-//! Nobody coordinates. This crate runs the steps of one participant, and checks and draws all participants together.
+//! its own: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
+//! which semantically reverses it. There is no coordinator. This crate runs the steps of one participant, and checks
+//! and draws all participants together.
 //!
 //! # A participant
 //!
@@ -41,7 +42,7 @@
 //! #[event(name = "seat.released", topic = "seat.events", saga = "trip_id")]
 //! struct SeatReleased { trip_id: Uuid }
 //!
-//! // A compensation's event can be made from its trigger alone: it is published also when there was nothing to undo.
+//! // A compensation's event can be made from its trigger alone: it is published also when there was nothing to compensate.
 //! impl From<TripCancelled> for SeatReleased {
 //!     fn from(why: TripCancelled) -> Self { Self { trip_id: why.trip_id } }
 //! }
@@ -85,7 +86,7 @@
 //!     let published = Scenario::new(seats(), store.clone()).when(&booked(first)).await;
 //!     assert!(published.is_empty());
 //!
-//!     // Given that the last seat is taken, when a second trip is booked, then it is refused, and undoing it is null.
+//!     // Given that the last seat is taken, when a second trip is booked, then it is refused, and its compensation is null.
 //!     let second = SagaId::random();
 //!     let scenario = Scenario::new(seats(), store.clone()).given(&booked(second));
 //!     let published = scenario.when(&cancelled(second)).await;

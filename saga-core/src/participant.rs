@@ -93,32 +93,32 @@ impl<S: Store> Participant<S> {
         self
     }
 
-    /// Declares an event that ends a saga whose steps are all done.
+    /// Declares an event that ends a saga whose steps have all succeeded.
     #[must_use]
     pub fn completes_with<E: Event>(mut self) -> Self {
         self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Completed });
         self
     }
 
-    /// Declares an event that ends a saga whose steps are all undone.
+    /// Declares an event that ends a saga whose steps are all compensated.
     #[must_use]
     pub fn compensates_with<E: Event>(mut self) -> Self {
         self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Compensated });
         self
     }
 
-    /// Accepts what is found of this participant by this rule, with the reason, which `saga check` shows. When nothing is found
-    /// by it any more, that is a finding.
+    /// Accepts findings of this rule about this participant, with the reason, which `saga check` shows. An acceptance
+    /// without such a finding is itself a finding.
     #[must_use]
     pub fn accept(mut self, rule: Rule, why: &'static str) -> Self {
         self.accepted.push(Accepted { rule, why });
         self
     }
 
-    /// The participant, if it can work: see [`Declaration::check`]. A service does this when it starts.
+    /// The participant, if it can work: see [`Declaration::check`]. A service calls this when it starts.
     ///
     /// # Errors
-    /// With every rule that it breaks, where, and what to do about it.
+    /// The rules that it breaks, with the place and a repair.
     pub fn build(self) -> Result<Self, Vec<Finding>> {
         let findings = self.declaration().check();
         if findings.is_empty() { Ok(self) } else { Err(findings) }
@@ -140,17 +140,17 @@ impl<S: Store> Participant<S> {
         }
     }
 
-    /// How a saga stands when it publishes this, if that ends it.
+    /// How a saga ends with this event; none when it goes on.
     pub(crate) fn ending(&self, event_type: &str) -> Option<Ending> {
         self.ends.iter().find(|end| end.event.name == event_type).map(|end| end.ending)
     }
 
-    /// Whether sagas end here, and so whether it is here that they are known to be unfinished.
+    /// Whether sagas end at this participant, which therefore counts the unfinished ones.
     pub(crate) fn ends_sagas(&self) -> bool {
         !self.ends.is_empty()
     }
 
-    /// Where an event type leads: the step, and which half of it.
+    /// The step that an event type triggers, and whether it is its action or its compensation.
     pub(crate) fn route(&self, event_type: &str) -> Option<(usize, Op)> {
         self.steps.iter().enumerate().find_map(|(i, step)| {
             let starts = |types: &[EventType]| types.iter().any(|t| t.name == event_type);
@@ -186,7 +186,7 @@ impl Declaration {
             .copied()
     }
 
-    /// Every event type that it knows; what it publishes comes first, since an event is best described by who makes it.
+    /// Every event type that it knows; published types come first, since the publisher's declaration is the reference.
     pub fn events(&self) -> impl Iterator<Item = EventType> {
         self.published().chain(self.consumed()).chain(self.ends.iter().map(|end| end.event))
     }

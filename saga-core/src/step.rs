@@ -1,4 +1,4 @@
-//! A step: the action, what undoes it, and what is declared about its failures, effects and deadlines.
+//! A step: the action, its compensation, and its declared retries, effects and deadlines.
 
 use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     store::Store,
 };
 
-/// How an outside system may be called.
+/// Limits on the calls to an outside system.
 #[derive(Clone, Debug)]
 pub struct EffectLimits {
     /// A call that takes longer counts as a transient failure.
     pub timeout: Duration,
-    /// Calls of this step that may be under way at once, per process.
+    /// Most concurrent calls of this step, per process.
     pub concurrency: usize,
     /// When to stop calling for a while.
     pub breaker: BreakerPolicy,
@@ -33,12 +33,12 @@ impl Default for EffectLimits {
     }
 }
 
-/// When calls to an outside system are stopped because it fails for everybody.
+/// When to stop calls to an outside system because it fails for all sagas.
 #[derive(Clone, Debug)]
 pub struct BreakerPolicy {
     /// Opens when at least this share of the last `window` calls failed (0.0 to 1.0).
     pub failure_share: f64,
-    /// How many calls are looked at; none is judged before they are full.
+    /// The number of recent calls that are counted; the breaker stays closed until there are that many.
     pub window: usize,
     /// How long it stays open before one trial call decides.
     pub open_for: Duration,
@@ -51,7 +51,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How a step ended, erased.
+/// The result of a step, type-erased.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Published on success, on refusal, or by a compensation.
@@ -83,7 +83,7 @@ impl End {
 
 pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
 
-/// A decoded event and, after the effect, what it answered.
+/// A decoded event and, after the effect, the effect's result.
 #[derive(Clone)]
 pub(crate) struct Input {
     pub(crate) trigger: Erased,
@@ -101,7 +101,7 @@ type NullFn = dyn Fn(&Erased) -> Result<End, StepError> + Send + Sync;
 type ExpireFn<S> =
     dyn for<'a> Fn(&'a mut Cx<'_, S>, Vec<SagaId>) -> LocalBoxFuture<'a, Result<Vec<End>, StepError>> + Send + Sync;
 
-/// One half of a step, erased: what the runtime needs of an action or a compensation.
+/// The action or the compensation of a step, type-erased, as the runtime needs it.
 pub(crate) struct Half<S: Store> {
     pub(crate) decode: Box<DecodeFn>,
     pub(crate) effect: Option<Box<EffectFn>>,
@@ -110,11 +110,11 @@ pub(crate) struct Half<S: Store> {
     pub(crate) null: Option<Box<NullFn>>,
     /// Actions that refuse when their retries are used up.
     pub(crate) exhausted: Option<Box<ExhaustedFn<S>>>,
-    /// What makes sure, before such a refusal, that no earlier attempt of the effect holds.
+    /// Voids earlier attempts of the effect before such a refusal.
     pub(crate) abandon: Option<Box<EffectFn>>,
 }
 
-/// A step whose types the runtime no longer needs.
+/// A step after type erasure.
 pub(crate) struct ErasedStep<S: Store> {
     pub(crate) spec: StepSpec,
     pub(crate) action: Half<S>,
@@ -139,7 +139,7 @@ pub struct Step<S: Store, T, O, R> {
     types: PhantomData<fn(T) -> (O, R)>,
 }
 
-/// For people alone, in spans and lines: what `type_name` says is promised to nobody.
+/// For spans and log lines only: the text of `type_name` is not stable.
 fn function_name<F>() -> &'static str {
     let path = std::any::type_name::<F>();
     let path = path.split('<').next().unwrap_or(path);
@@ -182,7 +182,8 @@ where
     })
 }
 
-/// One for each event; none when the handler has named events that fail, for then it runs again without them.
+/// One outcome for each event; none when the handler has rejected events by name, since it then runs again without
+/// them.
 fn same_count<S: Store, A>(cx: &Cx<'_, S>, handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
     if cx.has_rejected() {
         return Ok(Vec::new());
@@ -222,8 +223,9 @@ where
         Self { erased, types: PhantomData }
     }
 
-    /// A step that does all its work in the local transaction. The name is a key in the database: it is part of the barrier's
-    /// rows and of the ids of the step's events, so a step that is renamed while sagas are under way would run again.
+    /// A step that does all its work in the local transaction. The name is a key in the database: it is part of the
+    /// barrier's rows and of the ids of the step's events. A step that is renamed while sagas are in flight would
+    /// therefore run again.
     pub fn new<Shape, F: Action<S, T, O, R, Shape>>(name: &'static str, action: F) -> Self {
         let action = Arc::new(action);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
@@ -239,10 +241,10 @@ where
         Self::of(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None, abandon: None })
     }
 
-    /// A step that first calls the outside world, then records what it answered. The effect is called outside any
-    /// transaction, concurrently with those of other sagas, again after a crash or a transient failure, and always with
-    /// the same idempotency key. That it is about to be called is committed before, so that a compensation that
-    /// overtakes a crash knows there may be something to undo.
+    /// A step that first calls an outside system, then records its result. The effect is called outside any
+    /// transaction, concurrently with those of other sagas. It is repeated after a crash or a transient failure, always
+    /// with the same idempotency key. The intent is committed before the call, so that a compensation after a crash
+    /// knows that the effect may have happened.
     pub fn with_effect<Shape, X, E, F>(name: &'static str, effect: E, action: F) -> Self
     where
         X: Clone + Send + Sync + 'static,
@@ -276,7 +278,7 @@ where
         )
     }
 
-    /// The compensation, which undoes what the action did.
+    /// The compensation of the action.
     #[must_use]
     pub fn undone_by<Shape, U, C, F>(mut self, undo: F) -> Self
     where
@@ -288,7 +290,7 @@ where
         self
     }
 
-    /// A compensation that first undoes the outside effect. The effect may find nothing to undo, and must then make sure
+    /// A compensation that first reverses the outside effect. When the effect has not happened, the call must make sure
     /// that a late call under [`Call::action_key`] does nothing.
     #[must_use]
     pub fn undone_with_effect<Shape, U, C, E, F>(mut self, effect: E, undo: F) -> Self
@@ -348,9 +350,10 @@ where
         self
     }
 
-    /// Like [`Step::when_exhausted`] for a step with an effect. An attempt that timed out may have been carried out all the
-    /// same, so the outside system is first told to undo whatever it did under [`Call::action_key`], and to do nothing
-    /// under it any more. Until it has confirmed that, the saga stays parked: nobody is told "no" while it may be "yes".
+    /// Like [`Step::when_exhausted`] for a step with an effect. An attempt that timed out may have taken effect, so
+    /// `abandon` is called first: it voids whatever happened under [`Call::action_key`], and prevents later calls under
+    /// that key. The saga stays parked until that has succeeded, so that no saga is refused while its effect may be in
+    /// place.
     #[must_use]
     pub fn when_exhausted_with_effect<E, F>(mut self, abandon: E, handler: F) -> Self
     where
@@ -375,7 +378,7 @@ where
         self
     }
 
-    /// After this step the saga can only go forward: nothing behind it needs a compensation.
+    /// After this step the saga can only go forward: no later step needs a compensation.
     #[must_use]
     pub fn pivot(mut self) -> Self {
         self.erased.spec.pivot = true;
@@ -383,7 +386,7 @@ where
     }
 
     /// After this step the participant waits. When no later forward step of this participant has ended the wait within
-    /// `after`, the handler is called: it publishes an event, or finds that there is nothing to do. The timer is durable.
+    /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable.
     #[must_use]
     pub fn deadline<D, F>(mut self, after: Duration, expired: F) -> Self
     where

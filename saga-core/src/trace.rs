@@ -1,8 +1,8 @@
-//! Traces: the W3C context that is handed on from event to event, and the spans that are recorded when they are over.
+//! Traces: the W3C context that is passed on from event to event, and the spans that are recorded when they end.
 //!
-//! A span is recorded once, complete, when what it is about is committed: a transaction that is rolled back and redone leaves
-//! no trace of itself, and nothing has to be kept open across an await. What needs the span's id before that (the header of
-//! an event that is about to be committed) takes a [`NewSpan`] first.
+//! A span is recorded once, complete, after its work is committed: a transaction that is rolled back and redone leaves
+//! no span, and no span is kept open across an await. Code that needs the span's id earlier (for the header of an event
+//! that is about to be committed) creates a [`NewSpan`] first.
 
 mod traceparent;
 mod tracestate;
@@ -16,7 +16,7 @@ pub use traceparent::Traceparent;
 pub(crate) use user::Around;
 pub use user::UserSpans;
 
-/// The W3C trace context of a saga, as text: handed on from event to event, also when nothing is recorded.
+/// The W3C trace context of a saga, as text: passed on from event to event, also when nothing is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceContext {
     /// The `traceparent` header.
@@ -26,8 +26,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The context that these headers say, as it is handed on; empty when the `traceparent` is missing or malformed, because
-    /// without its parent a state means nothing.
+    /// The context from these headers, as it is passed on; empty when the `traceparent` is missing or malformed,
+    /// because a `tracestate` has no meaning without it.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
         let Some(traceparent) = traceparent.filter(|text| Traceparent::parse(text).is_some()) else {
             return Self::default();
@@ -53,23 +53,24 @@ impl TraceContext {
     }
 }
 
-/// A span that will be recorded later: its ids are known, so that what follows it can name it.
+/// A span that will be recorded later. Its ids are known, so that its children can name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewSpan {
-    /// The context for its children. It is handed on to other processes where the tracer [propagates](Tracer::propagates).
+    /// The context for its children. Passed on to other processes where the tracer
+    /// [propagates](Tracer::propagates).
     pub context: TraceContext,
     /// The ids it is recorded under; none when it is not recorded (tracing is off, or the trace is not sampled).
     pub ids: Option<Ids>,
 }
 
 impl NewSpan {
-    /// Hands a context on and records nothing.
+    /// A span that is not recorded: it passes the context on.
     pub fn handed_on(context: &TraceContext) -> Self {
         Self { context: context.clone(), ids: None }
     }
 }
 
-/// The ids of a span that is recorded, as W3C trace context has them.
+/// The ids of a recorded span, as in W3C trace context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
     /// The trace.
@@ -80,15 +81,15 @@ pub struct Ids {
     pub parent_id: Option<[u8; 8]>,
 }
 
-/// Where spans go. No method blocks or fails: tracing never holds up a saga.
+/// The receiver of spans. No method blocks or fails: tracing never delays a saga.
 pub trait Tracer: fmt::Debug + Send + Sync {
-    /// A new span below `parent`. Without a parent it is the first of the trace `new_trace`, if that is sampled.
+    /// A new span below `parent`; without a parent, the root of the trace `new_trace`, if that is sampled.
     ///
-    /// Participants that handle the same event without a context all use the saga's id as the trace's, so that the saga is one
-    /// trace.
+    /// Participants that handle the same event without a context all use the saga's id as the trace's id, so that the
+    /// saga is still one trace.
     fn new_span(&self, parent: &TraceContext, new_trace: u128) -> NewSpan;
 
-    /// Records a span that is over.
+    /// Records a span that has ended.
     fn record(&self, span: Span);
 
     /// Collects the spans that the user's own code opens: below the one span, or, for several sagas at once, in a trace of
@@ -97,14 +98,14 @@ pub trait Tracer: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether contexts are read from what comes into the process and written to what goes out: events, requests, calls of
-    /// effects. Inside of it, spans are a tree and log lines name their trace all the same.
+    /// Whether contexts are read from incoming events and requests, and written to outgoing events and calls of
+    /// effects. Within the process, spans are a tree and log lines name their trace in either case.
     fn propagates(&self) -> bool {
         true
     }
 }
 
-/// Records nothing, and hands contexts on as they came.
+/// Records nothing, and passes contexts on unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTracer;
 
@@ -116,24 +117,24 @@ impl Tracer for NoTracer {
     fn record(&self, _span: Span) {}
 }
 
-/// A span that is over.
+/// A span that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// Its ids.
     pub ids: Ids,
     /// Its role.
     pub kind: Kind,
-    /// Its name, of few different ones: no ids in it.
+    /// Its name, of low cardinality: without ids.
     pub name: Cow<'static, str>,
     /// When it began.
     pub start: Timestamp,
-    /// When it was over.
+    /// When it ended.
     pub end: Timestamp,
-    /// What is to be known of it; never data of an event.
+    /// Its attributes; never data of an event.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Contexts that it has to do with besides its parent's.
+    /// Further contexts that it is linked to.
     pub links: Vec<TraceContext>,
-    /// What went wrong, if something did. A refusal is not an error.
+    /// The error, if there was one. A refusal is not an error.
     pub error: Option<String>,
 }
 

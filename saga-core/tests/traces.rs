@@ -86,8 +86,8 @@ async fn ask(call: &Call, _: &Booked) -> Result<String, StepError> {
     Ok(call.trace.traceparent.clone().unwrap_or_default())
 }
 
-async fn pay(cx: &mut Cx<'_, MemoryStore>, trip: Booked, told: String) -> StepResult<Taken> {
-    cx.tx().put("told", &told);
+async fn pay(cx: &mut Cx<'_, MemoryStore>, trip: Booked, context_of_call: String) -> StepResult<Taken> {
+    cx.tx().put("traceparent", &context_of_call);
     Ok(Outcome::Success(Taken { id: trip.id }))
 }
 
@@ -215,7 +215,7 @@ async fn an_events_handling_continues_the_trace_of_its_publisher() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_without_a_context_has_its_own_id_as_its_traces() {
+async fn a_saga_without_a_context_uses_its_own_id_as_trace_id() {
     let world = World::new();
     let trip = booked("fine");
     world.publish(&trip, None);
@@ -225,7 +225,7 @@ async fn a_saga_without_a_context_has_its_own_id_as_its_traces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_sampled_is_handed_on_and_not_recorded() {
+async fn an_unsampled_trace_is_passed_on_and_not_recorded() {
     let world = World::new();
     world.publish(&booked("fine"), Some(UNSAMPLED));
     world.run(seats(), || true).await;
@@ -261,9 +261,9 @@ async fn a_transaction_that_is_redone_is_recorded_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_another_publishes_is_recorded_as_if_its_own_process_had_lived() {
+async fn an_event_published_by_another_process_has_the_same_spans() {
     let world = World::new();
-    // Nobody knows that this commits: the row is found in the table.
+    // The commit succeeds although its result is lost: another process finds the row in the table.
     world.store.inject([Fault::CommitAnswer]);
     world.publish(&booked("fine"), Some(PARENT));
     world.run(seats(), || true).await;
@@ -286,14 +286,15 @@ async fn refusals_compensations_and_repetitions_are_recorded_as_such() {
     let null = "process trip.events: null_compensation\n  transaction free\n  send seat.events\n";
     assert_eq!(world.tree(), format!("{refused}{again}{null}"));
     assert!(world.tracer.tree(taken.id.as_u128()).contains("process trip.events: success\n  transaction free\n"));
-    let undone = world.tracer.spans().into_iter().find(|span| attribute(span, "saga.op") == Some("compensate".into()));
-    assert_eq!(undone.unwrap().error, None);
+    let compensation =
+        world.tracer.spans().into_iter().find(|span| attribute(span, "saga.op") == Some("compensate".into()));
+    assert_eq!(compensation.unwrap().error, None);
     let step = saga_core::runtime::StepOnly { step: "take" };
     assert_eq!(metrics.compensations.get_or_create(&step).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_is_recorded_between_its_two_transactions_and_is_given_its_own_context() {
+async fn an_effect_is_recorded_between_its_two_transactions_and_gets_its_own_context() {
     let world = World::new();
     world.publish(&booked("fine"), Some(PARENT));
     let participant = Participant::named("seat").step(Step::with_effect("pay", ask, pay));
@@ -301,37 +302,41 @@ async fn an_effect_is_recorded_between_its_two_transactions_and_is_given_its_own
     let tree = "process trip.events: success\n  transaction pay\n  effect pay\n  transaction pay\n  send seat.events\n";
     assert_eq!(world.tree(), tree);
     let effect = world.span("effect pay");
-    let told: String = world.store.get("told").await.unwrap();
-    assert_eq!((effect.kind, Some(told)), (Kind::Client, TraceContext::of(&effect.ids, None).traceparent));
+    let context_of_call: String = world.store.get("traceparent").await.unwrap();
+    assert_eq!((effect.kind, Some(context_of_call)), (Kind::Client, TraceContext::of(&effect.ids, None).traceparent));
     let phases = world.tracer.spans().iter().filter_map(|span| attribute(span, "saga.phase")).collect::<Vec<_>>();
     assert_eq!(phases, ["start".into(), "finish".into()]);
 }
 
-async fn pay_and_look_around(cx: &mut Cx<'_, MemoryStore>, trip: Booked, told: String) -> StepResult<Taken> {
+async fn pay_and_keep_context(
+    cx: &mut Cx<'_, MemoryStore>,
+    trip: Booked,
+    context_of_call: String,
+) -> StepResult<Taken> {
     let inside = cx.trace(SagaId::from(trip.id));
     cx.tx().put("inside", &inside.trace_id());
-    pay(cx, trip, told).await
+    pay(cx, trip, context_of_call).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_propagation_a_process_has_a_tree_of_its_own_and_nothing_comes_in_or_goes_out() {
+async fn without_propagation_a_process_has_its_own_trace_and_passes_no_context_on() {
     let world = World { propagates: false, ..World::new() };
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));
     world
         .run(
-            Participant::named("seat").step(Step::with_effect("pay_and_look_around", ask, pay_and_look_around)),
+            Participant::named("seat").step(Step::with_effect("pay_and_keep_context", ask, pay_and_keep_context)),
             || true,
         )
         .await;
-    let name = "pay_and_look_around";
+    let name = "pay_and_keep_context";
     let effect = format!("  transaction {name}\n  effect {name}\n  transaction {name}\n");
     let tree = world.tracer.tree(trip.id.as_u128());
     assert_eq!(tree, format!("process trip.events: success\n{effect}  send seat.events\n"));
     assert_eq!(world.tree(), "", "the trace of the publisher is not read");
     let inside: Option<String> = world.store.get("inside").await.unwrap();
     assert_eq!(inside, Some(format!("{:032x}", trip.id.as_u128())), "log lines name it");
-    assert_eq!(world.store.get::<String>("told").await.unwrap(), "");
+    assert_eq!(world.store.get::<String>("traceparent").await.unwrap(), "");
     let published = world.broker.records("seat.events").pop().unwrap();
     assert!(!published.headers.iter().any(|h| h.is(header::TRACEPARENT) || h.is(header::TRACESTATE)));
 }
@@ -362,7 +367,7 @@ async fn every_attempt_and_the_time_between_them_is_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_are_recorded_and_keep_the_context_they_came_with() {
+async fn dead_letters_are_recorded_and_keep_their_original_context() {
     let world = World::new();
     world.publish(&booked("broken"), Some(PARENT));
     world.run(seats(), || true).await;
@@ -376,7 +381,7 @@ async fn dead_letters_are_recorded_and_keep_the_context_they_came_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_recorded_in_the_trace_it_brings() {
+async fn an_unreadable_record_is_recorded_in_its_own_trace() {
     let world = World::new();
     let trip = booked("fine");
     world.publish(&trip, Some(PARENT));

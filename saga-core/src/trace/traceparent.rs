@@ -1,32 +1,33 @@
-//! The `traceparent` header of W3C trace context, read and written: the one place that knows its rules.
+//! The `traceparent` header of W3C trace context, read and written. All its rules are here.
 
 const LEN: usize = 55;
-/// A later version may append more; nobody needs more than this of it.
+/// The length that is read. A later version may append more, which is not needed.
 const MAX_LEN: usize = 128;
-/// The flags that the specification knows: sampled, and that the trace's id is random. Those that it does not know are not
-/// handed on by one who writes a `traceparent` of its own.
+/// The flags of the specification: sampled, and random trace id. A writer of a new `traceparent` does not pass on
+/// unknown flags.
 const SAMPLED: u8 = 0b01;
 const RANDOM: u8 = 0b10;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Where a trace stands, as its header says.
+/// The position in a trace, as its header gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traceparent {
     /// The trace.
     pub trace_id: [u8; 16],
-    /// The span that whatever follows is a child of.
+    /// The span that is the parent of whatever follows.
     pub span_id: [u8; 8],
     flags: u8,
 }
 
 impl Traceparent {
-    /// At this span of this trace.
+    /// The position at this span of this trace.
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], sampled: bool) -> Self {
         Self { trace_id, span_id, flags: u8::from(sampled) }
     }
 
     /// `<version>-<trace id>-<parent id>-<flags>` in lower-case hexadecimal, neither id all zero; a later version may
-    /// append more, version `ff` does not exist. None for everything else, and for what is absurdly long or not printable.
+    /// append more, and version `ff` does not exist. None for any other text, and for one that is very long or not
+    /// printable.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if !(LEN..=MAX_LEN).contains(&bytes.len()) || [2, 35, 52].iter().any(|dash| bytes[*dash] != b'-') {
@@ -46,7 +47,7 @@ impl Traceparent {
         self.flags & SAMPLED == SAMPLED
     }
 
-    /// The span below it, of the same trace and with the same flags but for this one.
+    /// The child span with this id: the same trace and flags, except for the sampled flag.
     #[must_use]
     pub fn child(self, span_id: [u8; 8], sampled: bool) -> Self {
         Self { span_id, flags: self.flags & !SAMPLED | u8::from(sampled), ..self }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_is_none() {
+    fn malformed_text_is_not_a_traceparent() {
         for text in [
             "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",

@@ -1,17 +1,17 @@
-//! The `tracestate` header of W3C trace context: how much of it is handed on.
+//! The `tracestate` header of W3C trace context, and the part of it that is passed on.
 
 use std::borrow::Cow;
 
-/// What every vendor has to hand on; a longer one is cut.
+/// The length that every vendor must pass on; a longer list is cut.
 const MAX_LEN: usize = 512;
-/// A list has no more members.
+/// The largest number of members.
 const MAX_MEMBERS: usize = 32;
-/// Members that are longer go first when the list has to be cut.
+/// Members longer than this are removed first when the list must be cut.
 const LONG_MEMBER: usize = 128;
 
-/// As it came, where it is within the limits; otherwise without the members that are beyond them, the last ones first, since
-/// the first are those of the systems that saw the trace last. None when nothing is left, and of one that no header of HTTP
-/// may hold.
+/// The list unchanged, if it is within the limits; otherwise without the members that exceed them. The last members are
+/// removed first, since the first belong to the systems that saw the trace last. None when nothing is left, or when the
+/// text is not valid in an HTTP header.
 pub(super) fn within_limits(text: &str) -> Option<Cow<'_, str>> {
     if !text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
         return None;
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_within_the_limits_is_handed_on_as_it_came() {
+    fn a_list_within_the_limits_is_passed_on_unchanged() {
         let full = list((0..MAX_MEMBERS).map(|i| format!("v{i}=1")));
         let long = format!("a={}", "x".repeat(MAX_LEN - 2));
         for text in ["a=1", "a=b c, other=1", "a=1,,b=2", &full, &long] {
@@ -57,21 +57,21 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_too_long_loses_its_last_members_and_no_more_than_it_must() {
+    fn a_list_that_is_too_long_loses_only_as_many_last_members_as_necessary() {
         let members: Vec<String> = (0..6).map(|i| format!("v{i}={}", "x".repeat(97))).collect();
         let kept = within_limits(&members.join(",")).unwrap().into_owned();
         assert_eq!(kept, members[..5].join(","), "five of a hundred, with their commas");
     }
 
     #[test]
-    fn long_members_go_before_short_ones_that_stand_behind_them() {
+    fn long_members_are_removed_before_short_ones_behind_them() {
         let text = format!("a=1,long={},b={},c=3", "x".repeat(300), "y".repeat(300));
         assert_eq!(within_limits(&text).unwrap(), format!("a=1,long={},c=3", "x".repeat(300)));
         assert_eq!(within_limits(&format!("a={}", "x".repeat(MAX_LEN))), None);
     }
 
     #[test]
-    fn what_no_header_may_hold_is_not_handed_on() {
+    fn text_that_is_invalid_in_a_header_is_dropped() {
         for hostile in ["", " ", ",", "a=\0", "a=\n", "a=\u{1b}[2J", "a=\u{e4}"] {
             assert_eq!(within_limits(hostile), None, "{hostile:?}");
         }

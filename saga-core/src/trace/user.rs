@@ -7,18 +7,18 @@ use tracing::Instrument;
 
 use super::TraceContext;
 
-/// The user's own spans of one run of a handler or of one call of an effect, collected until it is known whether they are
-/// about something that happened. Dropped without [`UserSpans::keep`], they are discarded: the transaction was rolled back.
+/// The user's own spans of one run of a handler or one call of an effect, collected until the transaction has
+/// committed. Dropped without [`UserSpans::keep`], they are discarded: the transaction was rolled back.
 pub trait UserSpans: fmt::Debug + Send + Sync {
     /// Collects the spans that are opened while `poll` runs. Must call it once.
     fn poll(&self, poll: &mut dyn FnMut());
 
-    /// Records what was collected, and what still ends. Spans about several sagas at once have a trace of their own: then the
-    /// context of the span around them, if there are any.
+    /// Records the collected spans, and those that end later. Spans about several sagas have their own trace; the
+    /// result is then the context of the span around them, if there are any.
     fn keep(&self) -> Option<TraceContext>;
 }
 
-/// What is around a user's code: the span of its log lines, and whoever collects its spans.
+/// The context of a user's code: the span of its log lines, and the collector of its spans.
 pub(crate) struct Around {
     pub(crate) lines: tracing::Span,
     pub(crate) spans: Option<Arc<dyn UserSpans>>,
