@@ -261,9 +261,9 @@ async fn a_transaction_that_is_redone_is_recorded_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_published_by_another_process_has_the_same_spans() {
+async fn an_event_published_by_a_sweep_has_its_place_in_the_trace() {
     let world = World::new();
-    // The commit succeeds although its result is lost: another process finds the row in the table.
+    // The commit succeeds although its result is lost: a sweep finds the row in the table.
     world.store.inject([Fault::CommitAnswer]);
     world.publish(&booked("fine"), Some(PARENT));
     world.run(seats(), || true).await;
