@@ -133,7 +133,7 @@ pub fn reduced(letter: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
         let is_the_same =
             letter.value.is_none() && left_out == ["value"] || theirs.is_empty() && left_out == ["headers"];
         let mut headers = if leaves_out("headers") { ours } else { letter.headers.clone() };
-        let key = if leaves_out("key") { Some(place(&headers).into_bytes()) } else { letter.key.clone() };
+        let key = if leaves_out("key") { Some(position(&headers).into_bytes()) } else { letter.key.clone() };
         headers.push(Header::text(header::OMITTED, left_out.join(",")));
         let value = letter.value.clone().filter(|_| !leaves_out("value"));
         (!is_the_same).then(|| OutRecord { topic: letter.topic.clone(), key, value, headers })
@@ -141,13 +141,13 @@ pub fn reduced(letter: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
 }
 
 /// The position of the original, from a dead letter's headers: `<topic>/<partition>/<offset>`.
-fn place(headers: &[Header]) -> String {
-    let said = |name: &str| headers.iter().find(|h| h.is(name)).and_then(|h| h.value.as_deref()).unwrap_or_default();
-    let parts = [header::TOPIC, header::PARTITION, header::OFFSET].map(|name| String::from_utf8_lossy(said(name)));
+fn position(headers: &[Header]) -> String {
+    let value = |name: &str| headers.iter().find(|h| h.is(name)).and_then(|h| h.value.as_deref()).unwrap_or_default();
+    let parts = [header::TOPIC, header::PARTITION, header::OFFSET].map(|name| String::from_utf8_lossy(value(name)));
     parts.join("/")
 }
 
-/// The text, cut at a character boundary to at most [`MAX_TEXT`] bytes.
+/// The text, cut at a character boundary to at most 1,024 bytes.
 pub fn cap(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {

@@ -106,34 +106,34 @@
 //! }
 //! ```
 //!
-//! Instead of a [`testing::MemoryStore`], a service's handlers work on the database of `saga-store`, and `saga-service` makes
-//! a process of the participant: Kafka, HTTP, settings, signals.
+//! In production, handlers work on the database of `saga-store` instead of a [`testing::MemoryStore`], and `saga-service`
+//! runs the participant as a process with Kafka, HTTP, settings and signals.
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! Events are delivered at least once; what a step writes through [`Cx::tx`](handler::Cx::tx) is written once. A call to
 //! the outside world is made at least once, always with the same [idempotency key](handler::Call::idempotency_key).
-//! Topics have no order among each other: [`barrier`] decides what an event may still do, in whichever order they come.
+//! Topics have no order among each other: the [`barrier`] makes the result independent of the order in which events arrive.
 //!
 //! # Modules
 //!
-//! What a service's author works with:
+//! For the author of a service:
 //!
 //! - [`event`]: domain events and what starts a step; the derives [`Event`] and [`Trigger`].
 //! - [`handler`]: the shapes a handler may have, [`Cx`](handler::Cx) and [`Call`](handler::Call).
 //! - [`outcome`]: success, refusal, and errors by class.
-//! - [`step`] and [`participant`]: the declaration; effects, deadlines, what follows when retries are used up.
+//! - [`step`] and [`participant`]: the declaration, with effects, deadlines and the end of used-up retries.
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`testing`]: given, when, then; a store and a broker in memory, a clock in virtual time.
 //! - [`graph`]: all participants' declarations together, checked and drawn.
 //!
-//! What the runtime is made of:
+//! Inside the runtime:
 //!
 //! - [`runtime`]: the worker, batches, effects, parking, deadlines, the outbox relay.
-//! - [`barrier`]: what to do with an event, given what has been done in its saga: the rule that all else serves.
-//! - [`store`] and [`transport`]: what the runtime asks of a database and of a broker. Implement these to bring your own.
-//! - [`envelope`], [`record`] and [`dead_letter`]: CloudEvents on Kafka, bytes before and after, and what cannot be handled.
-//! - [`clock`]: where the time comes from.
+//! - [`barrier`]: the rule that decides whether an event is run, skipped or queued.
+//! - [`store`] and [`transport`]: the interfaces to a database and to a broker. Implement them for another one.
+//! - [`envelope`], [`record`] and [`dead_letter`]: CloudEvents, the records that carry them, and records that cannot be handled.
+//! - [`clock`]: the source of time.
 
 // The derives name this crate `saga_core`, also when they are used in here.
 extern crate self as saga_core;
