@@ -53,7 +53,7 @@ async fn a_service_whose_step_was_renamed_does_not_start_on_sqlite() {
 
 #[tokio::test]
 async fn a_service_whose_step_was_renamed_does_not_start_on_postgresql() {
-    let Some(url) = saga_live::postgres() else { return };
+    let Some(url) = saga_test_support::servers::postgres() else { return };
     // A namespace is short.
     let namespace = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let schema = namespace.parse::<saga_core::Namespace>().unwrap().schema("probe");

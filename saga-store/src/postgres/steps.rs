@@ -4,10 +4,10 @@ use saga_core::store::{DeclaredStep, StoreError};
 
 use super::{
     Postgres,
-    due::{list, run},
     pool::User,
+    rows::{list, run},
 };
-use crate::marks;
+use crate::columns;
 
 const STEPS: &str = "SELECT name, triggers FROM saga_step ORDER BY name";
 /// In one order, so that two processes that declare at once do not wait for each other in a circle.
@@ -23,21 +23,21 @@ SELECT least($2::bigint, (SELECT count(*) FROM (
 
 impl Postgres {
     pub(crate) async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+        let session = self.session(User::Request).await?;
         let rows = run(&session, STEPS, &[]).await?;
-        list(&rows, |row| Ok(marks::declared_step(row.try_get(0)?, row.try_get(1)?)?))
+        list(&rows, |row| Ok(columns::declared_step(row.try_get(0)?, row.try_get(1)?)?))
     }
 
     pub(crate) async fn declare_steps(&self, steps: &[DeclaredStep]) -> Result<(), StoreError> {
-        let session = self.pool.lease(User::Request).await?;
+        let session = self.session(User::Request).await?;
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-        let triggers: Vec<String> = steps.iter().map(marks::triggers).collect();
+        let triggers: Vec<String> = steps.iter().map(columns::triggers).collect();
         run(&session, DECLARE, &[&names, &triggers]).await.map(|_| ())
     }
 
     pub(crate) async fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
-        let session = self.pool.lease(User::Request).await?;
-        let rows = run(&session, SAGAS, &[&step, &marks::COUNTED]).await?;
+        let session = self.session(User::Request).await?;
+        let rows = run(&session, SAGAS, &[&step, &columns::COUNTED]).await?;
         let sagas = list(&rows, |row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs()))?.pop();
         sagas.ok_or_else(|| StoreError::Broken("the database does not count".into()))
     }

@@ -3,8 +3,8 @@
 use rusqlite::params;
 use saga_core::store::{DeclaredStep, StoreError};
 
-use super::{Sqlite, due::list, error::classify};
-use crate::marks;
+use super::{Sqlite, error::classify, rows::list};
+use crate::columns;
 
 const STEPS: &str = "SELECT name, triggers FROM saga_step ORDER BY name";
 const DECLARE: &str = "INSERT INTO saga_step (name, triggers) VALUES (?1, ?2) \
@@ -17,7 +17,7 @@ const SAGAS: &str = "SELECT min(?2, (SELECT count(*) FROM ( \
 impl Sqlite {
     pub(crate) fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
         self.read(|conn| {
-            list(conn, STEPS, &[], |row| Ok(marks::declared_step(row.get(0)?, &row.get::<_, String>(1)?)?))
+            list(conn, STEPS, &[], |row| Ok(columns::declared_step(row.get(0)?, &row.get::<_, String>(1)?)?))
         })
     }
 
@@ -26,7 +26,7 @@ impl Sqlite {
         session.with(|conn| {
             let declare = || {
                 for step in steps {
-                    conn.prepare_cached(DECLARE)?.execute(params![step.name, marks::triggers(step)])?;
+                    conn.prepare_cached(DECLARE)?.execute(params![step.name, columns::triggers(step)])?;
                 }
                 conn.execute_batch("COMMIT")
             };
@@ -36,7 +36,7 @@ impl Sqlite {
 
     pub(crate) fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
         let sagas = self.read(|conn| {
-            list(conn, SAGAS, params![step, marks::COUNTED], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+            list(conn, SAGAS, params![step, columns::COUNTED], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
         })?;
         sagas.into_iter().next().ok_or_else(|| StoreError::Broken("the database does not count".into()))
     }
