@@ -154,3 +154,8 @@ pub mod __private {
     pub use schemars;
     pub use serde;
 }
+
+/// The participant in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
