@@ -1,5 +1,6 @@
 //! The flight of a trip as a service: one step, and three events that compensate it. `cargo run -p saga --example flight`
 
+#[allow(unreachable_pub, reason = "a crate of its own in a flow of several services")]
 mod events;
 
 use events::{FlightRejected, FlightReleased, FlightReserved};
