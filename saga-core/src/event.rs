@@ -30,6 +30,14 @@ use crate::dead_letter::Reason;
 ///
 /// `saga` names the field that holds the saga's id; `version` is 1 when left out; `validate = "path"` names a
 /// `fn(&Self) -> Result<(), String>` that data from outside must pass. Data that does not is dead-lettered as `invalid`.
+/// `from(HotelRejected, PaymentDeclined)` writes `From` for each of these events, whose fields of the same names it takes over:
+/// what a compensation publishes is made so from whatever started it (see [`Step::on`](crate::Step::on)).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "not an event",
+    note = "put `#[saga_event(name = \"order.created\", topic = \"order.events\", saga = \"order_id\")]` above it; without the crate `saga`, \
+            derive `Event`, `Clone`, `Debug`, `Serialize`, `Deserialize` and `JsonSchema`"
+)]
 pub trait Event: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + 'static {
     /// The CloudEvents type: past tense, dotted, e.g. `inventory.reserved`.
     const NAME: &'static str;
@@ -173,6 +181,12 @@ impl DecodeError {
 /// }
 /// assert_eq!(NothingHeld::event_types().len(), 2);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot start a step",
+    label = "neither an event nor a `Trigger`",
+    note = "a step is started by one event, or by one of several: `#[derive(Clone, Debug, Trigger)]` on an enum with one event per variant",
+    note = "a compensation that several events start takes what is made from each: see `Step::on`"
+)]
 pub trait Trigger: Clone + Send + Sized + 'static {
     /// The event types that start the step.
     fn event_types() -> Vec<EventType>;

@@ -143,6 +143,11 @@ pub struct Call {
 }
 
 /// An event that a step may publish; also [`Never`].
+#[diagnostic::on_unimplemented(
+    message = "a step cannot publish `{Self}`",
+    label = "neither an event nor `Never`",
+    note = "put `#[saga_event(name = \"..\", topic = \"..\", saga = \"..\")]` above it, or publish nothing: `StepResult<Never>`"
+)]
 pub trait Emit: Send + 'static {
     /// Its declaration, none for [`Never`].
     fn event_type() -> Option<EventType>;

@@ -81,7 +81,7 @@ impl<S: Store> Participant<S> {
 
     /// Adds a step.
     #[must_use]
-    pub fn step<T, O: Emit, R: Emit>(mut self, step: Step<S, T, O, R>) -> Self {
+    pub fn step<T, O: Emit, R: Emit, U>(mut self, step: Step<S, T, O, R, U>) -> Self {
         self.steps.push(step.into());
         self
     }

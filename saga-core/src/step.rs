@@ -1,198 +1,34 @@
-//! A step: the action, what undoes it, and what is declared about its failures, effects and deadlines.
+//! A step: the action, its compensation, and what is declared about its failures, effects and deadlines.
 
-use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
+mod compensation;
+mod erased;
+mod limits;
+mod one_of;
 
-use futures::future::LocalBoxFuture;
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
-    barrier::Op,
-    event::{DecodeError, Event, EventType, SagaId, Trigger},
-    graph::{CompensationSpec, DeadlineSpec, StepSpec},
-    handler::{Action, ActionAfter, Call, Compensation, Cx, Emit},
+    event::{Event, EventType, SagaId, Trigger},
+    graph::{DeadlineSpec, StepSpec},
+    handler::{Action, ActionAfter, Call, Cx, Emit},
     outcome::{Outcome, StepError},
-    panics::caught,
     retry::RetryPolicy,
     store::Store,
 };
+use erased::{Effect, Half, RunFn, answer_of, call, decode, same_count, trigger_of};
 
-/// How an outside system may be called.
-#[derive(Clone, Debug)]
-pub struct EffectLimits {
-    /// A call that takes longer counts as a transient failure.
-    pub timeout: Duration,
-    /// Calls of this step that may be under way at once, per process.
-    pub concurrency: usize,
-    /// When to stop calling for a while.
-    pub breaker: BreakerPolicy,
-}
+pub(crate) use erased::{End, Erased, ErasedStep, Input};
+pub use limits::{BreakerPolicy, EffectLimits};
+pub use one_of::OneOf;
 
-impl Default for EffectLimits {
-    /// 3 s, so that ten attempts stay under a minute; 256 calls at once.
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(3), concurrency: 256, breaker: BreakerPolicy::default() }
-    }
-}
-
-/// When calls to an outside system are stopped because it fails for everybody.
-#[derive(Clone, Debug)]
-pub struct BreakerPolicy {
-    /// Opens when at least this share of the last `window` calls failed (0.0 to 1.0).
-    pub failure_share: f64,
-    /// How many calls are looked at; none is judged before they are full.
-    pub window: usize,
-    /// How long it stays open before one trial call decides.
-    pub open_for: Duration,
-}
-
-impl Default for BreakerPolicy {
-    /// Nine tenths of the last 100 calls; one second.
-    fn default() -> Self {
-        Self { failure_share: 0.9, window: 100, open_for: Duration::from_secs(1) }
-    }
-}
-
-/// How a step ended, erased.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// Published on success, on refusal, or by a compensation.
-    Event {
-        event_type: EventType,
-        data: Vec<u8>,
-        saga_id: SagaId,
-        refused: bool,
-    },
-    Quiet,
-}
-
-impl End {
-    fn of<E: Emit>(event: &E, refused: bool) -> Result<Self, StepError> {
-        match E::event_type() {
-            Some(event_type) => Ok(Self::Event { event_type, data: event.data()?, saga_id: event.saga_id(), refused }),
-            None => Ok(Self::Quiet),
-        }
-    }
-
-    fn from_outcome<O: Emit, R: Emit>(outcome: &Outcome<O, R>) -> Result<Self, StepError> {
-        match outcome {
-            Outcome::Success(event) => Self::of(event, false),
-            Outcome::Refused(event) => Self::of(event, true),
-            Outcome::Quiet => Ok(Self::Quiet),
-        }
-    }
-}
-
-pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
-
-/// A decoded event and, after the effect, what it answered.
-#[derive(Clone)]
-pub(crate) struct Input {
-    pub(crate) trigger: Erased,
-    pub(crate) answer: Option<Erased>,
-}
-
-type DecodeFn = dyn Fn(&str, u32, &[u8]) -> Result<(Erased, SagaId), DecodeError> + Send + Sync;
-type EffectFn = dyn Fn(Call, Erased) -> LocalBoxFuture<'static, Result<Erased, StepError>> + Send + Sync;
-type RunFn<S> =
-    dyn for<'a> Fn(&'a mut Cx<'_, S>, Vec<Input>) -> LocalBoxFuture<'a, Result<Vec<End>, StepError>> + Send + Sync;
-type ExhaustedFn<S> = dyn for<'a> Fn(&'a mut Cx<'_, S>, Erased, &'a StepError) -> LocalBoxFuture<'a, Result<End, StepError>>
-    + Send
-    + Sync;
-type NullFn = dyn Fn(&Erased) -> Result<End, StepError> + Send + Sync;
-type ExpireFn<S> =
-    dyn for<'a> Fn(&'a mut Cx<'_, S>, Vec<SagaId>) -> LocalBoxFuture<'a, Result<Vec<End>, StepError>> + Send + Sync;
-
-/// One half of a step, erased: what the runtime needs of an action or a compensation.
-pub(crate) struct Half<S: Store> {
-    pub(crate) decode: Box<DecodeFn>,
-    pub(crate) effect: Option<Box<EffectFn>>,
-    pub(crate) run: Box<RunFn<S>>,
-    /// Compensations only: the event of a null compensation.
-    pub(crate) null: Option<Box<NullFn>>,
-    /// Actions that refuse when their retries are used up.
-    pub(crate) exhausted: Option<Box<ExhaustedFn<S>>>,
-    /// What makes sure, before such a refusal, that no earlier attempt of the effect holds.
-    pub(crate) abandon: Option<Box<EffectFn>>,
-}
-
-/// A step whose types the runtime no longer needs.
-pub(crate) struct ErasedStep<S: Store> {
-    pub(crate) spec: StepSpec,
-    pub(crate) action: Half<S>,
-    pub(crate) compensation: Option<Half<S>>,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) effects: EffectLimits,
-    pub(crate) expire: Option<Box<ExpireFn<S>>>,
-}
-
-impl<S: Store> ErasedStep<S> {
-    pub(crate) fn half(&self, op: Op) -> Option<&Half<S>> {
-        match op {
-            Op::Action => Some(&self.action),
-            Op::Compensate => self.compensation.as_ref(),
-        }
-    }
-}
-
-/// A step under declaration: `T` starts it, it publishes `O` on success and `R` on refusal.
-pub struct Step<S: Store, T, O, R> {
+/// A step under declaration: `T` starts it, it publishes `O` on success and `R` on refusal, and its compensation, where it has
+/// one, is handed `U`.
+pub struct Step<S: Store, T, O, R, U = ()> {
     erased: ErasedStep<S>,
-    types: PhantomData<fn(T) -> (O, R)>,
+    types: PhantomData<fn(T, U) -> (O, R)>,
 }
 
-/// For people alone, in spans and lines: what `type_name` says is promised to nobody.
-fn function_name<F>() -> &'static str {
-    let path = std::any::type_name::<F>();
-    let path = path.split('<').next().unwrap_or(path);
-    path.rsplit("::").next().unwrap_or(path)
-}
-
-fn trigger_of<T: Trigger>(erased: &Erased) -> Result<T, StepError> {
-    erased.downcast_ref::<T>().cloned().ok_or_else(|| StepError::permanent("an event reached the wrong step"))
-}
-
-fn answer_of<X: Clone + 'static>(input: &Input) -> Result<X, StepError> {
-    let answer = input.answer.as_ref().and_then(|a| a.downcast_ref::<X>());
-    answer.cloned().ok_or_else(|| StepError::permanent("the step ran without its effect"))
-}
-
-fn decode<T: Trigger + Sync>() -> Box<DecodeFn> {
-    Box::new(|name, version, data| {
-        let read = || {
-            let trigger = T::decode(name, version, data)?;
-            let saga_id = trigger.saga_id();
-            Ok((Arc::new(trigger) as Erased, saga_id))
-        };
-        caught(read).unwrap_or_else(|| Err(DecodeError::Invalid("the code of its type panicked".to_owned())))
-    })
-}
-
-fn effect_fn<T, X, F>(effect: F) -> Box<EffectFn>
-where
-    T: Trigger,
-    X: Clone + Send + Sync + 'static,
-    F: AsyncFn(&Call, &T) -> Result<X, StepError> + Send + Sync + 'static,
-{
-    let effect = Arc::new(effect);
-    Box::new(move |call, trigger| {
-        let effect = effect.clone();
-        Box::pin(async move {
-            let trigger = trigger_of::<T>(&trigger)?;
-            effect(&call, &trigger).await.map(|answer| Arc::new(answer) as Erased)
-        })
-    })
-}
-
-/// One for each event; none when the handler has named events that fail, for then it runs again without them.
-fn same_count<S: Store, A>(cx: &Cx<'_, S>, handler: &str, made: Vec<A>, wanted: usize) -> Result<Vec<A>, StepError> {
-    if cx.has_rejected() {
-        return Ok(Vec::new());
-    }
-    if made.len() == wanted {
-        return Ok(made);
-    }
-    Err(StepError::permanent(format!("{handler} returned {} outcomes for {wanted} events", made.len())))
-}
-
+/// How a step begins: with its name and its action.
 impl<S, T, O, R> Step<S, T, O, R>
 where
     S: Store,
@@ -236,7 +72,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(name, Half { decode: decode::<T>(), effect: None, run, null: None, exhausted: None, abandon: None })
+        Self::of(name, Half::new(decode::<T>(), run))
     }
 
     /// A step that first calls the outside world, then records what it answered. The effect is called outside any
@@ -263,77 +99,18 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(
-            name,
-            Half {
-                decode: decode::<T>(),
-                effect: Some(effect_fn(effect)),
-                run,
-                null: None,
-                exhausted: None,
-                abandon: None,
-            },
-        )
+        Self::of(name, Half::new(decode::<T>(), run).with(Some(Effect::of(effect))))
     }
+}
 
-    /// The compensation, which undoes what the action did.
-    #[must_use]
-    pub fn undone_by<Shape, U, C, F>(mut self, undo: F) -> Self
-    where
-        U: Trigger + Sync,
-        C: Event + From<U>,
-        F: Compensation<S, U, C, Shape>,
-    {
-        self.set_compensation::<Shape, U, C, F>(None, undo);
-        self
-    }
-
-    /// A compensation that first undoes the outside effect. The effect may find nothing to undo, and must then make sure
-    /// that a late call under [`Call::action_key`] does nothing.
-    #[must_use]
-    pub fn undone_with_effect<Shape, U, C, E, F>(mut self, effect: E, undo: F) -> Self
-    where
-        U: Trigger + Sync,
-        C: Event + From<U>,
-        E: AsyncFn(&Call, &U) -> Result<(), StepError> + Send + Sync + 'static,
-        F: Compensation<S, U, C, Shape>,
-    {
-        self.set_compensation::<Shape, U, C, F>(Some(effect_fn(effect)), undo);
-        self
-    }
-
-    fn set_compensation<Shape, U, C, F>(&mut self, effect: Option<Box<EffectFn>>, undo: F)
-    where
-        U: Trigger + Sync,
-        C: Event + From<U>,
-        F: Compensation<S, U, C, Shape>,
-    {
-        let name = function_name::<F>();
-        self.erased.spec.compensation = Some(CompensationSpec {
-            name,
-            triggers: U::event_types(),
-            event: EventType::of::<C>(),
-            effect: effect.is_some(),
-        });
-        let undo = Arc::new(undo);
-        let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
-            let undo = undo.clone();
-            Box::pin(async move {
-                let count = inputs.len();
-                let triggers = inputs.iter().map(|i| trigger_of::<U>(&i.trigger)).collect::<Result<_, _>>()?;
-                let events = undo.run(cx, triggers).await?;
-                let events = same_count(cx, name, events, count)?;
-                events.iter().map(|event| End::of(event, false)).collect()
-            })
-        });
-        let null: Box<NullFn> = Box::new(|trigger| {
-            let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
-            made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
-        });
-        self.erased.compensation =
-            Some(Half { decode: decode::<U>(), effect, run, null: Some(null), exhausted: None, abandon: None });
-    }
-
+/// What a step may have besides.
+impl<S, T, O, R, U> Step<S, T, O, R, U>
+where
+    S: Store,
+    T: Trigger + Sync,
+    O: Emit,
+    R: Emit,
+{
     /// When the retries are used up, refuse with what this handler returns instead of dead-lettering the event.
     #[must_use]
     pub fn when_exhausted<F>(mut self, handler: F) -> Self
@@ -357,7 +134,7 @@ where
         E: AsyncFn(&Call, &T) -> Result<(), StepError> + Send + Sync + 'static,
         F: AsyncFn(&mut Cx<'_, S>, T, &StepError) -> Result<R, StepError> + Send + Sync + 'static,
     {
-        self.erased.action.abandon = Some(effect_fn(abandon));
+        self.erased.action.abandon = Some(call(abandon));
         self.when_exhausted(handler)
     }
 
@@ -408,8 +185,8 @@ where
     }
 }
 
-impl<S: Store, T, O, R> From<Step<S, T, O, R>> for ErasedStep<S> {
-    fn from(step: Step<S, T, O, R>) -> Self {
+impl<S: Store, T, O, R, U> From<Step<S, T, O, R, U>> for ErasedStep<S> {
+    fn from(step: Step<S, T, O, R, U>) -> Self {
         step.erased
     }
 }

@@ -3,7 +3,7 @@
 use proc_macro::TokenStream;
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::TokenStream as Tokens;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{
     Data, DeriveInput, Fields, LitInt, LitStr, Path, Type,
     parse::{Parse, ParseStream},
@@ -91,6 +91,8 @@ struct EventAttribute {
     topic: Option<LitStr>,
     saga: Option<LitStr>,
     validate: Option<LitStr>,
+    /// Events that it is made from, field by field.
+    from: Vec<Path>,
 }
 
 impl Parse for EventAttribute {
@@ -98,14 +100,26 @@ impl Parse for EventAttribute {
         let mut attribute = Self::default();
         while !input.is_empty() {
             let key: syn::Ident = input.parse()?;
-            input.parse::<syn::Token![=]>()?;
+            if key == "from" {
+                let list;
+                syn::parenthesized!(list in input);
+                attribute.from.extend(list.parse_terminated(Path::parse, syn::Token![,])?);
+            } else {
+                input.parse::<syn::Token![=]>()?;
+            }
             match key.to_string().as_str() {
+                "from" => {}
                 "name" => attribute.name = Some(input.parse()?),
                 "version" => attribute.version = Some(input.parse()?),
                 "topic" => attribute.topic = Some(input.parse()?),
                 "saga" => attribute.saga = Some(input.parse()?),
                 "validate" => attribute.validate = Some(input.parse()?),
-                _ => return Err(syn::Error::new(key.span(), "expected name, version, topic, saga or validate")),
+                _ => {
+                    return Err(syn::Error::new(
+                        key.span(),
+                        "expected name, version, topic, saga, validate or from(..)",
+                    ));
+                }
             }
             if !input.is_empty() {
                 input.parse::<syn::Token![,]>()?;
@@ -149,9 +163,11 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
             }
         }
     };
+    let conversions = conversions(input, &attribute.from)?;
     let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
     let core = core();
     Ok(quote! {
+        #conversions
         impl #generics #core::Event for #ident #type_generics #bounds {
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
@@ -161,6 +177,39 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
             #validate
         }
     })
+}
+
+/// Makes the event from each of these: all of its fields are taken over by their names.
+fn conversions(input: &DeriveInput, events: &[Path]) -> syn::Result<Tokens> {
+    let Some(first) = events.first() else { return Ok(quote!()) };
+    let fields = match &input.data {
+        Data::Struct(data) => match &data.fields {
+            Fields::Named(fields) => Some(&fields.named),
+            _ => None,
+        },
+        _ => None,
+    };
+    let fields = fields.ok_or_else(|| {
+        let help = "from(..) takes fields over by their names, so the event has to be a struct with named fields";
+        syn::Error::new(first.span(), help)
+    })?;
+    let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
+    let conversions = events.iter().map(|event| {
+        let names = fields.iter().filter_map(|field| field.ident.as_ref());
+        // What is missing is missing in that event: there the compiler points.
+        let taken = names.map(|name| {
+            let theirs = syn::Ident::new(&name.to_string(), event.span());
+            quote_spanned!(event.span()=> #name: event.#theirs)
+        });
+        quote! {
+            impl #generics ::core::convert::From<#event> for #ident #type_generics #bounds {
+                fn from(event: #event) -> Self {
+                    Self { #(#taken),* }
+                }
+            }
+        }
+    });
+    Ok(quote!(#(#conversions)*))
 }
 
 #[derive(Default)]

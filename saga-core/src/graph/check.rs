@@ -70,7 +70,14 @@ impl Rule {
 
     /// Whether one participant can be judged by it alone, without the others.
     fn judges_one(self) -> bool {
-        matches!(self, Self::StepsAreNamed | Self::EventsAgree | Self::OneStepPerEvent | Self::WaitsHaveDeadlines)
+        matches!(
+            self,
+            Self::StepsAreNamed
+                | Self::EventsAgree
+                | Self::OneStepPerEvent
+                | Self::WaitsHaveDeadlines
+                | Self::StepsDoNotCycle
+        )
     }
 
     /// The rule's name, for programs.
@@ -158,7 +165,7 @@ impl fmt::Display for Finding {
 
 impl Declaration {
     /// Checks the rules that one participant can be judged by: two steps of one name or on one event, events that are not
-    /// the same throughout, a wait without an end for what it does itself. A participant with findings cannot work.
+    /// the same throughout, a wait without an end for what it does itself, a step that leads back to itself. A participant with findings cannot work.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Choreography::of(vec![self.clone()]).check();
         findings.retain(|finding| finding.rule.judges_one());

@@ -238,11 +238,12 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     /// Moves an event on after its transaction committed.
-    fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin }: Done) {
+    fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin, prepared }: Done) {
         if origin != event.origin {
             self.moved(&mut event, origin);
         }
         event.keys = keys;
+        event.input.prepared = prepared;
         self.goes_on(event, happened);
     }
 

@@ -51,7 +51,7 @@ fn waits(flow: &Choreography, node: &Node, later: &Node) -> bool {
 
 pub(super) fn steps_do_not_cycle(flow: &Choreography) -> Vec<Finding> {
     let mut known: Vec<&Node> = Vec::new();
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = own_compensations(flow).collect();
     for node in actions(flow) {
         if known.iter().any(|n| same(n, node)) || !in_a_cycle(flow, node) {
             continue;
@@ -70,6 +70,21 @@ pub(super) fn steps_do_not_cycle(flow: &Choreography) -> Vec<Finding> {
         known.extend(members);
     }
     findings
+}
+
+/// Compensations that are handed the event which they publish, where nothing says what that event is made from.
+fn own_compensations(flow: &Choreography) -> impl Iterator<Item = Finding> {
+    let compensations = flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation);
+    compensations.flat_map(|node| {
+        let own = node.publishes.iter().map(|p| p.event).filter(|event| node.consumes(*event));
+        own.map(|event| {
+            let message = format!(
+                "{} is started by {event}, which it publishes itself: say which events start it, .on::<(..)>()",
+                node.name,
+            );
+            Finding::at(Rule::StepsDoNotCycle, node, message).about(event)
+        })
+    })
 }
 
 fn actions(flow: &Choreography) -> impl Iterator<Item = &Node> {

@@ -42,7 +42,7 @@ pub(crate) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             return Err(Poison::new(Reason::KeyMismatch, "the key is not the saga of the data"));
         }
         let stage = if half.effect.is_some() { Stage::Start } else { Stage::Whole };
-        let input = Input { trigger, answer: None };
+        let input = Input { trigger, prepared: None, answer: None };
         let name = declared.spec.name;
         let undo = declared.spec.compensation.as_ref().filter(|_| op == Op::Compensate);
         Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, input, stage)))

@@ -133,7 +133,7 @@ impl Effects {
                 attempt: event.attempts + 1,
                 trace: shared.spans.outgoing(&span).clone(),
             };
-            let answer = AssertUnwindSafe(effect(call, event.input.trigger.clone())).catch_unwind();
+            let answer = AssertUnwindSafe(effect(call, event.input.clone())).catch_unwind();
             let user_spans = shared.spans.user(event.half, &[&span]);
             let answer = Around { lines: event.lines(), spans: user_spans.clone() }.run(answer);
             let timeout = shared.clock.sleep(step.effects.timeout);

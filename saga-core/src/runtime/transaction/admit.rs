@@ -57,7 +57,11 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             (Verdict::Run, Stage::Start) => {
                 let moved = before.overtakes.map(|action| self.writes.overtake(self.shared, (i, event), action));
                 let origin = moved.unwrap_or(event.origin);
-                self.done[i] = Some(Done { happened: Happened::Started, keys, origin });
+                self.done[i] = Some(Done { happened: Happened::Started, keys, origin, prepared: None });
+                let half = self.shared.participant.steps[event.step].half(event.op);
+                if half.is_some_and(|half| half.prepare.is_some()) {
+                    self.to_prepare.push(i);
+                }
             }
             (Verdict::Run, _) => self.calls.entry((event.step, event.op)).or_default().push(i),
         }

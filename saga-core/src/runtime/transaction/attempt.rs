@@ -30,6 +30,7 @@ pub(crate) async fn attempt<S: Store, P: Producer, C: Clock>(
     for (i, (admission, before)) in admissions.iter().zip(&before).enumerate() {
         attempt.decide(i, admission, before)?;
     }
+    attempt.run_prepares(&mut tx).await?;
     attempt.run_handlers(&mut tx).await?;
     attempt.run_refusals(&mut tx).await?;
     attempt.commit(tx).await

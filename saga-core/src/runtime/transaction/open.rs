@@ -27,13 +27,15 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) done: Vec<Option<Done>>,
     /// The events whose handler runs, by the half of a step, since a handler may take several.
     pub(crate) calls: BTreeMap<(usize, Op), Vec<usize>>,
+    /// The events whose effect is about to be called and has to be prepared.
+    pub(crate) to_prepare: Vec<usize>,
     /// The events that are refused because their retries are used up.
     pub(crate) refusals: Vec<usize>,
     /// The place of the parked action that a compensation overtakes.
     pub(crate) overtakes: Vec<Option<i64>>,
     /// Whether the barrier row was there before this transaction.
     pub(crate) found: Vec<bool>,
-    /// Whether its handler has run.
+    /// Whether its handler has run. What prepares an effect is not counted: it says nothing for the handler that runs after it.
     pub(crate) ran: Vec<bool>,
     /// Where the span of its part in the transaction is recorded.
     pub(crate) new_spans: Vec<NewSpan>,
@@ -49,6 +51,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             writes: PendingWrites::new(now, events.len()),
             done: events.iter().map(|_| None).collect(),
             calls: BTreeMap::new(),
+            to_prepare: Vec::new(),
             refusals: Vec::new(),
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
@@ -67,7 +70,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     }
 
     pub(crate) fn is(&mut self, i: usize, happened: Happened, keys: Keys) {
-        self.done[i] = Some(Done { happened, keys, origin: self.events[i].origin });
+        self.done[i] = Some(Done { happened, keys, origin: self.events[i].origin, prepared: None });
     }
 
     pub(crate) fn ended(&mut self, i: usize) {

@@ -7,7 +7,7 @@ use crate::runtime::{
     stage::Happened,
     transaction::due::Due,
 };
-use crate::{outcome::StepError, store::StoreError};
+use crate::{outcome::StepError, step::Erased, store::StoreError};
 
 /// What became of an event in a transaction that committed.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Done {
     pub(crate) keys: Keys,
     /// Where it is found from now on.
     pub(crate) origin: TakenFrom,
+    /// What its effect was prepared with.
+    pub(crate) prepared: Option<Erased>,
 }
 
 /// A transaction that committed.

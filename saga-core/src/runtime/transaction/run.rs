@@ -1,4 +1,5 @@
-//! Handlers run: once for all events of a half of a step that share the transaction, and once for each refusal.
+//! Handlers run: once for all events of a half of a step that share the transaction, and once for each refusal and for each
+//! effect that is prepared.
 
 use std::panic::AssertUnwindSafe;
 
@@ -23,6 +24,25 @@ use crate::{
 };
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
+    /// What an effect needs is read anew each time that it is about to be called: the value is kept nowhere.
+    pub(crate) async fn run_prepares(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
+        for i in std::mem::take(&mut self.to_prepare) {
+            let event = &self.events[i];
+            let half = self.shared.participant.steps[event.step].half(event.op);
+            let Some(prepare) = half.and_then(|half| half.prepare.as_ref()) else { continue };
+            let seen = [event.seen()];
+            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let prepared = AssertUnwindSafe(prepare(&mut cx, event.input.trigger.clone())).catch_unwind();
+            let prepared = prepared.instrument(event.lines()).await;
+            let prepared = prepared.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+            none_rejected(&mut cx, &[i])?;
+            if let Some(done) = &mut self.done[i] {
+                done.prepared = Some(prepared);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
         let (shared, events) = (self.shared, self.events);
         for ((step, op), at) in std::mem::take(&mut self.calls) {

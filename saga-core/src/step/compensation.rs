@@ -1,0 +1,206 @@
+//! The compensation of a step: what undoes its action, and the events that start it.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use super::{
+    Step,
+    erased::{Effect, End, Half, NullFn, RunFn, decode, decode_with, same_count, trigger_of},
+    one_of::OneOf,
+};
+use crate::{
+    event::{Event, EventType, Trigger},
+    graph::CompensationSpec,
+    handler::{Call, Compensation, Cx, Emit},
+    outcome::StepError,
+    panics::caught,
+    store::Store,
+};
+
+/// For people alone, in spans and lines: what `type_name` says is promised to nobody.
+fn function_name<F>() -> &'static str {
+    let path = std::any::type_name::<F>();
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+impl<S, T, O, R, V> Step<S, T, O, R, V>
+where
+    S: Store,
+    T: Trigger + Sync,
+    O: Emit,
+    R: Emit,
+{
+    /// The compensation, which undoes what the action did.
+    #[must_use]
+    pub fn undone_by<Shape, U, C, F>(self, undo: F) -> Step<S, T, O, R, U>
+    where
+        U: Trigger + Sync,
+        C: Event + From<U>,
+        F: Compensation<S, U, C, Shape>,
+    {
+        self.compensated::<Shape, U, C, F>(None, undo)
+    }
+
+    /// A compensation that first undoes the outside effect. The effect may find nothing to undo, and must then make sure
+    /// that a late call under [`Call::action_key`] does nothing.
+    #[must_use]
+    pub fn undone_with_effect<Shape, U, C, E, F>(self, effect: E, undo: F) -> Step<S, T, O, R, U>
+    where
+        U: Trigger + Sync,
+        C: Event + From<U>,
+        E: AsyncFn(&Call, &U) -> Result<(), StepError> + Send + Sync + 'static,
+        F: Compensation<S, U, C, Shape>,
+    {
+        self.compensated::<Shape, U, C, F>(Some(Effect::of(effect)), undo)
+    }
+
+    /// Like [`Step::undone_with_effect`] for an effect that needs what the action has stored: `prepare` reads it, in the
+    /// transaction that records that the effect is about to be called, and again each time that it is. An action that a crash
+    /// has cut short has stored nothing, and its effect is undone all the same: `P` is then often an `Option`.
+    ///
+    /// A null compensation prepares nothing, as it calls nothing.
+    ///
+    /// ```
+    /// # use saga_core::{*, handler::*, testing::MemoryStore}; use uuid::Uuid;
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+    /// # #[event(name = "trip.booked", topic = "trip.events", saga = "id")]
+    /// # struct Booked { id: Uuid }
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+    /// # #[event(name = "trip.cancelled", topic = "trip.events", saga = "id")]
+    /// # struct Cancelled { id: Uuid }
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+    /// # #[event(name = "payment.charged", topic = "payment.events", saga = "id")]
+    /// # struct Charged { id: Uuid }
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+    /// # #[event(name = "payment.refunded", topic = "payment.events", saga = "id")]
+    /// # struct Refunded { id: Uuid }
+    /// # impl From<Cancelled> for Refunded { fn from(why: Cancelled) -> Self { Self { id: why.id } } }
+    /// # async fn pay(call: &Call, trip: &Booked) -> Result<String, StepError> { Ok(format!("ch_{}", trip.id)) }
+    /// async fn charge(cx: &mut Cx<'_, MemoryStore>, trip: Booked, receipt: String) -> StepResult<Charged> {
+    ///     cx.tx().put(&format!("receipt/{}", trip.id), &receipt);
+    ///     Ok(Outcome::Success(Charged { id: trip.id }))
+    /// }
+    ///
+    /// async fn receipt(cx: &mut Cx<'_, MemoryStore>, why: &Cancelled) -> Result<Option<String>, StepError> {
+    ///     Ok(cx.tx().get(&format!("receipt/{}", why.id)))
+    /// }
+    ///
+    /// async fn pay_back(call: &Call, _: &Cancelled, receipt: &Option<String>) -> Result<(), StepError> {
+    ///     match receipt {
+    ///         Some(receipt) => println!("refund {receipt}, once: {}", call.idempotency_key),
+    ///         None => println!("void {}, if it was ever charged", call.action_key),
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// async fn refund(_: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Refunded, StepError> {
+    ///     Ok(why.into())
+    /// }
+    ///
+    /// let step = Step::with_effect("charge", pay, charge).undone_with_prepared_effect(receipt, pay_back, refund);
+    /// let payment = Participant::named("payment").step(step);
+    /// assert!(payment.declaration().steps[0].compensation.as_ref().is_some_and(|compensation| compensation.effect));
+    /// ```
+    #[must_use]
+    pub fn undone_with_prepared_effect<Shape, U, C, P, Q, E, F>(
+        self,
+        prepare: Q,
+        effect: E,
+        undo: F,
+    ) -> Step<S, T, O, R, U>
+    where
+        U: Trigger + Sync,
+        C: Event + From<U>,
+        P: Send + Sync + 'static,
+        Q: AsyncFn(&mut Cx<'_, S>, &U) -> Result<P, StepError> + Send + Sync + 'static,
+        E: AsyncFn(&Call, &U, &P) -> Result<(), StepError> + Send + Sync + 'static,
+        F: Compensation<S, U, C, Shape>,
+    {
+        self.compensated::<Shape, U, C, F>(Some(Effect::prepared(prepare, effect)), undo)
+    }
+
+    fn compensated<Shape, U, C, F>(mut self, effect: Option<Effect<S>>, undo: F) -> Step<S, T, O, R, U>
+    where
+        U: Trigger + Sync,
+        C: Event + From<U>,
+        F: Compensation<S, U, C, Shape>,
+    {
+        let name = function_name::<F>();
+        self.erased.spec.compensation = Some(CompensationSpec {
+            name,
+            triggers: U::event_types(),
+            event: EventType::of::<C>(),
+            effect: effect.is_some(),
+        });
+        let undo = Arc::new(undo);
+        let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
+            let undo = undo.clone();
+            Box::pin(async move {
+                let count = inputs.len();
+                let triggers = inputs.iter().map(|i| trigger_of::<U>(&i.trigger)).collect::<Result<_, _>>()?;
+                let events = undo.run(cx, triggers).await?;
+                let events = same_count(cx, name, events, count)?;
+                events.iter().map(|event| End::of(event, false)).collect()
+            })
+        });
+        let null: Box<NullFn> = Box::new(|trigger| {
+            let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
+            made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
+        });
+        let half = Half { null: Some(null), ..Half::new(decode::<U>(), run) };
+        self.erased.compensation = Some(half.with(effect));
+        Step { erased: self.erased, types: PhantomData }
+    }
+}
+
+impl<S, T, O, R, U> Step<S, T, O, R, U>
+where
+    S: Store,
+    U: Trigger + Sync,
+{
+    /// The events that start the compensation: any of them. Its handler is handed a `U` that is made from whichever it was,
+    /// and most easily that is the event which it publishes:
+    ///
+    /// ```
+    /// # use saga_core::{*, handler::*, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+    /// # struct TripRequested { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "flight.reserved", topic = "flight.events", saga = "trip_id")]
+    /// # struct FlightReserved { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "hotel.rejected", topic = "hotel.events", saga = "trip_id")]
+    /// # struct HotelRejected { trip_id: Uuid, reason: String }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "payment.declined", topic = "payment.events", saga = "trip_id")]
+    /// # struct PaymentDeclined { trip_id: Uuid, reason: String }
+    /// # async fn reserve(_: &mut Cx<'_, MemoryStore>, trip: TripRequested) -> StepResult<FlightReserved> {
+    /// #     Ok(Outcome::Success(FlightReserved { trip_id: trip.trip_id }))
+    /// # }
+    /// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// #[event(name = "flight.released", topic = "flight.events", saga = "trip_id", from(HotelRejected, PaymentDeclined))]
+    /// struct FlightReleased { trip_id: Uuid, reason: String }
+    ///
+    /// async fn release(cx: &mut Cx<'_, MemoryStore>, released: FlightReleased) -> Result<FlightReleased, StepError> {
+    ///     cx.tx().put(&format!("seat/{}", released.trip_id), &false);
+    ///     Ok(released)
+    /// }
+    ///
+    /// let step = Step::new("reserve", reserve).undone_by(release).on::<(HotelRejected, PaymentDeclined)>();
+    /// let flight = Participant::named("flight").step(step).declaration();
+    /// let started_by = flight.steps[0].compensation.iter().flat_map(|compensation| &compensation.triggers);
+    /// assert_eq!(started_by.map(|event| event.name).collect::<Vec<_>>(), ["hotel.rejected", "payment.declined"]);
+    /// ```
+    ///
+    /// Without `on`, `U` itself is what starts the compensation: an event, or an enum of events that it tells apart.
+    #[must_use]
+    pub fn on<Events: OneOf<U>>(mut self) -> Self {
+        if let (Some(spec), Some(half)) = (&mut self.erased.spec.compensation, &mut self.erased.compensation) {
+            spec.triggers = Events::event_types();
+            half.decode = decode_with(Events::decode);
+        }
+        self
+    }
+}
