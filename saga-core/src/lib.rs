@@ -140,6 +140,7 @@ extern crate self as saga_core;
 pub mod barrier;
 pub mod clock;
 pub mod dead_letter;
+mod declared;
 pub mod envelope;
 pub mod event;
 pub mod graph;

@@ -110,6 +110,17 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Forgets outbox rows that the broker has acknowledged.
     fn mark_sent(&self, ids: &[Uuid]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// The steps that any version of the participant has declared here.
+    fn declared_steps(&self) -> impl Future<Output = Result<Vec<DeclaredStep>, StoreError>> + Send;
+
+    /// Adds these to them; one that is known already starts on these events from now on. The others stay. Two processes may
+    /// do this at once.
+    fn declare_steps(&self, steps: &[DeclaredStep]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How many sagas have barrier rows or parked events under this step's name, up to [`Summary::COUNTED`]. May read all of
+    /// the barrier, and is asked only when a step seems to be renamed.
+    fn sagas_of_step(&self, step: &str) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// Sizes and ages, for metrics; also tells whether the database answers.
     fn summary(&self) -> impl Future<Output = Result<Summary, StoreError>> + Send;
 }
@@ -255,6 +266,15 @@ pub struct DueTimer {
     pub due: Timestamp,
     /// See [`Timer::trace`].
     pub trace: TraceContext,
+}
+
+/// A step as a participant's database has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredStep {
+    /// Its name.
+    pub name: String,
+    /// The events that start it or its compensation, sorted.
+    pub triggers: Vec<String>,
 }
 
 /// Sizes and ages of a participant's tables. No size is told beyond [`Summary::COUNTED`], which means so many or more:

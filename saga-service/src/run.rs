@@ -175,6 +175,7 @@ impl<A: Clone + Debug + Send + Sync + 'static> Bound<A> {
 
         let start = async {
             startup::databases(&health, std::iter::once(&db).chain(&others)).await?;
+            startup::steps(&health, &db, &participant).await?;
             status.prepared();
             startup::topics(&health, &config.kafka, config.topics, (&config.namespace, &declaration)).await?;
             status.connected();

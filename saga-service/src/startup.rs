@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saga_core::{Namespace, dead_letter, graph::Declaration, runtime::Health};
+use saga_core::{Namespace, Participant, dead_letter, graph::Declaration, runtime::Health, store::StoreError};
 use saga_kafka::{KafkaConfig, TopicSpec, TopicsError, ensure_topics};
 use saga_store::{ConnectError, Db};
 
@@ -39,6 +39,24 @@ pub(crate) async fn databases(health: &Health, databases: impl Iterator<Item = &
             }
             pause.pass().await;
         }
+    }
+    health.set_waiting("database", None);
+    Ok(())
+}
+
+/// Compares the participant with what its database has seen of it.
+pub(crate) async fn steps(health: &Health, db: &Db, participant: &Participant<Db>) -> Result<(), ServiceError> {
+    let mut pause = Pause::first();
+    loop {
+        match participant.declare_to(db).await {
+            Ok(findings) if findings.is_empty() => break,
+            Ok(findings) => return Err(ServiceError::Declaration(findings)),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Locked(_))) => {
+                health.set_waiting("database", Some(error.to_string()));
+            }
+            Err(error) => return Err(ServiceError::Runtime(error.to_string())),
+        }
+        pause.pass().await;
     }
     health.set_waiting("database", None);
     Ok(())

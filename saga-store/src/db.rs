@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use saga_core::{
     barrier::Before,
     store::{
-        Admission, Changes, Committed, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError, Summary,
-        Unsent,
+        Admission, Changes, Committed, DeclaredStep, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError,
+        Summary, Unsent,
     },
 };
 use uuid::Uuid;
@@ -301,6 +301,27 @@ impl Store for Db {
         match self.backend()? {
             Backend::Postgres(postgres) => postgres.mark_sent(ids).await,
             Backend::Sqlite(sqlite) => sqlite.mark_sent(ids).await,
+        }
+    }
+
+    async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.declared_steps().await,
+            Backend::Sqlite(sqlite) => sqlite.declared_steps(),
+        }
+    }
+
+    async fn declare_steps(&self, steps: &[DeclaredStep]) -> Result<(), StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.declare_steps(steps).await,
+            Backend::Sqlite(sqlite) => sqlite.declare_steps(steps).await,
+        }
+    }
+
+    async fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
+        match self.backend()? {
+            Backend::Postgres(postgres) => postgres.sagas_of_step(step).await,
+            Backend::Sqlite(sqlite) => sqlite.sagas_of_step(step),
         }
     }
 

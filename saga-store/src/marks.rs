@@ -7,7 +7,7 @@ use saga_core::{
     envelope::header,
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
-    store::{OutboxRow, StoreError, Summary},
+    store::{DeclaredStep, OutboxRow, StoreError, Summary},
     trace::{Ids, TraceContext},
 };
 
@@ -19,6 +19,17 @@ pub(crate) fn op(op: Op) -> &'static str {
         Op::Action => "action",
         Op::Compensate => "compensate",
     }
+}
+
+/// The events that start a step, as a JSON list.
+pub(crate) fn triggers(step: &DeclaredStep) -> String {
+    serde_json::Value::from_iter(step.triggers.iter().map(String::as_str)).to_string()
+}
+
+pub(crate) fn declared_step(name: String, triggers: &str) -> Result<DeclaredStep, StoreError> {
+    let triggers = serde_json::from_str(triggers)
+        .map_err(|error| StoreError::Broken(format!("saga_step.triggers of {name}: {error}")))?;
+    Ok(DeclaredStep { name, triggers })
 }
 
 pub(crate) fn mark(mark: Mark) -> &'static str {

@@ -45,12 +45,15 @@ pub enum Rule {
     StepsDoNotCycle,
     /// Whatever happens, the saga ends.
     PathsEnd,
+    /// A step's name is a key in the participant's database. Only that database can say whether a step was renamed: a service
+    /// checks this when it starts, see [`Participant::declare_to`](crate::Participant::declare_to).
+    StepsKeepTheirNames,
     /// What is accepted and no longer found would hide what comes later.
     AcceptedIsFound,
 }
 
 impl Rule {
-    /// Every rule, in the order in which they are checked.
+    /// Every rule that declarations alone are checked by, in this order.
     pub const ALL: [Self; 14] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
@@ -67,6 +70,11 @@ impl Rule {
         Self::PathsEnd,
         Self::AcceptedIsFound,
     ];
+
+    /// The rule of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::StepsKeepTheirNames]).find(|rule| rule.name() == name)
+    }
 
     /// Whether one participant can be judged by it alone, without the others.
     fn judges_one(self) -> bool {
@@ -96,6 +104,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
+            Self::StepsKeepTheirNames => "steps-keep-their-names",
             Self::AcceptedIsFound => "accepted-is-found",
         }
     }
@@ -116,6 +125,7 @@ impl Rule {
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
+            Self::StepsKeepTheirNames => "every step keeps the name under which the database knows it",
             Self::AcceptedIsFound => "every finding that is accepted is still there",
         }
     }
@@ -179,7 +189,9 @@ impl Choreography {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = self.found();
         let stale = self.acceptances().filter(|(participant, accepted)| {
-            !findings.iter().any(|finding| finding.participant == *participant && finding.rule == accepted.rule)
+            // What only a database can say is accepted until every instance has said it once.
+            accepted.rule != Rule::StepsKeepTheirNames
+                && !findings.iter().any(|finding| finding.participant == *participant && finding.rule == accepted.rule)
         });
         let stale: Vec<Finding> = stale
             .map(|(participant, Accepted { rule, why })| {

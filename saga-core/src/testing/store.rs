@@ -18,8 +18,8 @@ use crate::{
     event::SagaId,
     record::Record,
     store::{
-        Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking,
-        Phase, Progress, Store, StoreError, Summary, Timer, Unsent,
+        Admission, Changes, Committed, DeclaredStep, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent,
+        ParkedLabel, Parking, Phase, Progress, Store, StoreError, Summary, Timer, Unsent,
     },
 };
 
@@ -63,6 +63,7 @@ struct Tables {
     parked: BTreeMap<i64, Parked>,
     last_seq: i64,
     timers: BTreeMap<(SagaId, String), DueTimer>,
+    steps: BTreeMap<String, Vec<String>>,
     progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
     data: BTreeMap<String, serde_json::Value>,
 }
@@ -388,6 +389,27 @@ impl Store for MemoryStore {
     async fn mark_sent(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         self.tables.lock().await.outbox.retain(|_, row| !ids.contains(&row.id));
         Ok(())
+    }
+
+    async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
+        let tables = self.tables.lock().await;
+        let step =
+            |(name, triggers): (&String, &Vec<String>)| DeclaredStep { name: name.clone(), triggers: triggers.clone() };
+        Ok(tables.steps.iter().map(step).collect())
+    }
+
+    async fn declare_steps(&self, steps: &[DeclaredStep]) -> Result<(), StoreError> {
+        let steps = steps.iter().map(|step| (step.name.clone(), step.triggers.clone()));
+        self.tables.lock().await.steps.extend(steps);
+        Ok(())
+    }
+
+    async fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
+        let tables = self.tables.lock().await;
+        let barrier = tables.barrier.keys().filter(|(_, name, _)| name == step).map(|(saga, ..)| *saga);
+        let parked = tables.parked.values().filter(|parked| parked.step == step).map(|parked| parked.saga_id);
+        let sagas: BTreeSet<SagaId> = barrier.chain(parked).collect();
+        Ok((sagas.len() as u64).min(u64::from(Summary::COUNTED)))
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {

@@ -190,13 +190,17 @@ impl Postgres {
 }
 
 /// Runs one statement of our own, which is a transaction by itself.
-async fn run(session: &Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+pub(super) async fn run(
+    session: &Session,
+    sql: &'static str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, StoreError> {
     let prepared = session.prepared(sql).await?;
     session.exchange(session.client().query(&prepared.statement, params)).await
 }
 
 /// Why a row cannot be read.
-struct ReadError(StoreError);
+pub(super) struct ReadError(StoreError);
 
 impl From<tokio_postgres::Error> for ReadError {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -210,7 +214,7 @@ impl From<StoreError> for ReadError {
     }
 }
 
-fn list<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, ReadError>) -> Result<Vec<T>, StoreError> {
+pub(super) fn list<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, ReadError>) -> Result<Vec<T>, StoreError> {
     rows.iter().map(|row| read(row).map_err(|error| error.0)).collect()
 }
 

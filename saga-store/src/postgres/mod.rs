@@ -15,6 +15,7 @@ mod pooler;
 mod schema;
 mod session;
 mod statement;
+mod steps;
 mod time;
 mod tls;
 mod write;

@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for
 /// `route.by.field`. Its `id` and `seq` have an index each: rows are forgotten by the one, and a backlog is read by the other.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -141,6 +141,12 @@ const SUMMARY: Migration = Migration {
 CREATE INDEX saga_parked_held ON saga_parked (saga_id) WHERE held;
 CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held;
 ",
+};
+
+/// The steps that the participant has declared: their names are keys in the other tables. `triggers`: a JSON list.
+const STEPS: Migration = Migration {
+    name: "saga/steps",
+    sql: r#"CREATE TABLE saga_step (name text COLLATE "C" PRIMARY KEY, triggers text NOT NULL);"#,
 };
 
 /// Applies what is missing. What is up to date, as nearly always, costs one read and no lock.

@@ -161,12 +161,12 @@ impl Sqlite {
 }
 
 /// Why a row cannot be read: what SQLite says, or what stands in it.
-enum ReadError {
+pub(super) enum ReadError {
     Sql(rusqlite::Error),
     Value(StoreError),
 }
 
-type Read<T> = Result<T, ReadError>;
+pub(super) type Read<T> = Result<T, ReadError>;
 
 impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
@@ -180,7 +180,7 @@ impl From<StoreError> for ReadError {
     }
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     conn: &Connection,
     sql: &str,
     params: &[&dyn rusqlite::ToSql],

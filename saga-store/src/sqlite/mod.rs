@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod schema;
 mod statement;
+mod steps;
 
 use std::{
     sync::{

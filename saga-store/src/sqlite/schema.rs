@@ -13,7 +13,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -139,6 +139,12 @@ const SUMMARY: Migration = Migration {
 CREATE INDEX saga_parked_held ON saga_parked (saga_id) WHERE held;
 CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held;
 ",
+};
+
+/// The steps that the participant has declared; see the migration of this name for PostgreSQL.
+const STEPS: Migration = Migration {
+    name: "saga/steps",
+    sql: "CREATE TABLE saga_step (name text PRIMARY KEY, triggers text NOT NULL) WITHOUT ROWID;",
 };
 
 /// How long a migration waits for another process that is just making one.

@@ -22,5 +22,6 @@ mod publishing;
 mod races;
 mod sharing;
 mod statements;
+mod steps;
 mod timers;
 mod transactions;

@@ -91,7 +91,7 @@ impl ParticipantDoc {
         };
         // A rule that only a newer program knows is checked by none here.
         let accepted = self.accepted.iter().filter_map(|accepted| {
-            let rule = Rule::ALL.into_iter().find(|rule| rule.name() == accepted.rule)?;
+            let rule = Rule::named(&accepted.rule)?;
             Some(Accepted { rule, why: lasting(&accepted.why) })
         });
         Ok(Declaration {
