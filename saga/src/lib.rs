@@ -5,8 +5,9 @@
 //! saga = { git = "https://github.com/saga-choreography/saga", features = ["service"] }
 //! ```
 //!
-//! A whole participant: what it consumes and publishes, what it does and undoes, and the `main` of its service. Nothing is left
-//! out.
+//! A whole participant: what it consumes and publishes, what it does and compensates, and the `main` of its service. Nothing is
+//! left out. The events of a flow are best a module or a crate of their own; the participant itself is what follows them. It is
+//! `examples/flight` of this crate.
 //!
 //! ```no_run
 //! use saga::prelude::*;
@@ -15,7 +16,13 @@
 //! struct TripRequested { trip_id: Uuid, seats: i64 }
 //!
 //! #[saga_event(name = "hotel.rejected", topic = "hotel.events", saga = "trip_id")]
-//! struct HotelRejected { trip_id: Uuid }
+//! struct HotelRejected { trip_id: Uuid, reason: String }
+//!
+//! #[saga_event(name = "payment.declined", topic = "payment.events", saga = "trip_id")]
+//! struct PaymentDeclined { trip_id: Uuid, reason: String }
+//!
+//! #[saga_event(name = "payment.refunded", topic = "payment.events", saga = "trip_id")]
+//! struct PaymentRefunded { trip_id: Uuid, reason: String }
 //!
 //! #[saga_event(name = "flight.reserved", topic = "flight.events", saga = "trip_id")]
 //! struct FlightReserved { trip_id: Uuid }
@@ -23,36 +30,39 @@
 //! #[saga_event(name = "flight.rejected", topic = "flight.events", saga = "trip_id")]
 //! struct FlightRejected { trip_id: Uuid, reason: String }
 //!
-//! #[saga_event(name = "flight.released", topic = "flight.events", saga = "trip_id")]
-//! struct FlightReleased { trip_id: Uuid }
+//! // from: whatever the compensation was started by, its fields are taken over by their names.
+//! #[saga_event(name = "flight.released", topic = "flight.events", saga = "trip_id",
+//!     from(HotelRejected, PaymentDeclined, PaymentRefunded))]
+//! struct FlightReleased { trip_id: Uuid, reason: String }
 //!
+//! const SEATS: &str = "CREATE TABLE seats (trip_id text PRIMARY KEY, seats bigint NOT NULL)";
 //! const RESERVE: &str = "INSERT INTO seats (trip_id, seats) VALUES ($1, $2)";
 //! const RELEASE: &str = "DELETE FROM seats WHERE trip_id = $1";
-//! const MIGRATIONS: &[Migration] =
-//!     &[Migration { name: "seats", sql: "CREATE TABLE seats (trip_id text PRIMARY KEY, seats bigint NOT NULL)" }];
 //!
 //! // trip.requested -> flight.reserved | flight.rejected
 //! async fn reserve(cx: &mut Cx<'_, Db>, trip: TripRequested) -> StepResult<FlightReserved, FlightRejected> {
-//!     if trip.seats > 9 {
-//!         return Ok(Outcome::Refused(FlightRejected { trip_id: trip.trip_id, reason: "group".to_owned() }));
+//!     let TripRequested { trip_id, seats } = trip;
+//!     if seats > 9 {
+//!         let reason = "group".to_owned();
+//!         return Ok(Outcome::Refused(FlightRejected { trip_id, reason }));
 //!     }
-//!     cx.tx().execute(RESERVE, params![trip.trip_id, trip.seats]).await?;
-//!     Ok(Outcome::Success(FlightReserved { trip_id: trip.trip_id }))
+//!     cx.tx().execute(RESERVE, params![trip_id, seats]).await?;
+//!     Ok(Outcome::Success(FlightReserved { trip_id }))
 //! }
 //!
-//! // hotel.rejected -> flight.released
-//! async fn release(cx: &mut Cx<'_, Db>, why: HotelRejected) -> Result<FlightReleased, StepError> {
-//!     cx.tx().execute(RELEASE, params![why.trip_id]).await?;
-//!     Ok(why.into())
-//! }
-//!
-//! impl From<HotelRejected> for FlightReleased {
-//!     fn from(why: HotelRejected) -> Self { Self { trip_id: why.trip_id } }
+//! // hotel.rejected | payment.declined | payment.refunded -> flight.released
+//! async fn release(cx: &mut Cx<'_, Db>, flight: FlightReleased) -> Result<FlightReleased, StepError> {
+//!     cx.tx().execute(RELEASE, params![flight.trip_id]).await?;
+//!     Ok(flight)
 //! }
 //!
 //! fn main() -> std::process::ExitCode {
-//!     let flight = Participant::named("flight").step(Step::new("reserve", reserve).undone_by(release));
-//!     saga::serve(flight).http("127.0.0.1:8091").migrations(MIGRATIONS).run()
+//!     let reserve = Step::new("reserve", reserve).undone_by(release);
+//!     let reserve = reserve.on::<(HotelRejected, PaymentDeclined, PaymentRefunded)>();
+//!     saga::serve(Participant::named("flight").step(reserve))
+//!         .http("127.0.0.1:8091")
+//!         .migrations(&[Migration { name: "0001_seats", sql: SEATS }])
+//!         .run()
 //! }
 //! ```
 //!

@@ -17,9 +17,9 @@ SELECT s.name, s.triggers FROM unnest($1::text[], $2::text[]) AS s(name, trigger
 ON CONFLICT (name) DO UPDATE SET triggers = excluded.triggers";
 /// Asked when a step seems to be renamed, and only then: no index knows a step's rows.
 const SAGAS: &str = "
-SELECT least($2, (SELECT count(*) FROM (
-    (SELECT saga_id FROM saga_barrier WHERE step = $1 LIMIT 2 * $2)
-    UNION (SELECT saga_id FROM saga_parked WHERE step = $1 LIMIT $2)) AS few))";
+SELECT least($2::bigint, (SELECT count(*) FROM (
+    (SELECT saga_id FROM saga_barrier WHERE step = $1::text LIMIT 2 * $2::bigint)
+    UNION (SELECT saga_id FROM saga_parked WHERE step = $1::text LIMIT $2::bigint)) AS few))";
 
 impl Postgres {
     pub(crate) async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {

@@ -30,16 +30,13 @@ pub struct Rejected {
     pub reason: String,
 }
 
-#[saga_event(name = "{name}.released", topic = "{name}.events", saga = "request_id")]
+/// `from` copies the fields of the event that started the compensation, by name.
+#[saga_event(
+    name = "{name}.released",
+    topic = "{name}.events",
+    saga = "request_id",
+    from(RequestCancelled)
+)]
 pub struct Released {
     pub request_id: Uuid,
-}
-
-/// Published even when there was nothing to compensate.
-impl From<RequestCancelled> for Released {
-    fn from(why: RequestCancelled) -> Self {
-        Self {
-            request_id: why.request_id,
-        }
-    }
 }

@@ -22,7 +22,11 @@ pub fn participant() -> Participant<Db> {
         .publishes::<RequestMade>()
         .publishes::<RequestCancelled>()
         // The step's name is a key in the database: keep it when you rename the function.
-        .step(Step::new("reserve", reserve).undone_by(release))
+        .step(
+            Step::new("reserve", reserve)
+                .undone_by(release)
+                .on::<(RequestCancelled,)>(),
+        )
         .compensates_with::<Rejected>()
         .compensates_with::<Released>()
         // Remove this when another participant consumes the event, or when it completes the flow: .completes_with::<Reserved>().
@@ -58,7 +62,8 @@ async fn reserve(cx: &mut Cx<'_, Db>, request: RequestMade) -> StepResult<Reserv
 }
 
 // request.cancelled -> {name}.released
-async fn release(cx: &mut Cx<'_, Db>, why: RequestCancelled) -> Result<Released, StepError> {
-    cx.tx().execute(RELEASE, params![why.request_id]).await?;
-    Ok(why.into())
+async fn release(cx: &mut Cx<'_, Db>, released: Released) -> Result<Released, StepError> {
+    let id = released.request_id;
+    cx.tx().execute(RELEASE, params![id]).await?;
+    Ok(released)
 }

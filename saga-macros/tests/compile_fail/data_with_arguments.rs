@@ -1,0 +1,8 @@
+use saga::prelude::*;
+
+#[saga_data(name = "trip.requested")]
+struct TripRequested {
+    trip_id: Uuid,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use saga::prelude::*;
+
+#[saga_event(name = "trip.requested", topic = "trip.events", key = "trip_id")]
+struct TripRequested {
+    trip_id: Uuid,
+}
+
+fn main() {}

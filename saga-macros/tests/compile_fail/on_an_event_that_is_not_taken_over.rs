@@ -1,0 +1,10 @@
+#[path = "common/trip.rs"]
+mod trip;
+
+use saga::{prelude::*, testing::MemoryStore};
+use trip::*;
+
+fn main() {
+    let _ = Step::new("reserve", reserve).undone_by(release).on::<(HotelRejected, PaymentDeclined)>();
+    let _: Option<MemoryStore> = None;
+}

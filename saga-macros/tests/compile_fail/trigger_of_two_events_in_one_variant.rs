@@ -1,0 +1,12 @@
+#[path = "common/trip.rs"]
+mod trip;
+
+use saga::prelude::*;
+use trip::*;
+
+#[derive(Clone, Debug, Trigger)]
+enum CalledOff {
+    Both(HotelRejected, PaymentDeclined),
+}
+
+fn main() {}

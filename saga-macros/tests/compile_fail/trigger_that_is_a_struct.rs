@@ -1,0 +1,10 @@
+#[path = "common/trip.rs"]
+mod trip;
+
+use saga::prelude::*;
+use trip::*;
+
+#[derive(Clone, Debug, Trigger)]
+struct CalledOff(HotelRejected);
+
+fn main() {}
