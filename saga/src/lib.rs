@@ -46,13 +46,13 @@
 //!         let reason = "group".to_owned();
 //!         return Ok(Outcome::Refused(FlightRejected { trip_id, reason }));
 //!     }
-//!     cx.tx().execute(RESERVE, params![trip_id, seats]).await?;
+//!     cx.write(RESERVE, params![trip_id, seats])?;
 //!     Ok(Outcome::Success(FlightReserved { trip_id }))
 //! }
 //!
 //! // hotel.rejected | payment.declined | payment.refunded -> flight.released
 //! async fn release(cx: &mut Cx<'_, Db>, flight: FlightReleased) -> Result<FlightReleased, StepError> {
-//!     cx.tx().execute(RELEASE, params![flight.trip_id]).await?;
+//!     cx.write(RELEASE, params![flight.trip_id])?;
 //!     Ok(flight)
 //! }
 //!
@@ -121,7 +121,7 @@ pub mod prelude {
     #[cfg(feature = "service")]
     pub use saga_service::{Deps, Json, NoArgs, Parts, Path, Problem, Service, ServiceError, Trace};
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub use saga_store::{Db, Migration, Rows, Tx, params};
+    pub use saga_store::{Db, Migration, Rows, Tx, Write as _, params};
 }
 
 /// For the code that the attributes write.

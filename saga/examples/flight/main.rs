@@ -16,12 +16,12 @@ async fn reserve(cx: &mut Cx<'_, Db>, trip: TripRequested) -> StepResult<FlightR
         let reason = "group".to_owned();
         return Ok(Outcome::Refused(FlightRejected { trip_id, reason }));
     }
-    cx.tx().execute(RESERVE, params![trip_id, seats]).await?;
+    cx.write(RESERVE, params![trip_id, seats])?;
     Ok(Outcome::Success(FlightReserved { trip_id }))
 }
 
 async fn release(cx: &mut Cx<'_, Db>, flight: FlightReleased) -> Result<FlightReleased, StepError> {
-    cx.tx().execute(RELEASE, params![flight.trip_id]).await?;
+    cx.write(RELEASE, params![flight.trip_id])?;
     Ok(flight)
 }
 

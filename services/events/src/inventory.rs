@@ -5,7 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{order::Address, reason::Reason, rules};
+use crate::{
+    order::Address,
+    payment::{PaymentDeclined, PaymentRefunded},
+    reason::Reason,
+    rules,
+};
 
 /// Every item is reserved. Carries the data that payment and shipping need.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
@@ -40,7 +45,12 @@ pub struct InventoryRejected {
 
 /// The reserved items are available again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
+#[event(
+    name = "inventory.released",
+    topic = "inventory.events",
+    saga = "order_id",
+    from(PaymentDeclined, PaymentRefunded)
+)]
 pub struct InventoryReleased {
     /// The order.
     pub order_id: Uuid,

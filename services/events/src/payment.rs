@@ -5,7 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{order::Address, reason::Reason};
+use crate::{
+    order::Address,
+    reason::Reason,
+    shipping::{ShippingCancelled, ShippingRejected},
+};
 
 /// The customer has paid. Carries what shipping needs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
@@ -29,7 +33,12 @@ pub struct PaymentDeclined {
 
 /// The charge was refunded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "payment.refunded", topic = "payment.events", saga = "order_id")]
+#[event(
+    name = "payment.refunded",
+    topic = "payment.events",
+    saga = "order_id",
+    from(ShippingRejected, ShippingCancelled)
+)]
 pub struct PaymentRefunded {
     /// The order.
     pub order_id: Uuid,

@@ -29,17 +29,15 @@ pub struct ShippingRejected {
 
 /// The shipment is cancelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(name = "shipping.cancelled", topic = "shipping.events", saga = "order_id")]
+#[event(
+    name = "shipping.cancelled",
+    topic = "shipping.events",
+    saga = "order_id",
+    from(OrderCancellationRequested)
+)]
 pub struct ShippingCancelled {
     /// The order.
     pub order_id: Uuid,
     /// Why the order is compensated.
     pub reason: Reason,
-}
-
-/// Published even when there was no shipment to cancel.
-impl From<OrderCancellationRequested> for ShippingCancelled {
-    fn from(request: OrderCancellationRequested) -> Self {
-        Self { order_id: request.order_id, reason: request.reason }
-    }
 }

@@ -8,7 +8,6 @@ use saga_store::{Db, Rows, params};
 
 use crate::{
     domain::Shelf,
-    participant::ItemsBack,
     store::{DELETE_RESERVATIONS, INSERT_RESERVATIONS, LOCK_STOCK, MOVE_TO_RESERVED},
 };
 
@@ -54,9 +53,11 @@ fn reserved(order: OrderCreated) -> InventoryReserved {
 }
 
 /// Makes available again what is set aside for these orders.
-pub(crate) async fn release(cx: &mut Cx<'_, Db>, undone: Vec<ItemsBack>) -> Result<Vec<InventoryReleased>, StepError> {
+pub(crate) async fn release(
+    cx: &mut Cx<'_, Db>,
+    released: Vec<InventoryReleased>,
+) -> Result<Vec<InventoryReleased>, StepError> {
     let tx = cx.tx();
-    let released: Vec<InventoryReleased> = undone.into_iter().map(Into::into).collect();
     let orders: Rows = released.iter().map(|event| params![event.order_id]).collect();
     let mut units: BTreeMap<String, i64> = BTreeMap::new();
     for row in tx.query_rows(DELETE_RESERVATIONS, &orders, params![]).await? {

@@ -10,6 +10,6 @@ mod participant;
 mod service;
 mod store;
 
-pub use participant::{ItemsBack, participant};
+pub use participant::participant;
 pub use service::service;
 pub use store::MIGRATIONS;

@@ -6,7 +6,6 @@ use saga_store::{Db, Write, params};
 
 use crate::{
     gateway::Answer,
-    participant::MoneyBack,
     store::{INSERT, REFUND},
 };
 
@@ -42,9 +41,9 @@ pub(crate) async fn refuse(
 
 /// Notes that the gateway gave the money back. When a crash came between the charge and its record there is no payment to
 /// note it on; the gateway's own ledger has both.
-pub(crate) async fn refund(cx: &mut Cx<'_, Db>, why: MoneyBack) -> Result<PaymentRefunded, StepError> {
-    cx.write(REFUND, params![*why.order_id()])?;
-    Ok(why.into())
+pub(crate) async fn refund(cx: &mut Cx<'_, Db>, refunded: PaymentRefunded) -> Result<PaymentRefunded, StepError> {
+    cx.write(REFUND, params![refunded.order_id])?;
+    Ok(refunded)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod service;
 mod store;
 
 pub use gateway::Gateway;
-pub use participant::{MoneyBack, participant};
+pub use participant::participant;
 pub use sandbox::SandboxGateway;
 pub use service::service;
 pub use store::MIGRATIONS;

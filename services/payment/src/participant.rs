@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use order_flow_events::{InventoryReserved, PaymentRefunded, ShippingCancelled, ShippingRejected};
-use saga_core::{Participant, Step, Trigger, handler::Call};
+use saga_core::{Participant, Step, handler::Call};
 use saga_store::Db;
-use uuid::Uuid;
 
 use crate::{
     gateway::{Charge, Gateway, Refund},
@@ -31,25 +30,16 @@ pub fn participant(gateway: Arc<dyn Gateway>) -> Participant<Db> {
         let void = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: reserved.order_id };
         Ok(to_void.refund(void).await?)
     };
-    let give_back = async move |call: &Call, why: &MoneyBack| {
-        let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: *why.order_id() };
+    let give_back = async move |call: &Call, refunded: &PaymentRefunded| {
+        let refund = Refund { key: call.idempotency_key, charge_key: call.action_key, order_id: refunded.order_id };
         Ok(to_refund.refund(refund).await?)
     };
     Participant::named("payment").step(
         Step::with_effect("charge", take, charge)
             .when_exhausted_with_effect(void, refuse)
-            .undone_with_effect(give_back, refund),
+            .undone_with_effect(give_back, refund)
+            .on::<(ShippingRejected, ShippingCancelled)>(),
     )
-}
-
-/// There is no parcel: the money goes back.
-#[derive(Clone, Debug, Trigger)]
-#[trigger(fields(order_id: Uuid), into = PaymentRefunded { order_id, reason })]
-pub enum MoneyBack {
-    /// Nobody ships to the address.
-    Rejected(ShippingRejected),
-    /// The order was cancelled.
-    Cancelled(ShippingCancelled),
 }
 
 #[cfg(test)]

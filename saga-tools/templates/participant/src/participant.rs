@@ -55,15 +55,12 @@ async fn reserve(cx: &mut Cx<'_, Db>, request: RequestMade) -> StepResult<Reserv
             reason: "too_many".to_owned(),
         }));
     }
-    cx.tx()
-        .execute(RESERVE, params![request_id, quantity])
-        .await?;
+    cx.write(RESERVE, params![request_id, quantity])?;
     Ok(Outcome::Success(Reserved { request_id }))
 }
 
 // request.cancelled -> {name}.released
 async fn release(cx: &mut Cx<'_, Db>, released: Released) -> Result<Released, StepError> {
-    let id = released.request_id;
-    cx.tx().execute(RELEASE, params![id]).await?;
+    cx.write(RELEASE, params![released.request_id])?;
     Ok(released)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{release, reserve};
 use crate::{
-    ItemsBack, MIGRATIONS,
+    MIGRATIONS,
     store::{SELECT_STOCK, SET_AVAILABLE},
 };
 
@@ -35,8 +35,8 @@ async fn reserved(db: &Db, orders: impl IntoIterator<Item = OrderCreated>) -> Ve
     outcomes.iter().map(|outcome| matches!(outcome, Outcome::Success(_))).collect()
 }
 
-fn declined(order_id: Uuid) -> ItemsBack {
-    ItemsBack::Declined(PaymentDeclined { order_id, reason: Reason::PaymentDeclined })
+fn declined(order_id: Uuid) -> InventoryReleased {
+    PaymentDeclined { order_id, reason: Reason::PaymentDeclined }.into()
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn releasing_one_order_leaves_the_others_reserved() {
         given_stock(&db, &[("A", 5)]).await;
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         reserved(&db, [order(one, [item("A", 2)]), order(two, [item("A", 3)])]).await;
-        let refunded = ItemsBack::Refunded(PaymentRefunded { order_id: one, reason: Reason::Unshippable });
+        let refunded = PaymentRefunded { order_id: one, reason: Reason::Unshippable }.into();
         let released = in_set_step(&db, at(1), release, [refunded]).await;
         assert_eq!(released[0].reason, Reason::Unshippable, "the first cause is passed on");
         assert_eq!(stock(&db, "A").await, (2, 3));

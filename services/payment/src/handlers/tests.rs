@@ -9,7 +9,7 @@ use saga_store::{Db, params};
 use uuid::Uuid;
 
 use super::{charge, refund, refuse};
-use crate::{MIGRATIONS, MoneyBack, gateway::Answer, store::SELECT};
+use crate::{MIGRATIONS, gateway::Answer, store::SELECT};
 
 fn reserved(order: u128) -> InventoryReserved {
     InventoryReserved {
@@ -69,7 +69,7 @@ async fn a_refund_passes_the_reason_on() {
         in_step(&db, at(0), record, answered).await;
         let rejected = ShippingRejected { order_id: Uuid::from_u128(1), reason: Reason::Unshippable };
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(2), reason: Reason::Deadline };
-        let undone = [MoneyBack::Rejected(rejected), MoneyBack::Cancelled(cancelled)];
+        let undone = [rejected.into(), cancelled.into()];
         let events = in_step(&db, at(1), refund, undone).await;
         assert_eq!(events.iter().map(|e| &e.reason).collect::<Vec<_>>(), [&Reason::Unshippable, &Reason::Deadline]);
         let payments = (payment(&db, 1).await, payment(&db, 2).await, payment(&db, 3).await);
@@ -82,7 +82,7 @@ async fn a_refund_passes_the_reason_on() {
 async fn a_refund_of_a_charge_that_was_never_noted_notes_nothing() {
     on_each_database(MIGRATIONS, async |db| {
         let cancelled = ShippingCancelled { order_id: Uuid::from_u128(1), reason: Reason::Deadline };
-        assert_eq!(in_step(&db, at(0), refund, [MoneyBack::Cancelled(cancelled)]).await.len(), 1);
+        assert_eq!(in_step(&db, at(0), refund, [cancelled.into()]).await.len(), 1);
         assert_eq!(payment(&db, 1).await, None);
     })
     .await;
