@@ -29,12 +29,7 @@ pub struct ShippingRejected {
 
 /// The shipment is cancelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, Event)]
-#[event(
-    name = "shipping.cancelled",
-    topic = "shipping.events",
-    saga = "order_id",
-    from(OrderCancellationRequested)
-)]
+#[event(name = "shipping.cancelled", topic = "shipping.events", saga = "order_id", from(OrderCancellationRequested))]
 pub struct ShippingCancelled {
     /// The order.
     pub order_id: Uuid,
