@@ -202,9 +202,12 @@ pub mod shape {
 /// - `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`: one outcome per event, in their order;
 ///   the events are of different sagas. An error concerns the whole set, which is then redone event by event.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the action of a step",
+    message = "this function is not the action of a step",
+    label = "not `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`",
     note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event or a Trigger and O, R are Events or Never",
-    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`"
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`",
+    note = "it is `async`, its context has the participant's database, and an event is published in an outcome: \
+            `Ok(Outcome::Success(event))`"
 )]
 pub trait Action<S: Store, T, O, R, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.
@@ -249,7 +252,8 @@ where
 /// - `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`
 /// - `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the action of a step with an effect",
+    message = "this function is not the action of a step with an effect",
+    label = "not `async fn(&mut Cx<'_, S>, T, {X}) -> StepResult<O, R>`",
     note = "it is `async fn(&mut Cx<'_, S>, T, X) -> StepResult<O, R>`, where X is what the effect returns",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError>`"
 )]
@@ -303,9 +307,11 @@ where
 ///
 /// The action may have been cut short by a crash, in which case nothing of its SQL was written.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a compensation",
+    message = "this function is not a compensation",
+    label = "not `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>` with `C: From<T>`",
     note = "a compensation is `async fn(&mut Cx<'_, S>, T) -> Result<C, StepError>`, where C is an Event and `C: From<T>`",
-    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`"
+    note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError>`",
+    note = "it cannot refuse, and returns the event itself; `#[saga_event(.., from(T))]` on C writes `C: From<T>`"
 )]
 pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
     /// Runs the handler on these events.

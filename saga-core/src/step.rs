@@ -19,7 +19,7 @@ use erased::{Effect, Half, RunFn, answer_of, call, decode, same_count, trigger_o
 
 pub(crate) use erased::{End, Erased, ErasedStep, Input};
 pub use limits::{BreakerPolicy, EffectLimits};
-pub use one_of::OneOf;
+pub use one_of::{MadeFrom, OneOf};
 
 /// A step under declaration: `T` starts it, it publishes `O` on success and `R` on refusal, and its compensation, where it has
 /// one, is handed `U`.

@@ -139,8 +139,9 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
             syn::Error::new(input.span(), help)
         })?
         .parse_args()?;
-    let missing = |what: &str| syn::Error::new(input.span(), format!("#[event(..)] needs {what} = \"..\""));
-    let name = attribute.name.ok_or_else(|| missing("name"))?;
+    let missing =
+        |key: &str, what: &str| syn::Error::new(input.span(), format!("an event needs {key} = \"..\": {what}"));
+    let name = attribute.name.ok_or_else(|| missing("name", "what happened, like \"order.created\""))?;
     let is_dotted = |n: &str| {
         n.contains('.')
             && n.split('.').all(|part| {
@@ -150,8 +151,8 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
     if !is_dotted(&name.value()) {
         return Err(syn::Error::new(name.span(), "an event's name is dotted snake_case, like \"order.created\""));
     }
-    let topic = attribute.topic.ok_or_else(|| missing("topic"))?;
-    let saga = attribute.saga.ok_or_else(|| missing("saga"))?;
+    let topic = attribute.topic.ok_or_else(|| missing("topic", "where it is published, like \"order.events\""))?;
+    let saga = attribute.saga.ok_or_else(|| missing("saga", "the field that holds the saga's id"))?;
     let (saga_field, saga) = (saga.value(), syn::Ident::new(&saga.value(), saga.span()));
     let version = attribute.version.map_or_else(|| quote!(1), |v| quote!(#v));
     let validate = match attribute.validate {

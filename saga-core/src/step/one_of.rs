@@ -4,7 +4,7 @@ use crate::event::{DecodeError, Event, EventType, SagaId, Trigger};
 
 /// Several events, written as a tuple, from each of which a `W` is made: see [`Step::on`](crate::Step::on).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` are not events that a `{W}` can be made from",
+    message = "`{Self}` is not a tuple of events that `{W}` is made from",
     label = "not a tuple of events, or `{W}` is not made from each of them",
     note = "write the events as a tuple, `.on::<(HotelRejected, PaymentDeclined)>()`, also when it is one: `(HotelRejected,)`",
     note = "`#[saga_event(.., from(HotelRejected, PaymentDeclined))]` on `{W}` makes it from each, field by field"
@@ -19,12 +19,30 @@ pub trait OneOf<W> {
     fn decode(name: &str, version: u32, data: &[u8]) -> Result<(W, SagaId), DecodeError>;
 }
 
+/// What is made from an event: by `From`, under a name that the compiler can explain.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not made from `{E}`, which is to start its compensation",
+    label = "`{E}` cannot start this compensation",
+    note = "add it on `{Self}`: `#[saga_event(.., from({E}))]` takes its fields over by their names; or write `impl From<{E}> for {Self}`"
+)]
+pub trait MadeFrom<E> {
+    /// Makes it.
+    fn made_from(event: E) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<W: From<E>, E> MadeFrom<E> for W {
+    fn made_from(event: E) -> Self {
+        Self::from(event)
+    }
+}
+
 macro_rules! one_of {
     ($($event:ident),+) => {
         impl<W, $($event),+> OneOf<W> for ($($event,)+)
         where
             $($event: Event,)+
-            W: $(From<$event> +)+,
+            W: $(MadeFrom<$event> +)+,
         {
             fn event_types() -> Vec<EventType> {
                 vec![$(EventType::of::<$event>()),+]
@@ -34,7 +52,7 @@ macro_rules! one_of {
                 $(if name == $event::NAME {
                     let event = <$event as Trigger>::decode(name, version, data)?;
                     let saga_id = Event::saga_id(&event);
-                    return Ok((W::from(event), saga_id));
+                    return Ok((<W as MadeFrom<$event>>::made_from(event), saga_id));
                 })+
                 Err(DecodeError::Undecodable(format!("{name} does not start this compensation")))
             }

@@ -58,7 +58,8 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
     let occurring = flow.reach(outside, |_, _| true);
     let mut findings = Vec::new();
     for undo in flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation) {
-        if occurring.has(undo) {
+        // One that starts itself is a finding of its own.
+        if occurring.has(undo) || undo.publishes.iter().any(|p| undo.consumes(p.event)) {
             continue;
         }
         // A trigger that nobody publishes is a finding of its own.
