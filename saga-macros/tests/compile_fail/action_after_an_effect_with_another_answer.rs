@@ -1,3 +1,5 @@
+//! An error: an action after an effect with another answer.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -1,3 +1,5 @@
+//! An error: an action on no event.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -1,3 +1,5 @@
+//! An error: an action that is not async.
+
 #[path = "common/trip.rs"]
 mod trip;
 

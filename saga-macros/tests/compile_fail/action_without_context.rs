@@ -1,3 +1,5 @@
+//! An error: an action without context.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -1,3 +1,5 @@
+//! An error: an action without outcome.
+
 #[path = "common/trip.rs"]
 mod trip;
 

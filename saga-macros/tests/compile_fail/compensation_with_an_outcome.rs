@@ -1,3 +1,5 @@
+//! An error: a compensation with an outcome.
+
 #[path = "common/trip.rs"]
 mod trip;
 

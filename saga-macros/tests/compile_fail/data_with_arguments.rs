@@ -1,3 +1,5 @@
+//! An error: `saga_data` with arguments.
+
 use saga::prelude::*;
 
 #[saga_data(name = "trip.requested")]

@@ -1,3 +1,5 @@
+//! An error: an effect that is prepared with another type.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -1,3 +1,5 @@
+//! An error: an event from one that lacks a field.
+
 use saga::prelude::*;
 
 #[saga_event(name = "hotel.rejected", topic = "hotel.events", saga = "trip_id")]

@@ -1,3 +1,5 @@
+//! An error: an event from one without named fields.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -1,3 +1,5 @@
+//! An error: an event name without dot.
+
 use saga::prelude::*;
 
 #[saga_event(name = "TripRequested", topic = "trip.events", saga = "trip_id")]

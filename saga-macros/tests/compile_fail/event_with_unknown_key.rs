@@ -1,3 +1,5 @@
+//! An error: an event with unknown key.
+
 use saga::prelude::*;
 
 #[saga_event(name = "trip.requested", topic = "trip.events", key = "trip_id")]

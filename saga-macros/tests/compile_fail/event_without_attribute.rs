@@ -1,3 +1,5 @@
+//! An error: an event without attribute.
+
 use saga::prelude::*;
 
 #[derive(Event)]

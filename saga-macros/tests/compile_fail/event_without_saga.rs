@@ -1,3 +1,5 @@
+//! An error: an event without saga.
+
 use saga::prelude::*;
 
 #[saga_event(name = "trip.requested", topic = "trip.events")]

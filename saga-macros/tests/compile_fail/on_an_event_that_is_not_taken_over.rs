@@ -1,3 +1,5 @@
+//! An error: `on` names an event that is not taken over.
+
 #[path = "common/trip.rs"]
 mod trip;
 

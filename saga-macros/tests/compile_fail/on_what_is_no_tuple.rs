@@ -1,3 +1,5 @@
+//! An error: `on` is given what is no tuple.
+
 #[path = "common/trip.rs"]
 mod trip;
 

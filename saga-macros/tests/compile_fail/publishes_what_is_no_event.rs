@@ -1,3 +1,5 @@
+//! An error: a step publishes what is no event.
+
 #[path = "common/trip.rs"]
 mod trip;
 

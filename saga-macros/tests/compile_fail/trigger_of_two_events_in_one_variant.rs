@@ -1,3 +1,5 @@
+//! An error: a trigger of two events in one variant.
+
 #[path = "common/trip.rs"]
 mod trip;
 

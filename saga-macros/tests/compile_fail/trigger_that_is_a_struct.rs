@@ -1,3 +1,5 @@
+//! An error: a trigger that is a struct.
+
 #[path = "common/trip.rs"]
 mod trip;
 

@@ -27,10 +27,7 @@ pub struct FlightReleased {
     pub trip_id: Uuid,
 }
 
-pub async fn reserve(
-    _: &mut Cx<'_, saga::testing::MemoryStore>,
-    trip: TripRequested,
-) -> StepResult<FlightReserved> {
+pub async fn reserve(_: &mut Cx<'_, saga::testing::MemoryStore>, trip: TripRequested) -> StepResult<FlightReserved> {
     Ok(Outcome::Success(FlightReserved { trip_id: trip.trip_id }))
 }
 
