@@ -25,8 +25,11 @@ pub use one_of::{MadeFrom, OneOf};
 /// one, is handed `U`.
 pub struct Step<S: Store, T, O, R, U = ()> {
     erased: ErasedStep<S>,
-    types: PhantomData<fn(T, U) -> (O, R)>,
+    types: PhantomData<Signature<T, O, R, U>>,
 }
+
+/// What starts a step and its compensation, and what the step publishes.
+type Signature<T, O, R, U> = fn(T, U) -> (O, R);
 
 /// How a step begins: with its name and its action.
 impl<S, T, O, R> Step<S, T, O, R>

@@ -140,9 +140,10 @@ pub(super) fn decode<T: Trigger + Sync>() -> Box<DecodeFn> {
     })
 }
 
-pub(super) fn decode_with<T: Trigger + Sync>(
-    read: fn(&str, u32, &[u8]) -> Result<(T, SagaId), DecodeError>,
-) -> Box<DecodeFn> {
+/// Reads the data of an event of this name and version, and says whose it is.
+type Read<T> = fn(&str, u32, &[u8]) -> Result<(T, SagaId), DecodeError>;
+
+pub(super) fn decode_with<T: Trigger + Sync>(read: Read<T>) -> Box<DecodeFn> {
     Box::new(move |name, version, data| {
         let read = || read(name, version, data).map(|(trigger, saga_id)| (Arc::new(trigger) as Erased, saga_id));
         caught(read).unwrap_or_else(|| Err(DecodeError::Invalid("the code of its type panicked".to_owned())))

@@ -54,7 +54,8 @@ async fn a_service_whose_step_was_renamed_does_not_start_on_sqlite() {
 #[tokio::test]
 async fn a_service_whose_step_was_renamed_does_not_start_on_postgresql() {
     let Some(url) = saga_live::postgres() else { return };
-    let namespace = format!("t{}", Uuid::new_v4().simple());
+    // A namespace is short.
+    let namespace = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let schema = namespace.parse::<saga_core::Namespace>().unwrap().schema("probe");
     let db = earlier_version(&url, &schema).await;
     does_not_start(&url, &namespace);
