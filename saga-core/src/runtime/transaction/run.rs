@@ -30,10 +30,11 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let event = &self.events[i];
             let half = self.shared.participant.steps[event.step].half(event.op);
             let Some(prepare) = half.and_then(|half| half.prepare.as_ref()) else { continue };
-            let seen = [event.seen()];
-            let mut cx = Cx::new(tx, self.writes.now).of(&seen);
+            let sagas = [event.saga_context()];
+            let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
+            let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let prepared = AssertUnwindSafe(prepare(&mut cx, event.input.trigger.clone())).catch_unwind();
-            let prepared = prepared.instrument(event.lines()).await;
+            let prepared = around.run(prepared).await;
             let prepared = prepared.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
             if let Some(done) = &mut self.done[i] {
