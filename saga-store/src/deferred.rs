@@ -139,7 +139,8 @@ impl Insert {
 
 /// What a statement inserts, if it is an INSERT of parameters and nothing else. Looked at once per text.
 fn insert(sql: &'static str) -> Option<Arc<Insert>> {
-    static KNOWN: LazyLock<Mutex<HashMap<&'static str, Option<Arc<Insert>>>>> = LazyLock::new(Mutex::default);
+    type Known = HashMap<&'static str, Option<Arc<Insert>>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.entry(sql).or_insert_with(|| parse(sql).map(Arc::new)).clone()
 }
