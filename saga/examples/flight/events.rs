@@ -1,5 +1,7 @@
 //! The events that the flight consumes and publishes; in a flow of several services they are a crate that all depend on.
 
+#![allow(unreachable_pub, reason = "as in a crate of their own")]
+
 use saga::prelude::*;
 
 #[saga_event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
