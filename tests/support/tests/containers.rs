@@ -19,12 +19,13 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
 };
-use saga_test_support::servers::{Kafka, Server, Source, Verb};
+use saga_test_support::{
+    servers::{Kafka, Server, Source, Verb},
+    wait_for,
+};
 
 /// Tells the child what to do.
-const CHILD: &str = "SAGA_LIVE_TEST_CHILD";
-/// Longer than anything that works takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const CHILD: &str = "SAGA_TEST_SUPPORT_CHILD";
 
 /// Started by the tests below.
 #[test]
@@ -127,17 +128,14 @@ fn containers(process: u32) -> Vec<String> {
     lines.lines().filter(|line| line.starts_with(&prefix)).map(str::to_owned).collect()
 }
 
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+fn becomes(what: &str, condition: impl FnMut() -> bool) {
     let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(condition, |holds| *holds);
     println!("{what}: after {:?}", started.elapsed());
 }
 
 fn none_is_left(process: u32) {
-    eventually("no container is left", || containers(process).is_empty());
+    becomes("no container is left", || containers(process).is_empty());
 }
 
 /// False where tests use servers that run already: then this process starts no container either.
@@ -173,7 +171,7 @@ fn a_process_that_is_killed_while_its_container_starts_leaves_none() {
         return;
     }
     let process = Process::start("kafka");
-    eventually("a container is made", || !process.containers().is_empty());
+    becomes("a container is made", || !process.containers().is_empty());
     none_is_left(process.kill());
 }
 
@@ -232,16 +230,16 @@ fn a_kafka_that_was_killed_comes_back_where_it_was_with_what_it_had() {
     let cluster = || client.client().fetch_cluster_id(Duration::from_secs(2));
     assert_eq!(cluster(), None);
     kafka.run(Verb::Start).unwrap();
-    eventually("it answers", || cluster().is_some());
+    becomes("it answers", || cluster().is_some());
     let id = cluster();
     kafka.run(Verb::Kill).unwrap();
     kafka.run(Verb::Start).unwrap();
-    eventually("it is back", || client.fetch_metadata(None, Duration::from_secs(2)).is_ok());
+    becomes("it is back", || client.fetch_metadata(None, Duration::from_secs(2)).is_ok());
     assert_eq!(cluster(), id);
     kafka.run(Verb::Pause).unwrap();
     assert!(client.fetch_metadata(None, Duration::from_secs(1)).is_err());
     kafka.run(Verb::Resume).unwrap();
-    eventually("it goes on", || client.fetch_metadata(None, Duration::from_secs(2)).is_ok());
+    becomes("it goes on", || client.fetch_metadata(None, Duration::from_secs(2)).is_ok());
     kafka.run(Verb::Stop).unwrap();
     drop(kafka);
     assert_eq!(containers(std::process::id()), Vec::<String>::new());

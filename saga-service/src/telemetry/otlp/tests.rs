@@ -2,13 +2,11 @@
 
 mod tls;
 
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use saga_core::trace::Kind;
+use saga_test_support::wait_for;
 
 use super::*;
 use crate::testing::{Answer, Collector};
@@ -70,18 +68,6 @@ fn span(ids: Ids) -> Span {
 fn record(tracer: &OtlpTracer) -> bool {
     let ids = tracer.new_span(&TraceContext::default(), 0).ids;
     ids.map(|ids| tracer.record(span(ids))).is_some()
-}
-
-fn eventually<T: Debug>(mut look: impl FnMut() -> T, expected: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look();
-        if expected(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "still: {seen:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn shutdown_takes(tracer: &OtlpTracer) -> Duration {
@@ -199,7 +185,7 @@ fn what_nobody_takes_is_counted_and_contexts_are_handed_on() {
     for protocol in PROTOCOLS {
         let tracer = to(NOBODY, protocol, &[]);
         assert!(record(&tracer));
-        eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
+        wait_for(|| tracer.counters().lost.get(), |lost| *lost == 1);
         let span = tracer.new_span(&context(PARENT), 1);
         assert!(span.context.parse().unwrap().sampled(), "others may record it");
         assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol}");
@@ -214,7 +200,7 @@ fn a_bad_answer_costs_its_spans_and_holds_up_no_shutdown() {
             collector.answer(answer);
             let tracer = to(&collector.endpoint(), protocol, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "200")]);
             assert!(record(&tracer), "{protocol} {answer:?}");
-            eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
+            wait_for(|| tracer.counters().lost.get(), |lost| *lost == 1);
             assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol} {answer:?}");
             assert!(collector.spans().is_empty() && !collector.requests().is_empty(), "{protocol} {answer:?}");
         }
@@ -229,14 +215,14 @@ fn a_collector_that_does_not_answer_holds_up_no_shutdown_and_no_recording() {
         let size = [("OTEL_BSP_MAX_QUEUE_SIZE", "10"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")];
         let tracer = to(&collector.endpoint(), protocol, &size);
         assert!(record(&tracer));
-        eventually(|| collector.requests().len(), |requests| *requests == 1);
+        wait_for(|| collector.requests().len(), |requests| *requests == 1);
         for _ in 0..1000 {
             assert!(record(&tracer));
         }
         // One is on its way, ten are queued.
         assert_eq!((tracer.queue.tally.queued(), tracer.counters().lost.get()), (10, 990), "{protocol}");
         assert!(shutdown_takes(&tracer) < Duration::from_secs(2), "{protocol}");
-        eventually(|| tracer.counters().lost.get(), |lost| *lost == 1001);
+        wait_for(|| tracer.counters().lost.get(), |lost| *lost == 1001);
         assert!(record(&tracer));
         assert_eq!(tracer.counters().lost.get(), 1002, "{protocol}: what comes too late is lost");
     }
@@ -251,7 +237,7 @@ fn stopped_in_the_middle_it_leaves_no_span_uncounted() {
         let tracer = to(&collector.endpoint(), "http/protobuf", &one_by_one);
         (0..3).for_each(|_| assert!(record(&tracer)));
         tracer.shutdown(Duration::from_millis(1));
-        eventually(|| tracer.counters().lost.get(), |lost| *lost == 3);
+        wait_for(|| tracer.counters().lost.get(), |lost| *lost == 3);
     }
 }
 
@@ -274,10 +260,10 @@ fn spans_arrive_again_once_the_collector_is_back() {
         let addr = Collector::start().unwrap().addr();
         let tracer = to(&format!("http://{addr}"), protocol, &[]);
         assert!(record(&tracer));
-        eventually(|| tracer.counters().lost.get(), |lost| *lost == 1);
+        wait_for(|| tracer.counters().lost.get(), |lost| *lost == 1);
         let collector = Collector::start_at(addr).unwrap();
-        eventually(|| record(&tracer) && !collector.spans().is_empty(), |arrived| *arrived);
-        eventually(|| tracer.queue.tally.is_failing(), |failing| !failing);
+        wait_for(|| record(&tracer) && !collector.spans().is_empty(), |arrived| *arrived);
+        wait_for(|| tracer.queue.tally.is_failing(), |failing| !failing);
     }
 }
 

@@ -119,7 +119,7 @@ fn both_sides_of_a_tls_connection_show_who_they_are() {
             let tracer = to(&endpoint, protocol, &[&more[..], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")]].concat());
             assert!(record(&tracer));
             let counters = tracer.counters();
-            eventually(|| counters.exported.get() + counters.lost.get(), |spans| *spans == 1);
+            wait_for(|| counters.exported.get() + counters.lost.get(), |spans| *spans == 1);
             assert_eq!(counters.exported.get(), arrives, "{protocol} {more:?}");
         }
     }
