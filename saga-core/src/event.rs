@@ -20,12 +20,12 @@ use crate::dead_letter::Reason;
 /// use uuid::Uuid;
 ///
 /// #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
-/// #[event(name = "order.created", version = 1, topic = "order.events", saga = "order_id")]
-/// struct OrderCreated {
-///     order_id: Uuid,
+/// #[event(name = "trip.requested", version = 1, topic = "trip.events", saga = "trip_id")]
+/// struct TripRequested {
+///     trip_id: Uuid,
 ///     total_cents: i64,
 /// }
-/// assert_eq!(OrderCreated::NAME, "order.created");
+/// assert_eq!(TripRequested::NAME, "trip.requested");
 /// ```
 ///
 /// `saga` names the field that holds the saga's id; `version` is 1 when left out; `validate = "path"` names a
@@ -35,7 +35,7 @@ use crate::dead_letter::Reason;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
-    note = "put `#[saga_event(name = \"order.created\", topic = \"order.events\", saga = \"order_id\")]` above it; without the crate `saga`, \
+    note = "put `#[saga_event(name = \"trip.requested\", topic = \"trip.events\", saga = \"trip_id\")]` above it; without the crate `saga`, \
             derive `Event`, `Clone`, `Debug`, `Serialize`, `Deserialize` and `JsonSchema`"
 )]
 pub trait Event: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + 'static {
@@ -169,11 +169,11 @@ impl DecodeError {
 /// ```
 /// # use saga_core::{Event, Trigger}; use uuid::Uuid;
 /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
-/// # #[event(name = "inventory.rejected", topic = "inventory.events", saga = "order_id")]
-/// # struct InventoryRejected { order_id: Uuid }
+/// # #[event(name = "inventory.rejected", topic = "inventory.events", saga = "trip_id")]
+/// # struct InventoryRejected { trip_id: Uuid }
 /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
-/// # #[event(name = "inventory.released", topic = "inventory.events", saga = "order_id")]
-/// # struct InventoryReleased { order_id: Uuid }
+/// # #[event(name = "inventory.released", topic = "inventory.events", saga = "trip_id")]
+/// # struct InventoryReleased { trip_id: Uuid }
 /// #[derive(Clone, Debug, Trigger)]
 /// enum NothingHeld {
 ///     Rejected(InventoryRejected),

@@ -18,15 +18,15 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 }
 
 /// Implements `saga_core::Trigger` for an enum whose variants hold one event each. What all of them have is reached without
-/// looking which one it is: `#[trigger(fields(order_id: Uuid))]` makes `fn order_id(&self) -> &Uuid`, and `#[trigger(into =
-/// InventoryReleased { order_id, reason })]` the event that a compensation publishes, also when there was nothing to undo.
+/// looking which one it is: `#[trigger(fields(trip_id: Uuid))]` makes `fn trip_id(&self) -> &Uuid`, and `#[trigger(into =
+/// InventoryReleased { trip_id, reason })]` the event that a compensation publishes, also when there was nothing to undo.
 #[proc_macro_derive(Trigger, attributes(trigger))]
 pub fn derive_trigger(input: TokenStream) -> TokenStream {
     expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
-/// The data of an event, with everything that it has to be: `#[saga_event(name = "order.created", topic = "order.events", saga =
-/// "order_id")]` derives `Event` (see there for the attribute), `Clone`, `Debug`, `PartialEq`, serde's two and `JsonSchema`, and needs none
+/// The data of an event, with everything that it has to be: `#[saga_event(name = "trip.requested", topic = "trip.events", saga =
+/// "trip_id")]` derives `Event` (see there for the attribute), `Clone`, `Debug`, `PartialEq`, serde's two and `JsonSchema`, and needs none
 /// of those crates beside `saga`.
 #[proc_macro_attribute]
 pub fn saga_event(attribute: TokenStream, item: TokenStream) -> TokenStream {
@@ -135,13 +135,13 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
         .iter()
         .find(|a| a.path().is_ident("event"))
         .ok_or_else(|| {
-            let help = "add #[event(name = \"order.created\", topic = \"order.events\", saga = \"order_id\")]";
+            let help = "add #[event(name = \"trip.requested\", topic = \"trip.events\", saga = \"trip_id\")]";
             syn::Error::new(input.span(), help)
         })?
         .parse_args()?;
     let missing =
         |key: &str, what: &str| syn::Error::new(input.span(), format!("an event needs {key} = \"..\": {what}"));
-    let name = attribute.name.ok_or_else(|| missing("name", "what happened, like \"order.created\""))?;
+    let name = attribute.name.ok_or_else(|| missing("name", "what happened, like \"trip.requested\""))?;
     let is_dotted = |n: &str| {
         n.contains('.')
             && n.split('.').all(|part| {
@@ -149,9 +149,9 @@ fn expand_event(input: &DeriveInput) -> syn::Result<Tokens> {
             })
     };
     if !is_dotted(&name.value()) {
-        return Err(syn::Error::new(name.span(), "an event's name is dotted snake_case, like \"order.created\""));
+        return Err(syn::Error::new(name.span(), "an event's name is dotted snake_case, like \"trip.requested\""));
     }
-    let topic = attribute.topic.ok_or_else(|| missing("topic", "where it is published, like \"order.events\""))?;
+    let topic = attribute.topic.ok_or_else(|| missing("topic", "where it is published, like \"trip.events\""))?;
     let saga = attribute.saga.ok_or_else(|| missing("saga", "the field that holds the saga's id"))?;
     let (saga_field, saga) = (saga.value(), syn::Ident::new(&saga.value(), saga.span()));
     let version = attribute.version.map_or_else(|| quote!(1), |v| quote!(#v));

@@ -33,9 +33,9 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  saga produce order.created --data @order.json
-  generate-order | saga produce order.created --data -
-  saga produce order.cancellation_requested --saga-id 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001
+  saga produce trip.requested --data @trip.json
+  generate-trip | saga produce trip.requested --data -
+  saga produce trip.cancelled --saga-id 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001
   saga --flow http://localhost:8080 produce trip.requested --field traveller=ada --field nights=3";
 
 /// Publish one event, checked against its schema
