@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::{
     domain::entry,
-    participant::NothingHeld,
     store::{CANCEL, CONFIRM, LOCK_PENDING, REGISTER, REQUEST_CANCELLATION},
+    triggers::NothingHeld,
 };
 
 /// Registers the order as pending, whichever producer published it.

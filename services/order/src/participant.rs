@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use order_flow_events::{
-    InventoryRejected, InventoryReleased, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
-    Reason,
-};
-use saga_core::{Participant, Step, Trigger};
+use order_flow_events::{OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated};
+use saga_core::{Participant, Step};
 use saga_store::Db;
-use uuid::Uuid;
 
 use crate::handlers::{cancel, confirm, expire, register};
 
@@ -22,16 +18,6 @@ pub fn participant(deadline: Duration) -> Participant<Db> {
         .step(Step::new("cancel", cancel))
         .completes_with::<OrderConfirmed>()
         .compensates_with::<OrderCancelled>()
-}
-
-/// Nothing is reserved, charged or scheduled for the saga, so the order can end.
-#[derive(Clone, Debug, Trigger)]
-#[trigger(fields(order_id: Uuid, reason: Reason))]
-pub enum NothingHeld {
-    /// Nothing was reserved.
-    Rejected(InventoryRejected),
-    /// Everything was compensated.
-    Released(InventoryReleased),
 }
 
 #[cfg(test)]
