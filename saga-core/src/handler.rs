@@ -71,7 +71,8 @@ impl<'t, S: Store> Cx<'t, S> {
     /// results of this run are dropped. When a set-based handler fails without rejecting an event, the runtime finds
     /// the failing event by bisection.
     pub fn reject(&mut self, place: usize, error: StepError) {
-        self.rejected.push((place, error));
+        // A handler for one event knows no other place than its own.
+        self.rejected.push((self.place.unwrap_or(place), error));
     }
 
     /// The events that the handler has rejected.

@@ -97,6 +97,11 @@ impl StepError {
         self.set_aside
     }
 
+    /// Whether the database said so.
+    pub(crate) fn is_of_store(&self) -> bool {
+        self.of_store().is_some()
+    }
+
     fn of_store(&self) -> Option<&StoreError> {
         self.source.as_deref().and_then(|e| e.downcast_ref())
     }

@@ -54,17 +54,20 @@ impl Group {
         self.sql == write.sql && insert.key_of(&write.params).is_none_or(|key| !self.keys.contains(&key))
     }
 
-    /// Whether the write may be sent before this statement although it was made after it: neither reads what the other
-    /// writes. An event's own writes keep their order, since one may refer to the other.
-    fn lets_pass(&self, write: &Write) -> bool {
-        self.insert.is_some() && write.saga.is_some_and(|saga| !self.sagas.contains(&saga))
+    /// Whether the write may be sent before this statement although it was made after it: this one inserts into another table,
+    /// for another event. An event's own writes keep their order, since one may refer to the other; and so do all writes to one
+    /// table, since the later one counts.
+    fn lets_pass(&self, write: &Write, insert: &Insert) -> bool {
+        self.insert.as_ref().is_some_and(|own| own.of_another_table(insert))
+            && write.saga.is_some_and(|saga| !self.sagas.contains(&saga))
     }
 
     /// Rows that may be there already are locked in the order of their keys, so that two transactions wait for each other
     /// instead of in a circle.
     fn sort(&mut self) {
-        if let Some(insert) = self.insert.as_ref().filter(|insert| !insert.key.is_empty()) {
-            self.rows.sort_by_cached_key(|row| insert.key_of(row));
+        if let Some(insert) = self.insert.as_ref().filter(|insert| !insert.conflict.is_empty()) {
+            let key = |row: &[Value]| insert.locks.iter().map(|param| row.get(param - 1).cloned()).collect::<Vec<_>>();
+            self.rows.sort_by_cached_key(|row| key(row));
         }
     }
 
@@ -86,7 +89,7 @@ pub(crate) fn grouped(writes: Vec<Write>) -> Vec<Group> {
                     joined = Some(at);
                     break;
                 }
-                if !group.lets_pass(&write) {
+                if !insert.as_ref().is_some_and(|insert| group.lets_pass(&write, insert)) {
                     break;
                 }
             }
@@ -111,9 +114,17 @@ struct Insert {
     conflict: String,
     /// With `DO UPDATE`: the parameters that make the key, which one statement must not have twice.
     key: Vec<usize>,
+    /// With `ON CONFLICT`: the parameters that say which row is locked; all, where that is not known.
+    locks: Vec<usize>,
 }
 
 impl Insert {
+    /// Names of one table may differ in their schema and in capitals.
+    fn of_another_table(&self, other: &Self) -> bool {
+        let name = |table: &str| table.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        name(&self.table) != name(&other.table)
+    }
+
     fn key_of(&self, params: &[Value]) -> Option<Vec<Value>> {
         if self.key.is_empty() {
             return None;
@@ -158,35 +169,36 @@ fn parse(sql: &str) -> Option<Insert> {
     if !all || columns.len() != params.len() || !is_name(table) || !columns.iter().all(|name| is_name(name)) {
         return None;
     }
-    let key = key(rest, &columns, &params)?;
+    let (key, locks) = keys(rest, &columns, &params)?;
     let columns = columns.into_iter().map(str::to_owned).collect();
-    Some(Insert { table: table.to_owned(), columns, params, conflict: rest.trim().to_owned(), key })
+    Some(Insert { table: table.to_owned(), columns, params, conflict: rest.trim().to_owned(), key, locks })
 }
 
-/// The key of an INSERT that updates what is there; empty when it does not. None for what follows that is not understood.
-fn key(tail: &str, columns: &[&str], params: &[usize]) -> Option<Vec<usize>> {
+/// The key of an INSERT that updates what is there (empty when it does not), and what says which row it locks. None for what
+/// follows that is not understood.
+fn keys(tail: &str, columns: &[&str], params: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
     if tail.trim().is_empty() {
-        return Some(Vec::new());
+        return Some((Vec::new(), Vec::new()));
     }
     if tail.contains('$') || tail.contains(':') || tail.to_ascii_lowercase().contains("returning") {
         return None;
     }
     let rest = after_words(tail, &["on", "conflict"])?;
     if let Some(rest) = after_words(rest, &["do", "nothing"]) {
-        return rest.trim().is_empty().then(Vec::new);
+        return rest.trim().is_empty().then(|| (Vec::new(), params.to_vec()));
     }
     let (names, rest) = list(rest)?;
+    let place = |name: &&str| columns.iter().position(|column| column == name).map(|at| params[at]);
+    let key: Vec<usize> = names.iter().map(place).collect::<Option<_>>()?;
     if let Some(rest) = after_words(rest, &["do", "nothing"]) {
-        return rest.trim().is_empty().then(Vec::new);
+        return rest.trim().is_empty().then_some((Vec::new(), key));
     }
     after_words(rest, &["do", "update", "set"])?;
     // What it is set to reads other rows.
     if rest.to_ascii_lowercase().contains("select") {
         return None;
     }
-    let place = |name: &&str| columns.iter().position(|column| column == name);
-    let key: Vec<usize> = names.iter().map(|name| place(name).map(|at| params[at])).collect::<Option<_>>()?;
-    (!key.is_empty()).then_some(key)
+    (!key.is_empty()).then(|| (key.clone(), key))
 }
 
 /// What follows these words, in any case and with any space between them.
@@ -264,6 +276,62 @@ mod tests {
             write(4, UPSERT, params!["z", 2]),
         ];
         assert_eq!(shape(writes), [(UPSERT, 2), (UPSERT, 2)]);
+    }
+
+    #[test]
+    fn writes_to_one_table_keep_their_order() {
+        let writes = vec![
+            write(1, UPSERT, params!["y", 1]),
+            write(2, UPSERT, params!["y", 2]),
+            write(3, UPSERT, params!["x", 3]),
+            write(4, UPSERT, params!["x", 4]),
+        ];
+        let rows: Vec<Vec<Vec<Value>>> = grouped(writes).into_iter().map(|group| group.rows).collect();
+        let (y, x) = ("y", "x");
+        assert_eq!(
+            rows,
+            [
+                vec![params![y, 1].to_vec()],
+                vec![params![x, 3].to_vec(), params![y, 2].to_vec()],
+                vec![params![x, 4].to_vec()]
+            ]
+        );
+        // Another statement on the same table, under another spelling of its name.
+        const ADD: &str =
+            "insert into public.A (id, n) values ($1, $2) on conflict (id) do update set n = public.A.n + excluded.n";
+        let writes =
+            vec![write(1, UPSERT, params!["y", 1]), write(2, ADD, params!["x", 1]), write(3, UPSERT, params!["x", 1])];
+        assert_eq!(shape(writes), [(UPSERT, 1), (ADD, 1), (UPSERT, 1)]);
+    }
+
+    #[test]
+    fn whatever_the_batch_the_result_is_that_of_one_write_after_the_other() {
+        use std::collections::BTreeMap;
+        // Two tables; the last write of a key counts. All batches of six writes over two keys.
+        const C: &str = "INSERT INTO c (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = excluded.n";
+        let value = |row: &[Value]| (row[0].clone(), row[1].clone());
+        for case in 0_u32..4096 {
+            let writes: Vec<(u128, &'static str, [Value; 2])> = (0_u32..6)
+                .map(|at| {
+                    let bits = case >> (2 * at);
+                    let key = if bits & 1 == 0 { "x" } else { "y" };
+                    (u128::from(at), if bits & 2 == 0 { UPSERT } else { C }, params![key, i64::from(at)])
+                })
+                .collect();
+            let mut expected = BTreeMap::new();
+            for (_, sql, params) in &writes {
+                let (key, n) = value(params);
+                expected.insert((*sql, key), n);
+            }
+            let mut found = BTreeMap::new();
+            for group in grouped(writes.into_iter().map(|(saga, sql, params)| write(saga, sql, params)).collect()) {
+                for row in &group.rows {
+                    let (key, n) = value(row);
+                    found.insert((group.sql, key), n);
+                }
+            }
+            assert_eq!(found, expected, "{case}");
+        }
     }
 
     #[test]

@@ -148,6 +148,8 @@ impl Outbox {
         if rows.is_empty() {
             return self.db.commit(tx, Changes::default()).await.map(|_| ());
         }
+        // Deferred writes wait for row locks, which is over before the sagas' locks are taken.
+        tx.flush().await?;
         // A transaction that waits for a saga's lock holds nothing that the lock's owner needs for its COMMIT.
         let turn = self.turns.of(&rows).await;
         let db = self.db.clone();

@@ -31,6 +31,9 @@ pub struct Tx {
     /// What is sent before the next statement, or with the commit.
     #[cfg(feature = "postgres")]
     deferred: Mutex<Vec<deferred::Write>>,
+    /// Held while they are sent: a second statement waits, and is sent after them.
+    #[cfg(feature = "postgres")]
+    flushing: tokio::sync::Mutex<()>,
 }
 
 pub(crate) enum Session {
@@ -61,6 +64,8 @@ impl Tx {
             failure: Failure::default(),
             #[cfg(feature = "postgres")]
             deferred: Mutex::default(),
+            #[cfg(feature = "postgres")]
+            flushing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -82,8 +87,16 @@ impl Tx {
         match &self.session {
             #[cfg(feature = "postgres")]
             Session::Postgres(session) => {
+                let _turn = self.flushing.lock().await;
+                self.failure.check()?;
                 let writes = self.take_deferred();
-                if writes.is_empty() { Ok(()) } else { self.failure.note(session.write(writes).await) }
+                if writes.is_empty() {
+                    return Ok(());
+                }
+                let unfinished = Unfinished(&self.failure);
+                let sent = session.write(writes).await;
+                std::mem::forget(unfinished);
+                self.failure.note(sent)
             }
             #[cfg(feature = "sqlite")]
             Session::Sqlite(_) => Ok(()),
@@ -225,6 +238,18 @@ impl Tx {
             #[cfg(feature = "sqlite")]
             Session::Sqlite(session) => session.query(sql, rows, params),
         })
+    }
+}
+
+/// Fails the transaction when it is dropped: nobody waits for the writes any more, and some of them may not have been sent.
+#[cfg(feature = "postgres")]
+struct Unfinished<'a>(&'a Failure);
+
+#[cfg(feature = "postgres")]
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let why = "a statement was abandoned while earlier writes were being sent";
+        let _ = self.0.note::<()>(Err(StoreError::Unavailable(why.to_owned())));
     }
 }
 

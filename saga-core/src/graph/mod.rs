@@ -61,6 +61,7 @@ pub enum Ending {
     /// Every step succeeded.
     Completed,
     /// Every step that succeeded was compensated.
+    #[serde(alias = "undone")]
     Compensated,
 }
 

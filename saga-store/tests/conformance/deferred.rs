@@ -103,6 +103,30 @@ on_both! {
         assert!(matches!(error, StoreError::Rejected(_)), "{error:?}");
     }
 
+    async fn a_read_that_is_abandoned_loses_no_write_of_others(f: &Fixture) {
+        let tx = f.db.begin_plain().await.unwrap();
+        tx.write(DEBIT, params![1, "SKU-1"]).unwrap();
+        // Dropped at its first wait.
+        let abandoned = futures::FutureExt::now_or_never(tx.query(AVAILABLE, [])).is_none();
+        match commit(&f.db, tx).await {
+            Ok(()) => assert_eq!(f.count(AVAILABLE).await, 99),
+            Err(error) => {
+                assert!(abandoned && matches!(error, StoreError::Unavailable(_)), "{error:?}");
+                assert_eq!(f.count(AVAILABLE).await, 100);
+            }
+        }
+    }
+
+    async fn reads_at_once_see_what_was_written_before_them(f: &Fixture) {
+        let tx = f.db.begin_plain().await.unwrap();
+        tx.write(DEBIT, params![1, "SKU-1"]).unwrap();
+        let (one, two) = futures::join!(tx.query_opt(AVAILABLE, []), tx.query_opt(AVAILABLE, []));
+        for row in [one, two] {
+            assert_eq!(row.unwrap().unwrap().get::<i64>(0).unwrap(), 99);
+        }
+        commit(&f.db, tx).await.unwrap();
+    }
+
     async fn what_is_not_committed_is_not_written(f: &Fixture) {
         let tx = f.db.begin_plain().await.unwrap();
         tx.write(DEBIT, params![1, "SKU-1"]).unwrap();

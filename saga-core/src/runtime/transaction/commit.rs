@@ -25,7 +25,7 @@ use crate::{
 
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn commit(self, tx: S::Tx) -> Result<Transaction, FailedAttempt> {
-        let Self { shared, events, writes, done, ran, new_spans, user_spans, .. } = self;
+        let Self { shared, events, writes, done, ran, has_run_code, new_spans, user_spans, .. } = self;
         // An event that is not decided must not count as done.
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
             return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
@@ -42,7 +42,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 if matches!(error, StoreError::Unavailable(_)) {
                     shared.outbox.perhaps_committed(&rows);
                 }
-                let at = if ran.contains(&true) { FailedIn::Commit } else { FailedIn::Framework };
+                let at = if has_run_code { FailedIn::Commit } else { FailedIn::Framework };
                 return Err(FailedAttempt { error: error.into(), at, named: Vec::new() });
             }
         };

@@ -37,6 +37,8 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run. What prepares an effect is not counted: it says nothing for the handler that runs after it.
     pub(crate) ran: Vec<bool>,
+    /// Whether any code of the participant has run, whose writes may fail at the commit.
+    pub(crate) has_run_code: bool,
     /// Where the span of its part in the transaction is recorded.
     pub(crate) new_spans: Vec<NewSpan>,
     /// The user's own spans, and the events that they are about.
@@ -56,6 +58,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
+            has_run_code: false,
             new_spans: events.iter().map(|event| shared.spans.transaction_span(event)).collect(),
             user_spans: Vec::new(),
         }

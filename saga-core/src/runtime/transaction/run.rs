@@ -16,7 +16,7 @@ use crate::runtime::{
 use crate::{
     clock::Clock,
     handler::{Cx, SagaContext},
-    outcome::StepError,
+    outcome::{ErrorClass, StepError},
     step::Input,
     store::Store,
     trace::Around,
@@ -30,6 +30,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let event = &self.events[i];
             let half = self.shared.participant.steps[event.step].half(event.op);
             let Some(prepare) = half.and_then(|half| half.prepare.as_ref()) else { continue };
+            self.has_run_code = true;
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
@@ -50,6 +51,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
+            self.has_run_code = true;
             let mut sagas: Vec<SagaContext> = at.iter().map(|i| events[*i].saga_context()).collect();
             for (sagas, i) in sagas.iter_mut().zip(&at) {
                 sagas.spans = self.collect(events[*i].half, &[*i]);
@@ -78,6 +80,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let event = &self.events[i];
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
             let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
+            self.has_run_code = true;
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
@@ -96,6 +99,12 @@ fn none_rejected<S: Store>(cx: &mut Cx<'_, S>, at: &[usize]) -> Result<(), Faile
     let rejected = cx.take_rejected();
     if rejected.is_empty() {
         return Ok(());
+    }
+    // After a failed statement every further one fails, whichever event it is for: then the names say nothing.
+    let of_database = |error: &StepError| error.is_of_store() || error.class() == ErrorClass::Infrastructure;
+    let (mut failed, rejected): (Vec<_>, Vec<_>) = rejected.into_iter().partition(|(_, error)| of_database(error));
+    if !failed.is_empty() {
+        return Err(failed.swap_remove(0).1.into());
     }
     let event = |(place, error): (usize, StepError)| Some((*at.get(place)?, error));
     let Some(named) = rejected.into_iter().map(event).collect::<Option<Vec<_>>>() else {
