@@ -109,7 +109,7 @@ fn execute<A: Args + Clone + Debug + Send + Sync + 'static>(
         let mut signals = Signals::new().map_err(|error| ServiceError::System("no signal handler", error))?;
         let stop = async move {
             let signal = signals.next().await;
-            tracing::info!(signal = signal.name(), "told to stop");
+            tracing::info!(signal = signal.name(), "stopping on a signal");
             // These end with the process.
             let (last, second) = (telemetry.clone(), telemetry.clone());
             thread::spawn(move || end_after(last_moment, &last));

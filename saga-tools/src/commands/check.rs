@@ -68,7 +68,7 @@ fn text(findings: &[Finding], accepted: &[(Finding, &'static str)]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{mark} {promise}");
         for finding in findings.iter().filter(|finding| finding.rule == rule) {
-            let _ = writeln!(text, "    {}: {}", finding.participant, finding.message);
+            let _ = writeln!(text, "    {}: {} [{}]", finding.participant, finding.message, rule.name());
         }
         for (finding, why) in accepted.iter().filter(|(finding, _)| finding.rule == rule) {
             let _ = writeln!(text, "    accepted, {why}: {}: {}", finding.participant, finding.message);
@@ -97,7 +97,9 @@ mod tests {
         };
         let text = text(&[finding], &[]);
         assert!(
-            text.contains("✗ every participant that waits has a deadline\n    order: add .deadline(..)\n"),
+            text.contains(
+                "✗ every participant that waits has a deadline\n    order: add .deadline(..) [waits-have-deadlines]\n"
+            ),
             "{text}"
         );
         assert_eq!(text.matches('✓').count(), Rule::ALL.len() - 1);

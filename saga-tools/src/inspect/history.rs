@@ -159,7 +159,8 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         ended_by: end.map(|(kind, _)| *kind),
         started_at,
         ended_at,
-        took_ms: started_at.zip(ended_at).map(|(start, end)| ms_between(start, end)),
+        // An event that came after the end was late: then there is no duration.
+        took_ms: started_at.zip(ended_at).map(|(start, end)| ms_between(start, end)).filter(|took| *took >= 0.0),
         expected: expected.collect(),
         deadlines: deadlines.collect(),
         dead_letters: dead_letters.len(),

@@ -75,7 +75,7 @@ fn line(entry: &TimelineEntry) -> Line {
     };
     let line = line.plain(" ");
     match entry.what {
-        EntryKind::Event if !entry.known => line.add(WARN, "not of this flow; every participant passes it over"),
+        EntryKind::Event if !entry.known => line.add(WARN, "not of this flow"),
         EntryKind::Event => line.add(DIM, made(entry)),
         EntryKind::Duplicate => line.add(DIM, "duplicate: this ce_id occurred before and is handled once"),
         EntryKind::DeadLetter => line.add(BAD, blocked_by(entry)),

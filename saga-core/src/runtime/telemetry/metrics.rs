@@ -182,7 +182,11 @@ impl Metrics {
         let help = "Time from the writing of an outbox row until the broker acknowledged it";
         saga.register_with_unit("relay_latency", help, Unit::Seconds, self.relay_seconds.clone());
         saga.register("events_handled", "Events that ran a step or a compensation", self.handled.clone());
-        saga.register("null_compensations", "Compensations that had nothing to undo", self.null_compensations.clone());
+        saga.register(
+            "null_compensations",
+            "Compensations that had nothing to compensate",
+            self.null_compensations.clone(),
+        );
         saga.register("late_actions", "Actions that came after their compensation and were skipped", self.late.clone());
         saga.register("duplicates", "Events that had been handled before and were skipped", self.duplicates.clone());
         let help = "Events skipped because another event of their type, with another id, had run their step before";

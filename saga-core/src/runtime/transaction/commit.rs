@@ -111,7 +111,7 @@ fn phase_name(stage: Stage) -> &'static str {
         Stage::Void | Stage::Abandon => "void",
         Stage::Exhaust => "exhausted",
         Stage::Park => "park",
-        Stage::Block => "hold",
+        Stage::Block => "block",
         Stage::Whole | Stage::Call | Stage::DeadLetter | Stage::Settled => "whole",
     }
 }

@@ -29,11 +29,8 @@ pub fn participant() -> Participant<Db> {
         )
         .compensates_with::<Rejected>()
         .compensates_with::<Released>()
-        // Remove this when another participant consumes the event, or when it completes the flow: .completes_with::<Reserved>().
-        .accept(
-            Rule::PublishedIsConsumed,
-            "the next participant is still to be written",
-        )
+        // Remove this when another participant consumes the event and goes on.
+        .completes_with::<Reserved>()
 }
 
 /// The service: its default address, and its tables.

@@ -43,7 +43,7 @@ async fn a_request_that_was_cancelled_before_it_came_reserves_nothing() {
     let cancelled = RequestCancelled { request_id: ID };
     let published = scenario().await.when(&cancelled).await;
     assert_eq!(published[0].read(), Some(Released { request_id: ID }));
-    assert!(published[0].null_compensation, "nothing to undo");
+    assert!(published[0].null_compensation, "nothing to compensate");
     let late = scenario().await.given(&cancelled).when(&made(1)).await;
     assert!(late.is_empty(), "{late:?}");
 }

@@ -135,7 +135,7 @@ pub(super) fn cancelled(evidence: &Evidence<'_>) -> Invariant {
         }
     }
     let numbers = format!("{}: {} EUR captured and refunded", count(orders, "order"), money(back));
-    Invariant::new("cancelled: nothing held, kept or shipped", numbers, violations)
+    Invariant::new("cancelled: nothing reserved, charged or shipped", numbers, violations)
 }
 
 pub(super) fn stock_conserved(evidence: &Evidence<'_>) -> Invariant {
