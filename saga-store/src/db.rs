@@ -270,24 +270,15 @@ impl Store for Db {
     }
 
     async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.declared_steps().await,
-            Backend::Sqlite(sqlite) => sqlite.declared_steps(),
-        }
+        on!(self.backend()?, database => database.declared_steps().await)
     }
 
     async fn declare_steps(&self, steps: &[DeclaredStep]) -> Result<(), StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.declare_steps(steps).await,
-            Backend::Sqlite(sqlite) => sqlite.declare_steps(steps).await,
-        }
+        on!(self.backend()?, database => database.declare_steps(steps).await)
     }
 
     async fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
-        match self.backend()? {
-            Backend::Postgres(postgres) => postgres.sagas_of_step(step).await,
-            Backend::Sqlite(sqlite) => sqlite.sagas_of_step(step),
-        }
+        on!(self.backend()?, database => database.sagas_of_step(step).await)
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {

@@ -15,7 +15,7 @@ const SAGAS: &str = "SELECT min(?2, (SELECT count(*) FROM ( \
     UNION SELECT saga_id FROM (SELECT saga_id FROM saga_parked WHERE step = ?1 LIMIT ?2))))";
 
 impl Sqlite {
-    pub(crate) fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
+    pub(crate) async fn declared_steps(&self) -> Result<Vec<DeclaredStep>, StoreError> {
         self.read(|conn| {
             list(conn, STEPS, &[], |row| Ok(columns::declared_step(row.get(0)?, &row.get::<_, String>(1)?)?))
         })
@@ -34,7 +34,7 @@ impl Sqlite {
         })?
     }
 
-    pub(crate) fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
+    pub(crate) async fn sagas_of_step(&self, step: &str) -> Result<u64, StoreError> {
         let sagas = self.read(|conn| {
             list(conn, SAGAS, params![step, columns::COUNTED], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
         })?;
