@@ -1,6 +1,7 @@
 //! A database of an earlier version, with effects that were started, events that were parked and rows in the outbox, under
 //! the runtime of this one.
 
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{

@@ -1,5 +1,6 @@
 //! One suite for both databases: on SQLite always, on PostgreSQL when there is one.
 
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 #[macro_use]

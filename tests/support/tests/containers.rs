@@ -7,6 +7,7 @@
     clippy::print_stderr,
     reason = "a test may fail so; the child reports"
 )]
+#![cfg(feature = "servers")]
 
 use std::{
     io::{BufRead, BufReader, Lines},
