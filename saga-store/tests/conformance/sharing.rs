@@ -19,6 +19,9 @@ use uuid::Uuid;
 
 use crate::support::{PATIENCE, admission, postgres_url, raw};
 
+/// Rights on a database are one row of the server's: two tests that change them at once fail. Held until the statements end.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7226421)";
+
 /// A user that may have only so many connections, as on a server that is shared.
 struct Limited {
     name: String,
@@ -32,7 +35,7 @@ impl Limited {
         let admin = raw(&url).await;
         let name = format!("test_{}", Uuid::new_v4().simple());
         let create = format!(
-            "CREATE ROLE {name} LOGIN PASSWORD 'limited' CONNECTION LIMIT {connections};
+            "{ONE_AT_A_TIME}; CREATE ROLE {name} LOGIN PASSWORD 'limited' CONNECTION LIMIT {connections};
              DO $do$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {name}', current_database()); END $do$"
         );
         admin.batch_execute(&create).await.unwrap();
@@ -66,7 +69,7 @@ impl Limited {
         drop(services);
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", self.name);
         let owned = format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name);
-        self.admin.batch_execute(&format!("{end}; {names} {owned}")).await.unwrap();
+        self.admin.batch_execute(&format!("{ONE_AT_A_TIME}; {end}; {names} {owned}")).await.unwrap();
     }
 }
 
