@@ -1,4 +1,4 @@
-//! What a participant's database has seen of it: the names of its steps, which are keys in it.
+//! Compares a participant with the steps that its database has seen. A step's name is a key in that database.
 
 use crate::{
     graph::{Finding, Rule, StepSpec},
@@ -34,7 +34,7 @@ impl<S: Store> Participant<S> {
         }
         if findings.is_empty() {
             let steps: Vec<DeclaredStep> = declaration.steps.iter().map(DeclaredStep::from).collect();
-            // Nearly always it has seen them all: then nothing is written, and nobody waits for anybody.
+            // The database nearly always knows them all: then nothing is written and no lock is taken.
             if steps.iter().any(|step| !seen.contains(step)) {
                 store.declare_steps(&steps).await?;
             }

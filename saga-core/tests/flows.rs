@@ -2,25 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod common;
+
 use std::time::Duration;
 
+use common::events::events;
 use saga_core::{
-    Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
+    Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     handler::{Call, Cx},
     runtime::CallLabel,
     testing::{Flow, MemoryStore},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-macro_rules! events {
-    ($($name:ident = $type:literal on $topic:literal { $($field:ident: $of:ty),* })*) => {$(
-        #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-        #[event(name = $type, topic = $topic, saga = "trip_id")]
-        struct $name { trip_id: Uuid $(, $field: $of)* }
-    )*};
-}
 
 events! {
     Requested = "trip.requested" on "trip.events" { card: String }
@@ -34,7 +27,7 @@ events! {
 
 impl From<Declined> for Released {
     fn from(why: Declined) -> Self {
-        Self { trip_id: why.trip_id }
+        Self { id: why.id }
     }
 }
 
@@ -43,10 +36,10 @@ fn trip() -> Participant<MemoryStore> {
         Ok(Outcome::Quiet)
     }
     async fn complete(_: &mut Cx<'_, MemoryStore>, paid: Charged) -> StepResult<Completed> {
-        Ok(Outcome::Success(Completed { trip_id: paid.trip_id }))
+        Ok(Outcome::Success(Completed { id: paid.id }))
     }
     async fn expire(_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
-        Ok(sagas.into_iter().map(|saga| Outcome::Success(Expired { trip_id: saga.as_uuid() })).collect())
+        Ok(sagas.into_iter().map(|saga| Outcome::Success(Expired { id: saga.as_uuid() })).collect())
     }
     Participant::named("trip")
         .step(Step::new("register", register).deadline(Duration::from_secs(300), expire))
@@ -56,11 +49,11 @@ fn trip() -> Participant<MemoryStore> {
 
 fn flight() -> Participant<MemoryStore> {
     async fn reserve(cx: &mut Cx<'_, MemoryStore>, trip: Requested) -> StepResult<Reserved, Never> {
-        cx.tx().put(&format!("seat/{}", trip.trip_id), &1);
-        Ok(Outcome::Success(Reserved { trip_id: trip.trip_id, card: trip.card }))
+        cx.tx().put(&format!("seat/{}", trip.id), &1);
+        Ok(Outcome::Success(Reserved { id: trip.id, card: trip.card }))
     }
     async fn release(cx: &mut Cx<'_, MemoryStore>, why: Declined) -> Result<Released, StepError> {
-        cx.tx().put(&format!("seat/{}", why.trip_id), &0);
+        cx.tx().put(&format!("seat/{}", why.id), &0);
         Ok(why.into())
     }
     Participant::named("flight").step(Step::new("reserve", reserve).undone_by(release))
@@ -74,15 +67,15 @@ fn payment() -> Participant<MemoryStore> {
         card => Ok(card != "bad"),
     };
     async fn charge(_: &mut Cx<'_, MemoryStore>, trip: Reserved, paid: bool) -> StepResult<Charged, Declined> {
-        let trip_id = trip.trip_id;
-        Ok(if paid { Outcome::Success(Charged { trip_id }) } else { Outcome::Refused(Declined { trip_id }) })
+        let id = trip.id;
+        Ok(if paid { Outcome::Success(Charged { id }) } else { Outcome::Refused(Declined { id }) })
     }
     let retry = RetryPolicy::fixed(Duration::from_secs(20), 5);
     Participant::named("payment").step(Step::with_effect("charge", ask, charge).retry(retry))
 }
 
 fn requested(card: &str) -> Requested {
-    Requested { trip_id: Uuid::new_v4(), card: card.to_owned() }
+    Requested { id: Uuid::new_v4(), card: card.to_owned() }
 }
 
 async fn seat(store: &MemoryStore, trip: Uuid) -> Option<i32> {
@@ -98,7 +91,7 @@ async fn events_rows_calls_and_dead_letters_are_distinguished() {
             let sources: Vec<&str> = published.iter().map(|event| event.source.as_str()).collect();
             assert_eq!(sources, ["flight", "payment", "trip"]);
             assert_eq!(flow.types(), ["trip.requested", "flight.reserved", "payment.charged", "trip.completed"]);
-            assert_eq!(seat(flow.store("flight"), good.trip_id).await, Some(1));
+            assert_eq!(seat(flow.store("flight"), good.id).await, Some(1));
             let calls = |result| {
                 let label = CallLabel { step: "charge", result };
                 flow.metrics("payment").effect_calls.get_or_create(&label).get()
@@ -109,7 +102,7 @@ async fn events_rows_calls_and_dead_letters_are_distinguished() {
             let published = flow.when(&bad).await;
             let types: Vec<&str> = published.iter().map(|event| event.event_type.as_str()).collect();
             assert_eq!(types, ["flight.reserved", "payment.declined", "flight.released"]);
-            assert_eq!(seat(flow.store("flight"), bad.trip_id).await, Some(0));
+            assert_eq!(seat(flow.store("flight"), bad.id).await, Some(0));
             assert!(flow.dead_letters().is_empty());
 
             flow.when(&requested("broken")).await;
@@ -131,7 +124,7 @@ async fn a_deadline_fires_when_its_time_has_passed_and_not_before() {
             assert_eq!(published.len(), 1, "{published:?}");
             assert_eq!(
                 (published[0].event_type.as_str(), published[0].saga_id.as_str()),
-                ("trip.expired", broken.trip_id.to_string().as_str())
+                ("trip.expired", broken.id.to_string().as_str())
             );
         })
         .await;

@@ -62,7 +62,7 @@ const SESSION_TIMEOUT_STATIC: &str = "45000";
 const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    // Java clients' partitioner: a saga's records share a partition whoever writes them.
+    // Java clients' partitioner: a saga's records share a partition, whichever client writes them.
     ("partitioner", "murmur2_random"),
     // No timeout: a record that timed out would be sent again after later ones of its saga. The outbox keeps it until
     // the broker is back.

@@ -17,7 +17,7 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// Why a service is not ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReady {
-    #[error("HTTP_ADDR: nobody can tell which port the other process took; name one")]
+    #[error("HTTP_ADDR: the port that the other process took is unknown; name one")]
     AnyPort,
     #[error("no answer from {0}: {1}")]
     NoAnswer(HttpAddr, #[source] io::Error),

@@ -49,7 +49,7 @@ impl HttpMetrics {
         build.get_or_create(&Build { service, version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The service's name and version", build);
         registry.register_collector(Box::new(process::Process::new()));
-        let lines = "Log lines that were not written, since whoever reads them was too slow or is gone";
+        let lines = "Log lines that were not written, since their reader was too slow or is gone";
         registry.sub_registry_with_prefix("saga").register("log_lines_dropped", lines, dropped_lines());
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let duration = Family::new_with_constructor(histogram);

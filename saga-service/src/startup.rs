@@ -75,7 +75,7 @@ pub(crate) async fn topics(
         let (broker, topics) = match ensure_topics(kafka, &specs).await {
             Ok(_) => (None, None),
             Err(error @ TopicsError::Unreachable { .. }) => (Some(error.to_string()), None),
-            // Somebody may create them or grant the right: no restart is needed.
+            // An operator may create them or grant the right: no restart is needed.
             Err(error @ (TopicsError::NoLeader { .. } | TopicsError::NotAllowed { .. })) => {
                 (None, Some(error.to_string()))
             }

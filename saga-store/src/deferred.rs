@@ -5,14 +5,11 @@
 //! read nothing, and their keys differ. Whatever else is written (an UPDATE, a DELETE, an INSERT that selects) runs once per
 //! event: one `UPDATE account SET balance = balance - $1` for two events of one account would apply one of the two.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
-use saga_core::SagaId;
+use saga_core::{SagaId, store::StoreError};
 
-use crate::value::Value;
+use crate::{insert::Insert, sql::Rendered, value::Value};
 
 /// A statement that a handler has left to be sent later.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,29 +25,33 @@ pub(crate) struct Group {
     pub(crate) sql: &'static str,
     /// The parameters of each.
     pub(crate) rows: Vec<Vec<Value>>,
-    insert: Option<Arc<Insert>>,
+    rendered: Arc<Rendered>,
     sagas: HashSet<SagaId>,
     keys: HashSet<Vec<Value>>,
 }
 
 impl Group {
-    fn new(write: Write, insert: Option<Arc<Insert>>) -> Self {
-        let mut group = Self { sql: write.sql, rows: Vec::new(), insert, sagas: HashSet::new(), keys: HashSet::new() };
+    fn new(write: Write, rendered: Arc<Rendered>) -> Self {
+        let (rows, sagas, keys) = <_>::default();
+        let mut group = Self { sql: write.sql, rows, rendered, sagas, keys };
         group.add(write);
         group
     }
 
+    fn insert(&self) -> Option<&Insert> {
+        self.rendered.insert.as_ref()
+    }
+
     fn add(&mut self, write: Write) {
         self.sagas.extend(write.saga);
-        if let Some(insert) = &self.insert {
-            self.keys.extend(insert.key_of(&write.params));
-        }
+        let key = self.insert().and_then(|insert| insert.key_of(&write.params));
+        self.keys.extend(key);
         self.rows.push(write.params);
     }
 
     /// Whether the write can be a row of this statement.
     fn takes(&self, write: &Write) -> bool {
-        let Some(insert) = &self.insert else { return false };
+        let Some(insert) = self.insert() else { return false };
         self.sql == write.sql && insert.key_of(&write.params).is_none_or(|key| !self.keys.contains(&key))
     }
 
@@ -58,14 +59,15 @@ impl Group {
     /// for another event. An event's own writes keep their order, since one may refer to the other; and so do all writes to one
     /// table, since the later one counts.
     fn lets_pass(&self, write: &Write, insert: &Insert) -> bool {
-        self.insert.as_ref().is_some_and(|own| own.of_another_table(insert))
+        self.insert().is_some_and(|own| own.of_another_table(insert))
             && write.saga.is_some_and(|saga| !self.sagas.contains(&saga))
     }
 
     /// Rows that may be there already are locked in the order of their keys, so that two transactions wait for each other
     /// instead of in a circle.
     fn sort(&mut self) {
-        if let Some(insert) = self.insert.as_ref().filter(|insert| !insert.conflict.is_empty()) {
+        let rendered = self.rendered.clone();
+        if let Some(insert) = rendered.insert.as_ref().filter(|insert| !insert.conflict.is_empty()) {
             let key = |row: &[Value]| insert.locks.iter().map(|param| row.get(param - 1).cloned()).collect::<Vec<_>>();
             self.rows.sort_by_cached_key(|row| key(row));
         }
@@ -73,164 +75,45 @@ impl Group {
 
     /// The text that inserts all rows at once, once the types of the parameters are known.
     pub(crate) fn of_many(&self, types: &[&str]) -> Option<String> {
-        self.insert.as_ref().filter(|_| self.rows.len() > 1).map(|insert| insert.of_many(types))
+        self.insert().filter(|_| self.rows.len() > 1).map(|insert| insert.of_many(types))
     }
 }
 
-/// These writes as few statements.
-pub(crate) fn grouped(writes: Vec<Write>) -> Vec<Group> {
+/// These writes as few statements. `render` knows their texts.
+///
+/// # Errors
+/// Those of `render`.
+pub(crate) fn grouped(
+    writes: Vec<Write>,
+    render: impl Fn(&'static str) -> Result<Arc<Rendered>, StoreError>,
+) -> Result<Vec<Group>, StoreError> {
     let mut groups: Vec<Group> = Vec::new();
     for write in writes {
-        let insert = insert(write.sql);
-        let mut joined = None;
-        if insert.is_some() {
-            for (at, group) in groups.iter().enumerate().rev() {
-                if group.takes(&write) {
-                    joined = Some(at);
-                    break;
-                }
-                if !insert.as_ref().is_some_and(|insert| group.lets_pass(&write, insert)) {
-                    break;
-                }
-            }
-        }
+        let rendered = render(write.sql)?;
+        let joined = rendered.insert.as_ref().and_then(|insert| joined(&groups, &write, insert));
         match joined {
             Some(at) => groups[at].add(write),
-            None => groups.push(Group::new(write, insert)),
+            None => groups.push(Group::new(write, rendered)),
         }
     }
     groups.iter_mut().for_each(Group::sort);
-    groups
+    Ok(groups)
 }
 
-/// `INSERT INTO t (a, b) VALUES ($1, $2)`, with what may follow.
-#[derive(Debug, PartialEq, Eq)]
-struct Insert {
-    table: String,
-    columns: Vec<String>,
-    /// For each column, which parameter, from 1.
-    params: Vec<usize>,
-    /// `ON CONFLICT ..`, or nothing.
-    conflict: String,
-    /// With `DO UPDATE`: the parameters that make the key, which one statement must not have twice.
-    key: Vec<usize>,
-    /// With `ON CONFLICT`: the parameters that say which row is locked; all, where that is not known.
-    locks: Vec<usize>,
-}
-
-impl Insert {
-    /// Names of one table may differ in their schema and in capitals.
-    fn of_another_table(&self, other: &Self) -> bool {
-        let name = |table: &str| table.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        name(&self.table) != name(&other.table)
-    }
-
-    fn key_of(&self, params: &[Value]) -> Option<Vec<Value>> {
-        if self.key.is_empty() {
-            return None;
-        }
-        self.key.iter().map(|param| params.get(param - 1).cloned()).collect()
-    }
-
-    fn of_many(&self, types: &[&str]) -> String {
-        let arrays: Vec<String> = types.iter().enumerate().map(|(at, name)| format!("${}::{name}[]", at + 1)).collect();
-        let names: Vec<String> = (1..=types.len()).map(|at| format!("p{at}")).collect();
-        let values: Vec<String> = self.params.iter().map(|param| format!("r.p{param}")).collect();
-        format!(
-            "INSERT INTO {} ({}) SELECT {} FROM unnest({}) AS r({}) {}",
-            self.table,
-            self.columns.join(", "),
-            values.join(", "),
-            arrays.join(", "),
-            names.join(", "),
-            self.conflict
-        )
-    }
-}
-
-/// What a statement inserts, if it is an INSERT of parameters and nothing else. Looked at once per text.
-fn insert(sql: &'static str) -> Option<Arc<Insert>> {
-    type Known = HashMap<&'static str, Option<Arc<Insert>>>;
-    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.entry(sql).or_insert_with(|| parse(sql).map(Arc::new)).clone()
-}
-
-fn parse(sql: &str) -> Option<Insert> {
-    let rest = after_words(sql.trim_start(), &["insert", "into"])?;
-    let open = rest.find('(')?;
-    let (table, rest) = (rest[..open].trim(), &rest[open..]);
-    let (columns, rest) = list(rest)?;
-    let (values, rest) = list(after_words(rest, &["values"])?)?;
-    let params: Vec<usize> = values.iter().map(|value| value.strip_prefix('$')?.parse().ok()).collect::<Option<_>>()?;
-    // Each parameter once: then there are as many as columns.
-    let each: HashSet<usize> = params.iter().copied().collect();
-    let all = !params.is_empty() && (1..=params.len()).all(|param| each.contains(&param));
-    if !all || columns.len() != params.len() || !is_name(table) || !columns.iter().all(|name| is_name(name)) {
-        return None;
-    }
-    let (key, locks) = keys(rest, &columns, &params)?;
-    let columns = columns.into_iter().map(str::to_owned).collect();
-    Some(Insert { table: table.to_owned(), columns, params, conflict: rest.trim().to_owned(), key, locks })
-}
-
-/// The key of an INSERT that updates what is there (empty when it does not), and what says which row it locks. None for what
-/// follows that is not understood.
-fn keys(tail: &str, columns: &[&str], params: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
-    if tail.trim().is_empty() {
-        return Some((Vec::new(), Vec::new()));
-    }
-    if tail.contains('$') || tail.contains(':') || tail.to_ascii_lowercase().contains("returning") {
-        return None;
-    }
-    let rest = after_words(tail, &["on", "conflict"])?;
-    if let Some(rest) = after_words(rest, &["do", "nothing"]) {
-        return rest.trim().is_empty().then(|| (Vec::new(), params.to_vec()));
-    }
-    let (names, rest) = list(rest)?;
-    let place = |name: &&str| columns.iter().position(|column| column == name).map(|at| params[at]);
-    let key: Vec<usize> = names.iter().map(place).collect::<Option<_>>()?;
-    if let Some(rest) = after_words(rest, &["do", "nothing"]) {
-        return rest.trim().is_empty().then_some((Vec::new(), key));
-    }
-    after_words(rest, &["do", "update", "set"])?;
-    // What it is set to reads other rows.
-    if rest.to_ascii_lowercase().contains("select") {
-        return None;
-    }
-    (!key.is_empty()).then(|| (key.clone(), key))
-}
-
-/// What follows these words, in any case and with any space between them.
-fn after_words<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
-    let mut rest = text.trim_start();
-    for word in words {
-        let (head, tail) = rest.split_at_checked(word.len())?;
-        let ends = !tail.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        if !head.eq_ignore_ascii_case(word) || !ends {
-            return None;
-        }
-        rest = tail.trim_start();
-    }
-    Some(rest)
-}
-
-/// What stands in parentheses, by its commas, and what follows. None where there are parentheses inside.
-fn list(text: &str) -> Option<(Vec<&str>, &str)> {
-    let inside = text.trim_start().strip_prefix('(')?;
-    let end = inside.find(')')?;
-    let items: Vec<&str> = inside[..end].split(',').map(str::trim).collect();
-    (!inside[..end].contains('(')).then_some((items, &inside[end + 1..]))
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+/// The last statement that takes the write, where the write may pass all that follow it.
+fn joined(groups: &[Group], write: &Write, insert: &Insert) -> Option<usize> {
+    let mut later = groups.iter().enumerate().rev();
+    let (at, group) = later.find(|(_, group)| group.takes(write) || !group.lets_pass(write, insert))?;
+    group.takes(write).then_some(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params;
+    use crate::{
+        params,
+        sql::{Cache, Dialect},
+    };
 
     const A: &str = "INSERT INTO a (id, n) VALUES ($1, $2)";
     const B: &str = "insert into b(id)\n  values ($1)\n  on conflict do nothing";
@@ -239,6 +122,11 @@ mod tests {
 
     fn write(saga: u128, sql: &'static str, params: impl Into<Vec<Value>>) -> Write {
         Write { saga: Some(uuid::Uuid::from_u128(saga).into()), sql, params: params.into() }
+    }
+
+    fn grouped(writes: Vec<Write>) -> Vec<Group> {
+        let cache = Cache::default();
+        super::grouped(writes, |sql| cache.get(sql, Dialect::Postgres)).unwrap()
     }
 
     fn shape(writes: Vec<Write>) -> Vec<(&'static str, usize)> {
@@ -344,28 +232,5 @@ mod tests {
                  ON CONFLICT (id) DO UPDATE SET n = excluded.n"
             )
         );
-    }
-
-    #[test]
-    fn what_is_not_understood_runs_once_per_event() {
-        for sql in [
-            "INSERT INTO a (id, n) VALUES ($1, 2)",
-            "INSERT INTO a (id, n) VALUES ($1, now())",
-            "INSERT INTO a (id, n) VALUES ($1, $1)",
-            "INSERT INTO a (id, n) VALUES ($1, $2) RETURNING n",
-            "INSERT INTO a (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = $2",
-            "INSERT INTO a (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = (SELECT max(n) FROM a)",
-            "INSERT INTO a (id, n) VALUES ($1, $2), ($1, $2)",
-            "INSERT INTO a VALUES ($1, $2)",
-            "INSERT INTO a (id) SELECT $1",
-            "INSERT INTO \"odd (\" (id) VALUES ($1)",
-            "WITH x AS (SELECT 1) INSERT INTO a (id) VALUES ($1)",
-            DEBIT,
-        ] {
-            assert_eq!(parse(sql), None, "{sql}");
-        }
-        for sql in [A, B, UPSERT] {
-            assert!(parse(sql).is_some(), "{sql}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use saga_core::store::StoreError;
 
-/// The settings are wrong: somebody must change them.
+/// The settings are wrong and must be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the database settings are wrong: {0}")]
 pub struct Misconfigured(pub String);

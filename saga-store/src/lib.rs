@@ -36,6 +36,8 @@ mod db;
 #[cfg(feature = "postgres")]
 mod deferred;
 mod error;
+#[cfg(feature = "postgres")]
+mod insert;
 mod migrate;
 mod outbox;
 #[cfg(feature = "postgres")]

@@ -37,6 +37,9 @@ pub(crate) struct Rendered {
     pub(crate) scalars: usize,
     /// The columns of `:rows`, if it occurs.
     pub(crate) rows: Option<Vec<ColumnType>>,
+    /// What it inserts, if it is a plain INSERT.
+    #[cfg(feature = "postgres")]
+    pub(crate) insert: Option<crate::insert::Insert>,
 }
 
 impl Rendered {
@@ -104,7 +107,13 @@ fn render(sql: &str, dialect: Dialect) -> Result<Rendered, String> {
             }
         }
     }
-    Ok(Rendered { sql: out, scalars, rows })
+    Ok(Rendered {
+        #[cfg(feature = "postgres")]
+        insert: crate::insert::parse(&out),
+        sql: out,
+        scalars,
+        rows,
+    })
 }
 
 fn unnest(out: &mut String, columns: &[(&str, ColumnType)], scalars: usize) {

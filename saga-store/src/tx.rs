@@ -78,7 +78,7 @@ impl Tx {
         self.defer(None, sql, params.as_ref())
     }
 
-    /// Sends what was written so far and waits for it: for whoever goes on with [`Tx::postgres`], which does not.
+    /// Sends what was written so far and waits for it. Call it before [`Tx::postgres`], which sends nothing.
     ///
     /// # Errors
     /// As [`Tx::execute`].
@@ -241,7 +241,7 @@ impl Tx {
     }
 }
 
-/// Fails the transaction when it is dropped: nobody waits for the writes any more, and some of them may not have been sent.
+/// Fails the transaction when it is dropped: the caller has abandoned the writes, and some of them may not have been sent.
 #[cfg(feature = "postgres")]
 struct Unfinished<'a>(&'a Failure);
 

@@ -1,10 +1,10 @@
-//! Writes of a step that nobody waits for: they go out with the commit.
+//! Writes of a step that are sent with the commit.
 
 use saga_core::{handler::Cx, store::StoreError};
 
 use crate::{Db, value::Value};
 
-/// What a handler writes without waiting for it.
+/// Writes of a handler that wait for the commit.
 pub trait Write {
     /// Writes with the commit: the statement runs once for this event, after those that were written before it, and in one
     /// round trip with the COMMIT. It is how a handler for one event writes as cheaply as a set-based one. Whatever the handler

@@ -50,7 +50,7 @@ pub use telemetry::{
     metrics::{CallLabel, HandledLabel, Metrics, OutcomeLabel, ReasonLabel, StepLabel, StepOnly},
 };
 
-/// Why a participant stopped before it was told to.
+/// Why a participant stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The transport can never work again in this process.

@@ -1,4 +1,4 @@
-//! The compensation of a step: what undoes its action, and the events that start it.
+//! The compensation of a step, and the events that start it.
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     store::Store,
 };
 
-/// For people alone, in spans and lines: what `type_name` says is promised to nobody.
+/// For spans and log lines only: the text of `type_name` is not stable.
 fn function_name<F>() -> &'static str {
     let path = std::any::type_name::<F>();
     let path = path.split('<').next().unwrap_or(path);
@@ -30,7 +30,7 @@ where
     O: Emit,
     R: Emit,
 {
-    /// The compensation, which undoes what the action did.
+    /// The compensation of the action.
     #[must_use]
     pub fn undone_by<Shape, U, C, F>(self, undo: F) -> Step<S, T, O, R, U>
     where
@@ -41,7 +41,7 @@ where
         self.compensated::<Shape, U, C, F>(None, undo)
     }
 
-    /// A compensation that first undoes the outside effect. The effect may find nothing to undo, and must then make sure
+    /// A compensation that first reverses the outside effect. When the effect has not happened, the call must make sure
     /// that a late call under [`Call::action_key`] does nothing.
     #[must_use]
     pub fn undone_with_effect<Shape, U, C, E, F>(self, effect: E, undo: F) -> Step<S, T, O, R, U>
@@ -54,11 +54,11 @@ where
         self.compensated::<Shape, U, C, F>(Some(Effect::of(effect)), undo)
     }
 
-    /// Like [`Step::undone_with_effect`] for an effect that needs what the action has stored: `prepare` reads it, in the
-    /// transaction that records that the effect is about to be called, and again each time that it is. An action that a crash
-    /// has cut short has stored nothing, and its effect is undone all the same: `P` is then often an `Option`.
+    /// Like [`Step::undone_with_effect`] for an effect that needs what the action has stored: `prepare` reads it in the
+    /// transaction before each call. An action that a crash interrupted has stored nothing, and its effect is reversed
+    /// nevertheless, so `P` is often an `Option`.
     ///
-    /// A null compensation prepares nothing, as it calls nothing.
+    /// A null compensation calls nothing, and prepares nothing.
     ///
     /// ```
     /// # use saga_core::{*, handler::*, testing::MemoryStore}; use uuid::Uuid;
@@ -158,8 +158,8 @@ where
     S: Store,
     U: Trigger + Sync,
 {
-    /// The events that start the compensation: any of them. Its handler is handed a `U` that is made from whichever it was,
-    /// and most easily that is the event which it publishes:
+    /// The events that start the compensation: any of them. Its handler is given a `U` that is made from that event. The
+    /// simplest `U` is the event that the compensation publishes:
     ///
     /// ```
     /// # use saga_core::{*, handler::*, testing::MemoryStore}; use uuid::Uuid;
@@ -194,7 +194,7 @@ where
     /// assert_eq!(started_by.map(|event| event.name).collect::<Vec<_>>(), ["hotel.rejected", "payment.declined"]);
     /// ```
     ///
-    /// Without `on`, `U` itself is what starts the compensation: an event, or an enum of events that it tells apart.
+    /// Without `on`, `U` itself starts the compensation: an event, or an enum of events that the handler tells apart.
     #[must_use]
     pub fn on<Events: OneOf<U>>(mut self) -> Self {
         if let (Some(spec), Some(half)) = (&mut self.erased.spec.compensation, &mut self.erased.compensation) {

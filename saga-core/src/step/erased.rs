@@ -1,4 +1,4 @@
-//! A step whose types the runtime no longer needs: boxed functions over erased values.
+//! A step after type erasure: boxed functions over erased values, as the runtime needs them.
 
 use std::{any::Any, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     store::Store,
 };
 
-/// How a step ended, erased.
+/// The result of a step, type-erased.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Published on success, on refusal, or by a compensation.
@@ -48,7 +48,7 @@ impl End {
 
 pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
 
-/// A decoded event, what its effect was prepared with, and what the effect answered.
+/// A decoded event, the value that its effect was prepared with, and the effect's result.
 #[derive(Clone)]
 pub(crate) struct Input {
     pub(crate) trigger: Erased,
@@ -69,10 +69,10 @@ pub(super) type NullFn = dyn Fn(&Erased) -> Result<End, StepError> + Send + Sync
 pub(super) type ExpireFn<S> =
     dyn for<'a> Fn(&'a mut Cx<'_, S>, Vec<SagaId>) -> LocalBoxFuture<'a, Result<Vec<End>, StepError>> + Send + Sync;
 
-/// One half of a step, erased: what the runtime needs of an action or a compensation.
+/// The action or the compensation of a step, type-erased, as the runtime needs it.
 pub(crate) struct Half<S: Store> {
     pub(crate) decode: Box<DecodeFn>,
-    /// Reads what the effect needs, in the transaction that records that it is about to be called.
+    /// Reads what the effect needs, in the transaction before the call.
     pub(crate) prepare: Option<Box<PrepareFn<S>>>,
     pub(crate) effect: Option<Box<EffectFn>>,
     pub(crate) run: Box<RunFn<S>>,
@@ -80,11 +80,11 @@ pub(crate) struct Half<S: Store> {
     pub(crate) null: Option<Box<NullFn>>,
     /// Actions that refuse when their retries are used up.
     pub(crate) exhausted: Option<Box<ExhaustedFn<S>>>,
-    /// What makes sure, before such a refusal, that no earlier attempt of the effect holds.
+    /// Voids earlier attempts of the effect before such a refusal.
     pub(crate) abandon: Option<Box<EffectFn>>,
 }
 
-/// A step whose types the runtime no longer needs.
+/// A step after type erasure.
 pub(crate) struct ErasedStep<S: Store> {
     pub(crate) spec: StepSpec,
     pub(crate) action: Half<S>,
@@ -95,7 +95,7 @@ pub(crate) struct ErasedStep<S: Store> {
 }
 
 impl<S: Store> Half<S> {
-    /// A half that neither calls the outside world nor has anything else that only some have.
+    /// A half without an effect and without anything else that is optional.
     pub(super) fn new(decode: Box<DecodeFn>, run: Box<RunFn<S>>) -> Self {
         Self { decode, prepare: None, effect: None, run, null: None, exhausted: None, abandon: None }
     }
@@ -108,7 +108,7 @@ impl<S: Store> Half<S> {
     }
 }
 
-/// A call to the outside world, and what it is prepared with.
+/// A call to an outside system, and what prepares it.
 pub(super) struct Effect<S: Store> {
     prepare: Option<Box<PrepareFn<S>>>,
     call: Box<EffectFn>,
@@ -140,7 +140,7 @@ pub(super) fn decode<T: Trigger + Sync>() -> Box<DecodeFn> {
     })
 }
 
-/// Reads the data of an event of this name and version, and says whose it is.
+/// Reads the data of an event of this name and version, with its saga.
 type Read<T> = fn(&str, u32, &[u8]) -> Result<(T, SagaId), DecodeError>;
 
 pub(super) fn decode_with<T: Trigger + Sync>(read: Read<T>) -> Box<DecodeFn> {
@@ -151,7 +151,7 @@ pub(super) fn decode_with<T: Trigger + Sync>(read: Read<T>) -> Box<DecodeFn> {
 }
 
 impl<S: Store> Effect<S> {
-    /// It is told of the event alone.
+    /// An effect that is given the event alone.
     pub(super) fn of<T, X, F>(effect: F) -> Self
     where
         T: Trigger,
@@ -161,7 +161,7 @@ impl<S: Store> Effect<S> {
         Self { prepare: None, call: call(effect) }
     }
 
-    /// It is told as well what `prepare` has read.
+    /// An effect that is also given what `prepare` has read.
     pub(super) fn prepared<T, P, X, R, F>(prepare: R, effect: F) -> Self
     where
         T: Trigger,
@@ -191,7 +191,7 @@ impl<S: Store> Effect<S> {
     }
 }
 
-/// An effect that is told of the event alone, erased.
+/// Erases an effect that is given the event alone.
 pub(super) fn call<T, X, F>(effect: F) -> Box<EffectFn>
 where
     T: Trigger,
@@ -208,7 +208,7 @@ where
     })
 }
 
-/// One for each event; none when the handler has named events that fail, for then it runs again without them.
+/// One outcome for each event; none when the handler has rejected events, since it then runs again without them.
 pub(super) fn same_count<S: Store, A>(
     cx: &Cx<'_, S>,
     handler: &str,

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct EffectLimits {
     /// A call that takes longer counts as a transient failure.
     pub timeout: Duration,
-    /// Calls of this step that may be under way at once, per process.
+    /// Most concurrent calls of this step, per process.
     pub concurrency: usize,
     /// When to stop calling for a while.
     pub breaker: BreakerPolicy,

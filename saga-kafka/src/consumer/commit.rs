@@ -12,7 +12,7 @@ use rdkafka::{
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 
-/// A healthy coordinator answers within milliseconds. After this time the commit is given up: the events come again,
+/// A healthy coordinator answers within milliseconds. After this time the commit is abandoned: the events come again,
 /// which is harmless.
 const PATIENCE: Duration = Duration::from_secs(3);
 

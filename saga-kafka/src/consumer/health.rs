@@ -54,7 +54,7 @@ pub(super) struct Health {
     held_back_told: Option<String>,
     probed: Option<Instant>,
     warned: HashMap<String, Instant>,
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl Health {
@@ -138,7 +138,7 @@ impl Health {
         // Reported once for each partition, without the number of records, which changes.
         self.held_back_told = longest.min_by_key(|(_, held)| held.since).map(|(partition, held)| {
             tracing::debug!(%partition, records = held.records, "Kafka: held back");
-            format!("{partition} is held back at offset {} by somebody's open transaction", held.at)
+            format!("{partition} is blocked at offset {} by an open transaction", held.at)
         });
     }
 
@@ -195,10 +195,10 @@ impl Health {
         let others = self.broker.iter().chain(&self.group).chain(unreadable).chain(&self.held_back_told);
         let troubles: Vec<&str> = others.chain(self.topics.values()).map(String::as_str).collect();
         let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
-        if trouble == self.told {
+        if trouble == self.reported {
             return None;
         }
-        self.told.clone_from(&trouble);
+        self.reported.clone_from(&trouble);
         Some(match trouble {
             Some(trouble) => {
                 tracing::warn!("Kafka: {trouble}");

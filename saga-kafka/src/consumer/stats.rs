@@ -123,7 +123,7 @@ impl Partition {
         let end = self.ls_offset.max(self.hi_offset).max(end.unwrap_or(-1));
         let done =
             [self.stored_offset, self.committed_offset, self.lo_offset].into_iter().find(|offset| *offset >= 0)?;
-        // Only transaction markers follow the last record, and they are handed to nobody.
+        // Only transaction markers follow the last record, and they are not delivered.
         let all_done = self.fetchq_cnt == 0 && self.next_offset >= end && handed.is_none_or(|handed| handed <= done);
         let lag = if all_done { 0 } else { (end - done).max(0) };
         (end >= 0).then_some(Position { done, lag })

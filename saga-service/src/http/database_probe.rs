@@ -16,11 +16,11 @@ type Ask = dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct DatabaseProbe {
     ask: Arc<Ask>,
-    told: Arc<Mutex<Option<Told>>>,
+    last: Arc<Mutex<Option<LastAnswer>>>,
 }
 
 /// The last answer and its time.
-struct Told {
+struct LastAnswer {
     at: Instant,
     answer: Result<(), String>,
 }
@@ -30,14 +30,14 @@ impl DatabaseProbe {
     where
         A: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
-        Self { ask: Arc::new(move || Box::pin(ask())), told: Arc::default() }
+        Self { ask: Arc::new(move || Box::pin(ask())), last: Arc::default() }
     }
 
     /// Whether the database answers; the reason if it does not.
     pub(super) async fn answers(&self) -> Result<(), String> {
         // Locked during the question, so that concurrent callers ask once.
-        let mut told = self.told.lock().await;
-        if let Some(Told { at, answer }) = &*told
+        let mut last = self.last.lock().await;
+        if let Some(LastAnswer { at, answer }) = &*last
             && at.elapsed() < FRESH
         {
             return answer.clone();
@@ -46,7 +46,7 @@ impl DatabaseProbe {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err("no answer".to_owned()),
         };
-        *told = Some(Told { at: Instant::now(), answer: answer.clone() });
+        *last = Some(LastAnswer { at: Instant::now(), answer: answer.clone() });
         answer
     }
 }

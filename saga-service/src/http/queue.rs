@@ -53,7 +53,7 @@ impl RequestQueue {
     }
 }
 
-/// Runs a request when it is its turn, after its whole body has arrived: a slow caller delays nobody.
+/// Runs a request when it is its turn, after its whole body has arrived: a slow caller delays no other.
 pub(super) async fn wait(State(queue): State<RequestQueue>, request: Request, next: Next) -> Response {
     let request = match json::buffered(request).await {
         Ok(request) => request,

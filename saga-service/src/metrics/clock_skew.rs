@@ -37,8 +37,8 @@ impl ClockSkew {
         loop {
             let (asked, before) = (Instant::now(), Timestamp::now());
             let pause = match ask().await {
-                Ok(told) => {
-                    self.learn(before, asked.elapsed(), told);
+                Ok(theirs) => {
+                    self.learn(before, asked.elapsed(), theirs);
                     EVERY
                 }
                 // Readiness reports the failure.
@@ -49,8 +49,8 @@ impl ClockSkew {
     }
 
     /// Records the difference. The database read its clock between question and answer, so that time is subtracted.
-    fn learn(&self, before: Timestamp, took: Duration, told: Timestamp) {
-        let (took, ahead) = (took.as_secs_f64(), before.duration_since(told).as_secs_f64());
+    fn learn(&self, before: Timestamp, took: Duration, theirs: Timestamp) {
+        let (took, ahead) = (took.as_secs_f64(), before.duration_since(theirs).as_secs_f64());
         let skew = if ahead > 0.0 { ahead } else { (ahead + took).min(0.0) };
         self.0.set(skew);
         if skew.abs() > TOLERATED {
@@ -70,9 +70,9 @@ mod tests {
     fn what_the_way_to_the_database_takes_is_no_skew() {
         let (skew, before) = (ClockSkew::default(), Timestamp::from_second(1_800_000_000).unwrap());
         let took = Duration::from_secs(1);
-        for (told, expected) in [(-600, 600.0), (0, 0.0), (1, 0.0), (601, -600.0)] {
-            skew.learn(before, took, before + jiff::SignedDuration::from_secs(told));
-            assert!((skew.0.get() - expected).abs() < 0.001, "{told}: {}", skew.0.get());
+        for (theirs, expected) in [(-600, 600.0), (0, 0.0), (1, 0.0), (601, -600.0)] {
+            skew.learn(before, took, before + jiff::SignedDuration::from_secs(theirs));
+            assert!((skew.0.get() - expected).abs() < 0.001, "{theirs}: {}", skew.0.get());
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct LogConfig {
 pub struct Filter(pub(super) String);
 
 impl Filter {
-    /// What is worth an operator's attention. A broker that is away is told once, by readiness and in one line; what the
+    /// What is worth an operator's attention. A broker that is away is reported once, by readiness and in one line; what the
     /// Kafka client says about each attempt is for looking closer.
     pub const DEFAULT: &str = "info,librdkafka=warn,saga_kafka::producer=warn";
 

@@ -1,4 +1,4 @@
-//! Where log lines go: into a bounded buffer, which a thread of its own writes out. Whoever logs never waits for whoever
+//! Where log lines go: into a bounded buffer, which a thread of its own writes out. Logging never waits for whatever
 //! reads.
 
 use std::{
@@ -24,7 +24,7 @@ pub(crate) fn dropped_lines() -> Counter {
     DROPPED.clone()
 }
 
-/// Takes whole lines and is never in the way: a line for which there is no room, because nobody reads the others, is
+/// Takes whole lines and never blocks: a line for which there is no room, because the others are not read, is
 /// dropped and counted. Clones write to the same place.
 #[derive(Clone, Debug)]
 pub struct LogWriter(Arc<Shared>);
@@ -83,7 +83,7 @@ impl Write for LogWriter {
         Ok(line.len())
     }
 
-    /// Nobody who logs is to wait: see [`LogWriter::flush`].
+    /// Logging must not wait: see [`LogWriter::flush`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Shared {
     }
 
     fn write_out(&self, mut out: impl Write) {
-        let mut told = self.dropped.get();
+        let mut reported = self.dropped.get();
         let mut lines = Vec::new();
         loop {
             self.take(&mut lines);
@@ -108,10 +108,10 @@ impl Shared {
             lines.clear();
             lines.shrink_to(KEPT);
             let dropped = self.dropped.get();
-            // While nothing can be written, nobody is left to tell.
-            if written.is_ok() && dropped > told {
-                told = dropped;
-                tracing::warn!(lines = dropped, "log lines were dropped, since whoever reads them was too slow");
+            // While nothing can be written, the loss cannot be reported either.
+            if written.is_ok() && dropped > reported {
+                reported = dropped;
+                tracing::warn!(lines = dropped, "log lines were dropped, since their reader was too slow");
             }
         }
     }
@@ -138,7 +138,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Each write waits until somebody receives it.
+    /// Each write waits until it is received.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -178,7 +178,7 @@ mod tests {
             log(&writer, line);
         }
         assert_eq!(dropped.get(), 2, "there is room for `two` and `5`, and for no part of a line");
-        assert!(!writer.flush(Duration::from_millis(1)), "nobody reads");
+        assert!(!writer.flush(Duration::from_millis(1)), "there is no reader");
         assert_eq!(reader.recv_timeout(LONG).unwrap(), b"one\n");
         assert_eq!(reader.recv_timeout(LONG).unwrap(), b"two\n5\n");
         assert!(writer.flush(LONG));

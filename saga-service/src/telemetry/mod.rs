@@ -72,7 +72,7 @@ pub struct Telemetry(LogWriter);
 impl Telemetry {
     /// Gives what is logged a moment to be written. Spans are a service's own: see [`Service::run_until`](crate::Service::run_until).
     pub fn flush(&self) {
-        // Whoever does not read is not waited for.
+        // A reader that does not read is not waited for.
         let _ = self.0.flush(FLUSH);
     }
 
@@ -85,7 +85,7 @@ impl Telemetry {
 
 /// Sets the process' subscriber, and sends panics there too. Call it once, in `main`.
 ///
-/// A subscriber that somebody set before stays.
+/// A subscriber that was set before stays.
 ///
 /// # Errors
 /// When there is no thread for it.

@@ -15,10 +15,7 @@ use super::{
     statement::{Param, refs},
     time::{Micros, seconds},
 };
-use crate::{
-    columns,
-    deferred::{Write, grouped},
-};
+use crate::{columns, deferred::Write};
 
 /// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
 /// or locked these rows, so they do not move.
@@ -60,7 +57,7 @@ impl Session {
         changes: &Changes,
         writes: Vec<Write>,
     ) -> Result<Committed, StoreError> {
-        let groups = grouped(writes);
+        let groups = self.grouped(writes)?;
         let writes = self.writes(&groups).await?;
         let calls = calls(&schema, changes);
         let mut statements = Vec::with_capacity(calls.len());

@@ -92,7 +92,7 @@ impl Target {
             }
         };
         if !tokio::time::timeout(CONNECT, asking).await.unwrap_or(false) {
-            tracing::debug!("a statement that nobody waits for could not be ended");
+            tracing::debug!("an abandoned statement could not be ended");
         }
     }
 

@@ -64,7 +64,7 @@ const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, st
         due = CASE WHEN NOT excluded.held AND p.due IS NOT NULL THEN now() ELSE excluded.due END \
     WHERE (p.topic, p.topic_partition, p.topic_offset) \
         IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
-/// Removes the compensation's own row, if it has one. [`OVERTAKE`] writes the action's row again if somebody has
+/// Removes the compensation's own row, if it has one. [`OVERTAKE`] writes the action's row again if another transaction has
 /// deleted it.
 const LEAVE: &str = "DELETE FROM saga_parked WHERE saga_id = $1 AND cause = $2 AND seq <> $3";
 const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \

@@ -202,7 +202,7 @@ impl Pool {
         }
     }
 
-    /// Cuts a connection whose statement nobody waits for, and asks the server to end the statement. One that waits for
+    /// Cuts a connection whose statement was abandoned, and asks the server to end the statement. One that waits for
     /// a lock would not notice that its client is gone, and would keep its own locks.
     pub(super) fn cancel(&self, conn: Conn) {
         let token = conn.link.client.cancel_token();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     row::Row,
-    sql::Dialect,
+    sql::{Dialect, Rendered},
     value::{Rows, Value},
 };
 
@@ -128,13 +128,18 @@ impl Session {
         })
     }
 
+    /// The statement as PostgreSQL has it.
+    pub(super) fn rendered(&self, sql: &'static str) -> Result<Arc<Rendered>, StoreError> {
+        self.pool.rendered.get(sql, Dialect::Postgres)
+    }
+
     /// The statement, prepared on this connection.
     pub(super) async fn prepared(&self, sql: &'static str) -> Result<Arc<Prepared>, StoreError> {
         let known = self.conn().statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
         if let Some(prepared) = known {
             return Ok(prepared);
         }
-        let rendered = self.pool.rendered.get(sql, Dialect::Postgres)?;
+        let rendered = self.rendered(sql)?;
         let statement = self.exchange(self.client().prepare(&rendered.sql)).await?;
         let prepared = Arc::new(Prepared::new(statement, rendered));
         self.conn().statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, prepared.clone());
@@ -147,7 +152,7 @@ impl Session {
         if let Some(prepared) = known {
             return Ok(prepared);
         }
-        let rendered = self.pool.rendered.get(one, Dialect::Postgres)?;
+        let rendered = self.rendered(one)?;
         let statement = self.exchange(self.client().prepare(sql)).await?;
         let prepared = Arc::new(Prepared::new(statement, rendered));
         self.conn().of_many.lock().unwrap_or_else(PoisonError::into_inner).insert(one, prepared.clone());

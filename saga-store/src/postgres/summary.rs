@@ -27,8 +27,8 @@ impl Postgres {
     pub(crate) async fn time(&self) -> Result<Timestamp, StoreError> {
         let session = self.session(User::Request).await?;
         let rows = run(&session, "SELECT clock_timestamp()", &[]).await?;
-        let told = list(&rows, |row| Ok(row.try_get::<_, Micros>(0)?.time()?))?.pop();
-        told.ok_or_else(|| StoreError::Broken("the database does not tell the time".into()))
+        let time = list(&rows, |row| Ok(row.try_get::<_, Micros>(0)?.time()?))?.pop();
+        time.ok_or_else(|| StoreError::Broken("the database does not tell the time".into()))
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {

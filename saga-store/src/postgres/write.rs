@@ -49,10 +49,15 @@ impl Writes<'_> {
 impl Session {
     /// Sends them in one round trip.
     pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let groups = grouped(writes);
+        let groups = self.grouped(writes)?;
         let writes = self.writes(&groups).await?;
         let params = writes.params();
         self.exchange(in_order(writes.execute(self.client(), &params).collect())).await.map(|_| ())
+    }
+
+    /// The writes as few statements.
+    pub(super) fn grouped(&self, writes: Vec<Write>) -> Result<Vec<Group>, StoreError> {
+        grouped(writes, |sql| self.rendered(sql))
     }
 
     pub(super) async fn writes<'a>(&self, groups: &'a [Group]) -> Result<Writes<'a>, StoreError> {

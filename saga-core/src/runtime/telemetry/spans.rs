@@ -126,7 +126,7 @@ impl Spans {
         self.tracer.record(Span { ids, kind, name, start, end, attributes, links: link.into_iter().collect(), error });
     }
 
-    /// An event was handled, from when it was taken in hand; `parked` says that it will be tried again.
+    /// An event was handled, from when it was taken. `parked` says that it will be tried again.
     pub(crate) fn process(&self, event: &InFlight, end: Timestamp, ending: &HandlingOutcome<'_>) {
         let Some(ids) = event.span.ids else { return };
         let mut attributes = of_record(&event.record, self.participant, self.names);

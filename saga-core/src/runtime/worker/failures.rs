@@ -42,7 +42,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         };
         match (event.stage, answer) {
             (Stage::Abandon, Err(failure)) => {
-                self.failed(event, failure.meaning("what its effect may have done cannot be undone"));
+                self.failed(event, failure.meaning("its effect cannot be voided"));
             }
             (_, Err(failure)) => self.failed(event, failure),
             (stage, Ok(answer)) => {

@@ -48,7 +48,7 @@ pub(crate) struct Export {
 
 impl Export {
     /// # Errors
-    /// Where going on would send spans to a place that nobody named, or over a connection that is less secured than it
+    /// Where going on would send spans to a place that was not named, or over a connection that is less secured than it
     /// was asked to be: when the endpoint is no URL or holds credentials, or when a file cannot be used. The
     /// specification leaves these to us. Everything else that is wrong is warned of.
     pub(super) fn of(variables: &Variables) -> Result<Self, ConfigError> {
@@ -65,7 +65,7 @@ impl Export {
         })
     }
 
-    /// The endpoint for whoever reads the log. What stands behind the path may be a key.
+    /// The endpoint as log lines show it. A query may contain a key.
     pub(crate) fn shown(&self) -> String {
         self.endpoint.split(['?', '#']).next().unwrap_or_default().to_owned()
     }

@@ -89,7 +89,8 @@ impl trace::SpanExporter for Exporter {
         match self.send(batch).await {
             Some(Ok(())) => self.tally.succeeded(spans),
             Some(Err(error)) => self.tally.failed(spans, &error),
-            None => self.tally.lost(spans),
+            None if self.tally.has_ended() => self.tally.lost(spans),
+            None => self.tally.failed(spans, &"the thread that exports them has ended; it starts with the process"),
         }
         // It is logged already, once, and not for every batch.
         Ok(())
@@ -116,12 +117,12 @@ async fn serve(
                 result.unwrap_or(Err(OTelSdkError::Timeout(patience)))
             }
             _ = &mut stopped => {
-                // Nobody hands over another one once the processor's thread hears of this one.
+                // The processor hands over no other batch before it has the result of this one.
                 jobs.close();
                 return;
             }
         };
-        // Whoever has stopped waiting has counted it.
+        // A caller that stopped waiting has counted it.
         let _ = reply.send(result);
     }
 }

@@ -1,4 +1,4 @@
-//! Spans on their way to a collector, over OTLP: queued, sent in batches, and counted when nobody takes them.
+//! Exports spans to a collector over OTLP: queued, sent in batches, and counted when they are lost.
 
 mod exporter;
 mod queue;
@@ -67,7 +67,7 @@ impl OtlpTracer {
     pub fn shutdown(&self, within: Duration) {
         self.queue.tally.end();
         let ended = self.queue.processor.shutdown_with_timeout(within);
-        // The request that is under way ends with it, and what is queued behind it is counted as lost.
+        // This ends the current request. Spans that are queued behind it are counted as lost.
         drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
         if ended.is_err() && !self.queue.tally.is_failing() {
             tracing::warn!("the collector did not take the last spans in time");

@@ -41,7 +41,7 @@ impl Reason {
 pub(super) struct Tally {
     pub(super) counters: SpanCounters,
     pub(super) reason: Reason,
-    /// Whose spans these are and where they go, for whoever reads the log.
+    /// The participant and the endpoint, for log lines.
     service: String,
     endpoint: String,
     room: usize,
@@ -79,7 +79,7 @@ impl Tally {
         false
     }
 
-    /// These have left the queue.
+    /// Notes that these have left the queue.
     pub(super) fn left(&self, spans: usize) {
         self.queued.fetch_sub(spans, Relaxed);
     }
@@ -89,9 +89,13 @@ impl Tally {
         self.queued.load(Relaxed)
     }
 
-    /// What comes from now on is lost.
+    /// Notes the end: later spans are lost.
     pub(super) fn end(&self) {
         self.ended.store(true, Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
     pub(super) fn rejected(&self, spans: u64) {

@@ -40,7 +40,7 @@ pub fn user_spans<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    // The SDK looks at a sampler's variables that are not for this, and warns of them with their values.
+    // Otherwise the SDK reads the variables of the sampler, which are not for this, and logs warnings with their values.
     let provider = dispatcher::with_default(&Dispatch::none(), || {
         SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)

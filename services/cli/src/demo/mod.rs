@@ -132,7 +132,7 @@ pub(crate) async fn run(flow: &Choreography, settings: Settings) -> Result<ExitC
     }
     if settings.keep || !(holds || unheard) {
         let announced = writeln!(io::stderr(), "databases and log: {}", services.dir().path().display());
-        // Without the message nobody would know the folder to remove.
+        // Without the message the folder to remove would be unknown.
         if settings.keep || announced.is_ok() {
             services.dir().keep();
         }

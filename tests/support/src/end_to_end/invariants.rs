@@ -35,7 +35,7 @@ pub async fn check(world: &World, placed: &[Placed], sku: &str, stocked: i64) ->
 
 async fn effects(world: &World, placed: &Placed, confirmed: bool) -> Result<()> {
     let (id, total) = (placed.id, placed.order.total_cents());
-    // The customer may be told before the last service has written everything down.
+    // The customer may see the end before the last service has written everything.
     eventually(PATIENCE, "the books agree", async || {
         let (sandbox, shipment) = (world.sandbox(id).await?, world.shipment(id).await?);
         let cents = |field: &str| sandbox.as_ref().map_or(Some(0), |ledger| ledger[field].as_i64());

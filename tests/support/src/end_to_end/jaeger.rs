@@ -1,4 +1,4 @@
-//! A client of Jaeger's query API: the traces that the services have told of, and how their spans hang together.
+//! A client of Jaeger's query API: the traces that the services have exported, and how their spans are related.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +34,7 @@ pub struct Trace {
 pub struct Span {
     /// In hexadecimal; no other span of the trace has it.
     pub id: String,
-    /// The span that led to it. It need not be among the trace's spans: whoever sent a request may not have told of it.
+    /// The span that led to it. It need not be among the trace's spans: the sender of a request may export none.
     pub parent: Option<String>,
     /// Trace and span ids of what it has to do with besides.
     pub links: Vec<(String, String)>,
@@ -113,7 +113,7 @@ impl Trace {
     /// Reads an answer of `/api/traces/{id}`.
     ///
     /// # Errors
-    /// When it is not one, or holds a span that cannot be placed: one that was told twice, or that is its own ancestor.
+    /// When it is not one, or contains a span that cannot be placed: one that was exported twice, or that is its own ancestor.
     pub fn parse(answer: &Value) -> Result<Self> {
         let trace = &answer["data"][0];
         let id = text(trace, "traceID")?;
@@ -252,7 +252,7 @@ fn parse_span(trace_id: &str, span: &Value, processes: &Value) -> Result<Span> {
             links.push((trace, id));
         }
     }
-    // A span that also links to its parent is told as following from it, and no longer as its child.
+    // A span that also links to its parent is shown as following from it, and no longer as its child.
     if parent.is_none() {
         parent = links.iter().find(|(trace, _)| trace == trace_id).map(|(_, id)| id.clone());
     }

@@ -1,4 +1,4 @@
-//! A world: the four services as processes, with a broker and databases that nobody else uses.
+//! A world: the four services as processes, with a broker and databases of its own.
 
 use std::{
     collections::BTreeMap,

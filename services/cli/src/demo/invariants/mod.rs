@@ -18,7 +18,7 @@ pub(crate) use poison_event::PoisonEvent;
 use super::{customers::PlacedOrder, database_state::DatabaseState, topic_log::TopicLog};
 
 /// Violations shown per invariant; there may be one per order.
-const TOLD: usize = 5;
+const SHOWN: usize = 5;
 
 /// Everything that the invariants are checked against.
 pub(crate) struct Evidence<'a> {
@@ -44,9 +44,9 @@ pub(crate) struct Invariant {
 
 impl Invariant {
     fn new(invariant: &'static str, numbers: String, mut violations: Vec<String>) -> Self {
-        let (holds, more) = (violations.is_empty(), violations.len().saturating_sub(TOLD));
+        let (holds, more) = (violations.is_empty(), violations.len().saturating_sub(SHOWN));
         if more > 0 {
-            violations.truncate(TOLD);
+            violations.truncate(SHOWN);
             violations.push(format!("and {more} more"));
         }
         Self { invariant, holds, numbers, violations }

@@ -1,0 +1,192 @@
+//! The tables of an in-memory store, and what a transaction does to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    barrier::{Before, Mark, Op, Row},
+    clock::after,
+    event::SagaId,
+    record::Record,
+    store::{
+        Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking, Phase,
+        Progress, Timer,
+    },
+};
+
+#[derive(Clone, Default)]
+pub(super) struct Tables {
+    pub(super) barrier: BTreeMap<(SagaId, String, Op), Row>,
+    pub(super) outbox: BTreeMap<i64, OutboxRow>,
+    pub(super) last_written: i64,
+    pub(super) parked: BTreeMap<i64, Parked>,
+    pub(super) last_seq: i64,
+    pub(super) timers: BTreeMap<(SagaId, String), DueTimer>,
+    pub(super) steps: BTreeMap<String, Vec<String>>,
+    pub(super) progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
+    pub(super) data: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone)]
+pub(super) struct Parked {
+    pub(super) saga_id: SagaId,
+    pub(super) cause: Uuid,
+    pub(super) step: &'static str,
+    pub(super) op: Op,
+    pub(super) record: Record,
+    pub(super) attempts: u32,
+    /// None for an event that waits behind the head, and for a blocked one.
+    pub(super) due: Option<Timestamp>,
+    pub(super) failed_at: Option<Timestamp>,
+    pub(super) blocked: bool,
+}
+
+impl Parked {
+    pub(super) fn event(&self, seq: i64) -> ParkedEvent {
+        let Self { saga_id, attempts, failed_at, record, .. } = self.clone();
+        ParkedEvent { seq, saga_id, attempts, failed_at, record }
+    }
+
+    pub(super) fn rests(&self, resting: &[&str]) -> bool {
+        resting.contains(&self.step) && (self.op == Op::Action || self.failed_at.is_some())
+    }
+
+    pub(super) fn new(parking: Parking, waits: bool, now: Timestamp) -> Self {
+        let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, blocked, .. } = parking;
+        let due = (!blocked && !waits).then(|| after(now, pause));
+        Self { saga_id, cause, step, op, record, attempts, due, failed_at, blocked }
+    }
+}
+
+impl Tables {
+    pub(super) fn admit(&mut self, admission: &Admission) -> Before {
+        let key = |op| (admission.saga_id, admission.step.to_owned(), op);
+        let own = |p: &Parked| p.saga_id == admission.saga_id && p.step == admission.step && p.op == Op::Action;
+        let action = self.parked.iter().find(|(_, parked)| own(parked)).map(|(seq, _)| *seq);
+        let overtakes = action.filter(|_| admission.op == Op::Compensate);
+        let queued = !admission.from_parked && self.parked.values().any(|p| p.saga_id == admission.saga_id);
+        let before = Before {
+            parked: queued && overtakes.is_none(),
+            overtakes,
+            action: self.barrier.get(&key(Op::Action)).cloned(),
+            compensation: self.barrier.get(&key(Op::Compensate)).cloned(),
+        };
+        let mark = match admission.phase {
+            Phase::Whole => Mark::Done,
+            Phase::Start => Mark::Started,
+            Phase::Finish | Phase::Recheck => return before,
+        };
+        if before.parked {
+            return before;
+        }
+        let row = |mark, effect_key| Row { mark, cause: Some(admission.cause.clone()), effect_key };
+        match admission.op {
+            Op::Action => {
+                self.barrier.entry(key(Op::Action)).or_insert_with(|| row(mark, admission.effect_key));
+            }
+            Op::Compensate => {
+                self.barrier.entry(key(Op::Action)).or_insert_with(|| row(Mark::Null, None));
+                self.barrier.entry(key(Op::Compensate)).or_insert_with(|| row(mark, admission.effect_key));
+            }
+        }
+        before
+    }
+
+    pub(super) fn apply(&mut self, changes: Changes, now: Timestamp) -> Committed {
+        for change in changes.marks {
+            if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), change.op)) {
+                row.mark = change.mark;
+            }
+        }
+        self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
+        for row in changes.outbox {
+            self.last_written += 1;
+            self.outbox.insert(self.last_written, OutboxRow { created_at: now, ..row });
+        }
+        self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
+        for Timer { saga_id, step, after: wait, trace } in changes.arm {
+            let timer = DueTimer { saga_id, step: step.to_owned(), due: after(now, wait), trace };
+            self.timers.entry((saga_id, step.to_owned())).or_insert(timer);
+        }
+        changes.park.into_iter().for_each(|change| self.park(change, now));
+        let mut committed = Committed::default();
+        for Progress { saga_id, at } in changes.begun {
+            let (begun, _) = self.progress.entry(saga_id).or_default();
+            committed.begun += u64::from(begun.is_none());
+            begun.get_or_insert(at);
+        }
+        for Progress { saga_id, at } in changes.ended {
+            let (begun, ended) = self.progress.entry(saga_id).or_default();
+            if ended.is_none() {
+                *ended = Some(at);
+                committed.ended.extend(begun.map(|at| Progress { saga_id, at }));
+            }
+        }
+        committed
+    }
+
+    pub(super) fn park(&mut self, change: ParkChange, now: Timestamp) {
+        match change {
+            ParkChange::Append(parking) => self.append(parking, now),
+            ParkChange::Overtake { seq, by } => {
+                self.parked.retain(|_, p| p.saga_id != by.saga_id || p.cause != by.cause);
+                self.parked.insert(seq, Parked::new(by, false, now));
+            }
+            ParkChange::Retry { at, attempts, pause, failed_at, reason: _ } => {
+                if let Some(parked) = self.at(at).filter(|parked| !parked.blocked) {
+                    (parked.attempts, parked.due, parked.failed_at) =
+                        (attempts, Some(after(now, pause)), Some(failed_at));
+                }
+            }
+            ParkChange::Block { at, reason: _ } => {
+                if let Some(parked) = self.at(at) {
+                    (parked.blocked, parked.due) = (true, None);
+                }
+            }
+            ParkChange::Remove { at } => {
+                if self.at(at).is_some() {
+                    self.parked.remove(&at.seq);
+                    self.promote(at.saga_id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, parking: Parking, now: Timestamp) {
+        let saga_id = parking.saga_id;
+        let head = self.parked.iter().find(|(_, p)| p.saga_id == saga_id).map(|(seq, _)| *seq);
+        let same = |p: &Parked| p.saga_id == saga_id && p.cause == parking.cause;
+        let known = self.parked.iter_mut().find(|(_, parked)| same(parked));
+        let place = |r: &Record| (r.topic.clone(), r.partition, r.offset);
+        match known {
+            Some((_, known)) if place(&known.record) == place(&parking.record) => {}
+            Some((seq, known)) => {
+                let waits = head != Some(*seq) && known.due.is_none();
+                *known = Parked::new(parking, waits, now);
+            }
+            None => {
+                self.last_seq += 1;
+                self.parked.insert(self.last_seq, Parked::new(parking, head.is_some(), now));
+            }
+        }
+    }
+
+    pub(super) fn at(&mut self, at: ParkedAt) -> Option<&mut Parked> {
+        self.parked.get_mut(&at.seq).filter(|parked| parked.op == at.op)
+    }
+
+    /// Makes the current head due.
+    pub(super) fn promote(&mut self, saga_id: SagaId) {
+        if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id).filter(|p| !p.blocked) {
+            head.due.get_or_insert(Timestamp::MIN);
+        }
+    }
+
+    /// The head of every parked saga.
+    pub(super) fn heads(&self) -> Vec<&Parked> {
+        let mut sagas = BTreeSet::new();
+        self.parked.values().filter(|p| sagas.insert(p.saga_id)).collect()
+    }
+}
