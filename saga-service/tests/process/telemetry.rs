@@ -34,6 +34,17 @@ fn ask_traced(addr: SocketAddr) -> u16 {
     client::send(addr, &head, b"").unwrap().status
 }
 
+/// A process with this collector and these variables, which is asked once and then ended.
+fn ask_one(collector: &Collector, variables: &[(&str, &str)]) {
+    let endpoint = collector.endpoint();
+    let of_all = [MEMORY, NO_BROKER, ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)];
+    let probe = Probe::start(&[&of_all, variables].concat());
+    wait_for(|| ask_traced(probe.addr), |status| *status == 202);
+    probe.signal("-TERM");
+    let (status, log, _) = probe.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
 /// Over each of them the same is promised.
 const PROTOCOLS: [&str; 3] = ["http/protobuf", "http/json", "grpc"];
 
@@ -41,17 +52,7 @@ const PROTOCOLS: [&str; 3] = ["http/protobuf", "http/json", "grpc"];
 fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().unwrap();
-        let endpoint = collector.endpoint();
-        let probe = Probe::start(&[
-            MEMORY,
-            NO_BROKER,
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-        ]);
-        wait_for(|| ask_traced(probe.addr), |status| *status == 202);
-        probe.signal("-TERM");
-        let (status, log, _) = probe.end();
-        assert_eq!(status.code(), Some(0), "{log}");
+        ask_one(&collector, &[("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
         let spans = collector.spans();
         let named: Vec<_> = spans.iter().filter(|span| span.name == "POST /ask").collect();
         let last = named.last().unwrap_or_else(|| panic!("{protocol}: {spans:?}"));
@@ -66,21 +67,14 @@ fn the_span_of_a_request_reaches_the_collector_before_the_process_ends() {
 fn what_the_variables_of_the_opentelemetry_crates_say_is_what_is_sent() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().unwrap();
-        let endpoint = collector.endpoint();
-        let probe = Probe::start(&[
-            MEMORY,
-            NO_BROKER,
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        let variables = [
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol),
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
             ("OTEL_RESOURCE_ATTRIBUTES", "host.name=h,service.name=overridden"),
             ("OTEL_SERVICE_NAME", "shop"),
-        ]);
-        wait_for(|| ask_traced(probe.addr), |status| *status == 202);
-        probe.signal("-TERM");
-        let (status, log, _) = probe.end();
-        assert_eq!(status.code(), Some(0), "{log}");
+        ];
+        ask_one(&collector, &variables);
         let (requests, spans) = (collector.requests(), collector.spans());
         assert_eq!(requests[0]["x-tenant"], "a b", "{protocol}");
         let encoding = if protocol == "grpc" { "grpc-encoding" } else { "content-encoding" };
