@@ -1,5 +1,7 @@
 //! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
 
+mod waits;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,6 +13,8 @@ use crate::{
     trace::{Around, TraceContext, UserSpans},
 };
 
+pub(crate) use waits::ChosenWaits;
+
 /// The context of a handler: the step's local transaction, and what is known about its events.
 pub struct Cx<'t, S: Store> {
     tx: &'t mut S::Tx,
@@ -19,6 +23,7 @@ pub struct Cx<'t, S: Store> {
     /// The index of the saga that the handler is called for, when it takes one event at a time.
     place: Option<usize>,
     rejected: Vec<(usize, StepError)>,
+    waits: ChosenWaits,
 }
 
 /// A saga of the transaction, and its trace context.
@@ -50,7 +55,7 @@ impl SagaContext {
 impl<'t, S: Store> Cx<'t, S> {
     /// A context on an open transaction.
     pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
-        Self { tx, now, sagas: &[], place: None, rejected: Vec::new() }
+        Self { tx, now, sagas: &[], place: None, rejected: Vec::new(), waits: ChosenWaits::new() }
     }
 
     /// The sagas of the events, in the order of the events.

@@ -8,7 +8,7 @@ use crate::{
     graph::{Accepted, Declaration, End, Ending, Finding, Rule},
     handler::Emit,
     step::{ErasedStep, Step},
-    store::Store,
+    store::{Store, TimerKind},
 };
 
 /// A service's steps, and nothing else.
@@ -140,6 +140,11 @@ impl<S: Store> Participant<S> {
         }
     }
 
+    /// Whether it ever waits with a timer.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.steps.iter().any(|step| TimerKind::ALL.into_iter().any(|kind| step.expires(kind).is_some()))
+    }
+
     /// How a saga ends with this event; none when it goes on.
     pub(crate) fn ending(&self, event_type: &str) -> Option<Ending> {
         self.ends.iter().find(|end| end.event.name == event_type).map(|end| end.ending)
@@ -194,7 +199,8 @@ impl Declaration {
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
         let of_step = |s: &crate::graph::StepSpec| {
-            [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event), s.deadline.as_ref().map(|d| d.event)]
+            let deadlines = [&s.deadline, &s.saga_deadline].map(|deadline| deadline.as_ref().map(|d| d.event));
+            [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event), deadlines[0], deadlines[1]]
         };
         self.steps.iter().flat_map(of_step).flatten().chain(self.publishes.iter().copied())
     }

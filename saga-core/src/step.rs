@@ -15,7 +15,7 @@ use crate::{
     retry::RetryPolicy,
     store::Store,
 };
-use erased::{Effect, Half, RunFn, answer_of, call, decode, same_count, trigger_of};
+use erased::{Effect, Half, RunFn, answer_of, call, decode, expire, same_count, trigger_of};
 
 pub(crate) use erased::{End, Erased, ErasedStep, Input};
 pub use limits::{BreakerPolicy, EffectLimits};
@@ -47,6 +47,7 @@ where
             refusal: R::event_type(),
             compensation: None,
             deadline: None,
+            saga_deadline: None,
             effect: action.effect.is_some(),
             pivot: false,
         };
@@ -57,6 +58,7 @@ where
             retry: RetryPolicy::default(),
             effects: EffectLimits::default(),
             expire: None,
+            expire_saga: None,
         };
         Self { erased, types: PhantomData }
     }
@@ -165,7 +167,8 @@ where
     }
 
     /// After this step the participant waits. When no later forward step of this participant has ended the wait within
-    /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable.
+    /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable. The
+    /// step's own handler may choose another duration: see [`Cx::deadline`].
     #[must_use]
     pub fn deadline<D, F>(mut self, after: Duration, expired: F) -> Self
     where
@@ -173,19 +176,48 @@ where
         F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
     {
         self.erased.spec.deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
-        let expired = Arc::new(expired);
-        self.erased.expire = Some(Box::new(move |cx, sagas| {
-            let expired = expired.clone();
-            Box::pin(async move {
-                let count = sagas.len();
-                let outcomes = expired(cx, sagas).await?;
-                if let Some((_, error)) = cx.take_rejected().pop() {
-                    return Err(error);
-                }
-                let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
-                outcomes.iter().map(End::from_outcome).collect()
-            })
-        }));
+        self.erased.expire = Some(expire(expired));
+        self
+    }
+
+    /// From this step on the participant waits for the end of the saga, whatever it does meanwhile: an event that it
+    /// declares with [`Participant::completes_with`](crate::Participant::completes_with) or
+    /// [`Participant::compensates_with`](crate::Participant::compensates_with), and publishes in a step, a compensation or a
+    /// deadline. The compensation of this step ends the wait too. Otherwise as [`Step::deadline`]; a step may have both.
+    ///
+    /// The end may be published in the moment in which the deadline passes. So the handler reads whether the saga has
+    /// ended, and returns [`Outcome::Quiet`] for one that has.
+    ///
+    /// ```
+    /// # use std::time::Duration; use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+    /// # struct Requested { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.expired", topic = "trip.events", saga = "trip_id")]
+    /// # struct Expired { trip_id: Uuid }
+    /// # async fn register(_: &mut Cx<'_, MemoryStore>, _: Requested) -> StepResult<Never> { Ok(Outcome::Quiet) }
+    /// async fn expire(cx: &mut Cx<'_, MemoryStore>, trips: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
+    ///     let outcome = |trip: SagaId| match cx.tx().get::<bool>(&format!("ended/{trip}")) {
+    ///         Some(true) => Outcome::Quiet,
+    ///         _ => Outcome::Success(Expired { trip_id: trip.as_uuid() }),
+    ///     };
+    ///     Ok(trips.into_iter().map(outcome).collect())
+    /// }
+    ///
+    /// let step = Step::new("register", register).saga_deadline(Duration::from_secs(30 * 60), expire);
+    /// # let trip = Participant::named("trip").step(step).declaration();
+    /// # assert!(trip.steps[0].saga_deadline.is_some() && trip.steps[0].deadline.is_none());
+    /// ```
+    #[must_use]
+    pub fn saga_deadline<D, F>(mut self, after: Duration, expired: F) -> Self
+    where
+        D: Event,
+        F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+    {
+        self.erased.spec.saga_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
+        self.erased.expire_saga = Some(expire(expired));
         self
     }
 }

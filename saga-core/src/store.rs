@@ -3,6 +3,7 @@
 
 mod parked;
 mod refusal;
+mod timer;
 
 use std::{future::Future, time::Duration};
 
@@ -18,6 +19,7 @@ use crate::{
 
 pub use parked::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking};
 pub use refusal::Refusal;
+pub use timer::{Disarm, DueTimer, Timer, TimerKind};
 
 /// A participant's database. A clone is another handle to the same database.
 ///
@@ -167,10 +169,11 @@ pub struct Changes {
     pub sent: Vec<Uuid>,
     /// Parked sagas.
     pub park: Vec<ParkChange>,
-    /// Timers to arm; a timer that is armed already stays as it is.
+    /// Timers to arm; a timer that is armed already stays as it is. One that waits for the end of a saga
+    /// ([`TimerKind::Saga`]) is not armed when the saga's end is recorded already.
     pub arm: Vec<Timer>,
-    /// Sagas of which all timers are disarmed; applied before `arm`.
-    pub disarm: Vec<SagaId>,
+    /// Timers to disarm; applied before `arm`. A timer that is firing at this moment is left to its handler.
+    pub disarm: Vec<Disarm>,
     /// Sagas that begin now, for this participant; a saga that has begun already is left as it is.
     pub begun: Vec<Progress>,
     /// Sagas that end now; a saga that has ended already is left as it is. The end of a saga may be recorded before its
@@ -239,32 +242,6 @@ pub struct Unsent {
     pub saga_id: SagaId,
     /// Whether it is younger than `grace`, by the database's clock.
     pub young: bool,
-}
-
-/// A durable timer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// The saga that waits.
-    pub saga_id: SagaId,
-    /// The step that armed it.
-    pub step: &'static str,
-    /// The delay after which it fires.
-    pub after: Duration,
-    /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
-    pub trace: TraceContext,
-}
-
-/// A timer that is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueTimer {
-    /// The saga that waits.
-    pub saga_id: SagaId,
-    /// The step that armed it.
-    pub step: String,
-    /// When it was due, by the database's clock.
-    pub due: Timestamp,
-    /// See [`Timer::trace`].
-    pub trace: TraceContext,
 }
 
 /// A step as a participant's database has seen it.

@@ -7,7 +7,7 @@ use saga_core::{
     envelope::header,
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
-    store::{DeclaredStep, OutboxRow, StoreError, Summary},
+    store::{DeclaredStep, OutboxRow, StoreError, Summary, TimerKind},
     trace::{Ids, TraceContext},
 };
 
@@ -51,6 +51,10 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "voiding" => Mark::Voiding,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
+}
+
+pub(crate) fn read_timer_kind(text: &str) -> Result<TimerKind, StoreError> {
+    TimerKind::named(text).ok_or_else(|| StoreError::Broken(format!("{text:?} is not a kind of timer")))
 }
 
 /// Text without NUL, which PostgreSQL cannot store.

@@ -41,6 +41,8 @@ pub enum Rule {
     PivotIsFinal,
     /// A participant that waits for others needs a limit on its wait.
     WaitsHaveDeadlines,
+    /// A deadline until the end of the saga is disarmed by an end that its participant declares.
+    SagaDeadlinesEnd,
     /// A step runs once in a saga, so a cycle of steps stops silently in its second round.
     StepsDoNotCycle,
     /// Every path of a saga reaches an end.
@@ -54,7 +56,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that declarations alone are checked by, in this order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
@@ -66,6 +68,7 @@ impl Rule {
         Self::CompensationsAreReached,
         Self::PivotIsFinal,
         Self::WaitsHaveDeadlines,
+        Self::SagaDeadlinesEnd,
         Self::StepsDoNotCycle,
         Self::PathsEnd,
         Self::AcceptedIsFound,
@@ -84,6 +87,7 @@ impl Rule {
                 | Self::EventsAgree
                 | Self::OneStepPerEvent
                 | Self::WaitsHaveDeadlines
+                | Self::SagaDeadlinesEnd
                 | Self::StepsDoNotCycle
         )
     }
@@ -102,6 +106,7 @@ impl Rule {
             Self::CompensationsAreReached => "compensations-are-reached",
             Self::PivotIsFinal => "pivot-is-final",
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
+            Self::SagaDeadlinesEnd => "saga-deadlines-end",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
             Self::StepsKeepTheirNames => "steps-keep-their-names",
@@ -125,6 +130,7 @@ impl Rule {
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
             Self::PivotIsFinal => "no event after the pivot leads to a compensation",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
+            Self::SagaDeadlinesEnd => "every deadline until the end can be ended by its participant",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
             Self::StepsKeepTheirNames => "every step keeps the name under which the database knows it",
@@ -236,6 +242,7 @@ impl Choreography {
             compensation::compensations_are_reached,
             compensation::pivot_is_final,
             paths::waits_have_deadlines,
+            paths::saga_deadlines_end,
             paths::steps_do_not_cycle,
             paths::paths_end,
         ];

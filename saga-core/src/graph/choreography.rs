@@ -258,8 +258,15 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
     let participant = declaration.participant;
     let mut nodes = Vec::new();
     for (spec, step) in declaration.steps.iter().enumerate() {
-        let deadline = step.deadline.as_ref().map(|d| d.event);
-        let published = [(step.success, How::Success), (step.refusal, How::Refusal), (deadline, How::Deadline)];
+        let deadlines = [&step.deadline, &step.saga_deadline].map(|deadline| deadline.as_ref().map(|d| d.event));
+        // Both may publish the same event.
+        let until_end = deadlines[1].filter(|event| deadlines[0].map(EventKey::from) != Some((*event).into()));
+        let published = [
+            (step.success, How::Success),
+            (step.refusal, How::Refusal),
+            (deadlines[0], How::Deadline),
+            (until_end, How::Deadline),
+        ];
         let publication = |(event, how): (Option<EventType>, How)| Some(Publication { event: event?.into(), how });
         nodes.push(Node {
             participant,

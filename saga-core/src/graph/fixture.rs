@@ -40,6 +40,7 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         refusal: None,
         compensation: None,
         deadline: None,
+        saga_deadline: None,
         effect: false,
         pivot: false,
     }

@@ -80,6 +80,8 @@ pub struct StepSpec {
     pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.
     pub deadline: Option<DeadlineSpec>,
+    /// How long the participant waits from it until the end of the saga.
+    pub saga_deadline: Option<DeadlineSpec>,
     /// Whether it calls the outside world.
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.
@@ -102,7 +104,7 @@ pub struct CompensationSpec {
 /// A durable deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadlineSpec {
-    /// How long.
+    /// How long, unless the handler decides it for a saga.
     pub after: Duration,
     /// Published when the deadline passes, unless the wait has ended.
     pub event: EventType,

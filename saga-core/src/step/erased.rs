@@ -6,14 +6,14 @@ use futures::future::LocalBoxFuture;
 
 use crate::{
     barrier::Op,
-    event::{DecodeError, EventType, SagaId, Trigger},
+    event::{DecodeError, Event, EventType, SagaId, Trigger},
     graph::StepSpec,
     handler::{Call, Cx, Emit},
     outcome::{Outcome, StepError},
     panics::caught,
     retry::RetryPolicy,
     step::EffectLimits,
-    store::Store,
+    store::{Store, TimerKind},
 };
 
 /// The result of a step, type-erased.
@@ -91,7 +91,10 @@ pub(crate) struct ErasedStep<S: Store> {
     pub(crate) compensation: Option<Half<S>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) effects: EffectLimits,
+    /// Its deadline.
     pub(crate) expire: Option<Box<ExpireFn<S>>>,
+    /// Its deadline until the end of the saga.
+    pub(crate) expire_saga: Option<Box<ExpireFn<S>>>,
 }
 
 impl<S: Store> Half<S> {
@@ -121,6 +124,37 @@ impl<S: Store> ErasedStep<S> {
             Op::Compensate => self.compensation.as_ref(),
         }
     }
+
+    /// What is called when a timer of this kind is due.
+    pub(crate) fn expires(&self, kind: TimerKind) -> Option<&ExpireFn<S>> {
+        match kind {
+            TimerKind::Step => self.expire.as_deref(),
+            TimerKind::Saga => self.expire_saga.as_deref(),
+            TimerKind::Arrivals => None,
+        }
+    }
+}
+
+/// Erases the handler of a deadline.
+pub(super) fn expire<S, D, F>(expired: F) -> Box<ExpireFn<S>>
+where
+    S: Store,
+    D: Event,
+    F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+{
+    let expired = Arc::new(expired);
+    Box::new(move |cx, sagas| {
+        let expired = expired.clone();
+        Box::pin(async move {
+            let count = sagas.len();
+            let outcomes = expired(cx, sagas).await?;
+            if let Some((_, error)) = cx.take_rejected().pop() {
+                return Err(error);
+            }
+            let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
+            outcomes.iter().map(End::from_outcome).collect()
+        })
+    })
 }
 
 pub(super) fn trigger_of<T: Trigger>(erased: &Erased) -> Result<T, StepError> {

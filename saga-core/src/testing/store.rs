@@ -174,7 +174,7 @@ impl Store for MemoryStore {
         due.sort_by_key(|timer| timer.due);
         due.truncate(limit);
         for timer in &due {
-            tx.working.timers.remove(&(timer.saga_id, timer.step.clone()));
+            tx.working.timers.remove(&(timer.saga_id, timer.step.clone(), timer.kind));
         }
         Ok((tx, due))
     }

@@ -1,7 +1,7 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::{FutureExt, TryFutureExt};
-use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError};
+use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError, TimerKind};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -31,12 +31,17 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     AS r(id, saga, type, topic, payload, headers, context)";
 /// Skips a timer that is firing: its handler sees that the wait is over. Waiting for it could end in a deadlock.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
-    SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
-const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
-    SELECT t.saga, t.step, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
-    FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) \
-    AS t(saga, step, wait, traceparent, tracestate) ORDER BY 1, 2 \
-    ON CONFLICT (saga_id, step) DO NOTHING";
+    SELECT t.at FROM unnest($1::uuid[], $2::text[], $3::text[]) AS d(saga_id, step, kind), LATERAL ( \
+        SELECT ctid AS at FROM saga_timer t WHERE t.saga_id = d.saga_id \
+            AND (d.step IS NULL OR t.step = d.step) AND (d.kind IS NULL OR t.kind = d.kind) \
+        FOR UPDATE SKIP LOCKED) t))";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) \
+    SELECT t.saga, t.step, t.kind, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[]) \
+    AS t(saga, step, kind, wait, traceparent, tracestate) \
+    WHERE t.kind <> 'saga' OR NOT EXISTS ( \
+        SELECT FROM saga_progress p WHERE p.saga_id = t.saga AND p.ended_at IS NOT NULL OFFSET 0) \
+    ORDER BY 1, 2, 3 ON CONFLICT (saga_id, step, kind) DO NOTHING";
 /// Returns the sagas that had not begun before. Rows are locked in the order of their saga ids.
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
@@ -128,11 +133,18 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
     add(!sent.is_empty(), SENT, &|| vec![one(sent.as_slice())]);
-    add(!disarm.is_empty(), DISARM, &|| vec![column(disarm, |saga| saga.as_uuid())]);
+    add(!disarm.is_empty(), DISARM, &|| {
+        vec![
+            column(disarm, |d| d.saga_id.as_uuid()),
+            column(disarm, |d| d.step),
+            column(disarm, |d| d.kind.map(TimerKind::name)),
+        ]
+    });
     add(!arm.is_empty(), ARM, &|| {
         vec![
             column(arm, |t| t.saga_id.as_uuid()),
             column(arm, |t| t.step),
+            column(arm, |t| t.kind.name()),
             column(arm, |t| seconds(t.after)),
             column(arm, |t| t.trace.traceparent.as_deref()),
             column(arm, |t| t.trace.tracestate.as_deref()),

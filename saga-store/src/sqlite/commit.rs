@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     event::SagaId,
-    store::{Changes, Committed, Progress, StoreError},
+    store::{Changes, Committed, Disarm, Progress, StoreError, TimerKind},
 };
 
 use super::{
@@ -14,8 +14,10 @@ use super::{
 use crate::columns;
 
 const MARK: &str = "UPDATE saga_barrier SET mark = ?4 WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
-const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ?1";
-const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) VALUES (?1, ?2, ?3, ?4, ?5) \
+const DISARM: &str = "DELETE FROM saga_timer \
+    WHERE saga_id = ?1 AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR kind = ?3)";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
+    WHERE ?3 <> 'saga' OR NOT EXISTS (SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL) \
     ON CONFLICT DO NOTHING";
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) VALUES (?1, ?2) \
     ON CONFLICT DO UPDATE SET begun_at = excluded.begun_at WHERE begun_at IS NULL";
@@ -56,13 +58,14 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
         outbox::insert(conn, schema, row)?;
     }
     outbox::forget_sent(conn, &changes.sent)?;
-    for saga_id in &changes.disarm {
-        conn.prepare_cached(DISARM)?.execute(params![saga_id.to_string()])?;
+    for Disarm { saga_id, step, kind } in &changes.disarm {
+        conn.prepare_cached(DISARM)?.execute(params![saga_id.to_string(), step, kind.map(TimerKind::name)])?;
     }
     for timer in &changes.arm {
         conn.prepare_cached(ARM)?.execute(params![
             timer.saga_id.to_string(),
             timer.step,
+            timer.kind.name(),
             in_micros(timer.after),
             timer.trace.traceparent,
             timer.trace.tracestate

@@ -65,6 +65,43 @@ fn two_participants_with_one_name_are_found() {
 }
 
 #[test]
+fn a_deadline_until_the_end_limits_every_wait_of_its_participant() {
+    let flow = |flow: &mut Flow, saga_deadline| {
+        flow[0].steps[0].deadline = None;
+        let step = StepSpec { saga_deadline, ..step("note", &["inventory.reserved"]) };
+        flow[0].steps.push(step);
+    };
+    let rules = |found: Vec<(Rule, &'static str, &'static str, &'static str)>| -> Vec<(Rule, &'static str)> {
+        found
+            .into_iter()
+            .filter(|(rule, ..)| *rule == Rule::WaitsHaveDeadlines)
+            .map(|(rule, _, step, _)| (rule, step))
+            .collect()
+    };
+    let unbounded = [(Rule::WaitsHaveDeadlines, "register"), (Rule::WaitsHaveDeadlines, "note")];
+    assert_eq!(rules(places(|f| flow(f, None))), unbounded);
+    assert_eq!(
+        rules(places(|f| flow(f, deadline("order.cancellation_requested")))),
+        [unbounded[0]],
+        "it begins too late"
+    );
+    let from_the_start = |f: &mut Flow| {
+        flow(f, None);
+        f[0].steps[0].saga_deadline = deadline("order.cancellation_requested");
+    };
+    assert_eq!(rules(places(from_the_start)), []);
+}
+
+#[test]
+fn a_deadline_until_an_end_that_is_not_declared_is_found() {
+    let endless = |flow: &mut Flow| flow[1].steps[0].saga_deadline = deadline("order.cancellation_requested");
+    assert_eq!(places(endless), [(Rule::SagaDeadlinesEnd, "inventory", "reserve", "")]);
+    let mut alone = inventory();
+    alone.steps[0].saga_deadline = deadline("order.cancellation_requested");
+    assert_eq!(alone.check().len(), 1, "a service that has it does not start");
+}
+
+#[test]
 fn a_step_without_a_name_is_found() {
     let found = places(|flow| flow[3].steps[0].name = "");
     assert_eq!(found, [(Rule::StepsAreNamed, "shipping", "", "")]);

@@ -58,6 +58,8 @@ struct StepDoc {
     compensation: Option<CompensationDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<DeadlineDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    saga_deadline: Option<DeadlineDoc>,
     #[serde(default)]
     effect: bool,
     #[serde(default)]

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{CHOREOGRAPHY, CompensationDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc};
+use super::{
+    CHOREOGRAPHY, CompensationDoc, DeadlineDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc,
+};
 use crate::{
     event::EventType,
     graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec},
@@ -122,17 +124,18 @@ impl StepDoc {
                 effect: undo.effect,
             })
         };
-        let deadline = self.deadline.as_ref().map(|deadline| {
+        let deadline = |deadline: &DeadlineDoc| {
             let after = Duration::from_millis(deadline.after_ms);
             Ok::<_, DeclarationError>(DeadlineSpec { after, event: find(&deadline.event)? })
-        });
+        };
         Ok(StepSpec {
             name: lasting(&self.name),
             triggers: self.triggers.iter().map(&find).collect::<Result<_, _>>()?,
             success: some(&self.success)?,
             refusal: some(&self.refusal)?,
             compensation: self.compensation.as_ref().map(undo).transpose()?,
-            deadline: deadline.transpose()?,
+            deadline: self.deadline.as_ref().map(deadline).transpose()?,
+            saga_deadline: self.saga_deadline.as_ref().map(deadline).transpose()?,
             effect: self.effect,
             pivot: self.pivot,
         })

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Choreography, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
+    graph::{Choreography, DeadlineSpec, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
 };
 
 impl Serialize for EventKey {
@@ -103,17 +103,18 @@ impl StepDoc {
             event: key(undo.event),
             effect: undo.effect,
         });
-        let deadline = step.deadline.as_ref().map(|deadline| DeadlineDoc {
+        let deadline = |deadline: &DeadlineSpec| DeadlineDoc {
             after_ms: u64::try_from(deadline.after.as_millis()).unwrap_or(u64::MAX),
             event: key(deadline.event),
-        });
+        };
         Self {
             name: step.name.to_owned(),
             triggers: keys(&step.triggers),
             success: step.success.map(key),
             refusal: step.refusal.map(key),
             compensation,
-            deadline,
+            deadline: step.deadline.as_ref().map(deadline),
+            saga_deadline: step.saga_deadline.as_ref().map(deadline),
             effect: step.effect,
             pivot: step.pivot,
         }

@@ -16,7 +16,7 @@ use crate::{
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, DueTimer, Progress, Store, StoreError},
+    store::{Changes, Disarm, DueTimer, Progress, Store, StoreError, TimerKind},
     trace::{Around, NewSpan},
     transport::Producer,
 };
@@ -132,21 +132,31 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     Ok(due.len())
 }
 
+/// What names the deadline as the cause of its event. Two deadlines of one step may be due at one time.
+fn cause_id(timer: &DueTimer) -> String {
+    let DueTimer { saga_id, step, kind, due, .. } = timer;
+    let due = due.as_microsecond();
+    match kind {
+        TimerKind::Step => format!("{DEADLINE_CAUSE}{saga_id}/{step}/{due}"),
+        kind => format!("{DEADLINE_CAUSE}{saga_id}/{step}/{}/{due}", kind.name()),
+    }
+}
+
 async fn expire<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     mut tx: S::Tx,
     due: &[DueTimer],
 ) -> Result<(), StepError> {
     let now = shared.clock.now();
-    let mut by_step: BTreeMap<&str, Vec<&DueTimer>> = BTreeMap::new();
+    let mut by_step: BTreeMap<(&str, TimerKind), Vec<&DueTimer>> = BTreeMap::new();
     for timer in due {
-        by_step.entry(&timer.step).or_default().push(timer);
+        by_step.entry((&timer.step, timer.kind)).or_default().push(timer);
     }
     let mut changes = Changes::default();
     let (mut expired, mut user_spans) = (Vec::new(), Vec::new());
-    for (name, timers) in by_step {
+    for ((name, kind), timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
-        let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
+        let Some((step, expire)) = step.and_then(|step| Some((step, step.expires(kind)?))) else {
             tracing::warn!(
                 step = name,
                 timers = timers.len(),
@@ -169,14 +179,16 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind();
         let ends = Around { lines, spans }.run(ends).await;
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+        cx.take_waits(None)?;
         for ((timer, span), end) in timers.iter().zip(new_spans).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
             expired.push((span.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
-            let id = format!("{DEADLINE_CAUSE}{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
+            let id = cause_id(timer);
             if shared.ends(&end) {
+                changes.disarm.push(Disarm::all(timer.saga_id));
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
             let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &span.context };

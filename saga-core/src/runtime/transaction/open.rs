@@ -13,6 +13,7 @@ use crate::runtime::{
 use crate::{
     barrier::Op,
     clock::Clock,
+    handler::ChosenWaits,
     outcome::StepError,
     store::Store,
     trace::{NewSpan, UserSpans},
@@ -37,6 +38,8 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run. What prepares an effect is not counted: it says nothing for the handler that runs after it.
     pub(crate) ran: Vec<bool>,
+    /// How long sagas wait whose handler has decided it.
+    pub(crate) waits: ChosenWaits,
     /// Whether any code of the participant has run, whose writes may fail at the commit.
     pub(crate) has_run_code: bool,
     /// Where the span of its part in the transaction is recorded.
@@ -58,6 +61,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
+            waits: ChosenWaits::new(),
             has_run_code: false,
             new_spans: events.iter().map(|event| shared.spans.transaction_span(event)).collect(),
             user_spans: Vec::new(),
@@ -82,7 +86,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     }
 
     pub(crate) fn ran(&mut self, i: usize, end: crate::step::End) -> Result<(), StepError> {
-        self.writes.ran(self.shared, (i, &self.events[i]), end, self.found[i])?;
+        self.writes.ran(self.shared, (i, &self.events[i]), end, (self.found[i], &self.waits))?;
         self.ran[i] = true;
         self.ended(i);
         Ok(())

@@ -16,10 +16,11 @@ use crate::{
     clock::Clock,
     dead_letter::cap,
     envelope::{Outgoing, seal},
+    handler::ChosenWaits,
     identity,
     outcome::StepError,
     step::End,
-    store::{Changes, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer},
+    store::{Changes, Disarm, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer, TimerKind},
     trace::TraceContext,
     transport::Producer,
 };
@@ -95,15 +96,18 @@ impl PendingWrites {
         shared: &Shared<S, P, C>,
         (at, event): (usize, &InFlight),
         end: End,
-        found: bool,
+        (found, waits): (bool, &ChosenWaits),
     ) -> Result<(), StepError> {
         let refused = matches!(end, End::Event { refused: true, .. });
         // A row that this transaction made says `done` already.
         if refused || found {
             self.mark(event, if refused { Mark::Refused } else { Mark::Done });
         }
-        if event.op == Op::Action && shared.has_deadlines {
-            self.time(shared, event, refused);
+        if shared.has_deadlines {
+            self.disarm(shared, event, &end);
+            if event.op == Op::Action && !refused {
+                self.arm(shared, event, waits, shared.ends(&end));
+            }
         }
         let outcome = match &end {
             End::Event { refused: true, .. } => "refused",
@@ -115,14 +119,36 @@ impl PendingWrites {
         self.publish(shared, event, end, false)
     }
 
-    /// Disarms the saga's earlier deadline, and arms the step's own.
-    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, refused: bool) {
-        self.changes.disarm.push(event.saga_id());
-        let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
-        if let Some(deadline) = deadline {
-            self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
-            let (saga_id, trace) = (event.saga_id(), event.span.context.clone());
-            self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
+    /// Disarms what no longer waits: everything at the end of the saga, the earlier deadlines at an action, and a step's
+    /// deadline until the end at its compensation.
+    fn disarm<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, end: &End) {
+        let saga_id = event.saga_id();
+        self.changes.disarm.extend(match event.op {
+            _ if shared.ends(end) => Some(Disarm::all(saga_id)),
+            Op::Action => Some(Disarm::waits(saga_id)),
+            Op::Compensate => {
+                let waits = shared.participant.steps[event.step].expires(TimerKind::Saga).is_some();
+                waits.then(|| Disarm::one(saga_id, event.name, TimerKind::Saga))
+            }
+        });
+    }
+
+    /// Arms the step's own deadlines; none until the end of a saga that ends here.
+    fn arm<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        event: &InFlight,
+        waits: &ChosenWaits,
+        ends: bool,
+    ) {
+        let spec = &shared.participant.steps[event.step].spec;
+        let saga_id = event.saga_id();
+        for (kind, declared) in [(TimerKind::Step, &spec.deadline), (TimerKind::Saga, &spec.saga_deadline)] {
+            let Some(declared) = declared.as_ref().filter(|_| kind == TimerKind::Step || !ends) else { continue };
+            let after = waits.get(&(saga_id, kind)).copied().unwrap_or(declared.after);
+            self.due = self.due.or(Due { deadline: Some(after), ..Due::default() });
+            let trace = event.span.context.clone();
+            self.changes.arm.push(Timer { saga_id, step: event.name, kind, after, trace });
         }
     }
 
@@ -136,6 +162,9 @@ impl PendingWrites {
     ) -> Result<(), StepError> {
         if null {
             self.counts.push(Count::Null(label(event)));
+            if shared.has_deadlines && shared.ends(&end) {
+                self.changes.disarm.push(Disarm::all(event.saga_id()));
+            }
         }
         let progress = Progress { saga_id: event.saga_id(), at: self.now };
         if shared.ends(&end) {

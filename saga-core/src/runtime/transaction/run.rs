@@ -14,6 +14,7 @@ use crate::runtime::{
     },
 };
 use crate::{
+    barrier::Op,
     clock::Clock,
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
@@ -68,6 +69,8 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
             let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &at)?;
+            let chosen = cx.take_waits((op == Op::Action).then_some(&shared.participant.steps[step].spec))?;
+            self.waits.extend(chosen);
             for (&i, end) in at.iter().zip(ends) {
                 self.ran(i, end)?;
             }
@@ -88,6 +91,8 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
+            // A refusal waits for nothing.
+            cx.take_waits(Some(&self.shared.participant.steps[event.step].spec))?;
             self.ran(i, end)?;
         }
         Ok(())

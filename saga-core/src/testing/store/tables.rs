@@ -12,7 +12,7 @@ use crate::{
     record::Record,
     store::{
         Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking, Phase,
-        Progress, Timer,
+        Progress, Timer, TimerKind,
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) struct Tables {
     pub(super) last_written: i64,
     pub(super) parked: BTreeMap<i64, Parked>,
     pub(super) last_seq: i64,
-    pub(super) timers: BTreeMap<(SagaId, String), DueTimer>,
+    pub(super) timers: BTreeMap<(SagaId, String, TimerKind), DueTimer>,
     pub(super) steps: BTreeMap<String, Vec<String>>,
     pub(super) progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
     pub(super) data: BTreeMap<String, serde_json::Value>,
@@ -105,10 +105,14 @@ impl Tables {
             self.last_written += 1;
             self.outbox.insert(self.last_written, OutboxRow { created_at: now, ..row });
         }
-        self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
-        for Timer { saga_id, step, after: wait, trace } in changes.arm {
-            let timer = DueTimer { saga_id, step: step.to_owned(), due: after(now, wait), trace };
-            self.timers.entry((saga_id, step.to_owned())).or_insert(timer);
+        self.timers.retain(|_, timer| !changes.disarm.iter().any(|disarm| disarm.includes(timer)));
+        for Timer { saga_id, step, kind, after: wait, trace } in changes.arm {
+            let has_ended = self.progress.get(&saga_id).is_some_and(|(_, ended)| ended.is_some());
+            if kind == TimerKind::Saga && has_ended {
+                continue;
+            }
+            let timer = DueTimer { saga_id, step: step.to_owned(), kind, due: after(now, wait), trace };
+            self.timers.entry((saga_id, step.to_owned(), kind)).or_insert(timer);
         }
         changes.park.into_iter().for_each(|change| self.park(change, now));
         let mut committed = Committed::default();
