@@ -7,8 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    event::{Event, EventType, SagaId, Trigger},
+    event::{Event, EventType, SagaId},
     outcome::{Never, Outcome, StepError, StepResult},
+    step::AllOf,
     store::Store,
     trace::{Around, TraceContext, UserSpans},
 };
@@ -211,7 +212,7 @@ pub mod shape {
 #[diagnostic::on_unimplemented(
     message = "this function is not the action of a step",
     label = "not `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`",
-    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event or a Trigger and O, R are Events or Never",
+    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event, a Trigger or a tuple of them, and O, R are Events or Never",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`",
     note = "it is `async`, its context has the participant's database, and an event is published in an outcome: \
             `Ok(Outcome::Success(event))`"
@@ -224,7 +225,7 @@ pub trait Action<S: Store, T, O, R, Shape>: Send + Sync + 'static {
 impl<S, F, T, O, R> Action<S, T, O, R, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, T) -> StepResult<O, R> + Send + Sync + 'static,
@@ -244,7 +245,7 @@ where
 impl<S, F, T, O, R> Action<S, T, O, R, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
@@ -276,7 +277,7 @@ pub trait ActionAfter<S: Store, T, X, O, R, Shape>: Send + Sync + 'static {
 impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, T, X) -> StepResult<O, R> + Send + Sync + 'static,
@@ -296,7 +297,7 @@ where
 impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
@@ -328,7 +329,7 @@ pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
 impl<S, F, T, C> Compensation<S, T, C, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     C: Event + From<T>,
     F: AsyncFn(&mut Cx<'_, S>, T) -> Result<C, StepError> + Send + Sync + 'static,
 {
@@ -347,7 +348,7 @@ where
 impl<S, F, T, C> Compensation<S, T, C, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     C: Event + From<T>,
     F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError> + Send + Sync + 'static,
 {

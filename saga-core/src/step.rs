@@ -1,5 +1,6 @@
 //! A step: the action, its compensation, and what is declared about its failures, effects and deadlines.
 
+mod all_of;
 mod compensation;
 mod erased;
 mod limits;
@@ -8,15 +9,16 @@ mod one_of;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
-    event::{Event, EventType, SagaId, Trigger},
-    graph::{DeadlineSpec, StepSpec},
+    event::{Event, EventType, SagaId},
+    graph::{DeadlineSpec, StepSpec, Triggers},
     handler::{Action, ActionAfter, Call, Cx, Emit},
     outcome::{Outcome, StepError},
     retry::RetryPolicy,
     store::Store,
 };
-use erased::{Effect, Half, RunFn, answer_of, call, decode, expire, same_count, trigger_of};
+use erased::{Effect, Half, RunFn, answer_of, call, expire, same_count, trigger_of};
 
+pub use all_of::{AllOf, Part};
 pub(crate) use erased::{End, Erased, ErasedStep, Input};
 pub use limits::{BreakerPolicy, EffectLimits};
 pub use one_of::{MadeFrom, OneOf};
@@ -35,14 +37,14 @@ type Signature<T, O, R, U> = fn(T, U) -> (O, R);
 impl<S, T, O, R> Step<S, T, O, R>
 where
     S: Store,
-    T: Trigger + Sync,
+    T: AllOf,
     O: Emit,
     R: Emit,
 {
     fn of(name: &'static str, action: Half<S>) -> Self {
         let spec = StepSpec {
             name,
-            triggers: T::event_types(),
+            triggers: Triggers::all_of(T::parts()),
             success: O::event_type(),
             refusal: R::event_type(),
             compensation: None,
@@ -78,7 +80,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(name, Half::new(decode::<T>(), run))
+        Self::of(name, Half::new::<T>(run))
     }
 
     /// A step that first calls an outside system, then records its result. The effect is called outside any
@@ -105,7 +107,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(name, Half::new(decode::<T>(), run).with(Some(Effect::of(effect))))
+        Self::of(name, Half::new::<T>(run).with(Some(Effect::of(effect))))
     }
 }
 
@@ -113,7 +115,7 @@ where
 impl<S, T, O, R, U> Step<S, T, O, R, U>
 where
     S: Store,
-    T: Trigger + Sync,
+    T: AllOf,
     O: Emit,
     R: Emit,
 {

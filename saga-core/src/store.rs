@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    barrier::{Before, Cause, Mark, Op},
+    barrier::{Arrival, Before, Cause, Mark, Op},
     event::SagaId,
     record::OutRecord,
     trace::{Ids, TraceContext},
@@ -45,8 +45,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// | [`Phase::Start`] | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
     /// | [`Phase::Finish`], [`Phase::Recheck`] | nothing | nothing |
     ///
-    /// For a compensation, for `Finish` and for `Recheck`, the action row is locked until the transaction ends, and
-    /// both rows are read after the lock was taken. For a compensation, for `Recheck` and where `from_parked` is set,
+    /// A part of a join ([`Admission::joins`]) writes its own row as `Waiting`, in place of `Done` and `Started`.
+    ///
+    /// For a compensation, for a part of a join, for `Finish` and for `Recheck`, the action row is locked until the transaction
+    /// ends, and both rows and the join's arrivals are read after the lock was taken, in a later statement: two parts may arrive
+    /// in two processes at once, and the second one has to see the first. For a compensation, for `Recheck` and where `from_parked` is set,
     /// the saga's queue is locked first: no other transaction appends to it, removes from it or takes over a position
     /// in it.
     ///
@@ -154,6 +157,8 @@ pub struct Admission {
     pub phase: Phase,
     /// The idempotency key of the effect, stored in a row that this admission marks `Started`.
     pub effect_key: Option<Uuid>,
+    /// The event is a part of a join: its half of the step has several.
+    pub joins: bool,
     /// The event is admitted although its saga is parked: it is the head of the queue, or is about to become the head.
     pub from_parked: bool,
 }
@@ -163,6 +168,8 @@ pub struct Admission {
 pub struct Changes {
     /// Barrier rows with a new state.
     pub marks: Vec<MarkChange>,
+    /// Parts of joins that have arrived. One whose event type has arrived for the same half of the step stays as it is.
+    pub arrivals: Vec<NewArrival>,
     /// Events to publish, in order.
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows of earlier transactions that the broker has acknowledged.
@@ -210,6 +217,21 @@ pub struct MarkChange {
     pub op: Op,
     /// The new state.
     pub mark: Mark,
+    /// The idempotency key of the row's effect; none leaves the row's own.
+    pub effect_key: Option<Uuid>,
+}
+
+/// A part of a join, to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewArrival {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The step.
+    pub step: &'static str,
+    /// Action or compensation.
+    pub op: Op,
+    /// What has arrived.
+    pub arrival: Arrival,
 }
 
 /// An event that is committed and perhaps not yet acknowledged by the broker.

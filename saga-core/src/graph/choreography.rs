@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     event::EventType,
-    graph::{Declaration, Ending, StepSpec},
+    graph::{Declaration, Ending, StepSpec, Triggers},
 };
 
 /// An event and its version, which together name one contract.
@@ -88,8 +88,8 @@ pub struct Node {
     pub step: &'static str,
     /// The handler's name; for an action, the same as `step`.
     pub name: &'static str,
-    /// The events of which each starts it.
-    pub triggers: Vec<EventKey>,
+    /// The events that start it.
+    pub triggers: Triggers<EventKey>,
     /// The events that it may publish.
     pub publishes: Vec<Publication>,
     /// Whether it is the action after which the saga can only go forward.
@@ -254,7 +254,7 @@ fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType>
 }
 
 fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
-    let keys = |types: &[EventType]| types.iter().copied().map(EventKey::from).collect::<Vec<_>>();
+    let keys = |triggers: &Triggers| triggers.map(|event| EventKey::from(*event));
     let participant = declaration.participant;
     let mut nodes = Vec::new();
     for (spec, step) in declaration.steps.iter().enumerate() {
@@ -296,7 +296,7 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
         kind: NodeKind::Request,
         step: event.name,
         name: event.name,
-        triggers: Vec::new(),
+        triggers: Triggers::default(),
         publishes: vec![Publication { event: (*event).into(), how: How::Request }],
         pivot: false,
         owner,

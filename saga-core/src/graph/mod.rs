@@ -6,6 +6,7 @@ mod choreography;
 mod json;
 mod mermaid;
 mod state;
+mod triggers;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -20,6 +21,7 @@ pub use check::{Finding, Rule};
 pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
 pub use json::DeclarationError;
 pub use state::{Expected, SagaState, SagaStatus, Wait};
+pub use triggers::Triggers;
 
 /// One participant's declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +72,8 @@ pub enum Ending {
 pub struct StepSpec {
     /// Unique within the participant.
     pub name: &'static str,
-    /// Any of these starts it.
-    pub triggers: Vec<EventType>,
+    /// What starts it.
+    pub triggers: Triggers,
     /// Published on success.
     pub success: Option<EventType>,
     /// Published on refusal.
@@ -93,8 +95,8 @@ pub struct StepSpec {
 pub struct CompensationSpec {
     /// The handler's name.
     pub name: &'static str,
-    /// Any of these starts it.
-    pub triggers: Vec<EventType>,
+    /// What starts it.
+    pub triggers: Triggers,
     /// Published when compensated, also by a null compensation.
     pub event: EventType,
     /// Whether it calls the outside world.

@@ -19,11 +19,15 @@ use crate::{columns, deferred::Write};
 
 /// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
 /// or locked these rows, so they do not move.
-const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
-        SELECT b.at, k.mark FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS k(saga_id, step, op, mark), \
+const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) FROM ( \
+        SELECT b.at, k.mark, k.effect_key \
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[]) AS k(saga_id, step, op, mark, effect_key), \
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
             WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = k.op OFFSET 0) b) c \
     WHERE saga_barrier.ctid = c.at";
+const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[]) \
+    ON CONFLICT (saga_id, step, op, event_type) DO NOTHING";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
@@ -52,7 +56,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ARRIVED, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -116,7 +120,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, arrivals, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -129,6 +133,18 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(marks, |c| c.step),
             column(marks, |c| columns::op(c.op)),
             column(marks, |c| columns::mark(c.mark)),
+            column(marks, |c| c.effect_key),
+        ]
+    });
+    add(!arrivals.is_empty(), ARRIVED, &|| {
+        vec![
+            column(arrivals, |a| a.saga_id.as_uuid()),
+            column(arrivals, |a| a.step),
+            column(arrivals, |a| columns::op(a.op)),
+            column(arrivals, |a| a.arrival.cause.event_type.as_str()),
+            column(arrivals, |a| i64::from(a.arrival.version)),
+            column(arrivals, |a| a.arrival.cause.id),
+            column(arrivals, |a| a.arrival.data.as_slice()),
         ]
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));

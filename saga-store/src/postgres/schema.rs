@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for `route.by.field`.
 /// The index on `id` serves deletes, the one on `seq` reads a backlog.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -158,6 +158,24 @@ ALTER TABLE saga_timer
     ADD COLUMN kind text COLLATE "C" NOT NULL DEFAULT 'step',
     DROP CONSTRAINT saga_timer_pkey,
     ADD PRIMARY KEY (saga_id, step, kind);
+"#,
+};
+
+/// What has arrived of joins. The key is the event's type, and not the part's number: a later version may have more parts.
+const ARRIVALS: Migration = Migration {
+    name: "saga/arrivals",
+    sql: r#"
+CREATE TABLE saga_arrival (
+    saga_id uuid NOT NULL,
+    step text COLLATE "C" NOT NULL,
+    op text COLLATE "C" NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    cause uuid NOT NULL,
+    data bytea NOT NULL,
+    arrived_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (saga_id, step, op, event_type)
+);
 "#,
 };
 

@@ -11,7 +11,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -163,6 +163,24 @@ SELECT saga_id, step, due, traceparent, tracestate FROM saga_timer;
 DROP TABLE saga_timer;
 ALTER TABLE saga_timers RENAME TO saga_timer;
 CREATE INDEX saga_timer_due ON saga_timer (due);
+",
+};
+
+/// As on PostgreSQL.
+const ARRIVALS: Migration = Migration {
+    name: "saga/arrivals",
+    sql: "
+CREATE TABLE saga_arrival (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    op text NOT NULL,
+    event_type text NOT NULL,
+    version integer NOT NULL,
+    cause text NOT NULL,
+    data blob NOT NULL,
+    arrived_at integer NOT NULL,
+    PRIMARY KEY (saga_id, step, op, event_type)
+) WITHOUT ROWID;
 ",
 };
 

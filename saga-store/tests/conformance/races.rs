@@ -2,14 +2,14 @@
 //! transaction write at a time.
 
 use saga_core::{
-    barrier::{Before, Mark, Op, Skip, Verdict, decide},
+    barrier::{Before, Mark, Op, Skip, Verdict},
     event::SagaId,
     store::{Admission, Changes, Phase, Store},
 };
 use saga_store::{Db, Tx};
 use tokio::task::JoinHandle;
 
-use crate::support::{Fixture, PATIENCE, admission, admit, begin, marked, marks, run};
+use crate::support::{Fixture, PATIENCE, admission, admit, begin, decide, marked, marks, run};
 
 /// The verdict on an event of its own.
 fn verdict(op: Op, before: &Before) -> Verdict {
@@ -17,7 +17,7 @@ fn verdict(op: Op, before: &Before) -> Verdict {
 }
 
 /// Begins in a task of its own, and returns once the server says that it waits for a lock.
-async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
+pub(crate) async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
     let (db, event) = (db.clone(), event.clone());
     let begun = tokio::spawn(async move { begin(&db, &event).await });
     let sql =

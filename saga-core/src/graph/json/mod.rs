@@ -50,6 +50,9 @@ struct EndDoc {
 struct StepDoc {
     name: String,
     triggers: Vec<EventKeyDoc>,
+    /// Joins only: the triggers by parts, of which each has to arrive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    all_of: Vec<Vec<EventKeyDoc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     success: Option<EventKeyDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +73,9 @@ struct StepDoc {
 struct CompensationDoc {
     name: String,
     triggers: Vec<EventKeyDoc>,
+    /// Joins only: the triggers by parts, of which each has to arrive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    all_of: Vec<Vec<EventKeyDoc>>,
     event: EventKeyDoc,
     #[serde(default)]
     effect: bool,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec},
+    graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec, Triggers},
 };
 
 /// Why a document is not a declaration.
@@ -110,6 +110,18 @@ impl ParticipantDoc {
     }
 }
 
+fn triggers(
+    events: &[EventKeyDoc],
+    all_of: &[Vec<EventKeyDoc>],
+    find: impl Fn(&EventKeyDoc) -> Result<EventType, DeclarationError>,
+) -> Result<Triggers, DeclarationError> {
+    let part = |events: &[EventKeyDoc]| events.iter().map(&find).collect::<Result<Vec<_>, _>>();
+    if all_of.is_empty() {
+        return part(events).map(Triggers::from);
+    }
+    all_of.iter().map(|events| part(events)).collect::<Result<Vec<_>, _>>().map(Triggers::all_of)
+}
+
 impl StepDoc {
     fn spec(
         &self,
@@ -119,7 +131,7 @@ impl StepDoc {
         let undo = |undo: &CompensationDoc| {
             Ok::<_, DeclarationError>(CompensationSpec {
                 name: lasting(&undo.name),
-                triggers: undo.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+                triggers: triggers(&undo.triggers, &undo.all_of, &find)?,
                 event: find(&undo.event)?,
                 effect: undo.effect,
             })
@@ -130,7 +142,7 @@ impl StepDoc {
         };
         Ok(StepSpec {
             name: lasting(&self.name),
-            triggers: self.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+            triggers: triggers(&self.triggers, &self.all_of, &find)?,
             success: some(&self.success)?,
             refusal: some(&self.refusal)?,
             compensation: self.compensation.as_ref().map(undo).transpose()?,

@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Choreography, DeadlineSpec, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
+    graph::{
+        Choreography, DeadlineSpec, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target, Triggers,
+    },
 };
 
 impl Serialize for EventKey {
@@ -61,6 +63,11 @@ fn keys(events: &[EventType]) -> Vec<EventKeyDoc> {
     events.iter().copied().map(key).collect()
 }
 
+/// The parts of a join; none when one event suffices.
+fn parts(triggers: &Triggers) -> Vec<Vec<EventKeyDoc>> {
+    if triggers.is_join() { triggers.parts().map(keys).collect() } else { Vec::new() }
+}
+
 impl ParticipantDoc {
     fn of(declaration: &Declaration, with: impl Fn(EventType) -> bool) -> Self {
         let mut events: Vec<EventType> = Vec::new();
@@ -100,6 +107,7 @@ impl StepDoc {
         let compensation = step.compensation.as_ref().map(|undo| CompensationDoc {
             name: undo.name.to_owned(),
             triggers: keys(&undo.triggers),
+            all_of: parts(&undo.triggers),
             event: key(undo.event),
             effect: undo.effect,
         });
@@ -110,6 +118,7 @@ impl StepDoc {
         Self {
             name: step.name.to_owned(),
             triggers: keys(&step.triggers),
+            all_of: parts(&step.triggers),
             success: step.success.map(key),
             refusal: step.refusal.map(key),
             compensation,

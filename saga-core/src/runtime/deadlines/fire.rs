@@ -191,7 +191,8 @@ async fn expire<S: Store, P: Producer, C: Clock>(
                 changes.disarm.push(Disarm::all(timer.saga_id));
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &span.context };
+            let cause =
+                Cause { source: "", id: &id, joins: false, step: step.spec.name, op: Op::Action, trace: &span.context };
             changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }

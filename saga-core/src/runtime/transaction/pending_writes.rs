@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::runtime::{
     Shared,
@@ -12,15 +13,18 @@ use crate::runtime::{
     transaction::due::Due,
 };
 use crate::{
-    barrier::{Mark, Op, Skip},
+    barrier::{Arrival, Mark, Op, Skip},
     clock::Clock,
-    dead_letter::cap,
-    envelope::{Outgoing, seal},
+    dead_letter::{Poison, cap},
+    envelope::{Outgoing, open, seal},
     handler::ChosenWaits,
     identity,
     outcome::StepError,
     step::End,
-    store::{Changes, Disarm, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer, TimerKind},
+    store::{
+        Changes, Disarm, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer,
+        TimerKind,
+    },
     trace::TraceContext,
     transport::Producer,
 };
@@ -42,6 +46,8 @@ pub(crate) enum Count {
     /// A parked action whose place its compensation took.
     Overtaken(usize),
     Handled(HandledLabel),
+    /// A part of a join that is not complete.
+    Arrived(StepLabel),
     Null(StepLabel),
 }
 
@@ -56,11 +62,18 @@ impl Count {
                 }
                 let label = label(&events[i]);
                 match skip {
-                    Skip::Duplicate | Skip::Alternative => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Duplicate => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Alternative => metrics.alternatives.get_or_create(&label).inc(),
                     Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
                     Skip::Late => metrics.late.get_or_create(&label).inc(),
                 };
-                tracing::debug!(saga_id = %events[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+                let event_type = &events[i].envelope.event_type;
+                events[i].lines().in_scope(|| match skip {
+                    Skip::Alternative => {
+                        tracing::info!(event_type, "skipped: the step has run for another of its events")
+                    }
+                    _ => tracing::debug!(event_type, ?skip, "skipped"),
+                });
             }
             Self::Overtaken(i) => {
                 let label = StepLabel { step: events[i].name, op: op_name(Op::Action) };
@@ -72,6 +85,9 @@ impl Count {
                     metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
                 }
                 metrics.handled.get_or_create(&label).inc();
+            }
+            Self::Arrived(StepLabel { step, op }) => {
+                metrics.handled.get_or_create(&HandledLabel { step, op, outcome: "arrived" }).inc();
             }
             Self::Null(label) => {
                 metrics.null_compensations.get_or_create(&label).inc();
@@ -172,9 +188,11 @@ impl PendingWrites {
         } else if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(progress);
         }
+        let joins = shared.participant.steps[event.step].triggers(event.op).is_join();
         let cause = Cause {
             source: &event.envelope.source,
             id: &event.envelope.event_id,
+            joins,
             step: event.name,
             op: event.op,
             trace: &event.span.context,
@@ -185,7 +203,46 @@ impl PendingWrites {
 
     /// Sets the mark of the barrier row of the event's half of its step.
     pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
-        self.changes.marks.push(MarkChange { saga_id: event.saga_id(), step: event.name, op: event.op, mark });
+        self.marked(event, event.op, mark, None);
+    }
+
+    /// Closes the join that a compensation finds waiting: what arrives from now on is late.
+    pub(crate) fn close(&mut self, compensation: &InFlight) {
+        self.marked(compensation, Op::Action, Mark::Null, None);
+    }
+
+    /// The effect of a join is about to be called under this key.
+    pub(crate) fn starts(&mut self, event: &InFlight, effect_key: Option<Uuid>) {
+        self.marked(event, event.op, Mark::Started, effect_key);
+    }
+
+    fn marked(&mut self, event: &InFlight, op: Op, mark: Mark, effect_key: Option<Uuid>) {
+        let (saga_id, step) = (event.saga_id(), event.name);
+        self.changes.marks.push(MarkChange { saga_id, step, op, mark, effect_key });
+    }
+
+    /// Stores an event whose join waits for others.
+    pub(crate) fn waits<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        event: &InFlight,
+        is_first: bool,
+    ) -> Result<(), StepError> {
+        self.counts.push(Count::Arrived(label(event)));
+        if event.op == Op::Action && shared.participant.ends_sagas() {
+            self.changes.begun.push(Progress { saga_id: event.saga_id(), at: self.now });
+        }
+        self.arrived(event)
+    }
+
+    /// Stores an event as an arrival of its join.
+    pub(crate) fn arrived(&mut self, event: &InFlight) -> Result<(), StepError> {
+        let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
+        let opened = open(&event.record).map_err(unreadable)?;
+        let (_, data) = opened.envelope().map_err(unreadable)?;
+        let arrival = Arrival { cause: event.cause(), version: event.envelope.version, data: data.into_owned() };
+        self.changes.arrivals.push(NewArrival { saga_id: event.saga_id(), step: event.name, op: event.op, arrival });
+        Ok(())
     }
 
     /// Removes a settled event from the parked ones, and an action that it has overtaken.
@@ -281,6 +338,8 @@ fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
 pub(crate) struct Cause<'a> {
     pub(crate) source: &'a str,
     pub(crate) id: &'a str,
+    /// It is the last of several, and might have been any of them.
+    pub(crate) joins: bool,
     pub(crate) step: &'static str,
     pub(crate) op: Op,
     pub(crate) trace: &'a TraceContext,
@@ -296,12 +355,14 @@ pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
     now: Timestamp,
 ) -> Result<Option<OutboxRow>, StepError> {
     let End::Event { event_type, data, saga_id: of, .. } = end else { return Ok(None) };
-    let &Cause { source, id, step, op, trace } = cause;
+    let &Cause { source, id, joins, step, op, trace } = cause;
     if of != saga {
         return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
     }
     let participant = shared.participant.name;
-    let origin = identity::Origin { participant, saga, cause: (source, id), step, op };
+    // The id does not depend on which part came last.
+    let cause = if joins { identity::JOIN } else { (source, id) };
+    let origin = identity::Origin { participant, saga, cause, step, op };
     let (causation_id, id) = (Some(id), identity::published(origin, 0));
     let span = shared.spans.new_span(trace, saga);
     let outgoing = Outgoing {

@@ -35,7 +35,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
-            let prepared = AssertUnwindSafe(prepare(&mut cx, event.input.trigger.clone())).catch_unwind();
+            let prepared = AssertUnwindSafe(prepare(&mut cx, self.input(i).trigger)).catch_unwind();
             let prepared = around.run(prepared).await;
             let prepared = prepared.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
@@ -49,7 +49,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
         let (shared, events) = (self.shared, self.events);
         for ((step, op), at) in std::mem::take(&mut self.calls) {
-            let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
+            let inputs: Vec<Input> = at.iter().map(|i| self.input(*i)).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
             self.has_run_code = true;
@@ -87,7 +87,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
-            let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
+            let end = AssertUnwindSafe(handler(&mut cx, self.input(i).trigger, failure)).catch_unwind();
             let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;

@@ -6,19 +6,20 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    barrier::{Before, Mark, Op, Row},
+    barrier::{Arrival, Before, Mark, Op, Row},
     clock::after,
     event::SagaId,
     record::Record,
     store::{
-        Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking, Phase,
-        Progress, Timer, TimerKind,
+        Admission, Changes, Committed, DueTimer, NewArrival, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking,
+        Phase, Progress, Timer, TimerKind,
     },
 };
 
 #[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) barrier: BTreeMap<(SagaId, String, Op), Row>,
+    pub(super) arrivals: BTreeMap<(SagaId, String, Op), Vec<Arrival>>,
     pub(super) outbox: BTreeMap<i64, OutboxRow>,
     pub(super) last_written: i64,
     pub(super) parked: BTreeMap<i64, Parked>,
@@ -72,8 +73,10 @@ impl Tables {
             overtakes,
             action: self.barrier.get(&key(Op::Action)).cloned(),
             compensation: self.barrier.get(&key(Op::Compensate)).cloned(),
+            arrivals: self.arrivals.get(&key(admission.op)).filter(|_| admission.joins).cloned().unwrap_or_default(),
         };
         let mark = match admission.phase {
+            Phase::Whole | Phase::Start if admission.joins => Mark::Waiting,
             Phase::Whole => Mark::Done,
             Phase::Start => Mark::Started,
             Phase::Finish | Phase::Recheck => return before,
@@ -98,6 +101,13 @@ impl Tables {
         for change in changes.marks {
             if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), change.op)) {
                 row.mark = change.mark;
+                row.effect_key = change.effect_key.or(row.effect_key);
+            }
+        }
+        for NewArrival { saga_id, step, op, arrival } in changes.arrivals {
+            let arrivals = self.arrivals.entry((saga_id, step.to_owned(), op)).or_default();
+            if arrivals.iter().all(|known| known.cause.event_type != arrival.cause.event_type) {
+                arrivals.push(arrival);
             }
         }
         self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
