@@ -199,9 +199,10 @@ impl Declaration {
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
         let of_step = |s: &crate::graph::StepSpec| {
-            let deadlines = [&s.deadline, &s.saga_deadline].map(|deadline| deadline.as_ref().map(|d| d.event));
-            [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event), deadlines[0], deadlines[1]]
+            let ends = [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event)];
+            let deadlines = s.deadlines().map(|(_, deadline)| deadline.event).collect::<Vec<_>>();
+            ends.into_iter().flatten().chain(deadlines)
         };
-        self.steps.iter().flat_map(of_step).flatten().chain(self.publishes.iter().copied())
+        self.steps.iter().flat_map(of_step).chain(self.publishes.iter().copied())
     }
 }

@@ -50,6 +50,7 @@ where
             compensation: None,
             deadline: None,
             saga_deadline: None,
+            arrivals_deadline: None,
             effect: action.effect.is_some(),
             pivot: false,
         };
@@ -61,6 +62,7 @@ where
             effects: EffectLimits::default(),
             expire: None,
             expire_saga: None,
+            expire_arrivals: None,
         };
         Self { erased, types: PhantomData }
     }
@@ -179,6 +181,20 @@ where
     {
         self.erased.spec.deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
         self.erased.expire = Some(expire(expired));
+        self
+    }
+
+    /// Joins only: how long the step waits for its other parts, from the first arrival on. When they have not arrived within `after`,
+    /// the handler is called as that of [`Step::deadline`]. Its event closes the join: what arrives later is late, and there is
+    /// nothing to compensate. Without an event, the join goes on waiting, without a deadline.
+    #[must_use]
+    pub fn arrivals_within<D, F>(mut self, after: Duration, expired: F) -> Self
+    where
+        D: Event,
+        F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+    {
+        self.erased.spec.arrivals_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
+        self.erased.expire_arrivals = Some(expire(expired));
         self
     }
 

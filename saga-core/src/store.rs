@@ -94,6 +94,14 @@ pub trait Store: Clone + Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
 
+    /// Locks the action rows of these steps until the transaction ends, in the order of (saga, step), and returns the mark of each,
+    /// read after the lock was taken: the timer of a join and its last arrival meet there. The steps are distinct.
+    fn lock_steps(
+        &self,
+        tx: &mut Self::Tx,
+        steps: &[(SagaId, &str)],
+    ) -> impl Future<Output = Result<Vec<Option<Mark>>, StoreError>> + Send;
+
     /// Makes these timers due after the given delay, unless they were disarmed or armed anew meanwhile.
     fn postpone(&self, timers: &[DueTimer], after: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 

@@ -258,23 +258,20 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
     let participant = declaration.participant;
     let mut nodes = Vec::new();
     for (spec, step) in declaration.steps.iter().enumerate() {
-        let deadlines = [&step.deadline, &step.saga_deadline].map(|deadline| deadline.as_ref().map(|d| d.event));
-        // Both may publish the same event.
-        let until_end = deadlines[1].filter(|event| deadlines[0].map(EventKey::from) != Some((*event).into()));
-        let published = [
-            (step.success, How::Success),
-            (step.refusal, How::Refusal),
-            (deadlines[0], How::Deadline),
-            (until_end, How::Deadline),
-        ];
+        let mut deadlines: Vec<EventKey> = step.deadlines().map(|(_, deadline)| deadline.event.into()).collect();
+        // Several may publish the same event.
+        deadlines.sort();
+        deadlines.dedup();
+        let published = [(step.success, How::Success), (step.refusal, How::Refusal)];
         let publication = |(event, how): (Option<EventType>, How)| Some(Publication { event: event?.into(), how });
+        let deadlines = deadlines.into_iter().map(|event| Publication { event, how: How::Deadline });
         nodes.push(Node {
             participant,
             kind: NodeKind::Action,
             step: step.name,
             name: step.name,
             triggers: keys(&step.triggers),
-            publishes: published.into_iter().filter_map(publication).collect(),
+            publishes: published.into_iter().filter_map(publication).chain(deadlines).collect(),
             pivot: step.pivot,
             owner,
             spec,

@@ -41,6 +41,7 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         compensation: None,
         deadline: None,
         saga_deadline: None,
+        arrivals_deadline: None,
         effect: false,
         pivot: false,
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventType;
+use crate::{event::EventType, store::TimerKind};
 
 pub use check::{Finding, Rule};
 pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
@@ -84,10 +84,28 @@ pub struct StepSpec {
     pub deadline: Option<DeadlineSpec>,
     /// How long the participant waits from it until the end of the saga.
     pub saga_deadline: Option<DeadlineSpec>,
+    /// Joins only: how long the step waits for its other parts after the first arrival.
+    pub arrivals_deadline: Option<DeadlineSpec>,
     /// Whether it calls the outside world.
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.
     pub pivot: bool,
+}
+
+impl StepSpec {
+    /// Its deadlines.
+    pub fn deadlines(&self) -> impl Iterator<Item = (TimerKind, &DeadlineSpec)> {
+        TimerKind::ALL.into_iter().filter_map(|kind| Some((kind, self.deadline_of(kind)?)))
+    }
+
+    /// The deadline of this kind.
+    pub fn deadline_of(&self, kind: TimerKind) -> Option<&DeadlineSpec> {
+        match kind {
+            TimerKind::Step => self.deadline.as_ref(),
+            TimerKind::Arrivals => self.arrivals_deadline.as_ref(),
+            TimerKind::Saga => self.saga_deadline.as_ref(),
+        }
+    }
 }
 
 /// A compensation.

@@ -32,8 +32,8 @@ impl std::fmt::Debug for Part {
 /// # #[event(name = "payment.charged", topic = "payment.events", saga = "trip_id")]
 /// # struct Charged { trip_id: Uuid, cents: i64 }
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
-/// # #[event(name = "payment.given_up", topic = "payment.events", saga = "trip_id")]
-/// # struct GivenUp { trip_id: Uuid }
+/// # #[event(name = "payment.expired", topic = "payment.events", saga = "trip_id")]
+/// # struct Expired { trip_id: Uuid }
 /// async fn pay(
 ///     _: &mut Cx<'_, MemoryStore>,
 ///     (flight, hotel): (FlightReserved, HotelReserved),
@@ -41,11 +41,11 @@ impl std::fmt::Debug for Part {
 ///     Ok(Outcome::Success(Charged { trip_id: flight.trip_id, cents: flight.cents + hotel.cents }))
 /// }
 ///
-/// async fn give_up(_: &mut Cx<'_, MemoryStore>, trip: SagaId) -> Result<GivenUp, StepError> {
-///     Ok(GivenUp { trip_id: trip.as_uuid() })
+/// async fn expire(_: &mut Cx<'_, MemoryStore>, trips: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
+///     Ok(trips.into_iter().map(|trip| Outcome::Success(Expired { trip_id: trip.as_uuid() })).collect())
 /// }
 ///
-/// let pay = Step::new("pay", pay).arrivals_within(Duration::from_secs(15 * 60), give_up);
+/// let pay = Step::new("pay", pay).arrivals_within(Duration::from_secs(15 * 60), expire);
 /// let payment = Participant::named("payment").step(pay).declaration();
 /// let parts: Vec<_> = payment.steps[0].triggers.parts().map(|part| part[0].name).collect();
 /// assert_eq!(parts, ["flight.reserved", "hotel.reserved"]);

@@ -98,6 +98,7 @@ pub(crate) struct ErasedStep<S: Store> {
     pub(crate) expire: Option<Box<ExpireFn<S>>>,
     /// Its deadline until the end of the saga.
     pub(crate) expire_saga: Option<Box<ExpireFn<S>>>,
+    pub(crate) expire_arrivals: Option<Box<ExpireFn<S>>>,
 }
 
 impl<S: Store> Half<S> {
@@ -151,7 +152,7 @@ impl<S: Store> ErasedStep<S> {
         match kind {
             TimerKind::Step => self.expire.as_deref(),
             TimerKind::Saga => self.expire_saga.as_deref(),
-            TimerKind::Arrivals => None,
+            TimerKind::Arrivals => self.expire_arrivals.as_deref(),
         }
     }
 }

@@ -179,6 +179,13 @@ impl Store for MemoryStore {
         Ok((tx, due))
     }
 
+    async fn lock_steps(&self, tx: &mut MemoryTx, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let mark = |(saga_id, step): &(SagaId, &str)| {
+            tx.working.barrier.get(&(*saga_id, (*step).to_owned(), Op::Action)).map(|row| row.mark)
+        };
+        Ok(steps.iter().map(mark).collect())
+    }
+
     async fn postpone(&self, timers: &[DueTimer], wait: Duration) -> Result<(), StoreError> {
         let now = self.clock.now();
         for armed in self.tables.lock().await.timers.values_mut().filter(|armed| timers.contains(armed)) {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use futures::{future::OptionFuture, join};
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op, Row as BarrierRow},
+    event::SagaId,
     store::{Admission, Phase, StoreError},
 };
 use tokio_postgres::{Error, Row, types::ToSql};
@@ -78,13 +79,17 @@ const ROWS: &str = "
 SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
+const MARKS: &str = "
+SELECT (SELECT b.mark FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action')
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k(saga_id, step, n) ORDER BY k.n";
+
 /// A separate statement for the same reason.
 const ARRIVALS: &str = "
 SELECT a.saga_id, a.cause, a.event_type, a.version, a.data FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op),
 LATERAL (SELECT * FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS, ARRIVALS];
+pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS, MARKS, ARRIVALS];
 
 /// Opens the transaction and admits the events. Rows of compensations, of joins and of steps' ends are locked and read in the
 /// same round trip. An action that finds its row, which is rare, costs a second one.
@@ -161,6 +166,26 @@ pub(super) async fn admit(
         before.arrivals = arrivals.remove(&admission.saga_id.as_uuid()).unwrap_or_default();
     }
     Ok(before)
+}
+
+impl Session {
+    /// Locks the action rows of these steps and returns their marks.
+    pub(crate) async fn lock_steps(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let sagas: Vec<Uuid> = steps.iter().map(|(saga_id, _)| saga_id.as_uuid()).collect();
+        let names: Vec<&str> = steps.iter().map(|(_, step)| *step).collect();
+        let params: [&(dyn ToSql + Sync); 2] = [&sagas, &names];
+        let (lock, marks) = (self.prepared(LOCK).await?, self.prepared(MARKS).await?);
+        let client = self.client();
+        let rows = self
+            .exchange(async {
+                let (locked, marks) =
+                    join!(client.query(&lock.statement, &params), client.query(&marks.statement, &params));
+                locked.and(marks)
+            })
+            .await?;
+        let mark = |row: &Row| row.try_get::<_, Option<&str>>(0).map(|mark| mark.map(columns::read_mark));
+        rows.iter().map(|row| mark(row).map_err(|error| classify(&error))?.transpose()).collect()
+    }
 }
 
 fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 10] {

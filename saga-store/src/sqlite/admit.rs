@@ -4,10 +4,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op, Row},
+    event::SagaId,
     store::{Admission, Phase, StoreError},
 };
 
-use super::{columns::read_uuid, error::classify};
+use super::{Session, columns::read_uuid, error::classify};
 use crate::columns;
 
 const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
@@ -37,6 +38,20 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
         before.arrivals = arrivals(conn, admission)?;
     }
     Ok(before)
+}
+
+impl Session {
+    /// The marks of these steps' actions. The transaction has the database to itself.
+    pub(crate) fn marks(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let mark = |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<Option<String>> {
+            let key = params![saga_id.to_string(), step, columns::op(Op::Action)];
+            conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()
+        };
+        self.with(|conn| {
+            let marks = steps.iter().map(|step| mark(conn, step).map_err(|error| classify(&error)));
+            marks.map(|mark| mark?.as_deref().map(columns::read_mark).transpose()).collect()
+        })?
+    }
 }
 
 /// What has arrived of a join.

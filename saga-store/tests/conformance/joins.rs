@@ -1,15 +1,19 @@
 //! Joins: what has arrived is stored with its barrier row, and two parts that arrive in two processes at once meet.
 
+use std::time::Duration;
+
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op},
     event::SagaId,
-    store::{Admission, Changes, MarkChange, NewArrival, Phase, Store},
+    store::{Admission, Changes, Disarm, MarkChange, NewArrival, Phase, Store, Timer, TimerKind},
+    trace::TraceContext,
 };
+use saga_store::{Db, Tx};
 use uuid::Uuid;
 
 use crate::{
-    races::begin_and_wait,
-    support::{Fixture, STEP, admission, begin, marked, marks},
+    races::{begin_and_wait, until_one_waits},
+    support::{Fixture, PATIENCE, STEP, admission, begin, marked, marks},
 };
 
 /// A part of a join: an event of this type.
@@ -104,6 +108,19 @@ on_both! {
         let row = before.action.unwrap();
         assert_eq!((row.mark, row.effect_key), (Mark::Done, Some(key)));
     }
+
+    async fn the_timer_of_a_join_learns_whether_it_waits(f: &Fixture) {
+        let saga = SagaId::random();
+        let flight = part(saga, Op::Action, "flight.reserved");
+        let (tx, _) = begin(&f.db, &flight).await;
+        f.db.commit(tx, armed(&flight)).await.unwrap();
+        let (tx, marks) = fire(&f.db, saga).await;
+        assert_eq!(marks, [Some(Mark::Waiting)]);
+        drop(tx);
+        let (mut tx, _) = f.db.begin_due(10, PATIENCE).await.unwrap();
+        let asked = [(SagaId::random(), STEP), (saga, STEP), (saga, "other")];
+        assert_eq!(f.db.lock_steps(&mut tx, &asked).await.unwrap(), [None, Some(Mark::Waiting), None]);
+    }
 }
 
 #[tokio::test]
@@ -132,4 +149,49 @@ async fn a_part_waits_for_the_compensation_in_flight_that_closes_its_join() {
     f.db.commit(tx, marked(saga, Op::Action, Mark::Null)).await.unwrap();
     let (_tx, before) = waits.await.unwrap();
     assert_eq!(marks(&before), (Some(Mark::Null), Some(Mark::Done)));
+}
+
+/// Takes the timer of a join out of the table and locks the join.
+async fn fire(db: &Db, saga: SagaId) -> (Tx, Vec<Option<Mark>>) {
+    let (mut tx, due) = db.begin_due(10, PATIENCE).await.unwrap();
+    assert_eq!(due.len(), 1);
+    let marks = db.lock_steps(&mut tx, &[(saga, STEP)]).await.unwrap();
+    (tx, marks)
+}
+
+fn armed(part: &Admission) -> Changes {
+    let (saga_id, kind) = (part.saga_id, TimerKind::Arrivals);
+    let timer = Timer { saga_id, step: STEP, kind, after: Duration::ZERO, trace: TraceContext::default() };
+    Changes { arm: vec![timer], ..arrived(part) }
+}
+
+#[tokio::test]
+async fn the_last_part_waits_for_the_timer_in_flight_that_closes_its_join() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let flight = part(saga, Op::Action, "flight.reserved");
+    let (tx, _) = begin(&f.db, &flight).await;
+    f.db.commit(tx, armed(&flight)).await.unwrap();
+    let (tx, _) = fire(&f.db, saga).await;
+    let waits = begin_and_wait(&f, &other, &part(saga, Op::Action, "hotel.reserved")).await;
+    f.db.commit(tx, marked(saga, Op::Action, Mark::Refused)).await.unwrap();
+    let (_tx, before) = waits.await.unwrap();
+    assert_eq!(marks(&before), (Some(Mark::Refused), None));
+}
+
+#[tokio::test]
+async fn the_timer_waits_for_the_last_part_in_flight_that_completes_its_join() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let (flight, hotel) = (part(saga, Op::Action, "flight.reserved"), part(saga, Op::Action, "hotel.reserved"));
+    let (tx, _) = begin(&f.db, &flight).await;
+    f.db.commit(tx, armed(&flight)).await.unwrap();
+    let (tx, _) = begin(&f.db, &hotel).await;
+    let timer = tokio::spawn(async move { fire(&other, saga).await.1 });
+    until_one_waits(&f, || timer.is_finished()).await;
+    // The timer is in flight: disarming skips it.
+    let disarm = vec![Disarm::one(saga, STEP, TimerKind::Arrivals)];
+    let done = Changes { disarm, ..marked(saga, Op::Action, Mark::Done) };
+    f.db.commit(tx, done).await.unwrap();
+    assert_eq!(timer.await.unwrap(), [Some(Mark::Done)]);
 }

@@ -63,6 +63,8 @@ struct StepDoc {
     deadline: Option<DeadlineDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     saga_deadline: Option<DeadlineDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arrivals_deadline: Option<DeadlineDoc>,
     #[serde(default)]
     effect: bool,
     #[serde(default)]

@@ -148,6 +148,7 @@ impl StepDoc {
             compensation: self.compensation.as_ref().map(undo).transpose()?,
             deadline: self.deadline.as_ref().map(deadline).transpose()?,
             saga_deadline: self.saga_deadline.as_ref().map(deadline).transpose()?,
+            arrivals_deadline: self.arrivals_deadline.as_ref().map(deadline).transpose()?,
             effect: self.effect,
             pivot: self.pivot,
         })

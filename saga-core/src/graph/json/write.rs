@@ -124,6 +124,7 @@ impl StepDoc {
             compensation,
             deadline: step.deadline.as_ref().map(deadline),
             saga_deadline: step.saga_deadline.as_ref().map(deadline),
+            arrivals_deadline: step.arrivals_deadline.as_ref().map(deadline),
             effect: step.effect,
             pivot: step.pivot,
         }

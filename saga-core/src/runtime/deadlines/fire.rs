@@ -1,6 +1,11 @@
 //! Fires timers that are due: each calls the handler of the step that armed it, many in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 
@@ -10,13 +15,14 @@ use crate::runtime::{
     transaction::pending_writes::{Cause, outbox_row},
 };
 use crate::{
-    barrier::Op,
+    barrier::{Mark, Op},
     clock::{Clock, after},
     envelope::DEADLINE_CAUSE,
+    event::SagaId,
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, Disarm, DueTimer, Progress, Store, StoreError, TimerKind},
+    store::{Changes, Disarm, DueTimer, MarkChange, Progress, Store, StoreError, TimerKind},
     trace::{Around, NewSpan},
     transport::Producer,
 };
@@ -142,14 +148,35 @@ fn cause_id(timer: &DueTimer) -> String {
     }
 }
 
+/// The joins among these that still wait. Their rows are locked until the transaction ends, so that a timer and the last arrival
+/// cannot both win.
+async fn open_joins<'a, S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    tx: &mut S::Tx,
+    due: &'a [DueTimer],
+) -> Result<BTreeSet<(SagaId, &'a str)>, StoreError> {
+    let of_joins = due.iter().filter(|timer| timer.kind == TimerKind::Arrivals);
+    let joins: Vec<(SagaId, &str)> = of_joins.map(|timer| (timer.saga_id, timer.step.as_str())).collect();
+    if joins.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let marks = shared.store.lock_steps(tx, &joins).await?;
+    Ok(joins.into_iter().zip(marks).filter(|(_, mark)| *mark == Some(Mark::Waiting)).map(|(join, _)| join).collect())
+}
+
 async fn expire<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     mut tx: S::Tx,
     due: &[DueTimer],
 ) -> Result<(), StepError> {
     let now = shared.clock.now();
+    let open = open_joins(shared, &mut tx, due).await?;
     let mut by_step: BTreeMap<(&str, TimerKind), Vec<&DueTimer>> = BTreeMap::new();
     for timer in due {
+        if timer.kind == TimerKind::Arrivals && !open.contains(&(timer.saga_id, timer.step.as_str())) {
+            // Its last part has arrived, or it was closed.
+            continue;
+        }
         by_step.entry((&timer.step, timer.kind)).or_default().push(timer);
     }
     let mut changes = Changes::default();
@@ -185,6 +212,10 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             expired.push((span.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
+            }
+            if kind == TimerKind::Arrivals {
+                let (saga_id, step, op) = (timer.saga_id, step.spec.name, Op::Action);
+                changes.marks.push(MarkChange { saga_id, step, op, mark: Mark::Refused, effect_key: None });
             }
             let id = cause_id(timer);
             if shared.ends(&end) {

@@ -122,7 +122,10 @@ impl PendingWrites {
         if shared.has_deadlines {
             self.disarm(shared, event, &end);
             if event.op == Op::Action && !refused {
-                self.arm(shared, event, waits, shared.ends(&end));
+                self.arm(shared, event, waits, TimerKind::Step);
+                if !shared.ends(&end) {
+                    self.arm(shared, event, waits, TimerKind::Saga);
+                }
             }
         }
         let outcome = match &end {
@@ -147,25 +150,25 @@ impl PendingWrites {
                 waits.then(|| Disarm::one(saga_id, event.name, TimerKind::Saga))
             }
         });
+        if event.op == Op::Action && shared.participant.steps[event.step].expires(TimerKind::Arrivals).is_some() {
+            self.changes.disarm.push(Disarm::one(saga_id, event.name, TimerKind::Arrivals));
+        }
     }
 
-    /// Arms the step's own deadlines; none until the end of a saga that ends here.
+    /// Arms the step's deadline of this kind, where it declares one.
     fn arm<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
         event: &InFlight,
         waits: &ChosenWaits,
-        ends: bool,
+        kind: TimerKind,
     ) {
-        let spec = &shared.participant.steps[event.step].spec;
+        let Some(declared) = shared.participant.steps[event.step].spec.deadline_of(kind) else { return };
         let saga_id = event.saga_id();
-        for (kind, declared) in [(TimerKind::Step, &spec.deadline), (TimerKind::Saga, &spec.saga_deadline)] {
-            let Some(declared) = declared.as_ref().filter(|_| kind == TimerKind::Step || !ends) else { continue };
-            let after = waits.get(&(saga_id, kind)).copied().unwrap_or(declared.after);
-            self.due = self.due.or(Due { deadline: Some(after), ..Due::default() });
-            let trace = event.span.context.clone();
-            self.changes.arm.push(Timer { saga_id, step: event.name, kind, after, trace });
-        }
+        let after = waits.get(&(saga_id, kind)).copied().unwrap_or(declared.after);
+        self.due = self.due.or(Due { deadline: Some(after), ..Due::default() });
+        let trace = event.span.context.clone();
+        self.changes.arm.push(Timer { saga_id, step: event.name, kind, after, trace });
     }
 
     /// Adds the step's event to the outbox, and the begin or end of its saga.
@@ -209,6 +212,8 @@ impl PendingWrites {
     /// Closes the join that a compensation finds waiting: what arrives from now on is late.
     pub(crate) fn close(&mut self, compensation: &InFlight) {
         self.marked(compensation, Op::Action, Mark::Null, None);
+        let (saga_id, step) = (compensation.saga_id(), compensation.name);
+        self.changes.disarm.push(Disarm::one(saga_id, step, TimerKind::Arrivals));
     }
 
     /// The effect of a join is about to be called under this key.
@@ -229,6 +234,9 @@ impl PendingWrites {
         is_first: bool,
     ) -> Result<(), StepError> {
         self.counts.push(Count::Arrived(label(event)));
+        if is_first && event.op == Op::Action {
+            self.arm(shared, event, &ChosenWaits::new(), TimerKind::Arrivals);
+        }
         if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(Progress { saga_id: event.saga_id(), at: self.now });
         }
