@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod client;
+pub(crate) mod meeting;
 pub(crate) mod probe;
 
 pub(crate) use saga_test_support::wait_for;

@@ -19,11 +19,16 @@ pub(crate) const ANY: Variable = ("HTTP_ADDR", "127.0.0.1:0");
 pub(crate) const END: Duration = Duration::from_secs(10);
 pub(crate) const MEMORY: Variable = ("DATABASE_URL", "sqlite::memory:");
 
-/// The example that is built beside the tests.
+/// The probe, with no other variables than these.
 pub(crate) fn probe(variables: &[(&str, &str)]) -> Command {
+    example("probe", variables)
+}
+
+/// An example that is built beside the tests, with no other variables than these.
+pub(crate) fn example(name: &str, variables: &[(&str, &str)]) -> Command {
     let deps = std::env::current_exe().unwrap();
-    let path: PathBuf = deps.ancestors().nth(2).unwrap().join("examples/probe");
-    assert!(path.exists(), "build it first: cargo build -p saga-service --example probe");
+    let path: PathBuf = deps.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(path.exists(), "build it first: cargo build -p saga-service --example {name}");
     let mut command = Command::new(path);
     command.env_clear().envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

@@ -6,6 +6,7 @@ mod child;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod joins;
 mod renamed_step;
 mod telemetry;
 
