@@ -43,8 +43,8 @@ where
         let spec = StepSpec {
             name,
             triggers: T::event_types(),
-            success: O::event_type(),
-            refusal: R::event_type(),
+            success: O::emits(),
+            refusal: R::emits(),
             compensation: None,
             deadline: None,
             effect: action.effect.is_some(),

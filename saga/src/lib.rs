@@ -128,7 +128,7 @@ pub mod prelude {
     pub use saga_core::{
         ErrorClass, Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult, Trigger,
         graph::Rule,
-        handler::{Call, Cx},
+        handler::{Call, Cx, Emit},
         step::{BreakerPolicy, EffectLimits},
     };
     pub use saga_macros::{saga_data, saga_event};

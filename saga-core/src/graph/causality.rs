@@ -86,17 +86,30 @@ impl Choreography {
         node.pivot || self.ends_the_saga(node)
     }
 
-    /// Whether the action's success is a declared end.
+    /// Whether the saga ends with the action's success, whichever alternative that is.
     pub(super) fn ends_the_saga(&self, node: &Node) -> bool {
-        node.published(How::Success).any(|event| self.end(event).is_some())
+        let mut alternatives = node.alternatives(How::Success).peekable();
+        alternatives.peek().is_some() && alternatives.all(|events| events.iter().any(|e| self.end(*e).is_some()))
     }
 
-    /// Whether a saga can run both actions when no step refuses.
+    /// Whether a saga can run both actions when no step refuses: they follow from one start, and no choice lies between them.
     pub(super) fn share_a_start(&self, a: &Node, b: &Node) -> bool {
         self.starts().into_iter().any(|start| {
-            let forward = self.forward([start]);
-            let passes = |node: &Node| forward.iter().any(|n| same(n, node));
-            passes(a) && passes(b)
+            let reach = self.reach([start], is_forward);
+            let chosen = reach.nodes.iter().filter(|node| node.alternatives(How::Success).nth(1).is_some());
+            reach.has(a)
+                && reach.has(b)
+                && chosen.into_iter().all(|choice| self.share_an_alternative(start, choice, a, b))
+        })
+    }
+
+    /// Whether a saga can run both actions after one alternative of this choice.
+    fn share_an_alternative(&self, start: EventKey, choice: &Node, a: &Node, b: &Node) -> bool {
+        choice.alternatives(How::Success).any(|events| {
+            let chosen =
+                |node: &Node, p: Publication| is_forward(node, p) && (!same(node, choice) || events.contains(&p.event));
+            let reach = self.reach([start], chosen);
+            reach.has(a) && reach.has(b)
         })
     }
 

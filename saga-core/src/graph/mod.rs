@@ -3,6 +3,7 @@
 mod causality;
 pub mod check;
 mod choreography;
+mod emits;
 mod json;
 mod mermaid;
 mod state;
@@ -17,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::event::EventType;
 
 pub use check::{Finding, Rule};
-pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
+pub use choreography::{
+    Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, NodeOutcome, Publication, Target,
+};
+pub use emits::Emits;
 pub use json::DeclarationError;
 pub use state::{Expected, SagaState, SagaStatus, Wait};
 
@@ -34,6 +38,8 @@ pub struct Declaration {
     pub ends: Vec<End>,
     /// Accepted findings about this participant.
     pub accepted: Vec<Accepted>,
+    /// Whether no saga waits for it: see [`Participant::optional`](crate::Participant::optional).
+    pub optional: bool,
 }
 
 /// A finding that a team accepts: findings of this rule about the participant are not reported.
@@ -73,9 +79,9 @@ pub struct StepSpec {
     /// Any of these starts it.
     pub triggers: Vec<EventType>,
     /// Published on success.
-    pub success: Option<EventType>,
+    pub success: Emits,
     /// Published on refusal.
-    pub refusal: Option<EventType>,
+    pub refusal: Emits,
     /// Its compensation.
     pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.

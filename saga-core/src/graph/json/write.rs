@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Choreography, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
+    graph::{Choreography, Declaration, Edge, Emits, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
 };
 
 impl Serialize for EventKey {
@@ -61,6 +61,14 @@ fn keys(events: &[EventType]) -> Vec<EventKeyDoc> {
     events.iter().copied().map(key).collect()
 }
 
+/// The alternatives, unless they are a single event.
+fn several(emits: &Emits) -> Vec<Vec<EventKeyDoc>> {
+    match emits.only() {
+        Some(_) => Vec::new(),
+        None => emits.alternatives().iter().map(|events| keys(events)).collect(),
+    }
+}
+
 impl ParticipantDoc {
     fn of(declaration: &Declaration, with: impl Fn(EventType) -> bool) -> Self {
         let mut events: Vec<EventType> = Vec::new();
@@ -72,6 +80,7 @@ impl ParticipantDoc {
         Self {
             format: None,
             name: declaration.participant.to_owned(),
+            optional: declaration.optional,
             steps: declaration.steps.iter().map(StepDoc::of).collect(),
             publishes: keys(&declaration.publishes),
             ends: declaration.ends.iter().map(|end| EndDoc { event: key(end.event), ending: end.ending }).collect(),
@@ -110,8 +119,10 @@ impl StepDoc {
         Self {
             name: step.name.to_owned(),
             triggers: keys(&step.triggers),
-            success: step.success.map(key),
-            refusal: step.refusal.map(key),
+            success: step.success.only().map(key),
+            successes: several(&step.success),
+            refusal: step.refusal.only().map(key),
+            refusals: several(&step.refusal),
             compensation,
             deadline,
             effect: step.effect,

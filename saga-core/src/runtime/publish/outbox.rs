@@ -29,7 +29,7 @@ use crate::{
     clock::{Clock, after},
     envelope::{Outgoing, seal},
     event::{Event, EventType, SagaId},
-    handler::Emit,
+    handler::Emitted,
     outcome::StepError,
     store::{OutboxRow, Store, StoreError},
     trace::TraceContext,
@@ -151,7 +151,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// # Errors
     /// When the event cannot be written as JSON.
     pub fn row<E: Event>(&self, event: &E, trace: &TraceContext) -> Result<OutboxRow, StepError> {
-        Ok(AnyOutbox::row(self, EventType::of::<E>(), event.data()?, Event::saga_id(event), trace))
+        Ok(AnyOutbox::row(self, EventType::of::<E>(), Emitted::of(event)?.data, Event::saga_id(event), trace))
     }
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
