@@ -92,38 +92,45 @@ impl Choreography {
         alternatives.peek().is_some() && alternatives.all(|events| events.iter().any(|e| self.end(*e).is_some()))
     }
 
-    /// Whether a saga can run both actions when no step refuses: they follow from one start, and no choice lies between them.
+    /// Whether a saga can run both actions when no step refuses: they follow from one start, and from one alternative of each
+    /// choice.
     pub(super) fn share_a_start(&self, a: &Node, b: &Node) -> bool {
-        self.starts().into_iter().any(|start| {
-            let reach = self.reach([start], is_forward);
-            let chosen = reach.nodes.iter().filter(|node| node.alternatives(How::Success).nth(1).is_some());
-            reach.has(a)
-                && reach.has(b)
-                && chosen.into_iter().all(|choice| self.share_an_alternative(start, choice, a, b))
-        })
-    }
-
-    /// Whether a saga can run both actions after one alternative of this choice.
-    fn share_an_alternative(&self, start: EventKey, choice: &Node, a: &Node, b: &Node) -> bool {
-        choice.alternatives(How::Success).any(|events| {
-            let chosen =
-                |node: &Node, p: Publication| is_forward(node, p) && (!same(node, choice) || events.contains(&p.event));
-            let reach = self.reach([start], chosen);
+        self.in_one_saga(|follow| {
+            let reach = follow(&|_| true);
             reach.has(a) && reach.has(b)
         })
     }
 
-    /// Whether `later` runs only in a saga in which `earlier` has succeeded: every path to it contains `earlier`.
-    pub(super) fn always_precedes(&self, earlier: &Node, later: &Node) -> bool {
-        let around = self.reach(self.starts(), |node, p| is_forward(node, p) && !same(node, earlier));
-        !around.has(later)
+    /// Whether `from` can refuse in a saga in which `step` has succeeded: not every path to `step` contains the success of `from`.
+    fn may_refuse_after(&self, from: &Node, step: &Node) -> bool {
+        self.in_one_saga(|follow| follow(&|_| true).has(from) && follow(&|node| !same(node, from)).has(step))
+    }
+
+    /// Whether this holds for one saga's forward actions, whatever it does at a choice. `holds` is given what a saga reaches
+    /// from the successes of some nodes.
+    fn in_one_saga<'a>(&'a self, holds: impl Fn(&dyn Fn(&dyn Fn(&Node) -> bool) -> Reach<'a>) -> bool) -> bool {
+        self.starts().into_iter().any(|start| {
+            let after = |choice: Option<(&Node, &[EventKey])>| {
+                holds(&|succeeds| {
+                    self.reach([start], |node, p| {
+                        let is_chosen = choice.is_none_or(|(at, events)| !same(node, at) || events.contains(&p.event));
+                        is_forward(node, p) && is_chosen && succeeds(node)
+                    })
+                })
+            };
+            let reached = self.reach([start], is_forward).nodes;
+            let choices = reached.into_iter().filter(|node| node.alternatives(How::Success).nth(1).is_some());
+            // Each choice by itself: two together may exclude more.
+            after(None)
+                && choices.into_iter().all(|at| at.alternatives(How::Success).any(|events| after(Some((at, events)))))
+        })
     }
 
     /// Every event that may start compensation after `step` has succeeded.
     pub(super) fn later_failures(&self, step: &Node) -> Vec<Failure<'_>> {
         let mut failures = Vec::new();
         for from in self.up_to_the_pivot().into_iter().filter(|n| self.share_a_start(n, step)) {
-            if !same(from, step) && !self.always_precedes(from, step) {
+            if !same(from, step) && self.may_refuse_after(from, step) {
                 failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
             }
             if !self.is_final(from) {

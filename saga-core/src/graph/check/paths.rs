@@ -114,10 +114,12 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
         let ends = flow.after(event).events.into_iter().filter_map(|e| flow.end(e)).collect::<Vec<_>>();
         wanted.map_or(!ends.is_empty(), |wanted| ends.contains(&wanted))
     };
-    // A dropped event or a cycle on the way is a finding of its own.
+    // A dropped event, an unanswered refusal or a cycle on the way is a finding of its own.
+    let is_refusal = |event| flow.producers(event).any(|(_, how)| how == How::Refusal);
     let is_explained = |event, explained: &BTreeSet<EventKey>| {
         let after = flow.after(event);
-        after.events.iter().any(|e| flow.is_dropped(*e) || explained.contains(e))
+        let is_found = |e: &EventKey| flow.is_dropped(*e) || flow.is_unanswered(*e) && is_refusal(*e);
+        after.events.iter().any(|e| is_found(e) || explained.contains(e))
             || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n))
     };
 

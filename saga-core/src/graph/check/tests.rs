@@ -1,5 +1,8 @@
 //! One flow per rule with a single fault: the check finds it, and finds nothing else.
 
+mod choices;
+mod optional;
+
 use serde_json::json;
 
 use super::*;
@@ -26,7 +29,7 @@ fn places(change: impl FnOnce(&mut Flow)) -> Vec<(Rule, &'static str, &'static s
     findings(change).into_iter().map(place).collect()
 }
 
-fn release_triggers(flow: &mut Flow, triggers: &[&'static str]) {
+fn release_triggers(flow: &mut [Declaration], triggers: &[&'static str]) {
     flow[1].steps[0].compensation.as_mut().unwrap().triggers = events(triggers);
 }
 
