@@ -1,8 +1,8 @@
 //! Choreographed sagas: the model, the checker and the runtime, with no Kafka, SQL or HTTP crate below it.
 //!
 //! A *saga* is one business transaction that several services carry out together. In a choreography each of them, a
-//! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in at most one event of
-//! its own: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
+//! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in events of its own, mostly
+//! one, or in none: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
 //! which semantically reverses it. There is no coordinator. This crate runs the steps of one participant, and checks
 //! and draws all participants together.
 //!

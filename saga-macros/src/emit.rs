@@ -1,8 +1,17 @@
 //! The derive `Emit`: an enum of what a step may publish, one of its variants in each run.
 
-use proc_macro2::TokenStream as Tokens;
-use quote::{quote, quote_spanned};
-use syn::{Data, DeriveInput, Fields, Type, spanned::Spanned};
+use proc_macro2::{Span, TokenStream as Tokens};
+use quote::quote;
+use syn::{Data, DeriveInput, Fields, Type, parse_quote, parse_quote_spanned, spanned::Spanned};
+
+/// The same tokens at this place, where the compiler then points.
+fn at(tokens: &Tokens, span: Span) -> Tokens {
+    let moved = tokens.clone().into_iter().map(|mut token| {
+        token.set_span(span);
+        token
+    });
+    moved.collect()
+}
 
 pub(crate) fn expand(input: &DeriveInput, core: &Tokens) -> syn::Result<Tokens> {
     let Data::Enum(data) = &input.data else {
@@ -32,27 +41,23 @@ pub(crate) fn expand(input: &DeriveInput, core: &Tokens) -> syn::Result<Tokens> 
         return Err(syn::Error::new(variant.span(), help));
     }
     let (ident, (generics, type_generics, bounds)) = (&input.ident, input.generics.split_for_impl());
-    // What is no event is no event in its variant: there the compiler points.
-    let alternatives = variants.iter().map(|(_, ty)| {
-        let emits = quote_spanned!(ty.span()=> <#ty as #core::handler::Emit>::emits());
-        quote!(let emits = #core::graph::Emits::or(emits, #emits);)
-    });
-    let arms = variants.iter().map(|(name, ty)| {
-        let emit = quote_spanned!(ty.span()=> #core::handler::Emit::emit(published, events));
-        quote!(Self::#name(published) => #emit)
-    });
+    let (names, types): (Vec<_>, Vec<_>) = variants.into_iter().unzip();
+    // What is no event is said once, and there: the bodies take the bounds as given.
+    let mut bounds = bounds.cloned().unwrap_or_else(|| parse_quote!(where));
+    for ty in &types {
+        let core = at(core, ty.span());
+        bounds.predicates.push(parse_quote_spanned!(ty.span()=> #ty: #core::handler::Emit));
+    }
     Ok(quote! {
         impl #generics #core::handler::Emit for #ident #type_generics #bounds {
             fn emits() -> #core::graph::Emits {
-                let emits = #core::graph::Emits::nothing();
-                #(#alternatives)*
-                emits
+                #core::graph::Emits::nothing()#(.or(<#types as #core::handler::Emit>::emits()))*
             }
             fn emit(
                 &self,
                 events: &mut ::std::vec::Vec<#core::handler::Emitted>,
             ) -> ::std::result::Result<(), #core::StepError> {
-                match self { #(#arms),* }
+                match self { #(Self::#names(published) => #core::handler::Emit::emit(published, events)),* }
             }
         }
     })

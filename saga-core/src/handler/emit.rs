@@ -108,7 +108,6 @@ impl Emit for Never {
 
 macro_rules! several {
     ($first:ident $(, $other:ident)+) => {
-        #[diagnostic::do_not_recommend]
         impl<$first: Emit, $($other: Emit),+> Emit for ($first, $($other),+) {
             fn emits() -> Emits {
                 $first::emits()$(.and($other::emits()))+
