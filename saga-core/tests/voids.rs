@@ -82,7 +82,7 @@ async fn an_effect_that_can_never_be_voided_is_dead_lettered_and_not_refused() {
         assert_eq!(voids.lock().unwrap().len(), 1, "the void is not repeated");
         assert_eq!(world.headers("seat.dlq", REASON), ["permanent"]);
         let messages = world.headers("seat.dlq", MESSAGE);
-        assert!(messages[0].contains("cannot be undone") && messages[0].contains("unknown booking"), "{messages:?}");
+        assert!(messages[0].contains("cannot be voided") && messages[0].contains("unknown booking"), "{messages:?}");
         assert_eq!(world.types("seat.events"), Vec::<String>::new(), "the effect may have happened");
     })
     .await;
