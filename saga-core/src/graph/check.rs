@@ -199,6 +199,9 @@ impl Declaration {
     }
 }
 
+/// Finds where a flow breaks one rule.
+type Check = fn(&Choreography) -> Vec<Finding>;
+
 impl Choreography {
     /// Checks every [`Rule`]. No findings means that the declarations fit together, or that the remaining findings are
     /// accepted. The model checker covers the interleavings.
@@ -239,7 +242,7 @@ impl Choreography {
     fn found(&self) -> Vec<Finding> {
         // What a saga depends on.
         let required = self.required();
-        let rules: [(&Self, fn(&Self) -> Vec<Finding>); 15] = [
+        let rules: [(&Self, Check); 15] = [
             (self, contracts::participants_are_distinct),
             (self, contracts::steps_are_named),
             (self, contracts::events_agree),

@@ -36,7 +36,7 @@ impl Emitted {
 /// - an [`Event`];
 /// - one of several, a *choice*: an enum with `#[derive(Emit)]`, whose variants hold one of these each;
 /// - several at once, each with data of its own: a tuple of up to six of these. All are events of the step's saga;
-/// - [`Never`]: nothing.
+/// - nothing: [`Never`].
 ///
 /// ```
 /// use saga_core::{*, handler::{Cx, Emit}, testing::MemoryStore};
