@@ -4,14 +4,20 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use common::events::events;
 use saga_core::{
     Never, Outcome, Participant, Step, StepError, StepResult,
     envelope::header,
     graph::{Rule, SagaStatus},
-    handler::{Cx, Emit},
+    handler::{Call, Cx, Emit},
     runtime::{HandledLabel, OutcomeLabel},
     store::Store as _,
     testing::{Fault, Flow, MemoryStore, Published, Running},
@@ -158,6 +164,36 @@ async fn a_fault_at_the_commit_publishes_each_event_once_and_under_the_same_id()
         assert_eq!(types(&published), ["flight.wanted", "hotel.wanted"], "{fault:?}");
         assert_eq!(ids(&published), ids(&expected), "{fault:?}");
         assert_eq!(ids(&published).len(), 2, "{fault:?}");
+    }
+}
+
+/// Calls an outside system first, and forks with its answer.
+fn asking(calls: &Arc<AtomicU32>) -> Participant<MemoryStore> {
+    let calls = calls.clone();
+    let ask = async move |_: &Call, _: &Requested| Ok(calls.fetch_add(1, Ordering::SeqCst) + 1);
+    async fn plan(
+        _: &mut Cx<'_, MemoryStore>,
+        Requested { id, .. }: Requested,
+        nights: u32,
+    ) -> StepResult<(FlightWanted, HotelWanted)> {
+        Ok(Outcome::Success((FlightWanted { id, to: "LIS".to_owned() }, HotelWanted { id, nights })))
+    }
+    Participant::named("trip").step(Step::with_effect("plan", ask, plan))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_with_an_effect_publishes_each_of_its_events_once_whatever_commit_fails() {
+    for faults in [&[Fault::Commit][..], &[Fault::CommitAnswer], &[Fault::CommitAnswer, Fault::CommitAnswer]] {
+        let (store, calls) = (MemoryStore::default(), Arc::<AtomicU32>::default());
+        Flow::on([(asking(&calls), store.clone())])
+            .run(async |flow| {
+                store.inject(faults.iter().copied());
+                let published = flow.when(&by("plane")).await;
+                assert_eq!(types(&published), ["flight.wanted", "hotel.wanted"], "{faults:?}");
+                assert_eq!(calls.load(Ordering::SeqCst), 1, "{faults:?}");
+                assert_eq!(published[1].read::<HotelWanted>().unwrap().nights, 1);
+            })
+            .await;
     }
 }
 
