@@ -190,8 +190,8 @@ impl fmt::Display for Finding {
 
 impl Declaration {
     /// Checks the rules that one participant can be judged by: two steps of one name or on one event, declarations of
-    /// one event that differ, a wait without a deadline for its own events, a step that leads back to itself. A participant
-    /// with findings cannot work.
+    /// one event that differ, two events of one type at once, a wait without a deadline for its own events, a step that leads
+    /// back to itself, an optional participant that ends sagas or has a pivot. A participant with findings cannot work.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Choreography::of(vec![self.clone()]).check();
         findings.retain(|finding| finding.rule.judges_one());
