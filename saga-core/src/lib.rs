@@ -163,6 +163,7 @@ pub mod trace;
 pub mod transport;
 
 pub use event::{Event, SagaId, Trigger};
+pub use handler::Emit;
 pub use namespace::{Namespace, NamespaceError};
 pub use outcome::{ErrorClass, Never, Outcome, StepError, StepResult};
 pub use participant::Participant;

@@ -28,7 +28,7 @@ pub fn derive_trigger(input: TokenStream) -> TokenStream {
     expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
-/// Implements `saga_core::handler::Emit` for an enum whose variants hold what a step may publish: one event each, or a tuple of
+/// Implements `saga_core::Emit` for an enum whose variants hold what a step may publish: one event each, or a tuple of
 /// several that are published at once.
 #[proc_macro_derive(Emit)]
 pub fn derive_emit(input: TokenStream) -> TokenStream {

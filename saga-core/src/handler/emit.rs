@@ -39,7 +39,7 @@ impl Emitted {
 /// - nothing: [`Never`].
 ///
 /// ```
-/// use saga_core::{*, handler::{Cx, Emit}, testing::MemoryStore};
+/// use saga_core::{*, handler::Cx, testing::MemoryStore};
 /// # use uuid::Uuid;
 /// # macro_rules! event { ($name:ident, $type:literal) => {
 /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]

@@ -3,7 +3,7 @@
 #[path = "common/trip.rs"]
 mod trip;
 
-use saga::{handler::Emit, prelude::*};
+use saga::prelude::*;
 use trip::*;
 
 struct HotelReserved {
