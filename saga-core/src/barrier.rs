@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::graph::Triggers;
+
 /// Which half of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,8 @@ pub enum Mark {
     Null,
     /// The action's retries are used up and its effect is being voided: the action can only end in a refusal.
     Voiding,
+    /// Joins only: some parts have arrived, and nothing was done yet.
+    Waiting,
 }
 
 /// The event that wrote a barrier row.
@@ -65,6 +69,19 @@ pub struct Before {
     pub action: Option<Row>,
     /// The compensation's row.
     pub compensation: Option<Row>,
+    /// Joins only: what has arrived, in any order.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// A part of a join that has arrived: an event, as far as it is needed to run the step later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The event.
+    pub cause: Cause,
+    /// The version of its data's schema.
+    pub version: u32,
+    /// Its data.
+    pub data: Vec<u8>,
 }
 
 impl Before {
@@ -85,6 +102,8 @@ pub enum Verdict {
     Void,
     /// A compensation with nothing to compensate: call nothing, and publish its event as a null compensation.
     NullCompensation,
+    /// Joins only: store the arrival; other parts have not arrived.
+    Arrive,
     /// Do nothing, publish nothing; the event counts as handled.
     Skip(Skip),
     /// Append it to the parked events of its saga.
@@ -105,8 +124,12 @@ pub enum Skip {
 }
 
 /// The rule, complete over its inputs. An event that was handled before is skipped even while its saga is parked.
-pub fn decide(op: Op, cause: &Cause, before: &Before) -> Verdict {
-    match rule(op, cause, before) {
+///
+/// `triggers` are those of the event's half of its step. The event that completes a join is not among the arrivals before the
+/// join has ended, so that its redelivery resumes an effect that was started.
+pub fn decide(op: Op, cause: &Cause, before: &Before, triggers: &Triggers) -> Verdict {
+    let verdict = if triggers.is_join() { join(op, cause, before, triggers) } else { rule(op, cause, before) };
+    match verdict {
         skip @ Verdict::Skip(_) => skip,
         _ if before.parked => Verdict::Queue,
         verdict => verdict,
@@ -117,26 +140,53 @@ fn rule(op: Op, cause: &Cause, before: &Before) -> Verdict {
     let mark = |row: &Option<Row>| row.as_ref().map(|row| row.mark);
     match (op, mark(&before.action), mark(&before.compensation)) {
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
-        (Op::Action, None | Some(Mark::Started), None) => Verdict::Run,
+        (Op::Action, None | Some(Mark::Started | Mark::Waiting), None) => Verdict::Run,
         (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
         (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(done_before(cause, before.row(op))),
         (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding)) => {
             Verdict::Skip(done_before(cause, before.row(op)))
         }
-        (Op::Compensate, Some(Mark::Done | Mark::Started | Mark::Voiding), None | Some(Mark::Started)) => Verdict::Run,
-        (Op::Compensate, None | Some(Mark::Null | Mark::Refused), None | Some(Mark::Started)) => {
-            Verdict::NullCompensation
-        }
+        (
+            Op::Compensate,
+            Some(Mark::Done | Mark::Started | Mark::Voiding),
+            None | Some(Mark::Started | Mark::Waiting),
+        ) => Verdict::Run,
+        (
+            Op::Compensate,
+            None | Some(Mark::Null | Mark::Refused | Mark::Waiting),
+            None | Some(Mark::Started | Mark::Waiting),
+        ) => Verdict::NullCompensation,
+    }
+}
+
+/// The rule for an event that is a part of a join.
+fn join(op: Op, cause: &Cause, before: &Before, triggers: &Triggers) -> Verdict {
+    let part_of = |event: &Cause| triggers.part_of(&event.event_type);
+    let arrived = |part: Option<usize>| before.arrivals.iter().find(|arrival| part_of(&arrival.cause) == part);
+    let own = part_of(cause);
+    if let Some(arrival) = arrived(own) {
+        return Verdict::Skip(same_half(cause, &arrival.cause));
+    }
+    let mut others = (0..triggers.parts().count()).map(Some).filter(|part| *part != own);
+    match rule(op, cause, before) {
+        // It ended without this part: it was closed, or a version that did not have the part ran it.
+        Verdict::Skip(_) => Verdict::Skip(Skip::Late),
+        Verdict::Run | Verdict::NullCompensation if others.any(|part| arrived(part).is_none()) => Verdict::Arrive,
+        verdict => verdict,
     }
 }
 
 fn done_before(cause: &Cause, row: Option<&Row>) -> Skip {
-    match row.and_then(|row| row.cause.as_ref()) {
-        Some(known) if known.id == cause.id => Skip::Duplicate,
-        Some(known) if known.event_type == cause.event_type => Skip::Repetition,
-        Some(_) => Skip::Alternative,
-        // Written before causes were stored.
-        None => Skip::Duplicate,
+    // A row without a cause was written before causes were stored.
+    row.and_then(|row| row.cause.as_ref()).map_or(Skip::Duplicate, |known| same_half(cause, known))
+}
+
+/// What an event is to an earlier one for the same half of the same step.
+fn same_half(cause: &Cause, known: &Cause) -> Skip {
+    match () {
+        () if known.id == cause.id => Skip::Duplicate,
+        () if known.event_type == cause.event_type => Skip::Repetition,
+        () => Skip::Alternative,
     }
 }
 
@@ -144,8 +194,15 @@ fn done_before(cause: &Cause, row: Option<&Row>) -> Skip {
 mod tests {
     use super::*;
 
-    const MARKS: [Option<Mark>; 6] =
-        [None, Some(Mark::Started), Some(Mark::Done), Some(Mark::Refused), Some(Mark::Null), Some(Mark::Voiding)];
+    const MARKS: [Option<Mark>; 7] = [
+        None,
+        Some(Mark::Started),
+        Some(Mark::Done),
+        Some(Mark::Refused),
+        Some(Mark::Null),
+        Some(Mark::Voiding),
+        Some(Mark::Waiting),
+    ];
 
     /// The truth table, written out: (action row, compensation row) -> verdict for an action, verdict for a compensation.
     #[rustfmt::skip]
@@ -161,12 +218,14 @@ mod tests {
             (Some(Refused), None)          => (duplicate, NullCompensation),
             (Some(Null),    None)          => (late,      NullCompensation),
             (Some(Voiding), None)          => (Void,      Run),
-            (Some(Voiding), Some(Started)) => (late,      Run),
-            (None,          Some(Started)) => (late,      NullCompensation),
-            (Some(Started), Some(Started)) => (late,      Run),
-            (Some(Done),    Some(Started)) => (late,      Run),
-            (Some(Refused), Some(Started)) => (late,      NullCompensation),
-            (Some(Null),    Some(Started)) => (late,      NullCompensation),
+            (Some(Waiting), None)          => (Run,       NullCompensation),
+            (Some(Voiding), Some(Started | Waiting)) => (late, Run),
+            (Some(Started), Some(Started | Waiting)) => (late, Run),
+            (Some(Done),    Some(Started | Waiting)) => (late, Run),
+            (None,          Some(Started | Waiting)) => (late, NullCompensation),
+            (Some(Refused), Some(Started | Waiting)) => (late, NullCompensation),
+            (Some(Null),    Some(Started | Waiting)) => (late, NullCompensation),
+            (Some(Waiting), Some(Started | Waiting)) => (late, NullCompensation),
             (_,             Some(_))       => (late,      duplicate),
         }
     }
@@ -190,8 +249,12 @@ mod tests {
             let rows = (row(action, Some(same.clone())), row(compensation, Some(same.clone())));
             let before = Before { action: rows.0, compensation: rows.1, ..Before::default() };
             let (on_action, on_compensation) = expected(action, compensation);
-            assert_eq!(decide(Op::Action, &same, &before), on_action, "action on {before:?}");
-            assert_eq!(decide(Op::Compensate, &same, &before), on_compensation, "compensation on {before:?}");
+            assert_eq!(decide(Op::Action, &same, &before, &Triggers::default()), on_action, "action on {before:?}");
+            assert_eq!(
+                decide(Op::Compensate, &same, &before, &Triggers::default()),
+                on_compensation,
+                "compensation on {before:?}"
+            );
         }
     }
 
@@ -203,11 +266,11 @@ mod tests {
             let free = Before { action: rows.0, compensation: rows.1, ..Before::default() };
             let parked = Before { parked: true, ..free.clone() };
             for op in [Op::Action, Op::Compensate] {
-                let expected = match decide(op, &same, &free) {
+                let expected = match decide(op, &same, &free, &Triggers::default()) {
                     skip @ Verdict::Skip(_) => skip,
                     _ => Verdict::Queue,
                 };
-                assert_eq!(decide(op, &same, &parked), expected, "{op:?} on {parked:?}");
+                assert_eq!(decide(op, &same, &parked, &Triggers::default()), expected, "{op:?} on {parked:?}");
             }
         }
     }
@@ -222,10 +285,84 @@ mod tests {
             (None, event(2, "shipping.rejected"), Skip::Duplicate),
         ] {
             let before = Before { action: row(Some(Mark::Done), known.clone()), ..Before::default() };
-            assert_eq!(decide(Op::Action, &later, &before), Verdict::Skip(skip));
+            assert_eq!(decide(Op::Action, &later, &before, &Triggers::default()), Verdict::Skip(skip));
             let compensation = row(Some(Mark::Done), known);
             let before = Before { compensation, ..before };
-            assert_eq!(decide(Op::Compensate, &later, &before), Verdict::Skip(skip));
+            assert_eq!(decide(Op::Compensate, &later, &before, &Triggers::default()), Verdict::Skip(skip));
         }
+    }
+
+    fn trip() -> Triggers {
+        let part = |names: &[&'static str]| names.iter().map(|name| crate::graph::fixture::event(name)).collect();
+        Triggers::all_of([part(&["flight.reserved"]), part(&["hotel.rejected", "hotel.released"])])
+    }
+
+    fn arrived(cause: Cause) -> Arrival {
+        Arrival { cause, version: 1, data: Vec::new() }
+    }
+
+    fn waiting(arrivals: &[Cause]) -> Before {
+        let arrivals = arrivals.iter().cloned().map(arrived).collect();
+        Before { action: row(Some(Mark::Waiting), None), arrivals, ..Before::default() }
+    }
+
+    #[test]
+    fn a_join_runs_with_the_last_part_and_stores_the_others() {
+        let (flight, hotel) = (event(1, "flight.reserved"), event(2, "hotel.released"));
+        let on = |cause: &Cause, before: &Before| decide(Op::Action, cause, before, &trip());
+        assert_eq!(on(&flight, &Before::default()), Verdict::Arrive);
+        assert_eq!(on(&hotel, &Before::default()), Verdict::Arrive);
+        assert_eq!(on(&hotel, &waiting(&[flight.clone()])), Verdict::Run);
+        assert_eq!(on(&flight, &waiting(&[hotel])), Verdict::Run);
+    }
+
+    #[test]
+    fn a_part_that_has_arrived_counts_once_in_whatever_state_its_join_is() {
+        let flight = event(1, "flight.reserved");
+        let released = event(2, "hotel.released");
+        for mark in MARKS.into_iter().flatten().filter(|mark| *mark != Mark::Null) {
+            let before = Before { action: row(Some(mark), None), ..waiting(&[flight.clone(), released.clone()]) };
+            let skipped = |cause: Cause| match decide(Op::Action, &cause, &before, &trip()) {
+                Verdict::Skip(skip) => Some(skip),
+                _ => None,
+            };
+            assert_eq!(skipped(flight.clone()), Some(Skip::Duplicate), "{mark:?}");
+            assert_eq!(skipped(event(7, "flight.reserved")), Some(Skip::Repetition), "{mark:?}");
+            assert_eq!(skipped(event(8, "hotel.rejected")), Some(Skip::Alternative), "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn the_event_that_completes_a_join_resumes_an_effect_that_was_started() {
+        let started = Before { action: row(Some(Mark::Started), None), ..waiting(&[event(1, "flight.reserved")]) };
+        assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &started, &trip()), Verdict::Run);
+        let voiding = Before { action: row(Some(Mark::Voiding), None), ..started };
+        assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &voiding, &trip()), Verdict::Void);
+    }
+
+    #[test]
+    fn a_part_is_late_once_its_join_was_closed() {
+        let flight = event(1, "flight.reserved");
+        let cancelled = Before { compensation: row(Some(Mark::Done), None), ..waiting(&[flight.clone()]) };
+        for before in [
+            Before { action: row(Some(Mark::Null), None), ..waiting(&[flight.clone()]) },
+            // Its deadline passed.
+            Before { action: row(Some(Mark::Refused), None), ..waiting(&[flight]) },
+            cancelled,
+        ] {
+            assert_eq!(decide(Op::Action, &event(2, "hotel.rejected"), &before, &trip()), Verdict::Skip(Skip::Late));
+        }
+    }
+
+    #[test]
+    fn a_compensation_that_is_a_join_waits_for_all_its_parts_too() {
+        let (flight, hotel) = (event(1, "flight.reserved"), event(2, "hotel.rejected"));
+        let done = Before { action: row(Some(Mark::Done), None), ..Before::default() };
+        assert_eq!(decide(Op::Compensate, &flight, &done, &trip()), Verdict::Arrive);
+        let arrivals = vec![arrived(flight)];
+        let waits = Before { compensation: row(Some(Mark::Waiting), None), arrivals, ..done };
+        assert_eq!(decide(Op::Compensate, &hotel, &waits, &trip()), Verdict::Run);
+        let null = Before { action: row(Some(Mark::Null), None), ..waits };
+        assert_eq!(decide(Op::Compensate, &hotel, &null, &trip()), Verdict::NullCompensation);
     }
 }

@@ -1,19 +1,22 @@
 //! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
 
 mod emit;
+mod waits;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::{
-    event::{Event, SagaId, Trigger},
+    event::{Event, SagaId},
     outcome::{Outcome, StepError, StepResult},
+    step::AllOf,
     store::Store,
     trace::{Around, TraceContext, UserSpans},
 };
 
 pub use emit::{Emit, Emitted};
+pub(crate) use waits::ChosenWaits;
 
 /// The context of a handler: the step's local transaction, and what is known about its events.
 pub struct Cx<'t, S: Store> {
@@ -23,6 +26,7 @@ pub struct Cx<'t, S: Store> {
     /// The index of the saga that the handler is called for, when it takes one event at a time.
     place: Option<usize>,
     rejected: Vec<(usize, StepError)>,
+    waits: ChosenWaits,
 }
 
 /// A saga of the transaction, and its trace context.
@@ -54,7 +58,7 @@ impl SagaContext {
 impl<'t, S: Store> Cx<'t, S> {
     /// A context on an open transaction.
     pub fn new(tx: &'t mut S::Tx, now: Timestamp) -> Self {
-        Self { tx, now, sagas: &[], place: None, rejected: Vec::new() }
+        Self { tx, now, sagas: &[], place: None, rejected: Vec::new(), waits: ChosenWaits::new() }
     }
 
     /// The sagas of the events, in the order of the events.
@@ -163,7 +167,7 @@ pub mod shape {
 #[diagnostic::on_unimplemented(
     message = "this function is not the action of a step",
     label = "not `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`",
-    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event or a Trigger, and O and R are what it publishes: an Event, an Emit or Never",
+    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event, a Trigger or a tuple of them, and O and R are what it publishes: an Event, an Emit, a tuple of them, or Never",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`",
     note = "it is `async`, its context has the participant's database, and an event is published in an outcome: \
             `Ok(Outcome::Success(event))`"
@@ -176,7 +180,7 @@ pub trait Action<S: Store, T, O, R, Shape>: Send + Sync + 'static {
 impl<S, F, T, O, R> Action<S, T, O, R, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, T) -> StepResult<O, R> + Send + Sync + 'static,
@@ -196,7 +200,7 @@ where
 impl<S, F, T, O, R> Action<S, T, O, R, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
@@ -228,7 +232,7 @@ pub trait ActionAfter<S: Store, T, X, O, R, Shape>: Send + Sync + 'static {
 impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, T, X) -> StepResult<O, R> + Send + Sync + 'static,
@@ -248,7 +252,7 @@ where
 impl<S, F, T, X, O, R> ActionAfter<S, T, X, O, R, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     O: Emit,
     R: Emit,
     F: AsyncFn(&mut Cx<'_, S>, Vec<(T, X)>) -> Result<Vec<Outcome<O, R>>, StepError> + Send + Sync + 'static,
@@ -280,7 +284,7 @@ pub trait Compensation<S: Store, T, C, Shape>: Send + Sync + 'static {
 impl<S, F, T, C> Compensation<S, T, C, shape::Single> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     C: Event + From<T>,
     F: AsyncFn(&mut Cx<'_, S>, T) -> Result<C, StepError> + Send + Sync + 'static,
 {
@@ -299,7 +303,7 @@ where
 impl<S, F, T, C> Compensation<S, T, C, shape::Set> for F
 where
     S: Store,
-    T: Trigger,
+    T: AllOf,
     C: Event + From<T>,
     F: AsyncFn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<C>, StepError> + Send + Sync + 'static,
 {

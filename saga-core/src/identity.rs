@@ -28,6 +28,9 @@ pub(crate) struct Origin<'a> {
     pub(crate) op: Op,
 }
 
+/// The cause of what a join publishes. A join runs once in a saga, whichever of its parts comes last.
+pub(crate) const JOIN: (&str, &str) = ("", "");
+
 /// The id of the `index`-th event that a step publishes: the same however often the step is executed.
 pub(crate) fn published(origin: Origin<'_>, index: u32) -> Uuid {
     let Origin { participant, saga, cause: (source, id), step, op } = origin;

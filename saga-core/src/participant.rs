@@ -8,7 +8,7 @@ use crate::{
     graph::{Accepted, Declaration, End, Ending, Finding, Rule, StepSpec},
     handler::Emit,
     step::{ErasedStep, Step},
-    store::Store,
+    store::{Store, TimerKind},
 };
 
 /// A service's steps, and nothing else.
@@ -167,6 +167,11 @@ impl<S: Store> Participant<S> {
         }
     }
 
+    /// Whether it ever waits with a timer.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.steps.iter().any(|step| TimerKind::ALL.into_iter().any(|kind| step.expires(kind).is_some()))
+    }
+
     /// How a saga ends with this event; none when it goes on.
     pub(crate) fn ending(&self, event_type: &str) -> Option<Ending> {
         self.ends.iter().find(|end| end.event.name == event_type).map(|end| end.ending)
@@ -221,8 +226,9 @@ impl Declaration {
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
         let of_step = |s: &'_ StepSpec| -> Vec<EventType> {
-            let others = [s.compensation.as_ref().map(|u| u.event), s.deadline.as_ref().map(|d| d.event)];
-            s.success.events().chain(s.refusal.events()).chain(others.into_iter().flatten()).collect()
+            let others = s.compensation.iter().map(|undo| undo.event);
+            let others = others.chain(s.deadlines().map(|(_, deadline)| deadline.event));
+            s.success.events().chain(s.refusal.events()).chain(others).collect()
         };
         self.steps.iter().flat_map(of_step).chain(self.publishes.iter().copied())
     }

@@ -1,5 +1,6 @@
 //! A step: the action, its compensation, and what is declared about its failures, effects and deadlines.
 
+mod all_of;
 mod compensation;
 mod erased;
 mod limits;
@@ -8,15 +9,16 @@ mod one_of;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
-    event::{Event, EventType, SagaId, Trigger},
-    graph::{DeadlineSpec, StepSpec},
+    event::{Event, EventType, SagaId},
+    graph::{DeadlineSpec, StepSpec, Triggers},
     handler::{Action, ActionAfter, Call, Cx, Emit},
     outcome::{Outcome, StepError},
     retry::RetryPolicy,
     store::Store,
 };
-use erased::{Effect, Half, RunFn, answer_of, call, decode, same_count, trigger_of};
+use erased::{Effect, Half, RunFn, answer_of, call, expire, same_count, trigger_of};
 
+pub use all_of::{AllOf, Part};
 pub(crate) use erased::{End, Erased, ErasedStep, Input};
 pub use limits::{BreakerPolicy, EffectLimits};
 pub use one_of::{MadeFrom, OneOf};
@@ -35,18 +37,20 @@ type Signature<T, O, R, U> = fn(T, U) -> (O, R);
 impl<S, T, O, R> Step<S, T, O, R>
 where
     S: Store,
-    T: Trigger + Sync,
+    T: AllOf,
     O: Emit,
     R: Emit,
 {
     fn of(name: &'static str, action: Half<S>) -> Self {
         let spec = StepSpec {
             name,
-            triggers: T::event_types(),
+            triggers: Triggers::all_of(T::parts()),
             success: O::emits(),
             refusal: R::emits(),
             compensation: None,
             deadline: None,
+            saga_deadline: None,
+            arrivals_deadline: None,
             effect: action.effect.is_some(),
             pivot: false,
         };
@@ -57,6 +61,8 @@ where
             retry: RetryPolicy::default(),
             effects: EffectLimits::default(),
             expire: None,
+            expire_saga: None,
+            expire_arrivals: None,
         };
         Self { erased, types: PhantomData }
     }
@@ -76,7 +82,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(name, Half::new(decode::<T>(), run))
+        Self::of(name, Half::new::<T>(run))
     }
 
     /// A step that first calls an outside system, then records its result. The effect is called outside any
@@ -103,7 +109,7 @@ where
                 outcomes.iter().map(End::from_outcome).collect()
             })
         });
-        Self::of(name, Half::new(decode::<T>(), run).with(Some(Effect::of(effect))))
+        Self::of(name, Half::new::<T>(run).with(Some(Effect::of(effect))))
     }
 }
 
@@ -111,7 +117,7 @@ where
 impl<S, T, O, R, U> Step<S, T, O, R, U>
 where
     S: Store,
-    T: Trigger + Sync,
+    T: AllOf,
     O: Emit,
     R: Emit,
 {
@@ -165,7 +171,8 @@ where
     }
 
     /// After this step the participant waits. When no later forward step of this participant has ended the wait within
-    /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable.
+    /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable. The
+    /// step's own handler may choose another duration: see [`Cx::deadline`].
     #[must_use]
     pub fn deadline<D, F>(mut self, after: Duration, expired: F) -> Self
     where
@@ -173,19 +180,62 @@ where
         F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
     {
         self.erased.spec.deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
-        let expired = Arc::new(expired);
-        self.erased.expire = Some(Box::new(move |cx, sagas| {
-            let expired = expired.clone();
-            Box::pin(async move {
-                let count = sagas.len();
-                let outcomes = expired(cx, sagas).await?;
-                if let Some((_, error)) = cx.take_rejected().pop() {
-                    return Err(error);
-                }
-                let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
-                outcomes.iter().map(End::from_outcome).collect()
-            })
-        }));
+        self.erased.expire = Some(expire(expired));
+        self
+    }
+
+    /// Joins only: how long the step waits for its other parts, from the first arrival on. When they have not arrived within `after`,
+    /// the handler is called as that of [`Step::deadline`]. Its event closes the join: what arrives later is late, and there is
+    /// nothing to compensate. Without an event, the join goes on waiting, without a deadline.
+    #[must_use]
+    pub fn arrivals_within<D, F>(mut self, after: Duration, expired: F) -> Self
+    where
+        D: Event,
+        F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+    {
+        self.erased.spec.arrivals_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
+        self.erased.expire_arrivals = Some(expire(expired));
+        self
+    }
+
+    /// From this step on the participant waits for the end of the saga, whatever it does meanwhile: an event that it
+    /// declares with [`Participant::completes_with`](crate::Participant::completes_with) or
+    /// [`Participant::compensates_with`](crate::Participant::compensates_with), and publishes in a step, a compensation or a
+    /// deadline. The compensation of this step ends the wait too. Otherwise as [`Step::deadline`]; a step may have both.
+    ///
+    /// The end may be published in the moment in which the deadline passes. So the handler reads whether the saga has
+    /// ended, and returns [`Outcome::Quiet`] for one that has.
+    ///
+    /// ```
+    /// # use std::time::Duration; use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+    /// # struct Requested { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.expired", topic = "trip.events", saga = "trip_id")]
+    /// # struct Expired { trip_id: Uuid }
+    /// # async fn register(_: &mut Cx<'_, MemoryStore>, _: Requested) -> StepResult<Never> { Ok(Outcome::Quiet) }
+    /// async fn expire(cx: &mut Cx<'_, MemoryStore>, trips: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
+    ///     let outcome = |trip: SagaId| match cx.tx().get::<bool>(&format!("ended/{trip}")) {
+    ///         Some(true) => Outcome::Quiet,
+    ///         _ => Outcome::Success(Expired { trip_id: trip.as_uuid() }),
+    ///     };
+    ///     Ok(trips.into_iter().map(outcome).collect())
+    /// }
+    ///
+    /// let step = Step::new("register", register).saga_deadline(Duration::from_secs(30 * 60), expire);
+    /// # let trip = Participant::named("trip").step(step).declaration();
+    /// # assert!(trip.steps[0].saga_deadline.is_some() && trip.steps[0].deadline.is_none());
+    /// ```
+    #[must_use]
+    pub fn saga_deadline<D, F>(mut self, after: Duration, expired: F) -> Self
+    where
+        D: Event,
+        F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+    {
+        self.erased.spec.saga_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
+        self.erased.expire_saga = Some(expire(expired));
         self
     }
 }

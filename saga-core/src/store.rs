@@ -3,6 +3,7 @@
 
 mod parked;
 mod refusal;
+mod timer;
 
 use std::{future::Future, time::Duration};
 
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    barrier::{Before, Cause, Mark, Op},
+    barrier::{Arrival, Before, Cause, Mark, Op},
     event::SagaId,
     record::OutRecord,
     trace::{Ids, TraceContext},
@@ -18,6 +19,7 @@ use crate::{
 
 pub use parked::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking};
 pub use refusal::Refusal;
+pub use timer::{Disarm, DueTimer, Timer, TimerKind};
 
 /// A participant's database. A clone is another handle to the same database.
 ///
@@ -43,8 +45,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// | [`Phase::Start`] | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
     /// | [`Phase::Finish`], [`Phase::Recheck`] | nothing | nothing |
     ///
-    /// For a compensation, for `Finish` and for `Recheck`, the action row is locked until the transaction ends, and
-    /// both rows are read after the lock was taken. For a compensation, for `Recheck` and where `from_parked` is set,
+    /// A part of a join ([`Admission::joins`]) writes its own row as `Waiting`, in place of `Done` and `Started`.
+    ///
+    /// For a compensation, for a part of a join, for `Finish` and for `Recheck`, the action row is locked until the transaction
+    /// ends, and both rows and the join's arrivals are read after the lock was taken, in a later statement: two parts may arrive
+    /// in two processes at once, and the second one has to see the first. For a compensation, for `Recheck` and where `from_parked` is set,
     /// the saga's queue is locked first: no other transaction appends to it, removes from it or takes over a position
     /// in it.
     ///
@@ -88,6 +93,14 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
         patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
+
+    /// Locks the action rows of these steps until the transaction ends, in the order of (saga, step), and returns the mark of each,
+    /// read after the lock was taken: the timer of a join and its last arrival meet there. The steps are distinct.
+    fn lock_steps(
+        &self,
+        tx: &mut Self::Tx,
+        steps: &[(SagaId, &str)],
+    ) -> impl Future<Output = Result<Vec<Option<Mark>>, StoreError>> + Send;
 
     /// Makes these timers due after the given delay, unless they were disarmed or armed anew meanwhile.
     fn postpone(&self, timers: &[DueTimer], after: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -152,6 +165,8 @@ pub struct Admission {
     pub phase: Phase,
     /// The idempotency key of the effect, stored in a row that this admission marks `Started`.
     pub effect_key: Option<Uuid>,
+    /// The event is a part of a join: its half of the step has several.
+    pub joins: bool,
     /// The event is admitted although its saga is parked: it is the head of the queue, or is about to become the head.
     pub from_parked: bool,
 }
@@ -161,16 +176,19 @@ pub struct Admission {
 pub struct Changes {
     /// Barrier rows with a new state.
     pub marks: Vec<MarkChange>,
+    /// Parts of joins that have arrived. One whose event type has arrived for the same half of the step stays as it is.
+    pub arrivals: Vec<NewArrival>,
     /// Events to publish, in order.
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows of earlier transactions that the broker has acknowledged.
     pub sent: Vec<Uuid>,
     /// Parked sagas.
     pub park: Vec<ParkChange>,
-    /// Timers to arm; a timer that is armed already stays as it is.
+    /// Timers to arm; a timer that is armed already stays as it is. One that waits for the end of a saga
+    /// ([`TimerKind::Saga`]) is not armed when the saga's end is recorded already.
     pub arm: Vec<Timer>,
-    /// Sagas of which all timers are disarmed; applied before `arm`.
-    pub disarm: Vec<SagaId>,
+    /// Timers to disarm; applied before `arm`. A timer that is firing at this moment is left to its handler.
+    pub disarm: Vec<Disarm>,
     /// Sagas that begin now, for this participant; a saga that has begun already is left as it is.
     pub begun: Vec<Progress>,
     /// Sagas that end now; a saga that has ended already is left as it is. The end of a saga may be recorded before its
@@ -207,6 +225,21 @@ pub struct MarkChange {
     pub op: Op,
     /// The new state.
     pub mark: Mark,
+    /// The idempotency key of the row's effect; none leaves the row's own.
+    pub effect_key: Option<Uuid>,
+}
+
+/// A part of a join, to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewArrival {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The step.
+    pub step: &'static str,
+    /// Action or compensation.
+    pub op: Op,
+    /// What has arrived.
+    pub arrival: Arrival,
 }
 
 /// An event that is committed and perhaps not yet acknowledged by the broker.
@@ -239,32 +272,6 @@ pub struct Unsent {
     pub saga_id: SagaId,
     /// Whether it is younger than `grace`, by the database's clock.
     pub young: bool,
-}
-
-/// A durable timer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// The saga that waits.
-    pub saga_id: SagaId,
-    /// The step that armed it.
-    pub step: &'static str,
-    /// The delay after which it fires.
-    pub after: Duration,
-    /// The W3C trace context of the event that armed it: `traceparent`, then `tracestate`.
-    pub trace: TraceContext,
-}
-
-/// A timer that is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueTimer {
-    /// The saga that waits.
-    pub saga_id: SagaId,
-    /// The step that armed it.
-    pub step: String,
-    /// When it was due, by the database's clock.
-    pub due: Timestamp,
-    /// See [`Timer::trace`].
-    pub trace: TraceContext,
 }
 
 /// A step as a participant's database has seen it.

@@ -137,6 +137,24 @@ async fn a_fork_gives_each_branch_its_own_data() {
         .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_fork_is_joined_by_a_step_that_publishes_several_events_again() {
+    async fn book(
+        _: &mut Cx<'_, MemoryStore>,
+        (flight, hotel): (FlightReserved, HotelReserved),
+    ) -> StepResult<(Completed, Noted)> {
+        assert_eq!((flight.to.as_str(), hotel.nights), ("LIS", 3));
+        Ok(Outcome::Success((Completed { id: flight.id }, Noted { id: hotel.id })))
+    }
+    Flow::of([trip().step(Step::new("book", book)), flight(), hotel()])
+        .run(async |flow| {
+            let published = flow.when(&by("plane")).await;
+            assert_eq!(types(&published)[4..], ["trip.completed", "trip.noted"]);
+            assert_eq!(ids(&published).len(), 6);
+        })
+        .await;
+}
+
 /// Everything that a request makes under these faults.
 async fn under(faults: &[Fault], request: &Requested, cause: Uuid) -> Vec<Published> {
     let store = MemoryStore::default();

@@ -26,6 +26,7 @@ use uuid::Uuid;
 events! {
     Booked = "trip.booked" on "trip.events" { mood: String }
     Cancelled = "trip.cancelled" on "trip.events" { mood: String }
+    Withdrawn = "trip.withdrawn" on "trip.events" {}
     Noted = "trip.noted" on "trip.events" {}
     Taken = "seat.taken" on "seat.events" {}
     Freed = "seat.freed" on "seat.events" {}
@@ -34,6 +35,12 @@ events! {
 impl From<Cancelled> for Freed {
     fn from(why: Cancelled) -> Self {
         Self { id: why.id }
+    }
+}
+
+impl From<Withdrawn> for Cancelled {
+    fn from(why: Withdrawn) -> Self {
+        Self { id: why.id, mood: "fine".to_owned() }
     }
 }
 
@@ -74,6 +81,7 @@ fn seats() -> Participant<MemoryStore> {
     let limits = EffectLimits { breaker, ..EffectLimits::default() };
     let step = Step::with_effect("take", ask, take)
         .undone_by(free)
+        .on::<(Cancelled, Withdrawn)>()
         .deadline(Duration::from_secs(60), expire)
         .effect_limits(limits)
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 4));
@@ -153,7 +161,7 @@ async fn every_registered_metric_changes() {
     let cancelled = |trip: &Booked, mood: &str| Cancelled { id: trip.id, mood: mood.to_owned() };
     let drive = async {
         let (fine, hopeless, late, waiting) = (booked("fine"), booked("fine"), booked("fine"), booked("waiting"));
-        // Twice, under two ids, too late, compensated, broken, unknown, not acknowledged, past its deadline.
+        // Twice, under two ids, too late, compensated for two events, broken, unknown, not acknowledged, past its deadline.
         let twice = record(&fine, Uuid::now_v7(), clock);
         publish(twice.clone());
         publish(twice);
@@ -167,6 +175,7 @@ async fn every_registered_metric_changes() {
             tick().await;
         }
         publish(record(&late, Uuid::now_v7(), clock));
+        publish(record(&Withdrawn { id: late.id }, Uuid::now_v7(), clock));
         publish(record(&cancelled(&fine, "broken"), Uuid::now_v7(), clock));
         publish(record(&cancelled(&hopeless, "hopeless"), Uuid::now_v7(), clock));
         publish(record(&booked("broken"), Uuid::now_v7(), clock));

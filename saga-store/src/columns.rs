@@ -7,7 +7,7 @@ use saga_core::{
     envelope::header,
     event::SagaId,
     record::{Header, OutRecord, headers_from_json, headers_to_json},
-    store::{DeclaredStep, OutboxRow, StoreError, Summary},
+    store::{DeclaredStep, OutboxRow, StoreError, Summary, TimerKind},
     trace::{Ids, TraceContext},
 };
 
@@ -39,6 +39,7 @@ pub(crate) fn mark(mark: Mark) -> &'static str {
         Mark::Refused => "refused",
         Mark::Null => "null",
         Mark::Voiding => "voiding",
+        Mark::Waiting => "waiting",
     }
 }
 
@@ -49,8 +50,18 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "refused" => Mark::Refused,
         "null" => Mark::Null,
         "voiding" => Mark::Voiding,
+        "waiting" => Mark::Waiting,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
+}
+
+pub(crate) fn read_timer_kind(text: &str) -> Result<TimerKind, StoreError> {
+    TimerKind::named(text).ok_or_else(|| StoreError::Broken(format!("{text:?} is not a kind of timer")))
+}
+
+/// Reads the version of an event's schema.
+pub(crate) fn read_version(version: i64) -> Result<u32, StoreError> {
+    u32::try_from(version).map_err(|_| StoreError::Broken(format!("{version} is not a version of a schema")))
 }
 
 /// Text without NUL, which PostgreSQL cannot store.

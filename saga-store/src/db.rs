@@ -10,7 +10,8 @@ use std::{
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::Before,
+    barrier::{Before, Mark},
+    event::SagaId,
     store::{
         Admission, Changes, Committed, DeclaredStep, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError,
         Summary, Unsent,
@@ -251,6 +252,15 @@ impl Store for Db {
             let (session, timers) = database.begin_due(rows(limit), patience).await?;
             Ok((Tx::new(session.into()), timers))
         })
+    }
+
+    async fn lock_steps(&self, tx: &mut Tx, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        match &tx.session {
+            #[cfg(feature = "postgres")]
+            Session::Postgres(session) => session.lock_steps(steps).await,
+            #[cfg(feature = "sqlite")]
+            Session::Sqlite(session) => session.marks(steps),
+        }
     }
 
     async fn postpone(&self, timers: &[DueTimer], after: Duration) -> Result<(), StoreError> {

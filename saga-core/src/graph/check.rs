@@ -44,6 +44,8 @@ pub enum Rule {
     PivotIsFinal,
     /// A participant that waits for others needs a limit on its wait.
     WaitsHaveDeadlines,
+    /// A deadline until the end of the saga is disarmed by an end that its participant declares.
+    SagaDeadlinesEnd,
     /// A step runs once in a saga, so a cycle of steps stops silently in its second round.
     StepsDoNotCycle,
     /// Every path of a saga reaches an end.
@@ -59,7 +61,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that declarations alone are checked by, in this order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
@@ -72,6 +74,7 @@ impl Rule {
         Self::CompensationsAreReached,
         Self::PivotIsFinal,
         Self::WaitsHaveDeadlines,
+        Self::SagaDeadlinesEnd,
         Self::StepsDoNotCycle,
         Self::PathsEnd,
         Self::OptionalIsNotAwaited,
@@ -92,6 +95,7 @@ impl Rule {
                 | Self::OneStepPerEvent
                 | Self::EventsArePublishedOnce
                 | Self::WaitsHaveDeadlines
+                | Self::SagaDeadlinesEnd
                 | Self::StepsDoNotCycle
                 | Self::OptionalIsNotAwaited
         )
@@ -112,6 +116,7 @@ impl Rule {
             Self::CompensationsAreReached => "compensations-are-reached",
             Self::PivotIsFinal => "pivot-is-final",
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
+            Self::SagaDeadlinesEnd => "saga-deadlines-end",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
             Self::OptionalIsNotAwaited => "optional-is-not-awaited",
@@ -137,6 +142,7 @@ impl Rule {
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
             Self::PivotIsFinal => "no event after the pivot leads to a compensation",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
+            Self::SagaDeadlinesEnd => "every deadline until the end can be ended by its participant",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
             Self::OptionalIsNotAwaited => "no saga waits for an optional participant",
@@ -242,7 +248,7 @@ impl Choreography {
     fn found(&self) -> Vec<Finding> {
         // What a saga depends on.
         let required = self.required();
-        let rules: [(&Self, Check); 15] = [
+        let rules: [(&Self, Check); 16] = [
             (self, contracts::participants_are_distinct),
             (self, contracts::steps_are_named),
             (self, contracts::events_agree),
@@ -255,6 +261,7 @@ impl Choreography {
             (&required, compensation::compensations_are_reached),
             (&required, compensation::pivot_is_final),
             (&required, paths::waits_have_deadlines),
+            (self, paths::saga_deadlines_end),
             (self, paths::steps_do_not_cycle),
             (&required, paths::paths_end),
             (self, optional::optional_is_not_awaited),

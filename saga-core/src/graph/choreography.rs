@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     event::EventType,
-    graph::{Declaration, Ending, StepSpec},
+    graph::{Declaration, Ending, StepSpec, Triggers},
 };
 
 /// An event and its version, which together name one contract.
@@ -100,8 +100,8 @@ pub struct Node {
     pub step: &'static str,
     /// The handler's name; for an action, the same as `step`.
     pub name: &'static str,
-    /// The events of which each starts it.
-    pub triggers: Vec<EventKey>,
+    /// The events that start it.
+    pub triggers: Triggers<EventKey>,
     /// The events that it may publish.
     pub publishes: Vec<Publication>,
     /// The sets of events that it may publish, each at once: those of its success and those of its refusal, of which a run
@@ -299,17 +299,22 @@ fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType>
 }
 
 fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
-    let keys = |types: &[EventType]| types.iter().copied().map(EventKey::from).collect::<Vec<_>>();
+    let keys = |triggers: &Triggers| triggers.map(|event| EventKey::from(*event));
+    let at_once = |events: &[EventType]| events.iter().copied().map(EventKey::from).collect::<Vec<_>>();
     let &Declaration { participant, optional, .. } = declaration;
     let mut nodes = Vec::new();
     for (spec, step) in declaration.steps.iter().enumerate() {
-        let deadline = step.deadline.as_ref().map(|d| Publication { event: d.event.into(), how: How::Deadline });
+        let mut deadlines: Vec<EventKey> = step.deadlines().map(|(_, deadline)| deadline.event.into()).collect();
+        // Several may publish the same event.
+        deadlines.sort();
+        deadlines.dedup();
+        let deadlines = deadlines.into_iter().map(|event| Publication { event, how: How::Deadline });
         let ends = [(&step.success, How::Success), (&step.refusal, How::Refusal)];
         let publications = ends
             .into_iter()
             .flat_map(|(emits, how)| emits.events().map(move |event| Publication { event: event.into(), how }));
         let outcomes = ends.into_iter().flat_map(|(emits, how)| {
-            emits.alternatives().iter().map(move |events| NodeOutcome { how, events: keys(events) })
+            emits.alternatives().iter().map(move |events| NodeOutcome { how, events: at_once(events) })
         });
         nodes.push(Node {
             participant,
@@ -317,7 +322,7 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
             step: step.name,
             name: step.name,
             triggers: keys(&step.triggers),
-            publishes: publications.chain(deadline).collect(),
+            publishes: publications.chain(deadlines).collect(),
             outcomes: outcomes.collect(),
             pivot: step.pivot,
             optional,
@@ -343,7 +348,7 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
         kind: NodeKind::Request,
         step: event.name,
         name: event.name,
-        triggers: Vec::new(),
+        triggers: Triggers::default(),
         publishes: vec![Publication { event: (*event).into(), how: How::Request }],
         outcomes: vec![NodeOutcome { how: How::Request, events: vec![(*event).into()] }],
         pivot: false,

@@ -32,7 +32,7 @@ pub(crate) fn events(names: &[&'static str]) -> Vec<EventType> {
 
 /// A step that publishes nothing yet.
 pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
-    let triggers = events(triggers);
+    let triggers = events(triggers).into();
     StepSpec {
         name,
         triggers,
@@ -40,6 +40,8 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         refusal: Emits::nothing(),
         compensation: None,
         deadline: None,
+        saga_deadline: None,
+        arrivals_deadline: None,
         effect: false,
         pivot: false,
     }
@@ -50,7 +52,7 @@ pub(crate) fn compensation(
     triggers: &[&'static str],
     done: &'static str,
 ) -> Option<CompensationSpec> {
-    Some(CompensationSpec { name, triggers: events(triggers), event: event(done), effect: false })
+    Some(CompensationSpec { name, triggers: events(triggers).into(), event: event(done), effect: false })
 }
 
 pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {

@@ -114,6 +114,9 @@ impl Choreography {
                 if let Some(deadline) = spec.and_then(|s| s.deadline.as_ref()) {
                     label = format!("{label}<br/>deadline {}", duration(deadline.after));
                 }
+                if let Some(deadline) = spec.and_then(|s| s.saga_deadline.as_ref()) {
+                    label = format!("{label}<br/>saga deadline {}", duration(deadline.after));
+                }
             }
         }
         if node.pivot { format!("{id}{{{{\"{label}<br/>pivot\"}}}}") } else { format!("{id}[\"{label}\"]") }

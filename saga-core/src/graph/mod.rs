@@ -7,6 +7,7 @@ mod emits;
 mod json;
 mod mermaid;
 mod state;
+mod triggers;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventType;
+use crate::{event::EventType, store::TimerKind};
 
 pub use check::{Finding, Rule};
 pub use choreography::{
@@ -24,6 +25,7 @@ pub use choreography::{
 pub use emits::Emits;
 pub use json::DeclarationError;
 pub use state::{Expected, SagaState, SagaStatus, Wait};
+pub use triggers::Triggers;
 
 /// One participant's declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +78,8 @@ pub enum Ending {
 pub struct StepSpec {
     /// Unique within the participant.
     pub name: &'static str,
-    /// Any of these starts it.
-    pub triggers: Vec<EventType>,
+    /// What starts it.
+    pub triggers: Triggers,
     /// Published on success.
     pub success: Emits,
     /// Published on refusal.
@@ -86,10 +88,30 @@ pub struct StepSpec {
     pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.
     pub deadline: Option<DeadlineSpec>,
+    /// How long the participant waits from it until the end of the saga.
+    pub saga_deadline: Option<DeadlineSpec>,
+    /// Joins only: how long the step waits for its other parts after the first arrival.
+    pub arrivals_deadline: Option<DeadlineSpec>,
     /// Whether it calls the outside world.
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.
     pub pivot: bool,
+}
+
+impl StepSpec {
+    /// Its deadlines.
+    pub fn deadlines(&self) -> impl Iterator<Item = (TimerKind, &DeadlineSpec)> {
+        TimerKind::ALL.into_iter().filter_map(|kind| Some((kind, self.deadline_of(kind)?)))
+    }
+
+    /// The deadline of this kind.
+    pub fn deadline_of(&self, kind: TimerKind) -> Option<&DeadlineSpec> {
+        match kind {
+            TimerKind::Step => self.deadline.as_ref(),
+            TimerKind::Arrivals => self.arrivals_deadline.as_ref(),
+            TimerKind::Saga => self.saga_deadline.as_ref(),
+        }
+    }
 }
 
 /// A compensation.
@@ -97,8 +119,8 @@ pub struct StepSpec {
 pub struct CompensationSpec {
     /// The handler's name.
     pub name: &'static str,
-    /// Any of these starts it.
-    pub triggers: Vec<EventType>,
+    /// What starts it.
+    pub triggers: Triggers,
     /// Published when compensated, also by a null compensation.
     pub event: EventType,
     /// Whether it calls the outside world.
@@ -108,7 +130,7 @@ pub struct CompensationSpec {
 /// A durable deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadlineSpec {
-    /// How long.
+    /// How long, unless the handler decides it for a saga.
     pub after: Duration,
     /// Published when the deadline passes, unless the wait has ended.
     pub event: EventType,

@@ -36,8 +36,10 @@ pub struct Wait<'a> {
     pub node: &'a Node,
     /// Published when the wait is over.
     pub event: EventKey,
-    /// Its duration.
+    /// Its declared duration.
     pub after: Duration,
+    /// Whether only the end of the saga ends it, and not the participant's next step.
+    pub until_end: bool,
 }
 
 /// The state of a saga.
@@ -63,7 +65,7 @@ impl Choreography {
         if matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
             let started = |node: &&Node| !node.optional && node.triggers.iter().any(|t| seen(*t));
             expected.extend(self.nodes().iter().filter(started).filter_map(|node| self.expected(node, seen)));
-            waits.extend(self.nodes().iter().filter(started).filter_map(|node| self.wait(node, seen)));
+            waits.extend(self.nodes().iter().filter(started).flat_map(|node| self.waits(node, seen)));
         }
         SagaState { status, expected, waits }
     }
@@ -102,19 +104,30 @@ impl Choreography {
         waits.then_some(Expected { node, one_of })
     }
 
-    fn wait<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Option<Wait<'a>> {
-        let deadline = self.spec(node).filter(|_| node.kind == NodeKind::Action)?.deadline.as_ref()?;
-        let event = EventKey::from(deadline.event);
+    /// The deadlines of an action that still run.
+    fn waits<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Vec<Wait<'a>> {
+        let Some(spec) = self.spec(node).filter(|_| node.kind == NodeKind::Action) else { return Vec::new() };
         let later = |n: &&Node| n.owner == node.owner && n.kind == NodeKind::Action && n.spec != node.spec;
-        let over = self.nodes().iter().filter(later).any(|n| n.triggers.iter().any(|t| seen(*t)));
-        (!over && !seen(event)).then_some(Wait { node, event, after: deadline.after })
+        let goes_on = || self.nodes().iter().filter(later).any(|n| n.triggers.iter().any(|t| seen(*t)));
+        let compensated =
+            || self.compensation_of(node).is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
+        let mut waits = Vec::new();
+        for (deadline, until_end) in [(&spec.deadline, false), (&spec.saga_deadline, true)] {
+            let Some(deadline) = deadline else { continue };
+            let event = EventKey::from(deadline.event);
+            let over = if until_end { compensated() } else { goes_on() };
+            if !over && !seen(event) {
+                waits.push(Wait { node, event, after: deadline.after, until_end });
+            }
+        }
+        waits
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::fixture::order_flow;
+    use crate::graph::fixture::{inventory, order, order_flow, payment, shipping};
 
     fn expected(seen: &[&str]) -> Vec<(&'static str, Vec<&'static str>)> {
         let flow = order_flow();
@@ -155,5 +168,18 @@ mod tests {
         assert_eq!(waits(&["order.created"]), [("register", "order.cancellation_requested")]);
         assert!(waits(&["order.created", "shipping.scheduled"]).is_empty());
         assert!(waits(&["order.created", "order.cancellation_requested"]).is_empty());
+    }
+
+    #[test]
+    fn a_deadline_until_the_end_runs_until_the_end() {
+        let mut order = order();
+        order.steps[0].saga_deadline = order.steps[0].deadline.take();
+        let flow = Choreography::of(vec![order, inventory(), payment(), shipping()]);
+        let waits = |seen: &[&str]| -> Vec<_> {
+            flow.state(seen.iter().copied()).waits.iter().map(|w| (w.node.name, w.until_end)).collect()
+        };
+        assert_eq!(waits(&["order.created", "shipping.scheduled"]), [("register", true)]);
+        assert!(waits(&["order.created", "order.cancellation_requested"]).is_empty());
+        assert!(waits(&["order.created", "order.confirmed"]).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     identity,
     outcome::StepError,
     record::Record,
-    step::Input,
+    step::{Erased, Input},
     store::ParkedAt,
     trace::NewSpan,
 };
@@ -41,6 +41,9 @@ pub(crate) struct InFlight {
     /// The name of the handler: the step's, or that of its compensation.
     pub(crate) half: &'static str,
     pub(crate) op: Op,
+    /// Its decoded data.
+    pub(crate) part: Erased,
+    /// What its handler is given. For a part of a join, whole only once the others have arrived.
     pub(crate) input: Input,
     pub(crate) stage: Stage,
     /// Failed attempts so far.

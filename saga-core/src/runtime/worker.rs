@@ -238,12 +238,15 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     }
 
     /// Moves an event on after its transaction committed.
-    fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin, prepared }: Done) {
+    fn advanced(&mut self, mut event: InFlight, Done { happened, keys, origin, joined, prepared }: Done) {
         if origin != event.origin {
             self.moved(&mut event, origin);
         }
         event.keys = keys;
         event.input.prepared = prepared;
+        if let Some(joined) = joined {
+            event.input.trigger = joined;
+        }
         self.goes_on(event, happened);
     }
 

@@ -4,12 +4,13 @@ use std::{marker::PhantomData, sync::Arc};
 
 use super::{
     Step,
-    erased::{Effect, End, Half, NullFn, RunFn, decode, decode_with, same_count, trigger_of},
+    all_of::AllOf,
+    erased::{Effect, End, Erased, Half, NullFn, RunFn, decode_with, same_count, trigger_of},
     one_of::OneOf,
 };
 use crate::{
-    event::{Event, EventType, Trigger},
-    graph::CompensationSpec,
+    event::{Event, EventType},
+    graph::{CompensationSpec, Triggers},
     handler::{Call, Compensation, Cx, Emit},
     outcome::StepError,
     panics::caught,
@@ -26,7 +27,7 @@ fn function_name<F>() -> &'static str {
 impl<S, T, O, R, V> Step<S, T, O, R, V>
 where
     S: Store,
-    T: Trigger + Sync,
+    T: AllOf,
     O: Emit,
     R: Emit,
 {
@@ -34,7 +35,7 @@ where
     #[must_use]
     pub fn undone_by<Shape, U, C, F>(self, undo: F) -> Step<S, T, O, R, U>
     where
-        U: Trigger + Sync,
+        U: AllOf,
         C: Event + From<U>,
         F: Compensation<S, U, C, Shape>,
     {
@@ -46,7 +47,7 @@ where
     #[must_use]
     pub fn undone_with_effect<Shape, U, C, E, F>(self, effect: E, undo: F) -> Step<S, T, O, R, U>
     where
-        U: Trigger + Sync,
+        U: AllOf,
         C: Event + From<U>,
         E: AsyncFn(&Call, &U) -> Result<(), StepError> + Send + Sync + 'static,
         F: Compensation<S, U, C, Shape>,
@@ -109,7 +110,7 @@ where
         undo: F,
     ) -> Step<S, T, O, R, U>
     where
-        U: Trigger + Sync,
+        U: AllOf,
         C: Event + From<U>,
         P: Send + Sync + 'static,
         Q: AsyncFn(&mut Cx<'_, S>, &U) -> Result<P, StepError> + Send + Sync + 'static,
@@ -121,14 +122,14 @@ where
 
     fn compensated<Shape, U, C, F>(mut self, effect: Option<Effect<S>>, undo: F) -> Step<S, T, O, R, U>
     where
-        U: Trigger + Sync,
+        U: AllOf,
         C: Event + From<U>,
         F: Compensation<S, U, C, Shape>,
     {
         let name = function_name::<F>();
         self.erased.spec.compensation = Some(CompensationSpec {
             name,
-            triggers: U::event_types(),
+            triggers: Triggers::all_of(U::parts()),
             event: EventType::of::<C>(),
             effect: effect.is_some(),
         });
@@ -147,7 +148,7 @@ where
             let made = caught(|| End::of(&C::from(trigger_of::<U>(trigger)?), false));
             made.unwrap_or_else(|| Err(StepError::permanent("making the event of a null compensation panicked")))
         });
-        let half = Half { null: Some(null), ..Half::new(decode::<U>(), run) };
+        let half = Half { null: Some(null), ..Half::new::<U>(run) };
         self.erased.compensation = Some(half.with(effect));
         Step { erased: self.erased, types: PhantomData }
     }
@@ -156,7 +157,7 @@ where
 impl<S, T, O, R, U> Step<S, T, O, R, U>
 where
     S: Store,
-    U: Trigger + Sync,
+    U: AllOf,
 {
     /// The events that start the compensation: any of them. Its handler is given a `U` that is made from that event. The
     /// simplest `U` is the event that the compensation publishes:
@@ -198,8 +199,11 @@ where
     #[must_use]
     pub fn on<Events: OneOf<U>>(mut self) -> Self {
         if let (Some(spec), Some(half)) = (&mut self.erased.spec.compensation, &mut self.erased.compensation) {
-            spec.triggers = Events::event_types();
-            half.decode = decode_with(Events::decode);
+            spec.triggers = Events::event_types().into();
+            half.join = None;
+            half.decode = decode_with(|name, version, data| {
+                Events::decode(name, version, data).map(|(trigger, saga_id)| (Arc::new(trigger) as Erased, saga_id))
+            });
         }
         self
     }

@@ -6,14 +6,14 @@ use futures::future::LocalBoxFuture;
 
 use crate::{
     barrier::Op,
-    event::{DecodeError, SagaId, Trigger},
-    graph::StepSpec,
+    event::{DecodeError, Event, SagaId},
+    graph::{StepSpec, Triggers},
     handler::{Call, Cx, Emit, Emitted},
     outcome::{Outcome, StepError},
     panics::caught,
     retry::RetryPolicy,
-    step::EffectLimits,
-    store::Store,
+    step::{AllOf, EffectLimits, Part},
+    store::{Store, TimerKind},
 };
 
 /// The result of a step, type-erased.
@@ -63,6 +63,7 @@ pub(crate) struct Input {
 }
 
 pub(super) type DecodeFn = dyn Fn(&str, u32, &[u8]) -> Result<(Erased, SagaId), DecodeError> + Send + Sync;
+pub(super) type JoinFn = dyn Fn(Vec<Erased>) -> Result<Erased, StepError> + Send + Sync;
 pub(super) type PrepareFn<S> =
     dyn for<'a> Fn(&'a mut Cx<'_, S>, Erased) -> LocalBoxFuture<'a, Result<Erased, StepError>> + Send + Sync;
 pub(super) type EffectFn = dyn Fn(Call, Input) -> LocalBoxFuture<'static, Result<Erased, StepError>> + Send + Sync;
@@ -78,6 +79,8 @@ pub(super) type ExpireFn<S> =
 /// The action or the compensation of a step, type-erased, as the runtime needs it.
 pub(crate) struct Half<S: Store> {
     pub(crate) decode: Box<DecodeFn>,
+    /// Joins only: puts the arrivals together.
+    pub(crate) join: Option<Box<JoinFn>>,
     /// Reads what the effect needs, in the transaction before the call.
     pub(crate) prepare: Option<Box<PrepareFn<S>>>,
     pub(crate) effect: Option<Box<EffectFn>>,
@@ -97,13 +100,27 @@ pub(crate) struct ErasedStep<S: Store> {
     pub(crate) compensation: Option<Half<S>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) effects: EffectLimits,
+    /// Its deadline.
     pub(crate) expire: Option<Box<ExpireFn<S>>>,
+    /// Its deadline until the end of the saga.
+    pub(crate) expire_saga: Option<Box<ExpireFn<S>>>,
+    pub(crate) expire_arrivals: Option<Box<ExpireFn<S>>>,
 }
 
 impl<S: Store> Half<S> {
-    /// A half without an effect and without anything else that is optional.
-    pub(super) fn new(decode: Box<DecodeFn>, run: Box<RunFn<S>>) -> Self {
-        Self { decode, prepare: None, effect: None, run, null: None, exhausted: None, abandon: None }
+    /// A half that `T` starts, without an effect and without anything else that is optional.
+    pub(super) fn new<T: AllOf>(run: Box<RunFn<S>>) -> Self {
+        let join = (T::parts().len() > 1).then(|| Box::new(joined::<T>) as Box<JoinFn>);
+        Self {
+            decode: decode_with(read::<T>),
+            join,
+            prepare: None,
+            effect: None,
+            run,
+            null: None,
+            exhausted: None,
+            abandon: None,
+        }
     }
 
     pub(super) fn with(mut self, effect: Option<Effect<S>>) -> Self {
@@ -121,15 +138,54 @@ pub(super) struct Effect<S: Store> {
 }
 
 impl<S: Store> ErasedStep<S> {
+    /// What starts this half.
+    pub(crate) fn triggers(&self, op: Op) -> &Triggers {
+        match (op, &self.spec.compensation) {
+            (Op::Compensate, Some(compensation)) => &compensation.triggers,
+            _ => &self.spec.triggers,
+        }
+    }
+
     pub(crate) fn half(&self, op: Op) -> Option<&Half<S>> {
         match op {
             Op::Action => Some(&self.action),
             Op::Compensate => self.compensation.as_ref(),
         }
     }
+
+    /// What is called when a timer of this kind is due.
+    pub(crate) fn expires(&self, kind: TimerKind) -> Option<&ExpireFn<S>> {
+        match kind {
+            TimerKind::Step => self.expire.as_deref(),
+            TimerKind::Saga => self.expire_saga.as_deref(),
+            TimerKind::Arrivals => self.expire_arrivals.as_deref(),
+        }
+    }
 }
 
-pub(super) fn trigger_of<T: Trigger>(erased: &Erased) -> Result<T, StepError> {
+/// Erases the handler of a deadline.
+pub(super) fn expire<S, D, F>(expired: F) -> Box<ExpireFn<S>>
+where
+    S: Store,
+    D: Event,
+    F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+{
+    let expired = Arc::new(expired);
+    Box::new(move |cx, sagas| {
+        let expired = expired.clone();
+        Box::pin(async move {
+            let count = sagas.len();
+            let outcomes = expired(cx, sagas).await?;
+            if let Some((_, error)) = cx.take_rejected().pop() {
+                return Err(error);
+            }
+            let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
+            outcomes.iter().map(End::from_outcome).collect()
+        })
+    })
+}
+
+pub(super) fn trigger_of<T: Clone + 'static>(erased: &Erased) -> Result<T, StepError> {
     erased.downcast_ref::<T>().cloned().ok_or_else(|| StepError::permanent("an event reached the wrong step"))
 }
 
@@ -138,20 +194,21 @@ pub(super) fn answer_of<X: Clone + 'static>(input: &Input) -> Result<X, StepErro
     answer.cloned().ok_or_else(|| StepError::permanent("the step ran without its effect"))
 }
 
-pub(super) fn decode<T: Trigger + Sync>() -> Box<DecodeFn> {
-    decode_with(|name, version, data| {
-        let trigger = T::decode(name, version, data)?;
-        let saga_id = trigger.saga_id();
-        Ok((trigger, saga_id))
-    })
+/// Reads the data of an event of this name and version, with its saga.
+type Read = fn(&str, u32, &[u8]) -> Result<(Erased, SagaId), DecodeError>;
+
+fn read<T: AllOf>(name: &str, version: u32, data: &[u8]) -> Result<(Erased, SagaId), DecodeError> {
+    T::decode(name, version, data).map(|(Part(part), saga_id)| (part, saga_id))
 }
 
-/// Reads the data of an event of this name and version, with its saga.
-type Read<T> = fn(&str, u32, &[u8]) -> Result<(T, SagaId), DecodeError>;
+fn joined<T: AllOf>(parts: Vec<Erased>) -> Result<Erased, StepError> {
+    let parts: Vec<Part> = parts.into_iter().map(Part).collect();
+    T::join(&parts).map(|Part(joined)| joined).ok_or_else(|| StepError::permanent("an event reached the wrong step"))
+}
 
-pub(super) fn decode_with<T: Trigger + Sync>(read: Read<T>) -> Box<DecodeFn> {
+pub(super) fn decode_with(read: Read) -> Box<DecodeFn> {
     Box::new(move |name, version, data| {
-        let read = || read(name, version, data).map(|(trigger, saga_id)| (Arc::new(trigger) as Erased, saga_id));
+        let read = || read(name, version, data);
         caught(read).unwrap_or_else(|| Err(DecodeError::Invalid("the code of its type panicked".to_owned())))
     })
 }
@@ -160,7 +217,7 @@ impl<S: Store> Effect<S> {
     /// An effect that is given the event alone.
     pub(super) fn of<T, X, F>(effect: F) -> Self
     where
-        T: Trigger,
+        T: AllOf,
         X: Clone + Send + Sync + 'static,
         F: AsyncFn(&Call, &T) -> Result<X, StepError> + Send + Sync + 'static,
     {
@@ -170,7 +227,7 @@ impl<S: Store> Effect<S> {
     /// An effect that is also given what `prepare` has read.
     pub(super) fn prepared<T, P, X, R, F>(prepare: R, effect: F) -> Self
     where
-        T: Trigger,
+        T: AllOf,
         P: Send + Sync + 'static,
         X: Clone + Send + Sync + 'static,
         R: AsyncFn(&mut Cx<'_, S>, &T) -> Result<P, StepError> + Send + Sync + 'static,
@@ -200,7 +257,7 @@ impl<S: Store> Effect<S> {
 /// Erases an effect that is given the event alone.
 pub(super) fn call<T, X, F>(effect: F) -> Box<EffectFn>
 where
-    T: Trigger,
+    T: AllOf,
     X: Clone + Send + Sync + 'static,
     F: AsyncFn(&Call, &T) -> Result<X, StepError> + Send + Sync + 'static,
 {

@@ -174,9 +174,16 @@ impl Store for MemoryStore {
         due.sort_by_key(|timer| timer.due);
         due.truncate(limit);
         for timer in &due {
-            tx.working.timers.remove(&(timer.saga_id, timer.step.clone()));
+            tx.working.timers.remove(&(timer.saga_id, timer.step.clone(), timer.kind));
         }
         Ok((tx, due))
+    }
+
+    async fn lock_steps(&self, tx: &mut MemoryTx, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let mark = |(saga_id, step): &(SagaId, &str)| {
+            tx.working.barrier.get(&(*saga_id, (*step).to_owned(), Op::Action)).map(|row| row.mark)
+        };
+        Ok(steps.iter().map(mark).collect())
     }
 
     async fn postpone(&self, timers: &[DueTimer], wait: Duration) -> Result<(), StoreError> {

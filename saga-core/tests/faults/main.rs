@@ -8,6 +8,7 @@ mod common;
 mod dead_letters;
 mod deadlines;
 mod effects;
+mod joins;
 mod publishing;
 mod transactions;
 

@@ -24,6 +24,7 @@ async fn earlier_version(url: &str, schema: &str) -> Db {
         op: Op::Action,
         phase: Phase::Whole,
         effect_key: None,
+        joins: false,
         from_parked: false,
     };
     let (tx, _) = db.begin(&[admission], Duration::from_secs(5)).await.unwrap();

@@ -120,6 +120,7 @@ async fn batches(db: &Db, rounds: usize, size: usize, op: Op, phase: Phase) -> V
                 step: "reserve",
                 op,
                 phase,
+                joins: false,
                 from_parked: false,
             })
             .collect();

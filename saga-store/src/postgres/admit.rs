@@ -4,7 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use futures::{future::OptionFuture, join};
 use saga_core::{
-    barrier::{Before, Cause, Mark, Op, Row as BarrierRow},
+    barrier::{Arrival, Before, Cause, Mark, Op, Row as BarrierRow},
+    event::SagaId,
     store::{Admission, Phase, StoreError},
 };
 use tokio_postgres::{Error, Row, types::ToSql};
@@ -41,21 +42,23 @@ WITH asked AS MATERIALIZED (
         CASE WHEN a.op = 'compensate' THEN (
             SELECT min(p.seq) FROM (SELECT * FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) p
             WHERE p.step = a.step AND p.op = 'action') END AS overtakes
-    FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[])
-        WITH ORDINALITY AS a(cause, cause_type, effect_key, saga_id, step, op, phase, from_parked, n)
-    WHERE current_setting('saga.tx', true) = $9
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::boolean[])
+        WITH ORDINALITY AS a(cause, cause_type, effect_key, saga_id, step, op, phase, from_parked, joins, n)
+    WHERE current_setting('saga.tx', true) = $10
 ), placed AS MATERIALIZED (
     SELECT a.*, queued AND overtakes IS NULL AS parked FROM asked a
 ), marks AS (
     INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key)
     SELECT saga_id, step, op, mark, cause, cause_type, effect_key FROM (
         SELECT saga_id, step, 'action' AS op, CASE
-            WHEN op = 'compensate' THEN 'null' WHEN phase = 'start' THEN 'started' ELSE 'done' END AS mark,
-            cause, cause_type, CASE WHEN op = 'action' THEN effect_key END AS effect_key
+            WHEN op = 'compensate' THEN 'null' WHEN joins THEN 'waiting' WHEN phase = 'start' THEN 'started'
+            ELSE 'done' END AS mark,
+            cause, cause_type, CASE WHEN op = 'action' AND NOT joins THEN effect_key END AS effect_key
         FROM placed WHERE phase IN ('whole', 'start') AND NOT parked
         UNION ALL
-        SELECT saga_id, step, 'compensate', CASE WHEN phase = 'start' THEN 'started' ELSE 'done' END,
-            cause, cause_type, effect_key
+        SELECT saga_id, step, 'compensate',
+            CASE WHEN joins THEN 'waiting' WHEN phase = 'start' THEN 'started' ELSE 'done' END,
+            cause, cause_type, CASE WHEN NOT joins THEN effect_key END
         FROM placed WHERE phase IN ('whole', 'start') AND NOT parked AND op = 'compensate'
     ) r ORDER BY saga_id, step, op
     ON CONFLICT (saga_id, step, op) DO NOTHING
@@ -76,10 +79,19 @@ const ROWS: &str = "
 SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS];
+const MARKS: &str = "
+SELECT (SELECT b.mark FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action')
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k(saga_id, step, n) ORDER BY k.n";
 
-/// Opens the transaction and admits the events. Rows of compensations and of steps' ends are locked and read in the
+/// A separate statement for the same reason.
+const ARRIVALS: &str = "
+SELECT a.saga_id, a.cause, a.event_type, a.version, a.data FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op),
+LATERAL (SELECT * FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS, MARKS, ARRIVALS];
+
+/// Opens the transaction and admits the events. Rows of compensations, of joins and of steps' ends are locked and read in the
 /// same round trip. An action that finds its row, which is rare, costs a second one.
 pub(super) async fn admit(
     session: &Session,
@@ -91,11 +103,11 @@ pub(super) async fn admit(
         return Ok(Vec::new());
     }
     let opening = Opening::new(patience);
-    let locks = |a: &&Admission| a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Recheck);
+    let locks = |a: &&Admission| a.joins || a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Recheck);
     let queues = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
     let locked = keys(admissions.iter().filter(locks));
     let queues: Vec<Uuid> = admissions.iter().filter(queues).map(|a| a.saga_id.as_uuid()).collect();
-    let asked = asked(admissions, &opening.tx);
+    let (asked, joins) = (asked(admissions, &opening.tx), halves(admissions.iter().filter(|a| a.joins)));
 
     let admit = session.prepared(ADMIT).await?;
     let queue = if queues.is_empty() { None } else { Some(session.prepared(LOCK_QUEUES).await?) };
@@ -103,26 +115,30 @@ pub(super) async fn admit(
         Some(_) => (Some(session.prepared(LOCK).await?), Some(session.prepared(ROWS).await?)),
         None => (None, None),
     };
+    let arrivals = if joins.is_some() { Some(session.prepared(ARRIVALS).await?) } else { None };
     let client = session.client();
     let queues: [&(dyn ToSql + Sync); 1] = [&queues];
     let (asked, locked_refs) = (refs(&asked), locked.as_deref().map(refs).unwrap_or_default());
+    let joins = joins.as_deref().map(refs).unwrap_or_default();
     let query = |statement| client.query(statement, &locked_refs);
-    let (admitted, found) = session
+    let (admitted, found, arrived) = session
         .exchange(async {
             session.opened();
             // Polled, and therefore sent, in this order.
-            let (begun, queued, admitted, locked, found) = join!(
+            let (begun, queued, admitted, locked, found, arrived) = join!(
                 client.batch_execute(&opening.sql),
                 OptionFuture::from(queue.as_ref().map(|queue| client.query(&queue.statement, &queues))),
                 client.query(&admit.statement, &asked),
                 OptionFuture::from(lock.as_ref().map(|lock| query(&lock.statement))),
                 OptionFuture::from(rows.as_ref().map(|rows| query(&rows.statement))),
+                OptionFuture::from(arrivals.as_ref().map(|arrivals| client.query(&arrivals.statement, &joins))),
             );
             begun?;
             queued.transpose()?;
             let admitted = admitted?;
             locked.transpose()?;
-            Ok::<_, Error>((admitted, found.transpose()?.unwrap_or_default()))
+            let (found, arrived) = (found.transpose()?, arrived.transpose()?);
+            Ok::<_, Error>((admitted, found.unwrap_or_default(), arrived.unwrap_or_default()))
         })
         .await?;
 
@@ -144,10 +160,35 @@ pub(super) async fn admit(
         let rows = session.prepared(ROWS).await?;
         marks.extend(&session.exchange(client.query(&rows.statement, &refs(&late))).await?)?;
     }
-    Ok(asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect())
+    let mut before: Vec<Before> = asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect();
+    let mut arrivals = read_arrivals(&arrived)?;
+    for (admission, before) in admissions.iter().zip(&mut before) {
+        before.arrivals = arrivals.remove(&admission.saga_id.as_uuid()).unwrap_or_default();
+    }
+    Ok(before)
 }
 
-fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
+impl Session {
+    /// Locks the action rows of these steps and returns their marks.
+    pub(crate) async fn lock_steps(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let sagas: Vec<Uuid> = steps.iter().map(|(saga_id, _)| saga_id.as_uuid()).collect();
+        let names: Vec<&str> = steps.iter().map(|(_, step)| *step).collect();
+        let params: [&(dyn ToSql + Sync); 2] = [&sagas, &names];
+        let (lock, marks) = (self.prepared(LOCK).await?, self.prepared(MARKS).await?);
+        let client = self.client();
+        let rows = self
+            .exchange(async {
+                let (locked, marks) =
+                    join!(client.query(&lock.statement, &params), client.query(&marks.statement, &params));
+                locked.and(marks)
+            })
+            .await?;
+        let mark = |row: &Row| row.try_get::<_, Option<&str>>(0).map(|mark| mark.map(columns::read_mark));
+        rows.iter().map(|row| mark(row).map_err(|error| classify(&error))?.transpose()).collect()
+    }
+}
+
+fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 10] {
     fn column<'a, T: tokio_postgres::types::ToSql + Sync + Send + 'a>(
         admissions: &'a [Admission],
         value: impl Fn(&'a Admission) -> T,
@@ -168,6 +209,7 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
             Phase::Recheck => "recheck",
         }),
         column(admissions, |a| a.from_parked),
+        column(admissions, |a| a.joins),
         Box::new(tx),
     ]
 }
@@ -176,6 +218,30 @@ fn asked<'a>(admissions: &'a [Admission], tx: &'a str) -> [Param<'a>; 9] {
 fn keys<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Param<'a>>> {
     let (sagas, steps): (Vec<Uuid>, Vec<&str>) = admissions.map(|a| (a.saga_id.as_uuid(), a.step)).unzip();
     if sagas.is_empty() { None } else { Some(vec![Box::new(sagas), Box::new(steps)]) }
+}
+
+/// The halves of steps of these admissions as parameters; none without admissions.
+fn halves<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Param<'a>>> {
+    let (keys, ops): (Vec<_>, Vec<&str>) =
+        admissions.map(|a| ((a.saga_id.as_uuid(), a.step), columns::op(a.op))).unzip();
+    let (sagas, steps): (Vec<Uuid>, Vec<&str>) = keys.into_iter().unzip();
+    if sagas.is_empty() { None } else { Some(vec![Box::new(sagas), Box::new(steps), Box::new(ops)]) }
+}
+
+/// The arrivals of each saga. A call has at most one half of a step of a saga.
+fn read_arrivals(rows: &[Row]) -> Result<HashMap<Uuid, Vec<Arrival>>, StoreError> {
+    let mut arrivals = HashMap::<Uuid, Vec<Arrival>>::new();
+    for row in rows {
+        let (saga, version, arrival) = read_arrival(row).map_err(|error| classify(&error))?;
+        let version = columns::read_version(version)?;
+        arrivals.entry(saga).or_default().push(Arrival { version, ..arrival });
+    }
+    Ok(arrivals)
+}
+
+fn read_arrival(row: &Row) -> Result<(Uuid, i64, Arrival), tokio_postgres::Error> {
+    let cause = Cause { id: row.try_get(1)?, event_type: row.try_get(2)? };
+    Ok((row.try_get(0)?, row.try_get(3)?, Arrival { cause, version: 0, data: row.try_get(4)? }))
 }
 
 /// The result of [`ADMIT`] for one event.
@@ -209,6 +275,7 @@ impl Inserted {
             overtakes: self.overtakes,
             action: marks.get(saga, Op::Action).filter(|_| !self.action).cloned(),
             compensation: marks.get(saga, Op::Compensate).filter(|_| !self.compensation).cloned(),
+            arrivals: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::{FutureExt, TryFutureExt};
-use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError};
+use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError, TimerKind};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -19,11 +19,15 @@ use crate::{columns, deferred::Write};
 
 /// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
 /// or locked these rows, so they do not move.
-const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark FROM ( \
-        SELECT b.at, k.mark FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS k(saga_id, step, op, mark), \
+const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) FROM ( \
+        SELECT b.at, k.mark, k.effect_key \
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[]) AS k(saga_id, step, op, mark, effect_key), \
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
             WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = k.op OFFSET 0) b) c \
     WHERE saga_barrier.ctid = c.at";
+const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[]) \
+    ON CONFLICT (saga_id, step, op, event_type) DO NOTHING";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
@@ -31,12 +35,17 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     AS r(id, saga, type, topic, payload, headers, context)";
 /// Skips a timer that is firing: its handler sees that the wait is over. Waiting for it could end in a deadlock.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
-    SELECT ctid FROM saga_timer WHERE saga_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED))";
-const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) \
-    SELECT t.saga, t.step, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
-    FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) \
-    AS t(saga, step, wait, traceparent, tracestate) ORDER BY 1, 2 \
-    ON CONFLICT (saga_id, step) DO NOTHING";
+    SELECT t.at FROM unnest($1::uuid[], $2::text[], $3::text[]) AS d(saga_id, step, kind), LATERAL ( \
+        SELECT ctid AS at FROM saga_timer t WHERE t.saga_id = d.saga_id \
+            AND (d.step IS NULL OR t.step = d.step) AND (d.kind IS NULL OR t.kind = d.kind) \
+        FOR UPDATE SKIP LOCKED) t))";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) \
+    SELECT t.saga, t.step, t.kind, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[]) \
+    AS t(saga, step, kind, wait, traceparent, tracestate) \
+    WHERE t.kind <> 'saga' OR NOT EXISTS ( \
+        SELECT FROM saga_progress p WHERE p.saga_id = t.saga AND p.ended_at IS NOT NULL OFFSET 0) \
+    ORDER BY 1, 2, 3 ON CONFLICT (saga_id, step, kind) DO NOTHING";
 /// Returns the sagas that had not begun before. Rows are locked in the order of their saga ids.
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) \
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ORDER BY 1 \
@@ -47,7 +56,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ARRIVED, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -111,7 +120,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, arrivals, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -124,15 +133,34 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(marks, |c| c.step),
             column(marks, |c| columns::op(c.op)),
             column(marks, |c| columns::mark(c.mark)),
+            column(marks, |c| c.effect_key),
+        ]
+    });
+    add(!arrivals.is_empty(), ARRIVED, &|| {
+        vec![
+            column(arrivals, |a| a.saga_id.as_uuid()),
+            column(arrivals, |a| a.step),
+            column(arrivals, |a| columns::op(a.op)),
+            column(arrivals, |a| a.arrival.cause.event_type.as_str()),
+            column(arrivals, |a| i64::from(a.arrival.version)),
+            column(arrivals, |a| a.arrival.cause.id),
+            column(arrivals, |a| a.arrival.data.as_slice()),
         ]
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
     add(!sent.is_empty(), SENT, &|| vec![one(sent.as_slice())]);
-    add(!disarm.is_empty(), DISARM, &|| vec![column(disarm, |saga| saga.as_uuid())]);
+    add(!disarm.is_empty(), DISARM, &|| {
+        vec![
+            column(disarm, |d| d.saga_id.as_uuid()),
+            column(disarm, |d| d.step),
+            column(disarm, |d| d.kind.map(TimerKind::name)),
+        ]
+    });
     add(!arm.is_empty(), ARM, &|| {
         vec![
             column(arm, |t| t.saga_id.as_uuid()),
             column(arm, |t| t.step),
+            column(arm, |t| t.kind.name()),
             column(arm, |t| seconds(t.after)),
             column(arm, |t| t.trace.traceparent.as_deref()),
             column(arm, |t| t.trace.tracestate.as_deref()),

@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for `route.by.field`.
 /// The index on `id` serves deletes, the one on `seq` reads a backlog.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -147,6 +147,36 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 const STEPS: Migration = Migration {
     name: "saga/steps",
     sql: r#"CREATE TABLE saga_step (name text COLLATE "C" PRIMARY KEY, triggers text NOT NULL);"#,
+};
+
+/// What a timer waits for: `step`, `arrivals` or `saga`. A process of an earlier version can arm nothing from now on: it
+/// waits.
+const TIMER_KINDS: Migration = Migration {
+    name: "saga/timer-kinds",
+    sql: r#"
+ALTER TABLE saga_timer
+    ADD COLUMN kind text COLLATE "C" NOT NULL DEFAULT 'step',
+    DROP CONSTRAINT saga_timer_pkey,
+    ADD PRIMARY KEY (saga_id, step, kind);
+"#,
+};
+
+/// What has arrived of joins. The key is the event's type, and not the part's number: a later version may have more parts.
+const ARRIVALS: Migration = Migration {
+    name: "saga/arrivals",
+    sql: r#"
+CREATE TABLE saga_arrival (
+    saga_id uuid NOT NULL,
+    step text COLLATE "C" NOT NULL,
+    op text COLLATE "C" NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    cause uuid NOT NULL,
+    data bytea NOT NULL,
+    arrived_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (saga_id, step, op, event_type)
+);
+"#,
 };
 
 /// Applies missing migrations. An up-to-date database, the usual case, costs one read and no lock.

@@ -19,11 +19,12 @@ use crate::columns;
 const TIMERS: &str = "
 DELETE FROM saga_timer WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM saga_timer WHERE due <= now() AND current_setting('saga.tx', true) = $2 ORDER BY due LIMIT $1 FOR UPDATE SKIP LOCKED))
-RETURNING saga_id, step, due, traceparent, tracestate";
+RETURNING saga_id, step, kind, due, traceparent, tracestate";
 const POSTPONE: &str = "
-UPDATE saga_timer SET due = now() + make_interval(secs => $4) WHERE ctid = ANY(ARRAY(
-    SELECT t.at FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS p(saga_id, step, due), LATERAL (
-        SELECT ctid AS at FROM saga_timer t WHERE t.saga_id = p.saga_id AND t.step = p.step AND t.due = p.due OFFSET 0) t))";
+UPDATE saga_timer SET due = now() + make_interval(secs => $5) WHERE ctid = ANY(ARRAY(
+    SELECT t.at FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS p(saga_id, step, kind, due), LATERAL (
+        SELECT ctid AS at FROM saga_timer t
+        WHERE t.saga_id = p.saga_id AND t.step = p.step AND t.kind = p.kind AND t.due = p.due OFFSET 0) t))";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[TIMERS, POSTPONE];
@@ -56,8 +57,9 @@ impl Postgres {
         let session = self.session(User::Worker).await?;
         let sagas: Vec<Uuid> = timers.iter().map(|timer| timer.saga_id.as_uuid()).collect();
         let steps: Vec<&str> = timers.iter().map(|timer| timer.step.as_str()).collect();
+        let kinds: Vec<&str> = timers.iter().map(|timer| timer.kind.name()).collect();
         let due: Vec<Micros> = timers.iter().map(|timer| timer.due.into()).collect();
-        run(&session, POSTPONE, &[&sagas, &steps, &due, &seconds(after)]).await.map(|_| ())
+        run(&session, POSTPONE, &[&sagas, &steps, &kinds, &due, &seconds(after)]).await.map(|_| ())
     }
 }
 
@@ -65,7 +67,8 @@ fn due_timer(row: &Row) -> Result<DueTimer, ReadError> {
     Ok(DueTimer {
         saga_id: row.try_get::<_, Uuid>(0)?.into(),
         step: row.try_get(1)?,
-        due: row.try_get::<_, Micros>(2)?.time()?,
-        trace: columns::trace(row.try_get(3)?, row.try_get(4)?),
+        kind: columns::read_timer_kind(row.try_get(2)?)?,
+        due: row.try_get::<_, Micros>(3)?.time()?,
+        trace: columns::trace(row.try_get(4)?, row.try_get(5)?),
     })
 }

@@ -3,24 +3,27 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
-    barrier::{Before, Cause, Mark, Op, Row},
+    barrier::{Arrival, Before, Cause, Mark, Op, Row},
+    event::SagaId,
     store::{Admission, Phase, StoreError},
 };
 
-use super::{columns::read_uuid, error::classify};
+use super::{Session, columns::read_uuid, error::classify};
 use crate::columns;
 
 const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
 const OVERTAKES: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const MARK: &str =
     "SELECT mark, cause, cause_type, effect_key FROM saga_barrier WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const ARRIVALS: &str =
+    "SELECT cause, event_type, version, data FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const INSERT_MARK: &str = "INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key, created_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000)";
 
 pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, StoreError> {
     let sql = |error: rusqlite::Error| classify(&error);
     let (parked, overtakes) = queue(conn, admission).map_err(sql)?;
-    let mut before = Before { parked, overtakes, action: None, compensation: None };
+    let mut before = Before { parked, overtakes, ..Before::default() };
     for op in [Op::Action, Op::Compensate] {
         let known = row(conn, admission, op)?;
         if known.is_none() && !parked {
@@ -31,7 +34,40 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
             Op::Compensate => before.compensation = known,
         }
     }
+    if admission.joins {
+        before.arrivals = arrivals(conn, admission)?;
+    }
     Ok(before)
+}
+
+impl Session {
+    /// The marks of these steps' actions. The transaction has the database to itself.
+    pub(crate) fn marks(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+        let mark = |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<Option<String>> {
+            let key = params![saga_id.to_string(), step, columns::op(Op::Action)];
+            conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()
+        };
+        self.with(|conn| {
+            let marks = steps.iter().map(|step| mark(conn, step).map_err(|error| classify(&error)));
+            marks.map(|mark| mark?.as_deref().map(columns::read_mark).transpose()).collect()
+        })?
+    }
+}
+
+/// What has arrived of a join.
+fn arrivals(conn: &Connection, admission: &Admission) -> Result<Vec<Arrival>, StoreError> {
+    let read = || -> rusqlite::Result<Vec<(String, String, i64, Vec<u8>)>> {
+        conn.prepare_cached(ARRIVALS)?
+            .query_map(params![admission.saga_id.to_string(), admission.step, columns::op(admission.op)], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?
+            .collect()
+    };
+    let arrival = |(id, event_type, version, data): (String, String, i64, Vec<u8>)| {
+        let cause = Cause { id: read_uuid(&id)?, event_type };
+        Ok(Arrival { cause, version: columns::read_version(version)?, data })
+    };
+    read().map_err(|error| classify(&error))?.into_iter().map(arrival).collect()
 }
 
 /// Whether the event waits behind parked ones, and the parked action that it overtakes.
@@ -69,10 +105,11 @@ fn insert(conn: &Connection, admission: &Admission, op: Op) -> rusqlite::Result<
     let mark = match (admission.phase, admission.op, op) {
         (Phase::Finish | Phase::Recheck, ..) | (_, Op::Action, Op::Compensate) => return Ok(()),
         (_, Op::Compensate, Op::Action) => Mark::Null,
+        _ if admission.joins => Mark::Waiting,
         (Phase::Whole, ..) => Mark::Done,
         (Phase::Start, ..) => Mark::Started,
     };
-    let key = admission.effect_key.filter(|_| op == admission.op).map(|key| key.to_string());
+    let key = admission.effect_key.filter(|_| op == admission.op && !admission.joins).map(|key| key.to_string());
     conn.prepare_cached(INSERT_MARK)?.execute(params![
         admission.saga_id.to_string(),
         admission.step,

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
+    barrier::Arrival,
     event::SagaId,
-    store::{Changes, Committed, Progress, StoreError},
+    store::{Changes, Committed, Disarm, NewArrival, Progress, StoreError, TimerKind},
 };
 
 use super::{
@@ -13,9 +14,14 @@ use super::{
 };
 use crate::columns;
 
-const MARK: &str = "UPDATE saga_barrier SET mark = ?4 WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
-const DISARM: &str = "DELETE FROM saga_timer WHERE saga_id = ?1";
-const ARM: &str = "INSERT INTO saga_timer (saga_id, step, due, traceparent, tracestate) VALUES (?1, ?2, ?3, ?4, ?5) \
+const MARK: &str = "UPDATE saga_barrier SET mark = ?4, effect_key = coalesce(?5, effect_key) \
+    WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, arrived_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
+const DISARM: &str = "DELETE FROM saga_timer \
+    WHERE saga_id = ?1 AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR kind = ?3)";
+const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
+    WHERE ?3 <> 'saga' OR NOT EXISTS (SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL) \
     ON CONFLICT DO NOTHING";
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) VALUES (?1, ?2) \
     ON CONFLICT DO UPDATE SET begun_at = excluded.begun_at WHERE begun_at IS NULL";
@@ -50,19 +56,32 @@ fn progress(conn: &Connection, changes: &Changes) -> rusqlite::Result<(u64, Vec<
 fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result<()> {
     for change in &changes.marks {
         let (op, mark) = (columns::op(change.op), columns::mark(change.mark));
-        conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark])?;
+        let key = change.effect_key.map(|key| key.to_string());
+        conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark, key])?;
+    }
+    for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data } } in &changes.arrivals {
+        conn.prepare_cached(ARRIVED)?.execute(params![
+            saga_id.to_string(),
+            step,
+            columns::op(*op),
+            cause.event_type,
+            version,
+            cause.id.to_string(),
+            data
+        ])?;
     }
     for row in &changes.outbox {
         outbox::insert(conn, schema, row)?;
     }
     outbox::forget_sent(conn, &changes.sent)?;
-    for saga_id in &changes.disarm {
-        conn.prepare_cached(DISARM)?.execute(params![saga_id.to_string()])?;
+    for Disarm { saga_id, step, kind } in &changes.disarm {
+        conn.prepare_cached(DISARM)?.execute(params![saga_id.to_string(), step, kind.map(TimerKind::name)])?;
     }
     for timer in &changes.arm {
         conn.prepare_cached(ARM)?.execute(params![
             timer.saga_id.to_string(),
             timer.step,
+            timer.kind.name(),
             in_micros(timer.after),
             timer.trace.traceparent,
             timer.trace.tracestate

@@ -11,7 +11,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -143,6 +143,45 @@ CREATE INDEX saga_parked_failed ON saga_parked (failed_at) WHERE failed_at IS NO
 const STEPS: Migration = Migration {
     name: "saga/steps",
     sql: "CREATE TABLE saga_step (name text PRIMARY KEY, triggers text NOT NULL) WITHOUT ROWID;",
+};
+
+/// What a timer waits for; see the migration of this name for PostgreSQL.
+const TIMER_KINDS: Migration = Migration {
+    name: "saga/timer-kinds",
+    sql: "
+CREATE TABLE saga_timers (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    kind text NOT NULL DEFAULT 'step',
+    due bigint NOT NULL,
+    traceparent text,
+    tracestate text,
+    PRIMARY KEY (saga_id, step, kind)
+) WITHOUT ROWID;
+INSERT INTO saga_timers (saga_id, step, due, traceparent, tracestate)
+SELECT saga_id, step, due, traceparent, tracestate FROM saga_timer;
+DROP TABLE saga_timer;
+ALTER TABLE saga_timers RENAME TO saga_timer;
+CREATE INDEX saga_timer_due ON saga_timer (due);
+",
+};
+
+/// As on PostgreSQL.
+const ARRIVALS: Migration = Migration {
+    name: "saga/arrivals",
+    sql: "
+CREATE TABLE saga_arrival (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    op text NOT NULL,
+    event_type text NOT NULL,
+    version integer NOT NULL,
+    cause text NOT NULL,
+    data blob NOT NULL,
+    arrived_at integer NOT NULL,
+    PRIMARY KEY (saga_id, step, op, event_type)
+) WITHOUT ROWID;
+",
 };
 
 /// How long a migration waits for another process that is migrating.

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::columns;
 
-const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step) IN (SELECT saga_id, step FROM saga_timer \
-    WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, due, traceparent, tracestate";
-const POSTPONE: &str = "UPDATE saga_timer SET due = ?4 WHERE saga_id = ?1 AND step = ?2 AND due = ?3";
+const TIMERS: &str = "DELETE FROM saga_timer WHERE (saga_id, step, kind) IN (SELECT saga_id, step, kind \
+    FROM saga_timer WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING saga_id, step, kind, due, traceparent, tracestate";
+const POSTPONE: &str = "UPDATE saga_timer SET due = ?5 WHERE saga_id = ?1 AND step = ?2 AND kind = ?3 AND due = ?4";
 
 impl Sqlite {
     pub(crate) async fn begin_due(
@@ -34,7 +34,8 @@ impl Sqlite {
         session.with(|conn| {
             let postpone = || {
                 for timer in timers {
-                    let armed = params![timer.saga_id.to_string(), timer.step, micros(timer.due), in_micros(after)];
+                    let (kind, due) = (timer.kind.name(), micros(timer.due));
+                    let armed = params![timer.saga_id.to_string(), timer.step, kind, due, in_micros(after)];
                     conn.prepare_cached(POSTPONE)?.execute(armed)?;
                 }
                 conn.execute_batch("COMMIT")
@@ -48,7 +49,8 @@ fn due_timer(row: &Row<'_>) -> Read<DueTimer> {
     Ok(DueTimer {
         saga_id: columns::read_saga_id(&row.get::<_, String>(0)?)?,
         step: row.get(1)?,
-        due: time(row.get(2)?)?,
-        trace: columns::trace(row.get(3)?, row.get(4)?),
+        kind: columns::read_timer_kind(&row.get::<_, String>(2)?)?,
+        due: time(row.get(3)?)?,
+        trace: columns::trace(row.get(4)?, row.get(5)?),
     })
 }

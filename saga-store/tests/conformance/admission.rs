@@ -1,13 +1,13 @@
 //! Every row of the barrier's truth table, through real rows.
 
 use saga_core::{
-    barrier::{Before, Cause, Mark, Op, Row, Skip, Verdict, decide},
+    barrier::{Before, Cause, Mark, Op, Row, Skip, Verdict},
     event::SagaId,
     store::{Admission, Changes, ParkChange, Parking, Phase, Store},
 };
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, STEP, admission, admit, append, begin, commit, marked, marks, parking, run};
+use crate::support::{PATIENCE, STEP, admission, admit, append, begin, commit, decide, marked, marks, parking, run};
 
 const DUPLICATE: Verdict = Verdict::Skip(Skip::Duplicate);
 /// Another event of the same type.

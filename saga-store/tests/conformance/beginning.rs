@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::{
     barrier::Op,
     event::SagaId,
-    store::{Changes, Phase, Store, StoreError, Timer},
+    store::{Changes, Phase, Store, StoreError, Timer, TimerKind},
     trace::TraceContext,
 };
 use saga_store::{DatabaseUrl, Db};
@@ -61,7 +61,8 @@ async fn an_admission_whose_begin_failed_has_admitted_nothing() {
 async fn deadlines_whose_begin_failed_stay_armed() {
     let Some(f) = Fixture::postgres().await else { return };
     let (proxy, db) = line(&f).await;
-    let timer = Timer { saga_id: SagaId::random(), step: "a", after: Duration::ZERO, trace: TraceContext::default() };
+    let (saga_id, kind, trace) = (SagaId::random(), TimerKind::Step, TraceContext::default());
+    let timer = Timer { saga_id, step: "a", kind, after: Duration::ZERO, trace };
     commit(&f.db, Changes { arm: vec![timer], ..Changes::default() }).await;
     for code in CODES {
         fail_one(&proxy, code);

@@ -13,6 +13,7 @@ mod connecting;
 mod deferred;
 mod failing;
 mod faulty;
+mod joins;
 mod locks;
 mod migrations;
 mod outbox;

@@ -22,7 +22,7 @@ on_both! {
         f.db.prepare().await.unwrap();
         f.another().await.prepare().await.unwrap();
         assert_eq!(f.count("SELECT available FROM stock").await, 100);
-        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 7);
+        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 9);
     }
 
     async fn an_older_program_says_at_the_start_that_it_does_not_know_the_tables(f: &Fixture) {

@@ -2,14 +2,14 @@
 //! transaction write at a time.
 
 use saga_core::{
-    barrier::{Before, Mark, Op, Skip, Verdict, decide},
+    barrier::{Before, Mark, Op, Skip, Verdict},
     event::SagaId,
     store::{Admission, Changes, Phase, Store},
 };
 use saga_store::{Db, Tx};
 use tokio::task::JoinHandle;
 
-use crate::support::{Fixture, PATIENCE, admission, admit, begin, marked, marks, run};
+use crate::support::{Fixture, PATIENCE, admission, admit, begin, decide, marked, marks, run};
 
 /// The verdict on an event of its own.
 fn verdict(op: Op, before: &Before) -> Verdict {
@@ -17,15 +17,20 @@ fn verdict(op: Op, before: &Before) -> Verdict {
 }
 
 /// Begins in a task of its own, and returns once the server says that it waits for a lock.
-async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
+pub(crate) async fn begin_and_wait(f: &Fixture, db: &Db, event: &Admission) -> JoinHandle<(Tx, Before)> {
     let (db, event) = (db.clone(), event.clone());
     let begun = tokio::spawn(async move { begin(&db, &event).await });
+    until_one_waits(f, || begun.is_finished()).await;
+    begun
+}
+
+/// Returns once the server says that a transaction waits for a lock.
+pub(crate) async fn until_one_waits(f: &Fixture, has_ended: impl Fn() -> bool) {
     let sql =
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = current_schema()";
     while f.count(sql).await == 0 {
-        assert!(!begun.is_finished(), "it did not wait");
+        assert!(!has_ended(), "it did not wait");
     }
-    begun
 }
 
 #[tokio::test]

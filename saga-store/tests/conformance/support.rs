@@ -4,8 +4,9 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::{Before, Cause, Mark, Op, Verdict, decide},
+    barrier::{self, Before, Cause, Mark, Op, Verdict},
     event::SagaId,
+    graph::Triggers,
     identity::cause,
     record::{Header, OutRecord, Record},
     store::{Admission, Changes, MarkChange, OutboxRow, ParkChange, Parking, Phase, Store},
@@ -148,7 +149,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 pub(crate) fn admission(saga_id: SagaId, op: Op, phase: Phase) -> Admission {
     let cause = Cause { id: Uuid::new_v4(), event_type: "order.created".to_owned() };
-    Admission { cause, saga_id, step: STEP, op, phase, effect_key: None, from_parked: false }
+    Admission { cause, saga_id, step: STEP, op, phase, effect_key: None, joins: false, from_parked: false }
 }
 
 /// Admits one event.
@@ -164,6 +165,11 @@ pub(crate) async fn admit(db: &Db, admission: &Admission) -> Verdict {
     decide(admission.op, &admission.cause, &before)
 }
 
+/// The verdict on an event of a step that is no join.
+pub(crate) fn decide(op: Op, cause: &Cause, before: &Before) -> Verdict {
+    barrier::decide(op, cause, before, &Triggers::default())
+}
+
 /// What the action's row and the compensation's row said.
 pub(crate) fn marks(before: &Before) -> (Option<Mark>, Option<Mark>) {
     (before.action.as_ref().map(|row| row.mark), before.compensation.as_ref().map(|row| row.mark))
@@ -175,7 +181,7 @@ pub(crate) async fn run(db: &Db, saga_id: SagaId, op: Op, phase: Phase) -> Verdi
 }
 
 pub(crate) fn marked(saga_id: SagaId, op: Op, mark: Mark) -> Changes {
-    Changes { marks: vec![MarkChange { saga_id, step: STEP, op, mark }], ..Changes::default() }
+    Changes { marks: vec![MarkChange { saga_id, step: STEP, op, mark, effect_key: None }], ..Changes::default() }
 }
 
 /// Everything in the outbox, with the time at which it was written as the tests have it.

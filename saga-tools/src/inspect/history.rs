@@ -56,6 +56,8 @@ pub(crate) struct Deadline {
     /// The default that the flow declares, in seconds.
     pub(crate) declared_s: f64,
     pub(crate) at: Timestamp,
+    /// Whether only the end of the saga ends the wait.
+    pub(crate) until_end: bool,
 }
 
 /// A trace that contains the saga or a part of it.
@@ -153,7 +155,8 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         let began = wait.node.triggers.iter().filter_map(|trigger| first_seen.get(trigger.name)).min()?;
         let at = began.checked_add(wait.after).ok()?;
         let declared_s = wait.after.as_secs_f64();
-        Some(Deadline { participant: wait.node.participant, event: wait.event.name, declared_s, at })
+        let (participant, event) = (wait.node.participant, wait.event.name);
+        Some(Deadline { participant, event, declared_s, at, until_end: wait.until_end })
     });
     let end = first_seen.iter().filter(|(kind, _)| flow.events_named(kind).any(|(_, node)| node.end.is_some()));
     let end = end.min_by_key(|(_, at)| **at).filter(|_| is_ours);

@@ -181,8 +181,9 @@ fn expectations(history: &SagaHistory, now: Timestamp) -> Vec<Line> {
     for deadline in &history.deadlines {
         let declared = duration(deadline.declared_s * 1000.0);
         let is = if deadline.at < now { "was due at" } else { "at" };
+        let ends = if deadline.until_end { "ends the saga" } else { "continues" };
         let text = format!(
-            "{} {is} {}, unless {} continues before (declared deadline: {declared})",
+            "{} {is} {}, unless {} {ends} before (declared deadline: {declared})",
             deadline.event,
             deadline.at.strftime("%H:%M:%S"),
             deadline.participant

@@ -111,7 +111,8 @@ impl SagaTable {
     pub(crate) fn new(flow: &Choreography, limits: Limits) -> Self {
         let ends = flow.events().filter(|(_, node)| node.end.is_some()).map(|(key, _)| (key.name, 0)).collect();
         let deadlines = flow.declarations().iter().flat_map(|participant| &participant.steps);
-        let deadline = deadlines.filter_map(|step| step.deadline.as_ref()).map(|deadline| deadline.after).max();
+        let deadlines = deadlines.flat_map(|step| step.deadline.iter().chain(&step.saga_deadline));
+        let deadline = deadlines.map(|deadline| deadline.after).max();
         let forget_after = deadline.unwrap_or(USUAL_DEADLINE).saturating_mul(DEADLINES);
         Self {
             states: StateCache::of(flow),

@@ -70,7 +70,7 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
                 "{} can never run, because {} would only follow from itself: start it by a refusal, or by the event of the \
                  compensation before it",
                 undo.name,
-                list(&undo.triggers),
+                list(undo.triggers.iter()),
             );
             findings.push(Finding::at(Rule::CompensationsAreReached, undo, message));
         }

@@ -10,7 +10,11 @@ use crate::graph::{
 
 pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
     let forward = flow.forward(flow.starts());
-    let has_deadline = |node: &Node| flow.spec(node).is_some_and(|spec| spec.deadline.is_some());
+    let has_deadline = |node: &Node| {
+        let of_saga = |n: &&Node| flow.spec(n).is_some_and(|spec| spec.saga_deadline.is_some());
+        flow.spec(node).is_some_and(|spec| spec.deadline.is_some())
+            || actions(flow).filter(of_saga).any(|n| n.owner == node.owner && runs_too(flow, n, node))
+    };
     let mut findings = Vec::new();
     // In the order of the declarations.
     for node in flow.nodes().iter().filter(|node| forward.iter().any(|n| same(n, node))) {
@@ -29,6 +33,30 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
             node.name,
         );
         findings.push(Finding::at(Rule::WaitsHaveDeadlines, node, message));
+    }
+    findings
+}
+
+/// Whether `step` runs in every saga in which `other` runs, before or after it.
+fn runs_too(flow: &Choreography, step: &Node, other: &Node) -> bool {
+    let starts = flow.starts().into_iter().filter(|event| !step.consumes(*event));
+    let without =
+        flow.reach(starts, |n, p| n.kind == NodeKind::Action && p.how == How::Success && !step.consumes(p.event));
+    !without.has(other)
+}
+
+pub(super) fn saga_deadlines_end(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in actions(flow).filter(|n| flow.spec(n).is_some_and(|spec| spec.saga_deadline.is_some())) {
+        let ends = flow.declarations().get(node.owner).is_some_and(|declaration| !declaration.ends.is_empty());
+        if !ends {
+            let message = format!(
+                "{} waits for the end of the saga, and the participant declares no end that would disarm it: declare one \
+                 with .completes_with() or .compensates_with(), or use .deadline(..)",
+                node.name,
+            );
+            findings.push(Finding::at(Rule::SagaDeadlinesEnd, node, message));
+        }
     }
     findings
 }

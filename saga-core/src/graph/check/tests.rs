@@ -6,8 +6,9 @@ mod optional;
 use serde_json::json;
 
 use super::*;
+use crate::event::EventType;
 use crate::graph::{
-    Accepted, Declaration, Emits, End, Ending, StepSpec,
+    Accepted, Declaration, Emits, End, Ending, StepSpec, Triggers,
     fixture::{
         compensation, deadline, event, events, inventory, order, order_flow, participant, payment, shipping, step,
         with_schema,
@@ -29,8 +30,13 @@ fn places(change: impl FnOnce(&mut Flow)) -> Vec<(Rule, &'static str, &'static s
     findings(change).into_iter().map(place).collect()
 }
 
+/// Another event that starts it.
+fn also(triggers: &mut Triggers, event: EventType) {
+    *triggers = triggers.iter().copied().chain([event]).collect::<Vec<_>>().into();
+}
+
 fn release_triggers(flow: &mut [Declaration], triggers: &[&'static str]) {
-    flow[1].steps[0].compensation.as_mut().unwrap().triggers = events(triggers);
+    flow[1].steps[0].compensation.as_mut().unwrap().triggers = events(triggers).into();
 }
 
 #[test]
@@ -66,6 +72,43 @@ fn an_accepted_finding_is_left_out_and_an_acceptance_without_a_finding_is_found(
 fn two_participants_with_one_name_are_found() {
     let found = places(|flow| flow[2].participant = "inventory");
     assert_eq!(found, [(Rule::ParticipantsAreDistinct, "inventory", "", "")]);
+}
+
+#[test]
+fn a_deadline_until_the_end_limits_every_wait_of_its_participant() {
+    let flow = |flow: &mut Flow, saga_deadline| {
+        flow[0].steps[0].deadline = None;
+        let step = StepSpec { saga_deadline, ..step("note", &["inventory.reserved"]) };
+        flow[0].steps.push(step);
+    };
+    let rules = |found: Vec<(Rule, &'static str, &'static str, &'static str)>| -> Vec<(Rule, &'static str)> {
+        found
+            .into_iter()
+            .filter(|(rule, ..)| *rule == Rule::WaitsHaveDeadlines)
+            .map(|(rule, _, step, _)| (rule, step))
+            .collect()
+    };
+    let unbounded = [(Rule::WaitsHaveDeadlines, "register"), (Rule::WaitsHaveDeadlines, "note")];
+    assert_eq!(rules(places(|f| flow(f, None))), unbounded);
+    assert_eq!(
+        rules(places(|f| flow(f, deadline("order.cancellation_requested")))),
+        [unbounded[0]],
+        "it begins too late"
+    );
+    let from_the_start = |f: &mut Flow| {
+        flow(f, None);
+        f[0].steps[0].saga_deadline = deadline("order.cancellation_requested");
+    };
+    assert_eq!(rules(places(from_the_start)), []);
+}
+
+#[test]
+fn a_deadline_until_an_end_that_is_not_declared_is_found() {
+    let endless = |flow: &mut Flow| flow[1].steps[0].saga_deadline = deadline("order.cancellation_requested");
+    assert_eq!(places(endless), [(Rule::SagaDeadlinesEnd, "inventory", "reserve", "")]);
+    let mut alone = inventory();
+    alone.steps[0].saga_deadline = deadline("order.cancellation_requested");
+    assert_eq!(alone.check().len(), 1, "a service that has it does not start");
 }
 
 #[test]
@@ -118,7 +161,7 @@ fn an_event_that_starts_a_step_and_its_compensation_is_found() {
 
 #[test]
 fn an_event_without_a_publisher_is_found() {
-    let found = places(|flow| flow[2].steps[0].triggers.push(event("inventory.restocked")));
+    let found = places(|flow| also(&mut flow[2].steps[0].triggers, event("inventory.restocked")));
     assert_eq!(found, [(Rule::ConsumedIsPublished, "payment", "charge", "inventory.restocked")]);
 }
 
@@ -153,8 +196,9 @@ fn a_compensation_event_without_a_consumer_is_found_once() {
 
 #[test]
 fn a_refusal_without_a_consumer_is_found() {
-    let found =
-        places(|flow| flow[2].steps[0].compensation.as_mut().unwrap().triggers = events(&["shipping.cancelled"]));
+    let found = places(|flow| {
+        flow[2].steps[0].compensation.as_mut().unwrap().triggers = events(&["shipping.cancelled"]).into()
+    });
     assert_eq!(found, [(Rule::RefusalsAreAnswered, "shipping", "schedule", "shipping.rejected")]);
 }
 
@@ -186,7 +230,7 @@ fn a_step_at_the_pivot_needs_no_compensation() {
 fn a_refusal_that_does_not_reach_an_earlier_compensation_is_found() {
     let found = places(|flow| {
         release_triggers(flow, &["payment.refunded"]);
-        flow[0].steps[2].triggers.push(event("payment.declined"));
+        also(&mut flow[0].steps[2].triggers, event("payment.declined"));
     });
     assert_eq!(found, [(Rule::CompensationsAreReached, "inventory", "reserve", "payment.declined")]);
 }
@@ -253,14 +297,14 @@ fn two_steps_in_no_order_wait_for_each_other() {
 
 #[test]
 fn a_cycle_of_steps_is_found_once() {
-    let found = places(|flow| flow[1].steps[0].triggers.push(event("shipping.scheduled")));
+    let found = places(|flow| also(&mut flow[1].steps[0].triggers, event("shipping.scheduled")));
     assert_eq!(found, [(Rule::StepsDoNotCycle, "inventory", "reserve", "shipping.scheduled")]);
 }
 
 #[test]
 fn a_path_that_stops_is_found_where_it_stops() {
     let found = places(|flow| {
-        flow[0].steps[2].triggers = events(&["inventory.rejected"]);
+        flow[0].steps[2].triggers = events(&["inventory.rejected"]).into();
         flow[0].steps.push(step("note", &["inventory.released"]));
     });
     assert_eq!(found, [(Rule::PathsEnd, "inventory", "reserve", "inventory.released")]);

@@ -59,6 +59,9 @@ struct EndDoc {
 struct StepDoc {
     name: String,
     triggers: Vec<EventKeyDoc>,
+    /// Joins only: the triggers by parts, of which each has to arrive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    all_of: Vec<Vec<EventKeyDoc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     success: Option<EventKeyDoc>,
     /// Instead of `success`, where that is not a single event.
@@ -73,6 +76,10 @@ struct StepDoc {
     compensation: Option<CompensationDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<DeadlineDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    saga_deadline: Option<DeadlineDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arrivals_deadline: Option<DeadlineDoc>,
     #[serde(default)]
     effect: bool,
     #[serde(default)]
@@ -83,6 +90,9 @@ struct StepDoc {
 struct CompensationDoc {
     name: String,
     triggers: Vec<EventKeyDoc>,
+    /// Joins only: the triggers by parts, of which each has to arrive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    all_of: Vec<Vec<EventKeyDoc>>,
     event: EventKeyDoc,
     #[serde(default)]
     effect: bool,

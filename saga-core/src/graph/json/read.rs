@@ -8,10 +8,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{CHOREOGRAPHY, CompensationDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc};
+use super::{
+    CHOREOGRAPHY, CompensationDoc, DeadlineDoc, EventDoc, EventKeyDoc, PARTICIPANT, ParticipantDoc, Read, StepDoc,
+};
 use crate::{
     event::EventType,
-    graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Rule, StepSpec},
+    graph::{
+        Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Rule, StepSpec, Triggers,
+    },
 };
 
 /// Why a document is not a declaration.
@@ -109,6 +113,18 @@ impl ParticipantDoc {
     }
 }
 
+fn triggers(
+    events: &[EventKeyDoc],
+    all_of: &[Vec<EventKeyDoc>],
+    find: impl Fn(&EventKeyDoc) -> Result<EventType, DeclarationError>,
+) -> Result<Triggers, DeclarationError> {
+    let part = |events: &[EventKeyDoc]| events.iter().map(&find).collect::<Result<Vec<_>, _>>();
+    if all_of.is_empty() {
+        return part(events).map(Triggers::from);
+    }
+    all_of.iter().map(|events| part(events)).collect::<Result<Vec<_>, _>>().map(Triggers::all_of)
+}
+
 impl StepDoc {
     fn spec(
         &self,
@@ -123,22 +139,24 @@ impl StepDoc {
         let undo = |undo: &CompensationDoc| {
             Ok::<_, DeclarationError>(CompensationSpec {
                 name: lasting(&undo.name),
-                triggers: undo.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+                triggers: triggers(&undo.triggers, &undo.all_of, &find)?,
                 event: find(&undo.event)?,
                 effect: undo.effect,
             })
         };
-        let deadline = self.deadline.as_ref().map(|deadline| {
+        let deadline = |deadline: &DeadlineDoc| {
             let after = Duration::from_millis(deadline.after_ms);
             Ok::<_, DeclarationError>(DeadlineSpec { after, event: find(&deadline.event)? })
-        });
+        };
         Ok(StepSpec {
             name: lasting(&self.name),
-            triggers: self.triggers.iter().map(&find).collect::<Result<_, _>>()?,
+            triggers: triggers(&self.triggers, &self.all_of, &find)?,
             success: emits(&self.success, &self.successes)?,
             refusal: emits(&self.refusal, &self.refusals)?,
             compensation: self.compensation.as_ref().map(undo).transpose()?,
-            deadline: deadline.transpose()?,
+            deadline: self.deadline.as_ref().map(deadline).transpose()?,
+            saga_deadline: self.saga_deadline.as_ref().map(deadline).transpose()?,
+            arrivals_deadline: self.arrivals_deadline.as_ref().map(deadline).transpose()?,
             effect: self.effect,
             pivot: self.pivot,
         })

@@ -38,6 +38,16 @@ fn a_choreography_is_read_as_it_was_written() {
 }
 
 #[test]
+fn both_deadlines_of_a_step_are_written_and_read() {
+    let mut declaration = order();
+    declaration.steps[0].saga_deadline = declaration.steps[0].deadline.clone();
+    let document = declaration.to_json();
+    let step = &document["steps"][0];
+    assert_eq!(step["saga_deadline"], step["deadline"]);
+    assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [declaration]);
+}
+
+#[test]
 fn declarations_of_single_participants_make_the_same_choreography() {
     let documents = [order(), inventory(), payment(), shipping()].map(|declaration| text(&declaration.to_json()));
     let read = documents.iter().flat_map(|document| Declaration::read_all(document).unwrap()).collect();

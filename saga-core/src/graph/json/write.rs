@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Choreography, Declaration, Edge, Emits, EventKey, EventNode, Node, NodeKind, StepSpec, Target},
+    graph::{
+        Choreography, DeadlineSpec, Declaration, Edge, Emits, EventKey, EventNode, Node, NodeKind, StepSpec, Target,
+        Triggers,
+    },
 };
 
 impl Serialize for EventKey {
@@ -69,6 +72,11 @@ fn several(emits: &Emits) -> Vec<Vec<EventKeyDoc>> {
     }
 }
 
+/// The parts of a join; none when one event suffices.
+fn parts(triggers: &Triggers) -> Vec<Vec<EventKeyDoc>> {
+    if triggers.is_join() { triggers.parts().map(keys).collect() } else { Vec::new() }
+}
+
 impl ParticipantDoc {
     fn of(declaration: &Declaration, with: impl Fn(EventType) -> bool) -> Self {
         let mut events: Vec<EventType> = Vec::new();
@@ -109,22 +117,26 @@ impl StepDoc {
         let compensation = step.compensation.as_ref().map(|undo| CompensationDoc {
             name: undo.name.to_owned(),
             triggers: keys(&undo.triggers),
+            all_of: parts(&undo.triggers),
             event: key(undo.event),
             effect: undo.effect,
         });
-        let deadline = step.deadline.as_ref().map(|deadline| DeadlineDoc {
+        let deadline = |deadline: &DeadlineSpec| DeadlineDoc {
             after_ms: u64::try_from(deadline.after.as_millis()).unwrap_or(u64::MAX),
             event: key(deadline.event),
-        });
+        };
         Self {
             name: step.name.to_owned(),
             triggers: keys(&step.triggers),
+            all_of: parts(&step.triggers),
             success: step.success.only().map(key),
             successes: several(&step.success),
             refusal: step.refusal.only().map(key),
             refusals: several(&step.refusal),
             compensation,
-            deadline,
+            deadline: step.deadline.as_ref().map(deadline),
+            saga_deadline: step.saga_deadline.as_ref().map(deadline),
+            arrivals_deadline: step.arrivals_deadline.as_ref().map(deadline),
             effect: step.effect,
             pivot: step.pivot,
         }

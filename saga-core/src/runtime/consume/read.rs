@@ -42,15 +42,15 @@ pub(crate) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             return Err(Poison::new(Reason::KeyMismatch, "the key is not the saga of the data"));
         }
         let stage = if half.effect.is_some() { Stage::Start } else { Stage::Whole };
-        let input = Input { trigger, prepared: None, answer: None };
+        let (part, input) = (trigger.clone(), Input { trigger, prepared: None, answer: None });
         let name = declared.spec.name;
         let undo = declared.spec.compensation.as_ref().filter(|_| op == Op::Compensate);
-        Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, input, stage)))
+        Ok(Some((envelope, step, (name, undo.map_or(name, |undo| undo.name)), op, (part, input), stage)))
     })();
     match result {
         Ok(None) => Reading::PassOver,
         Err(poison) => Reading::Poison(poison),
-        Ok(Some((envelope, step, (name, half), op, input, stage))) => Reading::Event(Box::new(InFlight {
+        Ok(Some((envelope, step, (name, half), op, (part, input), stage))) => Reading::Event(Box::new(InFlight {
             cause_id: envelope.identity(),
             origin,
             record,
@@ -59,6 +59,7 @@ pub(crate) fn read<S: Store>(participant: &Participant<S>, record: Arc<Record>, 
             name,
             half,
             op,
+            part,
             input,
             stage,
             attempts: 0,

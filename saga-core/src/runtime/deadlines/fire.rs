@@ -1,6 +1,11 @@
 //! Fires timers that are due: each calls the handler of the step that armed it, many in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 
@@ -10,13 +15,14 @@ use crate::runtime::{
     transaction::pending_writes::{Cause, outbox_rows},
 };
 use crate::{
-    barrier::Op,
+    barrier::{Mark, Op},
     clock::{Clock, after},
     envelope::DEADLINE_CAUSE,
+    event::SagaId,
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, DueTimer, Progress, Store, StoreError},
+    store::{Changes, Disarm, DueTimer, MarkChange, Progress, Store, StoreError, TimerKind},
     trace::{Around, NewSpan},
     transport::Producer,
 };
@@ -132,21 +138,52 @@ async fn attempt<S: Store, P: Producer, C: Clock>(
     Ok(due.len())
 }
 
+/// What names the deadline as the cause of its event. Two deadlines of one step may be due at one time.
+fn cause_id(timer: &DueTimer) -> String {
+    let DueTimer { saga_id, step, kind, due, .. } = timer;
+    let due = due.as_microsecond();
+    match kind {
+        TimerKind::Step => format!("{DEADLINE_CAUSE}{saga_id}/{step}/{due}"),
+        kind => format!("{DEADLINE_CAUSE}{saga_id}/{step}/{}/{due}", kind.name()),
+    }
+}
+
+/// The joins among these that still wait. Their rows are locked until the transaction ends, so that a timer and the last arrival
+/// cannot both win.
+async fn open_joins<'a, S: Store, P: Producer, C: Clock>(
+    shared: &Shared<S, P, C>,
+    tx: &mut S::Tx,
+    due: &'a [DueTimer],
+) -> Result<BTreeSet<(SagaId, &'a str)>, StoreError> {
+    let of_joins = due.iter().filter(|timer| timer.kind == TimerKind::Arrivals);
+    let joins: Vec<(SagaId, &str)> = of_joins.map(|timer| (timer.saga_id, timer.step.as_str())).collect();
+    if joins.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let marks = shared.store.lock_steps(tx, &joins).await?;
+    Ok(joins.into_iter().zip(marks).filter(|(_, mark)| *mark == Some(Mark::Waiting)).map(|(join, _)| join).collect())
+}
+
 async fn expire<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     mut tx: S::Tx,
     due: &[DueTimer],
 ) -> Result<(), StepError> {
     let now = shared.clock.now();
-    let mut by_step: BTreeMap<&str, Vec<&DueTimer>> = BTreeMap::new();
+    let open = open_joins(shared, &mut tx, due).await?;
+    let mut by_step: BTreeMap<(&str, TimerKind), Vec<&DueTimer>> = BTreeMap::new();
     for timer in due {
-        by_step.entry(&timer.step).or_default().push(timer);
+        if timer.kind == TimerKind::Arrivals && !open.contains(&(timer.saga_id, timer.step.as_str())) {
+            // Its last part has arrived, or it was closed.
+            continue;
+        }
+        by_step.entry((&timer.step, timer.kind)).or_default().push(timer);
     }
     let mut changes = Changes::default();
     let (mut expired, mut user_spans) = (Vec::new(), Vec::new());
-    for (name, timers) in by_step {
+    for ((name, kind), timers) in by_step {
         let step = shared.participant.steps.iter().find(|step| step.spec.name == name);
-        let Some((step, expire)) = step.and_then(|step| Some((step, step.expire.as_ref()?))) else {
+        let Some((step, expire)) = step.and_then(|step| Some((step, step.expires(kind)?))) else {
             tracing::warn!(
                 step = name,
                 timers = timers.len(),
@@ -169,17 +206,24 @@ async fn expire<S: Store, P: Producer, C: Clock>(
         let ends = AssertUnwindSafe(expire(&mut cx, sagas)).catch_unwind();
         let ends = Around { lines, spans }.run(ends).await;
         let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
+        cx.take_waits(None)?;
         for ((timer, span), end) in timers.iter().zip(new_spans).zip(ends) {
             let outcome = if matches!(end, End::Quiet) { "quiet" } else { "fired" };
             expired.push((span.clone(), step.spec.name, timer.saga_id, outcome));
             if matches!(end, End::Quiet) {
                 continue;
             }
-            let id = format!("{DEADLINE_CAUSE}{}/{}/{}", timer.saga_id, name, timer.due.as_microsecond());
+            if kind == TimerKind::Arrivals {
+                let (saga_id, step, op) = (timer.saga_id, step.spec.name, Op::Action);
+                changes.marks.push(MarkChange { saga_id, step, op, mark: Mark::Refused, effect_key: None });
+            }
+            let id = cause_id(timer);
             if shared.ends(&end) {
+                changes.disarm.push(Disarm::all(timer.saga_id));
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
             }
-            let cause = Cause { source: "", id: &id, step: step.spec.name, op: Op::Action, trace: &span.context };
+            let cause =
+                Cause { source: "", id: &id, joins: false, step: step.spec.name, op: Op::Action, trace: &span.context };
             changes.outbox.extend(outbox_rows(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }

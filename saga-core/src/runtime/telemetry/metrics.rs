@@ -96,6 +96,7 @@ pub struct Metrics {
     pub null_compensations: Family<StepLabel, Counter>,
     pub late: Family<StepLabel, Counter>,
     pub duplicates: Family<StepLabel, Counter>,
+    pub alternatives: Family<StepLabel, Counter>,
     pub repetitions: Family<StepLabel, Counter>,
     pub passed_over: Counter,
     pub dead_letters: Family<ReasonLabel, Counter>,
@@ -131,6 +132,7 @@ impl Default for Metrics {
             null_compensations: Family::default(),
             late: Family::default(),
             duplicates: Family::default(),
+            alternatives: Family::default(),
             repetitions: Family::default(),
             passed_over: Counter::default(),
             dead_letters: Family::default(),
@@ -189,6 +191,8 @@ impl Metrics {
         );
         saga.register("late_actions", "Actions that came after their compensation and were skipped", self.late.clone());
         saga.register("duplicates", "Events that had been handled before and were skipped", self.duplicates.clone());
+        let help = "Events skipped because their step had run for another of the events that start it";
+        saga.register("alternatives", help, self.alternatives.clone());
         let help = "Events skipped because another event of their type, with another id, had run their step before";
         saga.register("repetitions", help, self.repetitions.clone());
         saga.register("events_passed_over", "Events of a type that is not consumed here", self.passed_over.clone());
@@ -246,6 +250,7 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
             let of_half = StepLabel { step: name, op: op_name(op) };
             zero(&metrics.retries, &of_half);
             zero(&metrics.duplicates, &of_half);
+            zero(&metrics.alternatives, &of_half);
             zero(&metrics.repetitions, &of_half);
             if op == Op::Compensate {
                 zero(&metrics.compensations, &of_step);

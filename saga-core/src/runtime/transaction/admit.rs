@@ -7,10 +7,11 @@ use crate::runtime::{
     transaction::{open::Attempt, pending_writes::Count, result::Done},
 };
 use crate::{
-    barrier::{Before, Mark, Op, Row, Skip, Verdict, decide},
+    barrier::{Arrival, Before, Mark, Op, Row, Skip, Verdict, decide},
     clock::Clock,
     identity,
     outcome::StepError,
+    step::{Erased, ErasedStep},
     store::{Admission, Phase, Store},
     transport::Producer,
 };
@@ -18,11 +19,21 @@ use crate::{
 impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     /// Decides what to do with an event, given what was there before.
     pub(crate) fn decide(&mut self, i: usize, admission: &Admission, before: &Before) -> Result<(), StepError> {
-        let event = &self.events[i];
-        let keys = keys(self.shared, event, before);
+        let (shared, event) = (self.shared, &self.events[i]);
+        let step = &shared.participant.steps[event.step];
+        let keys = keys(shared, event, before);
         self.overtakes[i] = before.overtakes;
-        self.found[i] = before.row(event.op).is_some();
-        match (decide(event.op, &admission.cause, before), event.stage) {
+        // The row of a join says `waiting`, also when this transaction made it.
+        self.found[i] = admission.joins || before.row(event.op).is_some();
+        let verdict = decide(event.op, &admission.cause, before, step.triggers(event.op));
+        let keeps = matches!(event.stage, Stage::Park | Stage::Block);
+        if admission.joins && !keeps && matches!(verdict, Verdict::Run | Verdict::Void | Verdict::NullCompensation) {
+            self.joined[i] = Some(joined(step, event, &before.arrivals)?);
+        }
+        if event.op == Op::Compensate && !keeps && mark(&before.action) == Some(Mark::Waiting) {
+            self.writes.close(event);
+        }
+        match (verdict, event.stage) {
             (Verdict::Skip(skip), _) => {
                 self.writes.outcomes[i] = Some(skip_name(skip));
                 self.writes.counts.push(Count::Skipped(i, skip));
@@ -37,15 +48,20 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 self.writes.outcomes[i] = Some("queued");
                 self.is(i, Happened::Ended, keys);
             }
+            (Verdict::Arrive, _) => {
+                self.writes.waits(shared, event, before.row(event.op).is_none())?;
+                self.writes.outcomes[i] = Some("arrived");
+                self.ended(i);
+            }
             (Verdict::NullCompensation, stage) => {
-                let half = self.shared.participant.steps[event.step].half(event.op);
-                let null = half.and_then(|half| half.null.as_ref());
+                let null = step.half(event.op).and_then(|half| half.null.as_ref());
                 let null = null.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
                 self.writes.outcomes[i] = Some("null_compensation");
-                self.writes.publish(self.shared, event, null(&event.input.trigger)?, true)?;
-                if stage != Stage::Whole {
+                self.writes.publish(shared, event, null(&self.input(i).trigger)?, true)?;
+                if stage != Stage::Whole || admission.joins {
                     self.writes.mark(event, Mark::Done);
                 }
+                self.completed(i)?;
                 self.ended(i);
             }
             (Verdict::Run | Verdict::Void, Stage::Exhaust) => self.refusals.push(i),
@@ -57,9 +73,12 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             (Verdict::Run, Stage::Start) => {
                 let moved = before.overtakes.map(|action| self.writes.overtake(self.shared, (i, event), action));
                 let origin = moved.unwrap_or(event.origin);
-                self.done[i] = Some(Done { happened: Happened::Started, keys, origin, prepared: None });
-                let half = self.shared.participant.steps[event.step].half(event.op);
-                if half.is_some_and(|half| half.prepare.is_some()) {
+                let joined = self.joined[i].clone();
+                if joined.is_some() && mark(&before.row(event.op).cloned()) != Some(Mark::Started) {
+                    self.writes.starts(event, admission.effect_key);
+                }
+                self.done[i] = Some(Done { happened: Happened::Started, keys, origin, joined, prepared: None });
+                if step.half(event.op).is_some_and(|half| half.prepare.is_some()) {
                     self.to_prepare.push(i);
                 }
             }
@@ -90,6 +109,7 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
         op,
         phase,
         effect_key,
+        joins: step.triggers(op).is_join(),
         from_parked: keeps || matches!(event.origin, TakenFrom::Parked { .. }),
     }
 }
@@ -102,12 +122,14 @@ fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFli
         return Keys::default();
     }
     let key = |row: &Option<Row>, op| match row {
+        // Only waited for, and so not started.
+        Some(Row { mark: Mark::Waiting, .. }) => identity::effect_key(shared.participant.name, saga, step, op),
         Some(Row { effect_key: Some(key), .. }) => *key,
         // Started before keys were stored.
         Some(Row { effect_key: None, .. }) => identity::unstored_effect_key(saga, step, op),
         None => identity::effect_key(shared.participant.name, saga, step, op),
     };
-    let old_action = before.action.as_ref().is_some_and(|row| row.effect_key.is_none());
+    let old_action = before.action.as_ref().is_some_and(|row| row.effect_key.is_none() && row.mark != Mark::Waiting);
     Keys {
         action: if calls { key(&before.action, Op::Action) } else { key(&None, Op::Action) },
         // Compensating a call of an earlier version uses that version's rule as well.
@@ -117,6 +139,30 @@ fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFli
             key(&before.compensation, Op::Compensate)
         },
     }
+}
+
+fn mark(row: &Option<Row>) -> Option<Mark> {
+    row.as_ref().map(|row| row.mark)
+}
+
+/// All parts of a join together: the event itself, and those that have arrived before.
+fn joined<S: Store>(step: &ErasedStep<S>, event: &InFlight, arrivals: &[Arrival]) -> Result<Erased, StepError> {
+    let (triggers, half) = (step.triggers(event.op), step.half(event.op));
+    let join = half.and_then(|half| Some((half, half.join.as_ref()?)));
+    let (half, join) = join.ok_or_else(|| StepError::permanent("the step is no join"))?;
+    let own = triggers.part_of(&event.envelope.event_type);
+    let part = |part: usize| {
+        if own == Some(part) {
+            return Ok(event.part.clone());
+        }
+        let arrival = arrivals.iter().find(|arrival| triggers.part_of(&arrival.cause.event_type) == Some(part));
+        let Arrival { cause, version, data } =
+            arrival.ok_or_else(|| StepError::permanent("a part of the join has not arrived"))?;
+        let read = (half.decode)(&cause.event_type, *version, data);
+        let what = || format!("{} that has arrived cannot be read", cause.event_type);
+        read.map(|(part, _)| part).map_err(|why| StepError::permanent(what()).caused_by(why))
+    };
+    join((0..triggers.parts().count()).map(part).collect::<Result<_, _>>()?)
 }
 
 fn skip_name(skip: Skip) -> &'static str {

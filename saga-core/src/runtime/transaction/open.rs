@@ -13,7 +13,9 @@ use crate::runtime::{
 use crate::{
     barrier::Op,
     clock::Clock,
+    handler::ChosenWaits,
     outcome::StepError,
+    step::{Erased, Input},
     store::Store,
     trace::{NewSpan, UserSpans},
     transport::Producer,
@@ -27,6 +29,8 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) done: Vec<Option<Done>>,
     /// The events whose handler runs, by the half of a step, since a handler may take several.
     pub(crate) calls: BTreeMap<(usize, Op), Vec<usize>>,
+    /// For the part of a join that completes it: all parts together.
+    pub(crate) joined: Vec<Option<Erased>>,
     /// The events whose effect is about to be called and has to be prepared.
     pub(crate) to_prepare: Vec<usize>,
     /// The events that are refused because their retries are used up.
@@ -37,6 +41,8 @@ pub(crate) struct Attempt<'a, S: Store, P: Producer, C: Clock> {
     pub(crate) found: Vec<bool>,
     /// Whether its handler has run. What prepares an effect is not counted: it says nothing for the handler that runs after it.
     pub(crate) ran: Vec<bool>,
+    /// How long sagas wait whose handler has decided it.
+    pub(crate) waits: ChosenWaits,
     /// Whether any code of the participant has run, whose writes may fail at the commit.
     pub(crate) has_run_code: bool,
     /// Where the span of its part in the transaction is recorded.
@@ -53,11 +59,13 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
             writes: PendingWrites::new(now, events.len()),
             done: events.iter().map(|_| None).collect(),
             calls: BTreeMap::new(),
+            joined: vec![None; events.len()],
             to_prepare: Vec::new(),
             refusals: Vec::new(),
             overtakes: vec![None; events.len()],
             found: vec![false; events.len()],
             ran: vec![false; events.len()],
+            waits: ChosenWaits::new(),
             has_run_code: false,
             new_spans: events.iter().map(|event| shared.spans.transaction_span(event)).collect(),
             user_spans: Vec::new(),
@@ -73,7 +81,17 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     }
 
     pub(crate) fn is(&mut self, i: usize, happened: Happened, keys: Keys) {
-        self.done[i] = Some(Done { happened, keys, origin: self.events[i].origin, prepared: None });
+        let (origin, joined) = (self.events[i].origin, self.joined[i].clone());
+        self.done[i] = Some(Done { happened, keys, origin, joined, prepared: None });
+    }
+
+    /// What the event's handler is given.
+    pub(crate) fn input(&self, i: usize) -> Input {
+        let input = self.events[i].input.clone();
+        match &self.joined[i] {
+            Some(joined) => Input { trigger: joined.clone(), ..input },
+            None => input,
+        }
     }
 
     pub(crate) fn ended(&mut self, i: usize) {
@@ -81,9 +99,16 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
         self.is(i, Happened::Ended, self.events[i].keys);
     }
 
+    /// The event that completes a join counts as an arrival once the join has ended, and not before: its redelivery resumes an effect
+    /// that was started.
+    pub(crate) fn completed(&mut self, i: usize) -> Result<(), StepError> {
+        if self.joined[i].is_some() { self.writes.arrived(&self.events[i]) } else { Ok(()) }
+    }
+
     pub(crate) fn ran(&mut self, i: usize, end: crate::step::End) -> Result<(), StepError> {
-        self.writes.ran(self.shared, (i, &self.events[i]), end, self.found[i])?;
+        self.writes.ran(self.shared, (i, &self.events[i]), end, (self.found[i], &self.waits))?;
         self.ran[i] = true;
+        self.completed(i)?;
         self.ended(i);
         Ok(())
     }

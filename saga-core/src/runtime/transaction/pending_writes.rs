@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::runtime::{
     Shared,
@@ -12,15 +13,18 @@ use crate::runtime::{
     transaction::due::Due,
 };
 use crate::{
-    barrier::{Mark, Op, Skip},
+    barrier::{Arrival, Mark, Op, Skip},
     clock::Clock,
-    dead_letter::cap,
-    envelope::{Outgoing, seal},
-    handler::Emitted,
+    dead_letter::{Poison, cap},
+    envelope::{Outgoing, open, seal},
+    handler::{ChosenWaits, Emitted},
     identity,
     outcome::StepError,
     step::End,
-    store::{Changes, MarkChange, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer},
+    store::{
+        Changes, Disarm, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer,
+        TimerKind,
+    },
     trace::TraceContext,
     transport::Producer,
 };
@@ -42,6 +46,8 @@ pub(crate) enum Count {
     /// A parked action whose place its compensation took.
     Overtaken(usize),
     Handled(HandledLabel),
+    /// A part of a join that is not complete.
+    Arrived(StepLabel),
     Null(StepLabel),
 }
 
@@ -56,11 +62,18 @@ impl Count {
                 }
                 let label = label(&events[i]);
                 match skip {
-                    Skip::Duplicate | Skip::Alternative => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Duplicate => metrics.duplicates.get_or_create(&label).inc(),
+                    Skip::Alternative => metrics.alternatives.get_or_create(&label).inc(),
                     Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
                     Skip::Late => metrics.late.get_or_create(&label).inc(),
                 };
-                tracing::debug!(saga_id = %events[i].saga_id(), step = label.step, op = label.op, ?skip, "skipped");
+                let event_type = &events[i].envelope.event_type;
+                events[i].lines().in_scope(|| match skip {
+                    Skip::Alternative => {
+                        tracing::info!(event_type, "skipped: the step has run for another of its events")
+                    }
+                    _ => tracing::debug!(event_type, ?skip, "skipped"),
+                });
             }
             Self::Overtaken(i) => {
                 let label = StepLabel { step: events[i].name, op: op_name(Op::Action) };
@@ -72,6 +85,9 @@ impl Count {
                     metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
                 }
                 metrics.handled.get_or_create(&label).inc();
+            }
+            Self::Arrived(StepLabel { step, op }) => {
+                metrics.handled.get_or_create(&HandledLabel { step, op, outcome: "arrived" }).inc();
             }
             Self::Null(label) => {
                 metrics.null_compensations.get_or_create(&label).inc();
@@ -96,15 +112,21 @@ impl PendingWrites {
         shared: &Shared<S, P, C>,
         (at, event): (usize, &InFlight),
         end: End,
-        found: bool,
+        (found, waits): (bool, &ChosenWaits),
     ) -> Result<(), StepError> {
         let refused = matches!(end, End::Events { refused: true, .. });
         // A row that this transaction made says `done` already.
         if refused || found {
             self.mark(event, if refused { Mark::Refused } else { Mark::Done });
         }
-        if event.op == Op::Action && shared.has_deadlines {
-            self.time(shared, event, refused);
+        if shared.has_deadlines {
+            self.disarm(shared, event, &end);
+            if event.op == Op::Action && !refused {
+                self.arm(shared, event, waits, TimerKind::Step);
+                if !shared.ends(&end) {
+                    self.arm(shared, event, waits, TimerKind::Saga);
+                }
+            }
         }
         let outcome = match &end {
             End::Events { refused: true, .. } => "refused",
@@ -116,15 +138,37 @@ impl PendingWrites {
         self.publish(shared, event, end, false)
     }
 
-    /// Disarms the saga's earlier deadline, and arms the step's own.
-    fn time<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, refused: bool) {
-        self.changes.disarm.push(event.saga_id());
-        let deadline = shared.participant.steps[event.step].spec.deadline.as_ref().filter(|_| !refused);
-        if let Some(deadline) = deadline {
-            self.due = self.due.or(Due { deadline: Some(deadline.after), ..Due::default() });
-            let (saga_id, trace) = (event.saga_id(), event.span.context.clone());
-            self.changes.arm.push(Timer { saga_id, step: event.name, after: deadline.after, trace });
+    /// Disarms what no longer waits: everything at the end of the saga, the earlier deadlines at an action, and a step's
+    /// deadline until the end at its compensation.
+    fn disarm<S: Store, P: Producer, C: Clock>(&mut self, shared: &Shared<S, P, C>, event: &InFlight, end: &End) {
+        let saga_id = event.saga_id();
+        self.changes.disarm.extend(match event.op {
+            _ if shared.ends(end) => Some(Disarm::all(saga_id)),
+            Op::Action => Some(Disarm::waits(saga_id)),
+            Op::Compensate => {
+                let waits = shared.participant.steps[event.step].expires(TimerKind::Saga).is_some();
+                waits.then(|| Disarm::one(saga_id, event.name, TimerKind::Saga))
+            }
+        });
+        if event.op == Op::Action && shared.participant.steps[event.step].expires(TimerKind::Arrivals).is_some() {
+            self.changes.disarm.push(Disarm::one(saga_id, event.name, TimerKind::Arrivals));
         }
+    }
+
+    /// Arms the step's deadline of this kind, where it declares one.
+    fn arm<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        event: &InFlight,
+        waits: &ChosenWaits,
+        kind: TimerKind,
+    ) {
+        let Some(declared) = shared.participant.steps[event.step].spec.deadline_of(kind) else { return };
+        let saga_id = event.saga_id();
+        let after = waits.get(&(saga_id, kind)).copied().unwrap_or(declared.after);
+        self.due = self.due.or(Due { deadline: Some(after), ..Due::default() });
+        let trace = event.span.context.clone();
+        self.changes.arm.push(Timer { saga_id, step: event.name, kind, after, trace });
     }
 
     /// Adds the step's events to the outbox, and the begin or end of its saga.
@@ -137,6 +181,9 @@ impl PendingWrites {
     ) -> Result<(), StepError> {
         if null {
             self.counts.push(Count::Null(label(event)));
+            if shared.has_deadlines && shared.ends(&end) {
+                self.changes.disarm.push(Disarm::all(event.saga_id()));
+            }
         }
         let progress = Progress { saga_id: event.saga_id(), at: self.now };
         if shared.ends(&end) {
@@ -144,9 +191,11 @@ impl PendingWrites {
         } else if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(progress);
         }
+        let joins = shared.participant.steps[event.step].triggers(event.op).is_join();
         let cause = Cause {
             source: &event.envelope.source,
             id: &event.envelope.event_id,
+            joins,
             step: event.name,
             op: event.op,
             trace: &event.span.context,
@@ -157,7 +206,51 @@ impl PendingWrites {
 
     /// Sets the mark of the barrier row of the event's half of its step.
     pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
-        self.changes.marks.push(MarkChange { saga_id: event.saga_id(), step: event.name, op: event.op, mark });
+        self.marked(event, event.op, mark, None);
+    }
+
+    /// Closes the join that a compensation finds waiting: what arrives from now on is late.
+    pub(crate) fn close(&mut self, compensation: &InFlight) {
+        self.marked(compensation, Op::Action, Mark::Null, None);
+        let (saga_id, step) = (compensation.saga_id(), compensation.name);
+        self.changes.disarm.push(Disarm::one(saga_id, step, TimerKind::Arrivals));
+    }
+
+    /// The effect of a join is about to be called under this key.
+    pub(crate) fn starts(&mut self, event: &InFlight, effect_key: Option<Uuid>) {
+        self.marked(event, event.op, Mark::Started, effect_key);
+    }
+
+    fn marked(&mut self, event: &InFlight, op: Op, mark: Mark, effect_key: Option<Uuid>) {
+        let (saga_id, step) = (event.saga_id(), event.name);
+        self.changes.marks.push(MarkChange { saga_id, step, op, mark, effect_key });
+    }
+
+    /// Stores an event whose join waits for others.
+    pub(crate) fn waits<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        event: &InFlight,
+        is_first: bool,
+    ) -> Result<(), StepError> {
+        self.counts.push(Count::Arrived(label(event)));
+        if is_first && event.op == Op::Action {
+            self.arm(shared, event, &ChosenWaits::new(), TimerKind::Arrivals);
+        }
+        if event.op == Op::Action && shared.participant.ends_sagas() {
+            self.changes.begun.push(Progress { saga_id: event.saga_id(), at: self.now });
+        }
+        self.arrived(event)
+    }
+
+    /// Stores an event as an arrival of its join.
+    pub(crate) fn arrived(&mut self, event: &InFlight) -> Result<(), StepError> {
+        let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
+        let opened = open(&event.record).map_err(unreadable)?;
+        let (_, data) = opened.envelope().map_err(unreadable)?;
+        let arrival = Arrival { cause: event.cause(), version: event.envelope.version, data: data.into_owned() };
+        self.changes.arrivals.push(NewArrival { saga_id: event.saga_id(), step: event.name, op: event.op, arrival });
+        Ok(())
     }
 
     /// Removes a settled event from the parked ones, and an action that it has overtaken.
@@ -253,6 +346,8 @@ fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
 pub(crate) struct Cause<'a> {
     pub(crate) source: &'a str,
     pub(crate) id: &'a str,
+    /// It is the last of several, and might have been any of them.
+    pub(crate) joins: bool,
     pub(crate) step: &'static str,
     pub(crate) op: Op,
     pub(crate) trace: &'a TraceContext,
@@ -268,9 +363,11 @@ pub(crate) fn outbox_rows<S: Store, P: Producer, C: Clock>(
     now: Timestamp,
 ) -> Result<Vec<OutboxRow>, StepError> {
     let End::Events { events, .. } = end else { return Ok(Vec::new()) };
-    let &Cause { source, id: caused_by, step, op, trace } = cause;
+    let &Cause { source, id: caused_by, joins, step, op, trace } = cause;
     let participant = shared.participant.name;
-    let origin = identity::Origin { participant, saga, cause: (source, caused_by), step, op };
+    // Ids do not depend on which part of a join came last.
+    let cause = if joins { identity::JOIN } else { (source, caused_by) };
+    let origin = identity::Origin { participant, saga, cause, step, op };
     let mut rows = Vec::with_capacity(events.len());
     for (index, Emitted { event_type, data, saga_id: of }) in (0..).zip(events) {
         if of != saga {

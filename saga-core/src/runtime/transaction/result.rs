@@ -17,6 +17,8 @@ pub(crate) struct Done {
     pub(crate) keys: Keys,
     /// Where it is found from now on.
     pub(crate) origin: TakenFrom,
+    /// For the part of a join that completes it: all parts together.
+    pub(crate) joined: Option<Erased>,
     /// What its effect was prepared with.
     pub(crate) prepared: Option<Erased>,
 }

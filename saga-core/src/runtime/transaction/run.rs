@@ -14,6 +14,7 @@ use crate::runtime::{
     },
 };
 use crate::{
+    barrier::Op,
     clock::Clock,
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
@@ -34,7 +35,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
-            let prepared = AssertUnwindSafe(prepare(&mut cx, event.input.trigger.clone())).catch_unwind();
+            let prepared = AssertUnwindSafe(prepare(&mut cx, self.input(i).trigger)).catch_unwind();
             let prepared = around.run(prepared).await;
             let prepared = prepared.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
@@ -48,7 +49,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
     pub(crate) async fn run_handlers(&mut self, tx: &mut S::Tx) -> Result<(), FailedAttempt> {
         let (shared, events) = (self.shared, self.events);
         for ((step, op), at) in std::mem::take(&mut self.calls) {
-            let inputs: Vec<Input> = at.iter().map(|i| events[*i].input.clone()).collect();
+            let inputs: Vec<Input> = at.iter().map(|i| self.input(*i)).collect();
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
             self.has_run_code = true;
@@ -68,6 +69,8 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             shared.metrics.handler_seconds.get_or_create(&label(&events[at[0]])).observe(took);
             let ends = ends.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &at)?;
+            let chosen = cx.take_waits((op == Op::Action).then_some(&shared.participant.steps[step].spec))?;
+            self.waits.extend(chosen);
             for (&i, end) in at.iter().zip(ends) {
                 self.ran(i, end)?;
             }
@@ -84,10 +87,12 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let sagas = [event.saga_context()];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
-            let end = AssertUnwindSafe(handler(&mut cx, event.input.trigger.clone(), failure)).catch_unwind();
+            let end = AssertUnwindSafe(handler(&mut cx, self.input(i).trigger, failure)).catch_unwind();
             let end = around.run(end).await;
             let end = end.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
+            // A refusal waits for nothing.
+            cx.take_waits(Some(&self.shared.participant.steps[event.step].spec))?;
             self.ran(i, end)?;
         }
         Ok(())

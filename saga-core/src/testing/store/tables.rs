@@ -6,24 +6,25 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    barrier::{Before, Mark, Op, Row},
+    barrier::{Arrival, Before, Mark, Op, Row},
     clock::after,
     event::SagaId,
     record::Record,
     store::{
-        Admission, Changes, Committed, DueTimer, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking, Phase,
-        Progress, Timer,
+        Admission, Changes, Committed, DueTimer, NewArrival, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking,
+        Phase, Progress, Timer, TimerKind,
     },
 };
 
 #[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) barrier: BTreeMap<(SagaId, String, Op), Row>,
+    pub(super) arrivals: BTreeMap<(SagaId, String, Op), Vec<Arrival>>,
     pub(super) outbox: BTreeMap<i64, OutboxRow>,
     pub(super) last_written: i64,
     pub(super) parked: BTreeMap<i64, Parked>,
     pub(super) last_seq: i64,
-    pub(super) timers: BTreeMap<(SagaId, String), DueTimer>,
+    pub(super) timers: BTreeMap<(SagaId, String, TimerKind), DueTimer>,
     pub(super) steps: BTreeMap<String, Vec<String>>,
     pub(super) progress: BTreeMap<SagaId, (Option<Timestamp>, Option<Timestamp>)>,
     pub(super) data: BTreeMap<String, serde_json::Value>,
@@ -72,8 +73,10 @@ impl Tables {
             overtakes,
             action: self.barrier.get(&key(Op::Action)).cloned(),
             compensation: self.barrier.get(&key(Op::Compensate)).cloned(),
+            arrivals: self.arrivals.get(&key(admission.op)).filter(|_| admission.joins).cloned().unwrap_or_default(),
         };
         let mark = match admission.phase {
+            Phase::Whole | Phase::Start if admission.joins => Mark::Waiting,
             Phase::Whole => Mark::Done,
             Phase::Start => Mark::Started,
             Phase::Finish | Phase::Recheck => return before,
@@ -98,6 +101,13 @@ impl Tables {
         for change in changes.marks {
             if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), change.op)) {
                 row.mark = change.mark;
+                row.effect_key = change.effect_key.or(row.effect_key);
+            }
+        }
+        for NewArrival { saga_id, step, op, arrival } in changes.arrivals {
+            let arrivals = self.arrivals.entry((saga_id, step.to_owned(), op)).or_default();
+            if arrivals.iter().all(|known| known.cause.event_type != arrival.cause.event_type) {
+                arrivals.push(arrival);
             }
         }
         self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
@@ -105,10 +115,14 @@ impl Tables {
             self.last_written += 1;
             self.outbox.insert(self.last_written, OutboxRow { created_at: now, ..row });
         }
-        self.timers.retain(|(saga, _), _| !changes.disarm.contains(saga));
-        for Timer { saga_id, step, after: wait, trace } in changes.arm {
-            let timer = DueTimer { saga_id, step: step.to_owned(), due: after(now, wait), trace };
-            self.timers.entry((saga_id, step.to_owned())).or_insert(timer);
+        self.timers.retain(|_, timer| !changes.disarm.iter().any(|disarm| disarm.includes(timer)));
+        for Timer { saga_id, step, kind, after: wait, trace } in changes.arm {
+            let has_ended = self.progress.get(&saga_id).is_some_and(|(_, ended)| ended.is_some());
+            if kind == TimerKind::Saga && has_ended {
+                continue;
+            }
+            let timer = DueTimer { saga_id, step: step.to_owned(), kind, due: after(now, wait), trace };
+            self.timers.entry((saga_id, step.to_owned(), kind)).or_insert(timer);
         }
         changes.park.into_iter().for_each(|change| self.park(change, now));
         let mut committed = Committed::default();

@@ -60,6 +60,12 @@ fn found(change: impl FnOnce(&mut [Declaration; 4])) -> Vec<(Rule, &'static str,
     Choreography::of(flow.to_vec()).check().into_iter().map(place).collect()
 }
 
+/// The parcel is never unloaded from a train.
+fn unpack_without_rail(flow: &mut [Declaration; 4]) {
+    let triggers = events(&["rail.refused", "road.refused", "road.unloaded"]);
+    flow[0].steps[0].compensation.as_mut().unwrap().triggers = triggers.into();
+}
+
 fn node(flow: &Choreography, participant: &str, step: &str) -> Node {
     let is = |n: &&Node| (n.participant, n.step, n.kind) == (participant, step, NodeKind::Action);
     flow.nodes().iter().find(is).unwrap().clone()
@@ -112,7 +118,7 @@ fn a_step_that_ends_the_saga_in_one_alternative_is_compensated_in_the_other() {
         flow[1].steps[0].success = emits(&[&["rail.arrived"], &["parcel.collected"]]);
         flow[1].steps[0].compensation = None;
         flow[0].ends.push(End { event: event("parcel.collected"), ending: Ending::Completed });
-        flow[0].steps[0].compensation.as_mut().unwrap().triggers.retain(|event| event.name != "rail.unloaded");
+        unpack_without_rail(flow);
     });
     assert_eq!(found, [(Rule::StepsCanBeCompensated, "rail", "delivery.refused")]);
 }
@@ -125,7 +131,7 @@ fn a_step_that_ends_the_saga_in_each_alternative_needs_no_compensation() {
         for name in ["parcel.collected", "parcel.returned"] {
             flow[0].ends.push(End { event: event(name), ending: Ending::Completed });
         }
-        flow[0].steps[0].compensation.as_mut().unwrap().triggers.retain(|event| event.name != "rail.unloaded");
+        unpack_without_rail(flow);
     });
     assert_eq!(found, []);
 }

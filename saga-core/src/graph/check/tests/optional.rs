@@ -67,7 +67,7 @@ fn an_optional_participant_with_a_pivot_is_found() {
 #[test]
 fn a_refusal_that_only_an_optional_participant_consumes_is_found() {
     let found = found(|flow| {
-        flow[0].steps[2].triggers = events(&["inventory.released"]);
+        flow[0].steps[2].triggers = events(&["inventory.released"]).into();
         flow[4].steps.push(step("tell_why", &["inventory.rejected"]));
     });
     assert_eq!(found, [(Rule::RefusalsAreAnswered, "inventory", "inventory.rejected")]);
