@@ -1,5 +1,6 @@
 //! Handlers: plain async functions whose signature declares what a step consumes, publishes and refuses with.
 
+mod emit;
 mod waits;
 
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    event::{Event, EventType, SagaId},
-    outcome::{Never, Outcome, StepError, StepResult},
+    event::{Event, SagaId},
+    outcome::{Outcome, StepError, StepResult},
     step::AllOf,
     store::Store,
     trace::{Around, TraceContext, UserSpans},
 };
 
+pub use emit::{Emit, Emitted};
 pub(crate) use waits::ChosenWaits;
 
 /// The context of a handler: the step's local transaction, and what is known about its events.
@@ -150,53 +152,6 @@ pub struct Call {
     pub trace: TraceContext,
 }
 
-/// An event that a step may publish; also [`Never`].
-#[diagnostic::on_unimplemented(
-    message = "a step cannot publish `{Self}`",
-    label = "neither an event nor `Never`",
-    note = "put `#[saga_event(name = \"..\", topic = \"..\", saga = \"..\")]` above it, or publish nothing: `StepResult<Never>`"
-)]
-pub trait Emit: Send + 'static {
-    /// Its declaration, none for [`Never`].
-    fn event_type() -> Option<EventType>;
-    /// Its data as JSON.
-    ///
-    /// # Errors
-    /// When the event cannot be written as JSON, which is a defect of its type.
-    fn data(&self) -> Result<Vec<u8>, StepError>;
-    /// Its saga.
-    fn saga_id(&self) -> SagaId;
-}
-
-impl<E: Event> Emit for E {
-    fn event_type() -> Option<EventType> {
-        Some(EventType::of::<E>())
-    }
-
-    fn data(&self) -> Result<Vec<u8>, StepError> {
-        serde_json::to_vec(self)
-            .map_err(|e| StepError::permanent(format!("{} cannot be written as JSON", E::NAME)).caused_by(e))
-    }
-
-    fn saga_id(&self) -> SagaId {
-        Event::saga_id(self)
-    }
-}
-
-impl Emit for Never {
-    fn event_type() -> Option<EventType> {
-        None
-    }
-
-    fn data(&self) -> Result<Vec<u8>, StepError> {
-        match *self {}
-    }
-
-    fn saga_id(&self) -> SagaId {
-        match *self {}
-    }
-}
-
 /// The shapes of handlers, as marker types, so that the compiler can distinguish the implementations.
 pub mod shape {
     #![allow(missing_docs, missing_debug_implementations, reason = "markers without values")]
@@ -212,7 +167,7 @@ pub mod shape {
 #[diagnostic::on_unimplemented(
     message = "this function is not the action of a step",
     label = "not `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`",
-    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event, a Trigger or a tuple of them, and O, R are Events or Never",
+    note = "an action is `async fn(&mut Cx<'_, S>, T) -> StepResult<O, R>`, where T is an Event, a Trigger or a tuple of them, and O and R are what it publishes: an Event, an Emit, a tuple of them, or Never",
     note = "or set-based: `async fn(&mut Cx<'_, S>, Vec<T>) -> Result<Vec<Outcome<O, R>>, StepError>`",
     note = "it is `async`, its context has the participant's database, and an event is published in an outcome: \
             `Ok(Outcome::Success(event))`"

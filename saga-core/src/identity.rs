@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn keys_and_ids_have_their_fixed_values() {
         let saga = SAGA.parse().unwrap();
+        let origin =
+            Origin { participant: "payment", saga, cause: ("/inventory", "e"), step: "charge", op: Op::Action };
         let written = [
             unstored_effect_key(saga, "charge", Op::Action),
             effect_key("payment", saga, "charge", Op::Action),
-            published(
-                Origin { participant: "payment", saga, cause: ("/inventory", "e"), step: "charge", op: Op::Action },
-                0,
-            ),
+            published(origin, 0),
+            published(origin, 1),
             cause("/inventory", "e"),
         ];
         assert_eq!(
@@ -130,6 +130,7 @@ mod tests {
                 "b7d46683-e9ee-5a6c-8626-773da85c8b04",
                 "a5c01dc1-816b-5f68-aa73-bd6f39fa83ec",
                 "073a22de-1f8e-5d8a-9dea-b40f0402050f",
+                "8556dfba-ab3a-5327-96e1-3252a40c8037",
                 "3d60c742-020f-53ca-bc30-854ef096ecdf",
             ]
         );

@@ -1,8 +1,8 @@
 //! Choreographed sagas: the model, the checker and the runtime, with no Kafka, SQL or HTTP crate below it.
 //!
 //! A *saga* is one business transaction that several services carry out together. In a choreography each of them, a
-//! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in at most one event of
-//! its own: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
+//! *participant*, reacts to events: an event starts a *step*, which is one local transaction and ends in events of its own, mostly
+//! one, or in none: a success, or a *refusal*, which is a business "no". A later failure starts the step's *compensation*,
 //! which semantically reverses it. There is no coordinator. This crate runs the steps of one participant, and checks
 //! and draws all participants together.
 //!
@@ -120,7 +120,8 @@
 //! For the author of a service:
 //!
 //! - [`event`]: domain events and what starts a step; the derives [`Event`] and [`Trigger`].
-//! - [`handler`]: the shapes a handler may have, [`Cx`](handler::Cx) and [`Call`](handler::Call).
+//! - [`handler`]: the shapes a handler may have, what it may publish ([`Emit`](handler::Emit)), [`Cx`](handler::Cx) and
+//!   [`Call`](handler::Call).
 //! - [`outcome`]: success, refusal, and errors by class.
 //! - [`step`] and [`participant`]: the declaration, with effects, deadlines and the end of used-up retries.
 //! - [`retry`]: when a failed attempt is repeated.
@@ -162,6 +163,7 @@ pub mod trace;
 pub mod transport;
 
 pub use event::{Event, SagaId, Trigger};
+pub use handler::Emit;
 pub use namespace::{Namespace, NamespaceError};
 pub use outcome::{ErrorClass, Never, Outcome, StepError, StepResult};
 pub use participant::Participant;

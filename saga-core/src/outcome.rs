@@ -11,10 +11,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
-/// The committed end of a step: at most one event.
+/// The committed end of a step. What it publishes is an event, one of several, or several at once: see
+/// [`Emit`](crate::handler::Emit).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<O, R = Never> {
-    /// Committed; publishes the event.
+    /// Committed; publishes it.
     Success(O),
     /// A business "no": committed, with its own event, and never retried.
     Refused(R),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     barrier::Op,
     event::{Event, EventType},
-    graph::{Accepted, Declaration, End, Ending, Finding, Rule},
+    graph::{Accepted, Declaration, End, Ending, Finding, Rule, StepSpec},
     handler::Emit,
     step::{ErasedStep, Step},
     store::{Store, TimerKind},
@@ -71,12 +71,14 @@ pub struct Participant<S: Store> {
     publishes: Vec<EventType>,
     ends: Vec<End>,
     accepted: Vec<Accepted>,
+    optional: bool,
 }
 
 impl<S: Store> Participant<S> {
     /// A participant without steps. The name is its consumer group, its `ce_source` and the stem of its dead-letter topic.
     pub fn named(name: &'static str) -> Self {
-        Self { name, steps: Vec::new(), publishes: Vec::new(), ends: Vec::new(), accepted: Vec::new() }
+        let (publishes, ends, accepted) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, steps: Vec::new(), publishes, ends, accepted, optional: false }
     }
 
     /// Adds a step.
@@ -104,6 +106,30 @@ impl<S: Store> Participant<S> {
     #[must_use]
     pub fn compensates_with<E: Event>(mut self) -> Self {
         self.ends.push(End { event: EventType::of::<E>(), ending: Ending::Compensated });
+        self
+    }
+
+    /// Declares that no saga waits for this participant: it sends a mail, or calls a webhook. It is outside of how a saga ends,
+    /// and its failure stops nothing: its dead letters wait for an operator, and the sagas go on. Its steps need no compensation
+    /// and no deadline, and its events need no consumer. `saga check` proves that nothing waits for it: no other participant
+    /// consumes its events, unless it is optional too, and no saga ends with one.
+    ///
+    /// ```
+    /// # use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Event)]
+    /// # #[event(name = "trip.booked", topic = "trip.events", saga = "trip_id")]
+    /// # struct TripBooked { trip_id: Uuid }
+    /// async fn send(cx: &mut Cx<'_, MemoryStore>, trip: TripBooked) -> StepResult<Never> {
+    ///     cx.tx().put(&format!("mail/{}", trip.trip_id), &true);
+    ///     Ok(Outcome::Quiet)
+    /// }
+    ///
+    /// let mail = Participant::named("mail").step(Step::new("send", send)).optional();
+    /// assert!(mail.declaration().optional);
+    /// ```
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
         self
     }
 
@@ -137,6 +163,7 @@ impl<S: Store> Participant<S> {
             publishes: self.publishes.clone(),
             ends: self.ends.clone(),
             accepted: self.accepted.clone(),
+            optional: self.optional,
         }
     }
 
@@ -198,10 +225,10 @@ impl Declaration {
 
     /// Every event type it publishes, in a step or outside.
     pub fn published(&self) -> impl Iterator<Item = EventType> {
-        let of_step = |s: &crate::graph::StepSpec| {
-            let ends = [s.success, s.refusal, s.compensation.as_ref().map(|u| u.event)];
-            let deadlines = s.deadlines().map(|(_, deadline)| deadline.event).collect::<Vec<_>>();
-            ends.into_iter().flatten().chain(deadlines)
+        let of_step = |s: &'_ StepSpec| -> Vec<EventType> {
+            let others = s.compensation.iter().map(|undo| undo.event);
+            let others = others.chain(s.deadlines().map(|(_, deadline)| deadline.event));
+            s.success.events().chain(s.refusal.events()).chain(others).collect()
         };
         self.steps.iter().flat_map(of_step).chain(self.publishes.iter().copied())
     }

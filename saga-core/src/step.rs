@@ -45,8 +45,8 @@ where
         let spec = StepSpec {
             name,
             triggers: Triggers::all_of(T::parts()),
-            success: O::event_type(),
-            refusal: R::event_type(),
+            success: O::emits(),
+            refusal: R::emits(),
             compensation: None,
             deadline: None,
             saga_deadline: None,

@@ -1,4 +1,7 @@
-//! The derives of saga-core: `Event` for a domain event, `Trigger` for an enum of events that start the same step.
+//! The derives of saga-core: `Event` for a domain event, `Trigger` for an enum of events that start the same step, `Emit` for an
+//! enum of what a step may publish.
+
+mod emit;
 
 use proc_macro::TokenStream;
 use proc_macro_crate::{FoundCrate, crate_name};
@@ -23,6 +26,13 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Trigger, attributes(trigger))]
 pub fn derive_trigger(input: TokenStream) -> TokenStream {
     expand_trigger(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `saga_core::Emit` for an enum whose variants hold what a step may publish: one event each, or a tuple of
+/// several that are published at once.
+#[proc_macro_derive(Emit)]
+pub fn derive_emit(input: TokenStream) -> TokenStream {
+    emit::expand(&parse_macro_input!(input as DeriveInput), &core()).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
 /// The data of an event, with everything that it has to be: `#[saga_event(name = "trip.requested", topic = "trip.events", saga =

@@ -11,7 +11,7 @@ use std::{
 use saga_core::{
     Event, StepError,
     event::EventType,
-    handler::Emit,
+    handler::Emitted,
     runtime::AnyOutbox,
     store::{Changes, OutboxRow, Store, StoreError},
     trace::TraceContext,
@@ -81,7 +81,7 @@ impl Publishing {
     /// # Errors
     /// When the event cannot be written as JSON.
     pub fn publish<E: Event>(&mut self, event: &E) -> Result<&OutboxRow, StepError> {
-        let row = self.relay.row(EventType::of::<E>(), event.data()?, Event::saga_id(event), &self.trace);
+        let row = self.relay.row(EventType::of::<E>(), Emitted::of(event)?.data, Event::saga_id(event), &self.trace);
         Ok(self.push(row))
     }
 
@@ -93,7 +93,7 @@ impl Publishing {
         if saga.traceparent.is_none() {
             return self.publish(event);
         }
-        let row = self.relay.row(EventType::of::<E>(), event.data()?, Event::saga_id(event), saga);
+        let row = self.relay.row(EventType::of::<E>(), Emitted::of(event)?.data, Event::saga_id(event), saga);
         let link = self.trace.traceparent.is_some().then(|| self.trace.clone());
         Ok(self.push(OutboxRow { link, ..row }))
     }

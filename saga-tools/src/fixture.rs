@@ -22,6 +22,27 @@ pub(crate) fn order_flow() -> Choreography {
     Choreography::from_json(include_bytes!("../../schemas/choreography.json")).unwrap()
 }
 
+/// The order flow with a mail that nothing waits for, and a payment that asks for a receipt at the same time as it charges.
+pub(crate) fn with_mail() -> Choreography {
+    let mut flow = order_flow().to_json();
+    let mail = json!({"name": "mail", "optional": true, "steps": [
+        {"name": "tell", "triggers": ["payment.charged/1"], "success": "mail.sent/1"},
+        {"name": "file", "triggers": ["receipt.wanted/1"]},
+    ]});
+    flow["participants"].as_array_mut().unwrap().push(mail);
+    for name in ["mail.sent", "receipt.wanted"] {
+        let event = json!({"name": name, "version": 1, "topic": "mail.events", "schema": {"type": "object"}});
+        flow["events"].as_array_mut().unwrap().push(event);
+    }
+    let participants = flow["participants"].as_array_mut().unwrap();
+    let charge = &mut participants.iter_mut().find(|p| p["name"] == "payment").unwrap()["steps"][0];
+    charge.as_object_mut().unwrap().remove("success");
+    charge["successes"] = json!([["payment.charged/1", "receipt.wanted/1"]]);
+    let flow = Choreography::from_json(flow.to_string().as_bytes()).unwrap();
+    assert_eq!(flow.check(), []);
+    flow
+}
+
 /// A saga and its records.
 pub(crate) struct Written {
     pub(crate) flow: Choreography,

@@ -86,31 +86,51 @@ impl Choreography {
         node.pivot || self.ends_the_saga(node)
     }
 
-    /// Whether the action's success is a declared end.
+    /// Whether the saga ends with the action's success, whichever alternative that is.
     pub(super) fn ends_the_saga(&self, node: &Node) -> bool {
-        node.published(How::Success).any(|event| self.end(event).is_some())
+        let mut alternatives = node.alternatives(How::Success).peekable();
+        alternatives.peek().is_some() && alternatives.all(|events| events.iter().any(|e| self.end(*e).is_some()))
     }
 
-    /// Whether a saga can run both actions when no step refuses.
+    /// Whether a saga can run both actions when no step refuses: they follow from one start, and from one alternative of each
+    /// choice.
     pub(super) fn share_a_start(&self, a: &Node, b: &Node) -> bool {
-        self.starts().into_iter().any(|start| {
-            let forward = self.forward([start]);
-            let passes = |node: &Node| forward.iter().any(|n| same(n, node));
-            passes(a) && passes(b)
+        self.in_one_saga(|follow| {
+            let reach = follow(&|_| true);
+            reach.has(a) && reach.has(b)
         })
     }
 
-    /// Whether `later` runs only in a saga in which `earlier` has succeeded: every path to it contains `earlier`.
-    pub(super) fn always_precedes(&self, earlier: &Node, later: &Node) -> bool {
-        let around = self.reach(self.starts(), |node, p| is_forward(node, p) && !same(node, earlier));
-        !around.has(later)
+    /// Whether `from` can refuse in a saga in which `step` has succeeded: not every path to `step` contains the success of `from`.
+    fn may_refuse_after(&self, from: &Node, step: &Node) -> bool {
+        self.in_one_saga(|follow| follow(&|_| true).has(from) && follow(&|node| !same(node, from)).has(step))
+    }
+
+    /// Whether this holds for one saga's forward actions, whatever it does at a choice. `holds` is given what a saga reaches
+    /// from the successes of some nodes.
+    fn in_one_saga<'a>(&'a self, holds: impl Fn(&dyn Fn(&dyn Fn(&Node) -> bool) -> Reach<'a>) -> bool) -> bool {
+        self.starts().into_iter().any(|start| {
+            let after = |choice: Option<(&Node, &[EventKey])>| {
+                holds(&|succeeds| {
+                    self.reach([start], |node, p| {
+                        let is_chosen = choice.is_none_or(|(at, events)| !same(node, at) || events.contains(&p.event));
+                        is_forward(node, p) && is_chosen && succeeds(node)
+                    })
+                })
+            };
+            let reached = self.reach([start], is_forward).nodes;
+            let choices = reached.into_iter().filter(|node| node.alternatives(How::Success).nth(1).is_some());
+            // Each choice by itself: two together may exclude more.
+            after(None)
+                && choices.into_iter().all(|at| at.alternatives(How::Success).any(|events| after(Some((at, events)))))
+        })
     }
 
     /// Every event that may start compensation after `step` has succeeded.
     pub(super) fn later_failures(&self, step: &Node) -> Vec<Failure<'_>> {
         let mut failures = Vec::new();
         for from in self.up_to_the_pivot().into_iter().filter(|n| self.share_a_start(n, step)) {
-            if !same(from, step) && !self.always_precedes(from, step) {
+            if !same(from, step) && self.may_refuse_after(from, step) {
                 failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
             }
             if !self.is_final(from) {

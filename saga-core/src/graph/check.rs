@@ -4,6 +4,7 @@
 
 mod compensation;
 mod contracts;
+mod optional;
 mod paths;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub enum Rule {
     EventsAgree,
     /// The runtime passes an event to one action or compensation of a participant.
     OneStepPerEvent,
+    /// A step runs once in a saga, so of two events of one type that a step publishes at once, the second starts nothing.
+    EventsArePublishedOnce,
     /// A step whose trigger is never published never runs.
     ConsumedIsPublished,
     /// An event without a consumer is a forgotten consumer, or an end that is not declared as one.
@@ -47,6 +50,8 @@ pub enum Rule {
     StepsDoNotCycle,
     /// Every path of a saga reaches an end.
     PathsEnd,
+    /// The failure of an optional participant stops nothing only when no saga waits for it.
+    OptionalIsNotAwaited,
     /// A step's name is a key in the participant's database. Only that database can say whether a step was renamed: a service
     /// checks this when it starts, see [`Participant::declare_to`](crate::Participant::declare_to).
     StepsKeepTheirNames,
@@ -56,11 +61,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that declarations alone are checked by, in this order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
         Self::OneStepPerEvent,
+        Self::EventsArePublishedOnce,
         Self::ConsumedIsPublished,
         Self::PublishedIsConsumed,
         Self::RefusalsAreAnswered,
@@ -71,6 +77,7 @@ impl Rule {
         Self::SagaDeadlinesEnd,
         Self::StepsDoNotCycle,
         Self::PathsEnd,
+        Self::OptionalIsNotAwaited,
         Self::AcceptedIsFound,
     ];
 
@@ -86,9 +93,11 @@ impl Rule {
             Self::StepsAreNamed
                 | Self::EventsAgree
                 | Self::OneStepPerEvent
+                | Self::EventsArePublishedOnce
                 | Self::WaitsHaveDeadlines
                 | Self::SagaDeadlinesEnd
                 | Self::StepsDoNotCycle
+                | Self::OptionalIsNotAwaited
         )
     }
 
@@ -99,6 +108,7 @@ impl Rule {
             Self::StepsAreNamed => "steps-are-named",
             Self::EventsAgree => "events-agree",
             Self::OneStepPerEvent => "one-step-per-event",
+            Self::EventsArePublishedOnce => "events-are-published-once",
             Self::ConsumedIsPublished => "consumed-is-published",
             Self::PublishedIsConsumed => "published-is-consumed",
             Self::RefusalsAreAnswered => "refusals-are-answered",
@@ -109,6 +119,7 @@ impl Rule {
             Self::SagaDeadlinesEnd => "saga-deadlines-end",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
             Self::PathsEnd => "paths-end",
+            Self::OptionalIsNotAwaited => "optional-is-not-awaited",
             Self::StepsKeepTheirNames => "steps-keep-their-names",
             Self::AcceptedIsFound => "accepted-is-found",
         }
@@ -121,6 +132,7 @@ impl Rule {
             Self::StepsAreNamed => "every step has a name of its own within its participant",
             Self::EventsAgree => "every event has one topic and one schema, in all declarations",
             Self::OneStepPerEvent => "every event starts at most one step or compensation in a participant",
+            Self::EventsArePublishedOnce => "no step publishes two events of one type at once",
             Self::ConsumedIsPublished => "every event that is consumed is published by a participant",
             Self::PublishedIsConsumed => "every event that is published is consumed by a participant, or ends the saga",
             Self::RefusalsAreAnswered => "every refusal is consumed by a participant",
@@ -133,6 +145,7 @@ impl Rule {
             Self::SagaDeadlinesEnd => "every deadline until the end can be ended by its participant",
             Self::StepsDoNotCycle => "no step leads back to itself",
             Self::PathsEnd => "every path ends in a declared end",
+            Self::OptionalIsNotAwaited => "no saga waits for an optional participant",
             Self::StepsKeepTheirNames => "every step keeps the name under which the database knows it",
             Self::AcceptedIsFound => "every finding that is accepted is still there",
         }
@@ -183,14 +196,17 @@ impl fmt::Display for Finding {
 
 impl Declaration {
     /// Checks the rules that one participant can be judged by: two steps of one name or on one event, declarations of
-    /// one event that differ, a wait without a deadline for its own events, a step that leads back to itself. A participant
-    /// with findings cannot work.
+    /// one event that differ, two events of one type at once, a wait without a deadline for its own events, a step that leads
+    /// back to itself, an optional participant that ends sagas or has a pivot. A participant with findings cannot work.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Choreography::of(vec![self.clone()]).check();
         findings.retain(|finding| finding.rule.judges_one());
         findings
     }
 }
+
+/// Finds where a flow breaks one rule.
+type Check = fn(&Choreography) -> Vec<Finding>;
 
 impl Choreography {
     /// Checks every [`Rule`]. No findings means that the declarations fit together, or that the remaining findings are
@@ -230,27 +246,36 @@ impl Choreography {
     }
 
     fn found(&self) -> Vec<Finding> {
-        let rules = [
-            contracts::participants_are_distinct,
-            contracts::steps_are_named,
-            contracts::events_agree,
-            contracts::one_step_per_event,
-            contracts::consumed_is_published,
-            contracts::published_is_consumed,
-            compensation::refusals_are_answered,
-            compensation::steps_can_be_compensated,
-            compensation::compensations_are_reached,
-            compensation::pivot_is_final,
-            paths::waits_have_deadlines,
-            paths::saga_deadlines_end,
-            paths::steps_do_not_cycle,
-            paths::paths_end,
+        // What a saga depends on.
+        let required = self.required();
+        let rules: [(&Self, Check); 16] = [
+            (self, contracts::participants_are_distinct),
+            (self, contracts::steps_are_named),
+            (self, contracts::events_agree),
+            (self, contracts::one_step_per_event),
+            (self, contracts::events_are_published_once),
+            (self, contracts::consumed_is_published),
+            (&required, contracts::published_is_consumed),
+            (&required, compensation::refusals_are_answered),
+            (&required, compensation::steps_can_be_compensated),
+            (&required, compensation::compensations_are_reached),
+            (&required, compensation::pivot_is_final),
+            (&required, paths::waits_have_deadlines),
+            (self, paths::saga_deadlines_end),
+            (self, paths::steps_do_not_cycle),
+            (&required, paths::paths_end),
+            (self, optional::optional_is_not_awaited),
         ];
-        rules.into_iter().flat_map(|rule| rule(self)).collect()
+        rules.into_iter().flat_map(|(flow, rule)| rule(flow)).collect()
     }
 
     /// Whether the event is dropped: it has no consumer and is not a declared end. That is a finding of its own.
     fn is_dropped(&self, event: EventKey) -> bool {
+        self.is_unanswered(event) && !self.offered.contains(&event)
+    }
+
+    /// Whether no saga goes on with the event: it has no consumer but optional ones, and is not a declared end.
+    fn is_unanswered(&self, event: EventKey) -> bool {
         self.end(event).is_none() && self.consumers(event).next().is_none()
     }
 }

@@ -1,6 +1,9 @@
 //! The merged graph: the publishers and consumers of every event, and the nodes that it starts.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Serialize;
 
@@ -77,6 +80,15 @@ pub struct Publication {
     pub how: How,
 }
 
+/// Events that a node publishes at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeOutcome {
+    /// The reason.
+    pub how: How,
+    /// The events.
+    pub events: Vec<EventKey>,
+}
+
 /// A node of the graph: the action or the compensation of a step, or a request from outside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
@@ -92,8 +104,13 @@ pub struct Node {
     pub triggers: Triggers<EventKey>,
     /// The events that it may publish.
     pub publishes: Vec<Publication>,
+    /// The sets of events that it may publish, each at once: those of its success and those of its refusal, of which a run
+    /// publishes one set, or nothing. What a deadline publishes is not among them.
+    pub outcomes: Vec<NodeOutcome>,
     /// Whether it is the action after which the saga can only go forward.
     pub pivot: bool,
+    /// Whether its participant is optional: no saga waits for it.
+    pub optional: bool,
     /// The index of its declaration, since two participants may wrongly have the same name.
     pub(super) owner: usize,
     /// The index of its step in the declaration.
@@ -109,6 +126,22 @@ impl Node {
     /// The events that it publishes for this reason.
     pub fn published(&self, how: How) -> impl Iterator<Item = EventKey> {
         self.publishes.iter().filter(move |p| p.how == how).map(|p| p.event)
+    }
+
+    /// The sets of events of which a run that ends so publishes one.
+    pub fn alternatives(&self, how: How) -> impl Iterator<Item = &[EventKey]> {
+        self.outcomes.iter().filter(move |outcome| outcome.how == how).map(|outcome| &outcome.events[..])
+    }
+
+    /// Whether a run publishes one of these events or the other and never both: they are alternatives of its success, or one
+    /// is of its success and the other of its refusal. False for an event that it does not publish, and for that of a deadline,
+    /// which passes after a success.
+    pub fn excludes(&self, one: EventKey, other: EventKey) -> bool {
+        let has = |event: EventKey| move |outcome: &&NodeOutcome| outcome.events.contains(&event);
+        let is_published = |event| self.outcomes.iter().any(|outcome| has(event)(&outcome));
+        let is_deadline = |event| self.published(How::Deadline).any(|passed| passed == event);
+        let together = self.outcomes.iter().filter(has(one)).any(|outcome| has(other)(&outcome));
+        is_published(one) && is_published(other) && !together && !is_deadline(one) && !is_deadline(other)
     }
 }
 
@@ -146,6 +179,8 @@ pub struct Choreography {
     declarations: Vec<Declaration>,
     nodes: Vec<Node>,
     events: BTreeMap<EventKey, EventNode>,
+    /// The events that optional participants consume, when those are left out: see [`Choreography::required`].
+    pub(super) offered: BTreeSet<EventKey>,
 }
 
 impl Choreography {
@@ -160,7 +195,15 @@ impl Choreography {
             let node = EventNode { event: end.event, end: None };
             events.entry(EventKey::from(end.event)).or_insert(node).end = Some(end.ending);
         }
-        Self { declarations, nodes, events }
+        Self { declarations, nodes, events, offered: BTreeSet::new() }
+    }
+
+    /// The flow without its optional participants, as sagas depend on it.
+    pub(super) fn required(&self) -> Self {
+        let required = self.declarations.iter().filter(|declaration| !declaration.optional).cloned().collect();
+        let optional = self.nodes.iter().filter(|node| node.optional);
+        let offered = optional.flat_map(|node| node.triggers.iter().copied()).collect();
+        Self { offered, ..Self::of(required) }
     }
 
     /// The declarations, as given.
@@ -219,16 +262,18 @@ impl Choreography {
     /// The events that start a saga: those requested from outside that trigger an action.
     pub fn starts(&self) -> Vec<EventKey> {
         let is_requested = |event: EventKey| self.producers(event).any(|(_, how)| how == How::Request);
-        let is_action = |event: EventKey| self.consumers(event).any(|n| n.kind == NodeKind::Action);
-        self.events.keys().copied().filter(|e| is_requested(*e) && is_action(*e)).collect()
+        self.events.keys().copied().filter(|e| is_requested(*e) && self.starts_an_action(*e)).collect()
+    }
+
+    /// Whether a saga depends on an action that the event starts.
+    fn starts_an_action(&self, event: EventKey) -> bool {
+        self.consumers(event).any(|n| n.kind == NodeKind::Action && !n.optional)
     }
 
     /// [`Choreography::starts`], plus the triggers of actions that no participant publishes. Those come from outside,
     /// and the check asks for their declaration.
     pub fn entrances(&self) -> Vec<EventKey> {
-        let from_outside = |event: &EventKey| {
-            self.producers(*event).next().is_none() && self.consumers(*event).any(|n| n.kind == NodeKind::Action)
-        };
+        let from_outside = |event: &EventKey| self.producers(*event).next().is_none() && self.starts_an_action(*event);
         let mut entrances = self.starts();
         entrances.extend(self.events.keys().copied().filter(from_outside));
         entrances
@@ -255,24 +300,32 @@ fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType>
 
 fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
     let keys = |triggers: &Triggers| triggers.map(|event| EventKey::from(*event));
-    let participant = declaration.participant;
+    let at_once = |events: &[EventType]| events.iter().copied().map(EventKey::from).collect::<Vec<_>>();
+    let &Declaration { participant, optional, .. } = declaration;
     let mut nodes = Vec::new();
     for (spec, step) in declaration.steps.iter().enumerate() {
         let mut deadlines: Vec<EventKey> = step.deadlines().map(|(_, deadline)| deadline.event.into()).collect();
         // Several may publish the same event.
         deadlines.sort();
         deadlines.dedup();
-        let published = [(step.success, How::Success), (step.refusal, How::Refusal)];
-        let publication = |(event, how): (Option<EventType>, How)| Some(Publication { event: event?.into(), how });
         let deadlines = deadlines.into_iter().map(|event| Publication { event, how: How::Deadline });
+        let ends = [(&step.success, How::Success), (&step.refusal, How::Refusal)];
+        let publications = ends
+            .into_iter()
+            .flat_map(|(emits, how)| emits.events().map(move |event| Publication { event: event.into(), how }));
+        let outcomes = ends.into_iter().flat_map(|(emits, how)| {
+            emits.alternatives().iter().map(move |events| NodeOutcome { how, events: at_once(events) })
+        });
         nodes.push(Node {
             participant,
             kind: NodeKind::Action,
             step: step.name,
             name: step.name,
             triggers: keys(&step.triggers),
-            publishes: published.into_iter().filter_map(publication).chain(deadlines).collect(),
+            publishes: publications.chain(deadlines).collect(),
+            outcomes: outcomes.collect(),
             pivot: step.pivot,
+            optional,
             owner,
             spec,
         });
@@ -283,7 +336,9 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
             name: undo.name,
             triggers: keys(&undo.triggers),
             publishes: vec![Publication { event: undo.event.into(), how: How::Compensated }],
+            outcomes: vec![NodeOutcome { how: How::Compensated, events: vec![undo.event.into()] }],
             pivot: false,
+            optional,
             owner,
             spec,
         }));
@@ -295,7 +350,9 @@ fn nodes_of(owner: usize, declaration: &Declaration) -> Vec<Node> {
         name: event.name,
         triggers: Triggers::default(),
         publishes: vec![Publication { event: (*event).into(), how: How::Request }],
+        outcomes: vec![NodeOutcome { how: How::Request, events: vec![(*event).into()] }],
         pivot: false,
+        optional,
         owner,
         spec,
     }));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     event::EventType,
-    graph::{Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Ending, EventKey, StepSpec},
+    graph::{Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Ending, EventKey, StepSpec},
 };
 
 /// An event on the topic of the participant that its name starts with.
@@ -36,8 +36,8 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
     StepSpec {
         name,
         triggers,
-        success: None,
-        refusal: None,
+        success: Emits::nothing(),
+        refusal: Emits::nothing(),
         compensation: None,
         deadline: None,
         saga_deadline: None,
@@ -59,17 +59,17 @@ pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {
     Some(DeadlineSpec { after: Duration::from_secs(300), event: event(name) })
 }
 
-fn participant(participant: &'static str, steps: Vec<StepSpec>) -> Declaration {
-    Declaration { participant, steps, publishes: Vec::new(), ends: Vec::new(), accepted: Vec::new() }
+pub(crate) fn participant(participant: &'static str, steps: Vec<StepSpec>) -> Declaration {
+    Declaration { participant, steps, publishes: Vec::new(), ends: Vec::new(), accepted: Vec::new(), optional: false }
 }
 
 pub(crate) fn order() -> Declaration {
     let register =
         StepSpec { deadline: deadline("order.cancellation_requested"), ..step("register", &["order.created"]) };
     let confirm =
-        StepSpec { success: Some(event("order.confirmed")), pivot: true, ..step("confirm", &["shipping.scheduled"]) };
+        StepSpec { success: event("order.confirmed").into(), pivot: true, ..step("confirm", &["shipping.scheduled"]) };
     let cancel = StepSpec {
-        success: Some(event("order.cancelled")),
+        success: event("order.cancelled").into(),
         ..step("cancel", &["inventory.rejected", "inventory.released"])
     };
     Declaration {
@@ -84,8 +84,8 @@ pub(crate) fn order() -> Declaration {
 
 pub(crate) fn inventory() -> Declaration {
     let reserve = StepSpec {
-        success: Some(event("inventory.reserved")),
-        refusal: Some(event("inventory.rejected")),
+        success: event("inventory.reserved").into(),
+        refusal: event("inventory.rejected").into(),
         compensation: compensation("release", &["payment.declined", "payment.refunded"], "inventory.released"),
         ..step("reserve", &["order.created"])
     };
@@ -95,8 +95,8 @@ pub(crate) fn inventory() -> Declaration {
 pub(crate) fn payment() -> Declaration {
     let refund = compensation("refund", &["shipping.rejected", "shipping.cancelled"], "payment.refunded");
     let charge = StepSpec {
-        success: Some(event("payment.charged")),
-        refusal: Some(event("payment.declined")),
+        success: event("payment.charged").into(),
+        refusal: event("payment.declined").into(),
         compensation: refund.map(|refund| CompensationSpec { effect: true, ..refund }),
         effect: true,
         ..step("charge", &["inventory.reserved"])
@@ -106,8 +106,8 @@ pub(crate) fn payment() -> Declaration {
 
 pub(crate) fn shipping() -> Declaration {
     let schedule = StepSpec {
-        success: Some(event("shipping.scheduled")),
-        refusal: Some(event("shipping.rejected")),
+        success: event("shipping.scheduled").into(),
+        refusal: event("shipping.rejected").into(),
         compensation: compensation("cancel", &["order.cancellation_requested"], "shipping.cancelled"),
         ..step("schedule", &["payment.charged"])
     };

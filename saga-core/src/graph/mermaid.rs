@@ -21,7 +21,7 @@ enum Line {
 
 impl Choreography {
     /// Draws the choreography: participants as boxes, steps as nodes, events as arrows. A success is solid, a refusal
-    /// dashed, compensations are dotted; the pivot, deadlines and effects are marked.
+    /// dashed, compensations are dotted; the pivot, deadlines, effects, choices and optional participants are marked.
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart LR\n");
         self.draw(&mut text).unwrap_or_else(|fmt::Error| unreachable!("a String takes every text"));
@@ -30,7 +30,9 @@ impl Choreography {
 
     fn draw(&self, out: &mut String) -> fmt::Result {
         for (owner, declaration) in self.declarations().iter().enumerate() {
-            writeln!(out, "    subgraph {}[\"{}\"]", word(declaration.participant), declaration.participant)?;
+            let optional = if declaration.optional { " (optional)" } else { "" };
+            let name = declaration.participant;
+            writeln!(out, "    subgraph {}[\"{name}{optional}\"]", word(name))?;
             let mut requests = false;
             for node in self.nodes().iter().filter(|n| n.owner == owner) {
                 match node.kind {
@@ -104,6 +106,11 @@ impl Choreography {
                 if spec.is_some_and(|s| s.effect) {
                     label.push_str("<br/>effect");
                 }
+                for (how, what) in [(How::Success, "one of"), (How::Refusal, "refuses with one of")] {
+                    if chooses(node, how) {
+                        let _ = write!(label, "<br/>{what} {}", node.alternatives(how).count());
+                    }
+                }
                 if let Some(deadline) = spec.and_then(|s| s.deadline.as_ref()) {
                     label = format!("{label}<br/>deadline {}", duration(deadline.after));
                 }
@@ -116,8 +123,21 @@ impl Choreography {
     }
 
     fn edge_label(&self, edge: &Edge<'_>) -> String {
-        let event = event(edge.event);
-        if edge.how == How::Deadline { format!("{event}<br/>when the deadline passes") } else { event }
+        let mut label = event(edge.event);
+        if edge.how == How::Deadline {
+            label.push_str("<br/>when the deadline passes");
+        }
+        // Without a choice, all arrows that leave a node are taken together.
+        if chooses(edge.from, edge.how) {
+            let with = edge.from.alternatives(edge.how).filter(|events| events.contains(&edge.event));
+            for others in with.map(|events| events.iter().filter(|e| **e != edge.event).map(|e| event(*e))) {
+                let others: Vec<String> = others.collect();
+                if !others.is_empty() {
+                    let _ = write!(label, "<br/>with {}", others.join(", "));
+                }
+            }
+        }
+        label
     }
 }
 
@@ -130,6 +150,11 @@ fn line(edge: &Edge<'_>, forward: &[&Node]) -> Line {
         How::Success if !forward.iter().any(|n| same(n, edge.from)) => Line::Dotted,
         How::Success | How::Deadline | How::Request => Line::Solid,
     }
+}
+
+/// Whether the node publishes one of several alternatives.
+fn chooses(node: &Node, how: How) -> bool {
+    node.alternatives(how).nth(1).is_some()
 }
 
 /// The version only when there is more than one.

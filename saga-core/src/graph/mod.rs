@@ -3,6 +3,7 @@
 mod causality;
 pub mod check;
 mod choreography;
+mod emits;
 mod json;
 mod mermaid;
 mod state;
@@ -18,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::{event::EventType, store::TimerKind};
 
 pub use check::{Finding, Rule};
-pub use choreography::{Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, Publication, Target};
+pub use choreography::{
+    Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, NodeOutcome, Publication, Target,
+};
+pub use emits::Emits;
 pub use json::DeclarationError;
 pub use state::{Expected, SagaState, SagaStatus, Wait};
 pub use triggers::Triggers;
@@ -36,6 +40,8 @@ pub struct Declaration {
     pub ends: Vec<End>,
     /// Accepted findings about this participant.
     pub accepted: Vec<Accepted>,
+    /// Whether no saga waits for it: see [`Participant::optional`](crate::Participant::optional).
+    pub optional: bool,
 }
 
 /// A finding that a team accepts: findings of this rule about the participant are not reported.
@@ -75,9 +81,9 @@ pub struct StepSpec {
     /// What starts it.
     pub triggers: Triggers,
     /// Published on success.
-    pub success: Option<EventType>,
+    pub success: Emits,
     /// Published on refusal.
-    pub refusal: Option<EventType>,
+    pub refusal: Emits,
     /// Its compensation.
     pub compensation: Option<CompensationSpec>,
     /// How long the participant waits after it.

@@ -25,8 +25,8 @@ pub enum SagaStatus {
 pub struct Expected<'a> {
     /// The node.
     pub node: &'a Node,
-    /// Its result is one of these.
-    pub one_of: Vec<EventKey>,
+    /// Its result is one of these sets of events. What was observed of a set is left out.
+    pub one_of: Vec<Vec<EventKey>>,
 }
 
 /// A running deadline.
@@ -55,14 +55,15 @@ pub struct SagaState<'a> {
 
 impl Choreography {
     /// The state of a saga after the events of these names, in whichever order they were observed. A step that
-    /// publishes nothing on success is never expected, since its success cannot be observed.
+    /// publishes nothing on success is never expected, since its success cannot be observed, and neither is a step of an
+    /// optional participant, since no saga waits for it.
     pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
         let names: Vec<&str> = seen.into_iter().collect();
         let seen = |event: EventKey| names.contains(&event.name);
         let status = self.status(seen);
         let (mut expected, mut waits) = (Vec::new(), Vec::new());
         if matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
-            let started = |node: &&Node| node.triggers.iter().any(|t| seen(*t));
+            let started = |node: &&Node| !node.optional && node.triggers.iter().any(|t| seen(*t));
             expected.extend(self.nodes().iter().filter(started).filter_map(|node| self.expected(node, seen)));
             waits.extend(self.nodes().iter().filter(started).flat_map(|node| self.waits(node, seen)));
         }
@@ -72,24 +73,34 @@ impl Choreography {
     fn status(&self, seen: impl Fn(EventKey) -> bool) -> SagaStatus {
         let ended = |ending| self.events().any(|(key, node)| node.end == Some(ending) && seen(key));
         let forward = self.reach(self.entrances(), |node, p| node.kind == NodeKind::Action && p.how == How::Success);
+        // What an optional participant publishes says nothing of the saga.
+        let is_aside = |event| self.producers(event).count() > 0 && self.producers(event).all(|(n, _)| n.optional);
+        let turns = |event| !forward.events.contains(&event) && !is_aside(event);
         match (ended(Ending::Completed), ended(Ending::Compensated)) {
             (true, true) => SagaStatus::Contradictory,
             (true, false) => SagaStatus::Completed,
             (false, true) => SagaStatus::Compensated,
-            (false, false) if self.events().any(|(key, _)| seen(key) && !forward.events.contains(&key)) => {
-                SagaStatus::Backward
-            }
+            (false, false) if self.events().any(|(key, _)| seen(key) && turns(key)) => SagaStatus::Backward,
             (false, false) => SagaStatus::Forward,
         }
     }
 
     fn expected<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Option<Expected<'a>> {
-        let answers = node.publishes.iter().filter(|p| p.how != How::Deadline).map(|p| p.event);
-        let one_of: Vec<_> = answers.collect();
+        let left = |events: &[EventKey]| events.iter().copied().filter(|e| !seen(*e)).collect::<Vec<_>>();
+        let is_begun = |events: &[EventKey]| events.iter().any(|e| seen(*e));
+        // When a part of a set was observed, the rest of it is expected.
+        let begun = node.outcomes.iter().any(|outcome| is_begun(&outcome.events));
+        let possible = node.outcomes.iter().filter(|outcome| !begun || is_begun(&outcome.events));
+        let mut one_of: Vec<Vec<EventKey>> = Vec::new();
+        for events in possible.map(|outcome| left(&outcome.events)) {
+            if !one_of.contains(&events) {
+                one_of.push(events);
+            }
+        }
         let undone = self.compensation_of(node).filter(|_| node.kind == NodeKind::Action);
         // After the compensation, the barrier rejects the action, whether it had run or not.
         let closed = undone.is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
-        let waits = !one_of.is_empty() && !one_of.iter().any(|e| seen(*e)) && !closed;
+        let waits = !one_of.is_empty() && one_of.iter().all(|events| !events.is_empty()) && !closed;
         waits.then_some(Expected { node, one_of })
     }
 
@@ -121,7 +132,7 @@ mod tests {
     fn expected(seen: &[&str]) -> Vec<(&'static str, Vec<&'static str>)> {
         let flow = order_flow();
         let state = flow.state(seen.iter().copied());
-        state.expected.iter().map(|e| (e.node.name, e.one_of.iter().map(|k| k.name).collect())).collect()
+        state.expected.iter().map(|e| (e.node.name, e.one_of.iter().flatten().map(|k| k.name).collect())).collect()
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) struct Shared<S: Store, P: Producer, C: Clock> {
 impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
     /// Whether a saga ends in this.
     pub(crate) fn ends(&self, end: &End) -> bool {
-        matches!(end, End::Event { event_type, .. } if self.participant.ending(event_type.name).is_some())
+        end.events().iter().any(|event| self.participant.ending(event.event_type.name).is_some())
     }
 
     /// The participant's consumer group.
@@ -52,8 +52,13 @@ impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
     /// Counts the sagas that began and ended in a transaction that has committed.
     pub(crate) fn progressed(&self, committed: &Committed, now: Timestamp, published: &[OutboxRow]) {
         self.metrics.started.inc_by(committed.begun);
+        let mut last = None;
         for row in published {
             let Some(ending) = self.participant.ending(&row.event_type) else { continue };
+            // A step's events follow each other, and several of them may be ends of the one saga.
+            if last.replace(row.saga_id) == Some(row.saga_id) {
+                continue;
+            }
             let label = OutcomeLabel { outcome: outcome(ending) };
             self.metrics.finished.get_or_create(&label).inc();
             let begun = committed.ended.iter().find(|progress| progress.saga_id == row.saga_id);

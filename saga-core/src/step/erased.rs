@@ -6,9 +6,9 @@ use futures::future::LocalBoxFuture;
 
 use crate::{
     barrier::Op,
-    event::{DecodeError, Event, EventType, SagaId},
+    event::{DecodeError, Event, SagaId},
     graph::{StepSpec, Triggers},
-    handler::{Call, Cx, Emit},
+    handler::{Call, Cx, Emit, Emitted},
     outcome::{Outcome, StepError},
     panics::caught,
     retry::RetryPolicy,
@@ -20,21 +20,19 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum End {
     /// Published on success, on refusal, or by a compensation.
-    Event {
-        event_type: EventType,
-        data: Vec<u8>,
-        saga_id: SagaId,
+    Events {
+        events: Vec<Emitted>,
         refused: bool,
     },
     Quiet,
 }
 
 impl End {
-    pub(super) fn of<E: Emit>(event: &E, refused: bool) -> Result<Self, StepError> {
-        match E::event_type() {
-            Some(event_type) => Ok(Self::Event { event_type, data: event.data()?, saga_id: event.saga_id(), refused }),
-            None => Ok(Self::Quiet),
-        }
+    pub(super) fn of<E: Emit>(published: &E, refused: bool) -> Result<Self, StepError> {
+        // Nearly every step publishes one event.
+        let mut events = Vec::with_capacity(1);
+        published.emit(&mut events)?;
+        Ok(Self::Events { events, refused })
     }
 
     pub(super) fn from_outcome<O: Emit, R: Emit>(outcome: &Outcome<O, R>) -> Result<Self, StepError> {
@@ -42,6 +40,14 @@ impl End {
             Outcome::Success(event) => Self::of(event, false),
             Outcome::Refused(event) => Self::of(event, true),
             Outcome::Quiet => Ok(Self::Quiet),
+        }
+    }
+
+    /// The events that it publishes.
+    pub(crate) fn events(&self) -> &[Emitted] {
+        match self {
+            Self::Events { events, .. } => events,
+            Self::Quiet => &[],
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::{
     clock::Clock,
     envelope::{Outgoing, header, seal},
     event::{Event, EventType, SagaId},
-    handler::Emit,
     participant::Participant,
     record::{OutRecord, Record},
     runtime::{Handle, Options, Runtime},
@@ -153,7 +152,7 @@ pub(super) fn record<E: Event>(event: &E, id: Uuid, time: Timestamp) -> OutRecor
     let (saga_id, trace): (SagaId, _) = (Event::saga_id(event), TraceContext::default());
     let outgoing =
         Outgoing { id, source: "scenario", saga_id, causation_id: None, time, trace: &trace, null_compensation: false };
-    let mut record = seal(EventType::of::<E>(), event.data().unwrap_or_default(), &outgoing);
+    let mut record = seal(EventType::of::<E>(), serde_json::to_vec(event).unwrap_or_default(), &outgoing);
     record.headers.push(crate::record::Header::text(SCENARIO, "given"));
     record
 }

@@ -16,6 +16,21 @@ async fn events_that_share_a_transaction_keep_their_own_traces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_of_several_events_has_its_own_place_in_the_trace() {
+    async fn take_and_free(_: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<(Taken, Freed)> {
+        Ok(Outcome::Success((Taken { id: trip.id }, Freed { id: trip.id })))
+    }
+    let world = World::new();
+    world.publish(&booked("fine"), Some(PARENT));
+    world.run(Participant::named("seat").step(Step::new("take", take_and_free)), || true).await;
+    let tree = "process trip.events: success\n  transaction take\n  send seat.events\n  send seat.events\n";
+    assert_eq!(world.tree(), tree);
+    let ids = world.tracer.spans().into_iter().filter(|span| span.kind == Kind::Producer);
+    let ids: std::collections::BTreeSet<_> = ids.map(|span| span.ids.span_id).collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_that_is_redone_is_recorded_once() {
     for fault in [Fault::Deadlock, Fault::Commit, Fault::Begin] {
         let world = World::new();

@@ -6,7 +6,7 @@ use saga_core::{
     Event, Outcome, Participant, Step, StepResult,
     envelope::{Outgoing, seal},
     event::EventType,
-    handler::{Cx, Emit},
+    handler::{Cx, Emitted},
     runtime::{Handle, Options, Runtime},
     store::{Changes, Store, StoreError},
     testing::{MemoryBroker, VirtualClock},
@@ -195,5 +195,5 @@ fn published(event: &Requested) -> saga_core::record::OutRecord {
         trace: &TraceContext::default(),
         null_compensation: false,
     };
-    seal(EventType::of::<Requested>(), event.data().unwrap(), &outgoing)
+    seal(EventType::of::<Requested>(), Emitted::of(event).unwrap().data, &outgoing)
 }

@@ -103,6 +103,6 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.matches('✓').count(), Rule::ALL.len() - 1);
-        assert!(text.ends_with("15 rules checked, 1 finding\n"));
+        assert!(text.ends_with(&format!("{} rules checked, 1 finding\n", Rule::ALL.len())));
     }
 }

@@ -39,7 +39,10 @@ pub(crate) struct ExpectedStep {
     pub(crate) step: &'static str,
     pub(crate) kind: NodeKind,
     pub(crate) on: &'static str,
+    /// Every event that it may publish next.
     pub(crate) one_of: Vec<&'static str>,
+    /// The sets of events of which it publishes one.
+    pub(crate) alternatives: Vec<Vec<&'static str>>,
     pub(crate) since: Timestamp,
     /// The reason of the dead letter that blocks the step.
     pub(crate) blocked_by: Option<String>,
@@ -129,12 +132,21 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         let since = |trigger: &&EventKey| first_seen.get(trigger.name).copied();
         let on = node.triggers.iter().filter(|trigger| since(trigger).is_some()).min_by_key(since);
         let is_for_step = |dead_letter: &&&DeadLetter| is_about(dead_letter, node.participant, &node.triggers);
+        let alternatives: Vec<Vec<&str>> =
+            expected.one_of.iter().map(|events| events.iter().map(|key| key.name).collect()).collect();
+        let mut one_of: Vec<&str> = Vec::new();
+        for event in alternatives.iter().flatten() {
+            if !one_of.contains(event) {
+                one_of.push(event);
+            }
+        }
         ExpectedStep {
             participant: node.participant,
             step: node.name,
             kind: node.kind,
             on: on.map_or("", |trigger| trigger.name),
-            one_of: expected.one_of.iter().map(|key| key.name).collect(),
+            one_of,
+            alternatives,
             since: on.as_ref().and_then(since).unwrap_or_default(),
             blocked_by: dead_letters.iter().rfind(is_for_step).map(|dead_letter| dead_letter.reason.clone()),
         }

@@ -6,7 +6,7 @@ use super::{
     timeline_entry::{EntryKind, TimelineEntry},
 };
 use crate::{
-    fixture::{TRACE, Written, time},
+    fixture::{TRACE, Written, time, with_mail},
     observed_record::RecordContent,
 };
 
@@ -277,4 +277,30 @@ fn an_undeclared_start_is_a_start() {
     let history = written_history(&written);
     assert!(history.started_at.is_some() && !history.is_compensating);
     assert_eq!((history.status, history.expected[0].step), (Status::Unfinished, "charge"));
+}
+
+#[test]
+fn a_step_that_publishes_several_events_is_expected_until_all_of_them_are_there() {
+    let mut written = Written::chain(1, &CONFIRMED[..2]);
+    written.flow = with_mail();
+    let history = written_history(&written);
+    assert_eq!(history.expected[0].one_of, ["payment.charged", "receipt.wanted", "payment.declined"]);
+    let text = text(history);
+    assert!(text.contains("charge: payment.charged and receipt.wanted or payment.declined, "), "{text}");
+    written.event("payment.charged", Some("inventory.reserved"), 300);
+    let expected: Vec<_> = written_history(&written).expected.iter().map(|e| (e.step, e.one_of.clone())).collect();
+    assert!(expected.contains(&("charge", vec!["receipt.wanted"])), "{expected:?}");
+}
+
+#[test]
+fn a_saga_does_not_wait_for_an_optional_participant_that_dead_lettered_its_event() {
+    let mut written = Written::chain(1, &CONFIRMED[..3]);
+    written.flow = with_mail();
+    written.event("receipt.wanted", Some("inventory.reserved"), 250);
+    written.dead_letter("mail", "payment.charged", 9_000);
+    let history = written_history(&written);
+    assert_eq!(history.expected.iter().map(|expected| expected.step).collect::<Vec<_>>(), ["schedule"]);
+    let text = text(history);
+    assert!(text.contains("dead-lettered by tell: retries_exhausted"), "{text}");
+    assert!(!text.contains("blocked by a dead letter"), "{text}");
 }

@@ -166,9 +166,10 @@ fn expectations(history: &SagaHistory, now: Timestamp) -> Vec<Line> {
     if history.status == Status::Unfinished && history.expected.is_empty() {
         lines.push(Line::new().add(WARN, "no step is expected after these events"));
     }
-    for ExpectedStep { participant, step, on, one_of, since, blocked_by, .. } in &history.expected {
+    for ExpectedStep { participant, step, on, alternatives, since, blocked_by, .. } in &history.expected {
         let line = Line::new().left(DIM, "expected", PARTICIPANT).add(NAME, format!("{participant} {step}"));
-        let line = line.plain(format!(": {}", one_of.join(" or "))).add(DIM, format!(", {} after {on}", ago(*since)));
+        let sets: Vec<String> = alternatives.iter().map(|events| events.join(" and ")).collect();
+        let line = line.plain(format!(": {}", sets.join(" or "))).add(DIM, format!(", {} after {on}", ago(*since)));
         lines.push(match blocked_by {
             Some(reason) if parks(reason) => {
                 line.add(BAD, format!("; blocked by a dead letter ({reason}) until an operator acts"))

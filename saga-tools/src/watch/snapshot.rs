@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use saga_core::graph::{How, NodeKind};
+use saga_core::graph::NodeKind;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -98,10 +98,10 @@ impl Snapshot {
             longest_s: queue.map_or(0.0, |queue| seconds(queue.oldest)),
         };
         let found = |waits_for: Option<NodeIndex>| waiting.iter().find(|queue| queue.waits_for == waits_for);
-        // A step without an answer is never waited for, and neither is a request.
+        // A step without an answer is never waited for, and neither is a request nor an optional participant.
         let answers = |index: &NodeIndex| {
             let node = &nodes[*index];
-            node.kind != NodeKind::Request && node.publishes.iter().any(|p| p.how != How::Deadline)
+            node.kind != NodeKind::Request && !node.optional && !node.outcomes.is_empty()
         };
         let indices = (0..nodes.len()).filter(answers).map(Some);
         let mut all: Vec<WaitingRow> = indices.map(|index| row(index, found(index))).collect();

@@ -3,16 +3,18 @@
 use crate::graph::{
     Choreography, EventKey, How, Node, NodeKind,
     causality::{Failure, same},
-    check::{Finding, Rule, list},
+    check::{Finding, Rule, list, paths::is_beside},
 };
 
 pub(super) fn refusals_are_answered(flow: &Choreography) -> Vec<Finding> {
     let refusals = flow.nodes().iter().flat_map(|node| node.published(How::Refusal).map(move |event| (node, event)));
     refusals
-        .filter(|(_, event)| flow.is_dropped(*event))
+        .filter(|(_, event)| flow.is_unanswered(*event) && !is_beside(flow, *event))
         .map(|(node, event)| {
+            let who =
+                if flow.offered.contains(&event) { "no participant but an optional one" } else { "no participant" };
             let message = format!(
-                "{} refuses with {event}, which no participant consumes: let the compensation of the step before it, or the \
+                "{} refuses with {event}, which {who} consumes: let the compensation of the step before it, or the \
                  step that cancels the saga, be started by it",
                 node.name,
             );

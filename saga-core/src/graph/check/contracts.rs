@@ -137,6 +137,29 @@ pub(super) fn one_step_per_event(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
+pub(super) fn events_are_published_once(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in flow.nodes() {
+        let mut seen = BTreeSet::new();
+        for outcome in &node.outcomes {
+            // Compared by name, as a consumer chooses its step.
+            let names: Vec<&str> = outcome.events.iter().map(|event| event.name).collect();
+            let twice = |(i, event): &(usize, &EventKey)| names[..*i].contains(&event.name);
+            let Some((_, event)) = outcome.events.iter().enumerate().find(twice).filter(|(_, e)| seen.insert(e.name))
+            else {
+                continue;
+            };
+            let message = format!(
+                "{} publishes {} twice at once, but what it starts runs once in a saga: publish one event with all of the \
+                 data, or events of different types",
+                node.name, event.name,
+            );
+            findings.push(Finding::at(Rule::EventsArePublishedOnce, node, message).about(*event));
+        }
+    }
+    findings
+}
+
 pub(super) fn consumed_is_published(flow: &Choreography) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_published = |event: EventKey| flow.producers(event).next().is_some();

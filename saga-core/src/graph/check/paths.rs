@@ -142,20 +142,24 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
         let ends = flow.after(event).events.into_iter().filter_map(|e| flow.end(e)).collect::<Vec<_>>();
         wanted.map_or(!ends.is_empty(), |wanted| ends.contains(&wanted))
     };
-    // A dropped event or a cycle on the way is a finding of its own.
+    // A dropped event, an unanswered refusal or a cycle on the way is a finding of its own.
+    let is_refusal = |event| flow.producers(event).any(|(_, how)| how == How::Refusal);
     let is_explained = |event, explained: &BTreeSet<EventKey>| {
         let after = flow.after(event);
-        after.events.iter().any(|e| flow.is_dropped(*e) || explained.contains(e))
+        let is_found = |e: &EventKey| flow.is_dropped(*e) || flow.is_unanswered(*e) && is_refusal(*e);
+        after.events.iter().any(|e| is_found(e) || explained.contains(e))
             || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n))
     };
 
     let occurring = flow.occurring().events;
-    for event in occurring.iter().copied().filter(|e| !ends_in(*e, None)) {
+    for event in occurring.iter().copied().filter(|e| !ends_in(*e, None) && !is_beside(flow, *e)) {
         // Reports only the last event before the path breaks off, or the first of several in a cycle.
         let is_last = flow.after(event).events.iter().all(|next| flow.after(*next).events.contains(&event));
         if is_last && !is_explained(event, &explained) {
             explained.insert(event);
             let consumers = list(flow.consumers(event).map(|n| format!("{}: {}", n.participant, n.name)));
+            let consumers =
+                if consumers.is_empty() { "no participant but an optional one".to_owned() } else { consumers };
             let message = format!(
                 "no end follows from {event}, which {consumers} consumes: publish what happens next, or declare the last \
                  event with .completes_with() or .compensates_with()",
@@ -184,6 +188,19 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether no saga goes on with the event and none has to: only optional participants consume it, and whenever it is published,
+/// the saga goes on with an event that is published at the same time. A request that only they consume starts no saga.
+pub(super) fn is_beside(flow: &Choreography, event: EventKey) -> bool {
+    let goes_on = |events: &[EventKey]| events.iter().any(|other| !flow.is_unanswered(*other));
+    let outcomes = flow.nodes().iter().flat_map(|node| &node.outcomes);
+    let mut of_event = outcomes.filter(|outcome| outcome.events.contains(&event));
+    let is_of_deadline = flow.producers(event).any(|(node, _)| node.published(How::Deadline).any(|e| e == event));
+    flow.is_unanswered(event)
+        && flow.offered.contains(&event)
+        && !is_of_deadline
+        && of_event.all(|outcome| outcome.how == How::Request || goes_on(&outcome.events))
 }
 
 fn is_compensated(flow: &Choreography, event: EventKey) -> bool {

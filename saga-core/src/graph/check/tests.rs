@@ -1,13 +1,17 @@
 //! One flow per rule with a single fault: the check finds it, and finds nothing else.
 
+mod choices;
+mod optional;
+
 use serde_json::json;
 
 use super::*;
 use crate::event::EventType;
 use crate::graph::{
-    Accepted, Declaration, End, Ending, StepSpec, Triggers,
+    Accepted, Declaration, Emits, End, Ending, StepSpec, Triggers,
     fixture::{
-        compensation, deadline, event, events, inventory, order, order_flow, payment, shipping, step, with_schema,
+        compensation, deadline, event, events, inventory, order, order_flow, participant, payment, shipping, step,
+        with_schema,
     },
 };
 
@@ -31,7 +35,7 @@ fn also(triggers: &mut Triggers, event: EventType) {
     *triggers = triggers.iter().copied().chain([event]).collect::<Vec<_>>().into();
 }
 
-fn release_triggers(flow: &mut Flow, triggers: &[&'static str]) {
+fn release_triggers(flow: &mut [Declaration], triggers: &[&'static str]) {
     flow[1].steps[0].compensation.as_mut().unwrap().triggers = events(triggers).into();
 }
 
@@ -163,7 +167,9 @@ fn an_event_without_a_publisher_is_found() {
 
 #[test]
 fn a_version_raised_on_one_side_is_found_on_both() {
-    let found = findings(|flow| flow[1].steps[0].success.as_mut().unwrap().version = 2);
+    let mut newer = event("inventory.reserved");
+    newer.version = 2;
+    let found = findings(|flow| flow[1].steps[0].success = newer.into());
     let rules: Vec<_> = found.iter().map(|f| f.rule).collect();
     assert_eq!(rules, [Rule::ConsumedIsPublished, Rule::PublishedIsConsumed]);
     assert!(found[0].message.contains("inventory publishes version 2"), "{}", found[0]);
@@ -214,7 +220,7 @@ fn a_step_at_the_pivot_needs_no_compensation() {
         flow[0].ends.push(End { event: event("order.reminded"), ending: Ending::Completed });
         flow[0].steps[1].pivot = false;
         flow[2].steps[0] = StepSpec { compensation: None, pivot: true, ..flow[2].steps[0].clone() };
-        flow[3].steps[0] = StepSpec { compensation: None, refusal: None, ..flow[3].steps[0].clone() };
+        flow[3].steps[0] = StepSpec { compensation: None, refusal: Emits::nothing(), ..flow[3].steps[0].clone() };
         release_triggers(flow, &["payment.declined"]);
     });
     assert_eq!(found, []);
@@ -272,16 +278,14 @@ fn a_later_wait_needs_a_deadline_of_its_own() {
 
 #[test]
 fn two_steps_in_no_order_wait_for_each_other() {
-    let makes = |name, trigger, success| StepSpec { success: Some(event(success)), ..step(name, &[trigger]) };
-    let declared =
-        |participant, steps| Declaration { participant, steps, publishes: vec![], ends: vec![], accepted: vec![] };
+    let makes = |name, trigger, success| StepSpec { success: event(success).into(), ..step(name, &[trigger]) };
     let done = End { event: event("shop.closed"), ending: Ending::Completed };
-    let close = StepSpec { success: Some(done.event), ..step("close", &["till.counted", "floor.swept"]) };
+    let close = StepSpec { success: done.event.into(), ..step("close", &["till.counted", "floor.swept"]) };
     let flow = Choreography::of(vec![
-        Declaration { publishes: events(&["shop.closing"]), ends: vec![done], ..declared("shop", vec![close]) },
-        declared("till", vec![makes("count", "shop.closing", "till.emptied")]),
-        declared("floor", vec![makes("clear", "shop.closing", "floor.cleared")]),
-        declared(
+        Declaration { publishes: events(&["shop.closing"]), ends: vec![done], ..participant("shop", vec![close]) },
+        participant("till", vec![makes("count", "shop.closing", "till.emptied")]),
+        participant("floor", vec![makes("clear", "shop.closing", "floor.cleared")]),
+        participant(
             "night_shift",
             vec![makes("recount", "till.emptied", "till.counted"), makes("sweep", "floor.cleared", "floor.swept")],
         ),

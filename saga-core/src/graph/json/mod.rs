@@ -1,7 +1,9 @@
 //! The JSON form of declarations: services print it, and tools in any language read it.
 //!
 //! A participant is `{"format": "saga.participant/1", "name", "steps", "publishes", "ends", "events"}`, a choreography
-//! `{"format": "saga.choreography/1", "participants", "events", "edges"}`. Steps refer to events as `order.created/1`, the end
+//! `{"format": "saga.choreography/1", "participants", "events", "edges"}`. A step that publishes one event on success has
+//! `"success": "order.created/1"`; one that chooses, or publishes several at once, has `"successes": [["a.done/1", "b.done/1"],
+//! ["c.done/1"]]`, the alternatives and the events of each; a refusal likewise. Steps refer to events as `order.created/1`, the end
 //! of their schema's `$id`; `events` says the topic and the schema of each. Fields may be added within a format.
 
 mod read;
@@ -22,6 +24,8 @@ struct ParticipantDoc {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     format: Option<String>,
     name: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    optional: bool,
     steps: Vec<StepDoc>,
     #[serde(default)]
     publishes: Vec<EventKeyDoc>,
@@ -32,6 +36,11 @@ struct ParticipantDoc {
     /// In a choreography, only those events that the participant declares differently from the choreography's list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<EventDoc>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,8 +64,14 @@ struct StepDoc {
     all_of: Vec<Vec<EventKeyDoc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     success: Option<EventKeyDoc>,
+    /// Instead of `success`, where that is not a single event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    successes: Vec<Vec<EventKeyDoc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refusal: Option<EventKeyDoc>,
+    /// Instead of `refusal`, where that is not a single event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refusals: Vec<Vec<EventKeyDoc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     compensation: Option<CompensationDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

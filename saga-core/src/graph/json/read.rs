@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     event::EventType,
-    graph::{Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, End, Rule, StepSpec, Triggers},
+    graph::{
+        Accepted, Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Rule, StepSpec, Triggers,
+    },
 };
 
 /// Why a document is not a declaration.
@@ -98,6 +100,7 @@ impl ParticipantDoc {
         });
         Ok(Declaration {
             participant: lasting(&self.name),
+            optional: self.optional,
             accepted: accepted.collect(),
             steps: self.steps.iter().map(|step| step.spec(find)).collect::<Result<_, _>>()?,
             publishes: self.publishes.iter().map(find).collect::<Result<_, _>>()?,
@@ -127,7 +130,12 @@ impl StepDoc {
         &self,
         find: impl Fn(&EventKeyDoc) -> Result<EventType, DeclarationError>,
     ) -> Result<StepSpec, DeclarationError> {
-        let some = |key: &Option<EventKeyDoc>| key.as_ref().map(&find).transpose();
+        let emits = |one: &Option<EventKeyDoc>, several: &[Vec<EventKeyDoc>]| {
+            let one = one.iter().filter(|_| several.is_empty()).map(std::slice::from_ref);
+            let alternatives = several.iter().map(Vec::as_slice).chain(one);
+            let alternatives = alternatives.map(|events| events.iter().map(&find).collect::<Result<Vec<_>, _>>());
+            Ok::<_, DeclarationError>(Emits::one_of(alternatives.collect::<Result<Vec<_>, _>>()?))
+        };
         let undo = |undo: &CompensationDoc| {
             Ok::<_, DeclarationError>(CompensationSpec {
                 name: lasting(&undo.name),
@@ -143,8 +151,8 @@ impl StepDoc {
         Ok(StepSpec {
             name: lasting(&self.name),
             triggers: triggers(&self.triggers, &self.all_of, &find)?,
-            success: some(&self.success)?,
-            refusal: some(&self.refusal)?,
+            success: emits(&self.success, &self.successes)?,
+            refusal: emits(&self.refusal, &self.refusals)?,
             compensation: self.compensation.as_ref().map(undo).transpose()?,
             deadline: self.deadline.as_ref().map(deadline).transpose()?,
             saga_deadline: self.saga_deadline.as_ref().map(deadline).transpose()?,

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     event::EventType,
     graph::{
-        Choreography, DeadlineSpec, Declaration, Edge, EventKey, EventNode, Node, NodeKind, StepSpec, Target, Triggers,
+        Choreography, DeadlineSpec, Declaration, Edge, Emits, EventKey, EventNode, Node, NodeKind, StepSpec, Target,
+        Triggers,
     },
 };
 
@@ -63,6 +64,14 @@ fn keys(events: &[EventType]) -> Vec<EventKeyDoc> {
     events.iter().copied().map(key).collect()
 }
 
+/// The alternatives, unless they are a single event.
+fn several(emits: &Emits) -> Vec<Vec<EventKeyDoc>> {
+    match emits.only() {
+        Some(_) => Vec::new(),
+        None => emits.alternatives().iter().map(|events| keys(events)).collect(),
+    }
+}
+
 /// The parts of a join; none when one event suffices.
 fn parts(triggers: &Triggers) -> Vec<Vec<EventKeyDoc>> {
     if triggers.is_join() { triggers.parts().map(keys).collect() } else { Vec::new() }
@@ -79,6 +88,7 @@ impl ParticipantDoc {
         Self {
             format: None,
             name: declaration.participant.to_owned(),
+            optional: declaration.optional,
             steps: declaration.steps.iter().map(StepDoc::of).collect(),
             publishes: keys(&declaration.publishes),
             ends: declaration.ends.iter().map(|end| EndDoc { event: key(end.event), ending: end.ending }).collect(),
@@ -119,8 +129,10 @@ impl StepDoc {
             name: step.name.to_owned(),
             triggers: keys(&step.triggers),
             all_of: parts(&step.triggers),
-            success: step.success.map(key),
-            refusal: step.refusal.map(key),
+            success: step.success.only().map(key),
+            successes: several(&step.success),
+            refusal: step.refusal.only().map(key),
+            refusals: several(&step.refusal),
             compensation,
             deadline: step.deadline.as_ref().map(deadline),
             saga_deadline: step.saga_deadline.as_ref().map(deadline),

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use crate::runtime::{
     Shared,
     transaction::handler_failures::pause_after,
-    transaction::pending_writes::{Cause, outbox_row},
+    transaction::pending_writes::{Cause, outbox_rows},
 };
 use crate::{
     barrier::{Mark, Op},
@@ -224,7 +224,7 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             }
             let cause =
                 Cause { source: "", id: &id, joins: false, step: step.spec.name, op: Op::Action, trace: &span.context };
-            changes.outbox.extend(outbox_row(shared, timer.saga_id, &cause, end, false, now)?);
+            changes.outbox.extend(outbox_rows(shared, timer.saga_id, &cause, end, false, now)?);
         }
     }
     let rows = changes.outbox.clone();

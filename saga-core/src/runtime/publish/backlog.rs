@@ -2,7 +2,7 @@
 //! of the table finds.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -50,6 +50,8 @@ struct WithProducer {
     id: Uuid,
     bytes: usize,
     sending: Sending,
+    /// Rows that were committed together with it and follow it.
+    behind: VecDeque<OutboxRow>,
 }
 
 impl Backlog {
@@ -100,15 +102,26 @@ impl Backlog {
     pub(crate) fn handed(&mut self, row: &OutboxRow, now: Timestamp) {
         let bytes = size(row);
         self.bytes += bytes;
-        self.with_producer.insert(row.saga_id, WithProducer { id: row.id, bytes, sending: Sending::of(row, now) });
+        let (id, sending, behind) = (row.id, Sending::of(row, now), VecDeque::new());
+        self.with_producer.insert(row.saga_id, WithProducer { id, bytes, sending, behind });
     }
 
-    /// Notes that the producer no longer has it.
-    pub(crate) fn returned(&mut self, id: Uuid, saga_id: SagaId) -> Option<Sending> {
+    /// Keeps rows that follow the one of their saga that the producer has. Returns false when it has none.
+    pub(crate) fn follow(&mut self, saga_id: SagaId, rows: impl IntoIterator<Item = OutboxRow>) -> bool {
+        let Some(handed) = self.with_producer.get_mut(&saga_id) else { return false };
+        for row in rows {
+            self.bytes += size(&row);
+            handed.behind.push_back(row);
+        }
+        true
+    }
+
+    /// Notes that the producer no longer has it. Returns the rows that follow it.
+    pub(crate) fn returned(&mut self, id: Uuid, saga_id: SagaId) -> Option<(Sending, VecDeque<OutboxRow>)> {
         self.with_producer.get(&saga_id).filter(|handed| handed.id == id)?;
         let handed = self.with_producer.remove(&saga_id)?;
-        self.bytes -= handed.bytes;
-        Some(handed.sending)
+        self.bytes -= handed.bytes + handed.behind.iter().map(size).sum::<usize>();
+        Some((handed.sending, handed.behind))
     }
 
     pub(crate) fn acknowledged(&mut self, id: Uuid) {

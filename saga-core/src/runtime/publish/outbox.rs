@@ -6,6 +6,7 @@
 //! nothing.
 
 use std::{
+    collections::VecDeque,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -29,7 +30,7 @@ use crate::{
     clock::{Clock, after},
     envelope::{Outgoing, seal},
     event::{Event, EventType, SagaId},
-    handler::Emit,
+    handler::Emitted,
     outcome::StepError,
     store::{OutboxRow, Store, StoreError},
     trace::TraceContext,
@@ -151,17 +152,21 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
     /// # Errors
     /// When the event cannot be written as JSON.
     pub fn row<E: Event>(&self, event: &E, trace: &TraceContext) -> Result<OutboxRow, StepError> {
-        Ok(AnyOutbox::row(self, EventType::of::<E>(), event.data()?, Event::saga_id(event), trace))
+        Ok(AnyOutbox::row(self, EventType::of::<E>(), Emitted::of(event)?.data, Event::saga_id(event), trace))
     }
 
     /// Publishes rows whose transaction has committed, without waiting. Call it in the order of the commits.
     pub fn committed(&self, rows: Vec<OutboxRow>) {
         let mut state = self.state();
+        let mut handed = None;
         for row in rows {
-            if state.is_next(&row) && self.room(&state) > 0 {
-                self.hand_over(&mut state, row);
+            let saga_id = row.saga_id;
+            if handed == Some(saga_id) {
+                state.follow(saga_id, [row]);
+            } else if state.is_next(&row) && self.room(&state) > 0 {
+                handed = self.hand_over(&mut state, row).then_some(saga_id);
             } else {
-                state.leave(row.saga_id);
+                state.leave(saga_id);
             }
         }
         self.notify_sweeper(&state);
@@ -221,7 +226,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         saga_id: SagaId,
         mut results: Vec<Result<(), PublishError>>,
     ) -> bool {
-        let Some(sending) = state.returned(id, saga_id) else { return true };
+        let Some((sending, behind)) = state.returned(id, saga_id) else { return true };
         self.0.returned.notify_one();
         let now = self.0.clock.now();
         match results.pop() {
@@ -231,6 +236,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 self.0.metrics.relay_seconds.observe(took.max(0.0));
                 self.0.spans.sent(id, sending, now, None);
                 state.acknowledged(id);
+                self.hand_over_behind(state, behind);
                 return true;
             }
             Some(Err(PublishError::Refused(why))) => {
@@ -238,6 +244,7 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
                 tracing::error!(event_id = %id, why, "the broker refuses an event; the outbox keeps it and tries again");
                 state.refused(id, &why, after(now, REFUSED_PAUSE));
                 self.0.spans.sent(id, sending, now, Some(why));
+                self.hand_over_behind(state, behind);
                 return true;
             }
             Some(Err(PublishError::Full)) => {}
@@ -252,6 +259,17 @@ impl<S: Store, P: Producer, C: Clock> Outbox<S, P, C> {
         state.leave(saga_id);
         self.notify_sweeper(state);
         false
+    }
+
+    /// Hands over the first of these rows of one saga, and keeps those behind it, unless a sweep has to find an earlier one.
+    fn hand_over_behind(&self, state: &mut Backlog, mut rows: VecDeque<OutboxRow>) {
+        let Some(row) = rows.pop_front() else { return };
+        let saga_id = row.saga_id;
+        let is_handed = state.is_next(&row) && self.room(state) > 0 && self.hand_over(state, row);
+        if !is_handed || !state.follow(saga_id, rows) {
+            state.leave(saga_id);
+            self.notify_sweeper(state);
+        }
     }
 
     /// Takes the acknowledged rows, to be deleted in a transaction. Report its result with `put_back` or `forgotten`.

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     dead_letter::{Poison, cap},
     envelope::{Outgoing, open, seal},
-    handler::ChosenWaits,
+    handler::{ChosenWaits, Emitted},
     identity,
     outcome::StepError,
     step::End,
@@ -106,7 +106,7 @@ impl PendingWrites {
         Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
     }
 
-    /// Adds what follows from a handler's outcome: its event, its mark, its timers. `found` says that its row was there before.
+    /// Adds what follows from a handler's outcome: its events, its mark, its timers. `found` says that its row was there before.
     pub(crate) fn ran<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -114,7 +114,7 @@ impl PendingWrites {
         end: End,
         (found, waits): (bool, &ChosenWaits),
     ) -> Result<(), StepError> {
-        let refused = matches!(end, End::Event { refused: true, .. });
+        let refused = matches!(end, End::Events { refused: true, .. });
         // A row that this transaction made says `done` already.
         if refused || found {
             self.mark(event, if refused { Mark::Refused } else { Mark::Done });
@@ -129,8 +129,8 @@ impl PendingWrites {
             }
         }
         let outcome = match &end {
-            End::Event { refused: true, .. } => "refused",
-            End::Event { .. } => "success",
+            End::Events { refused: true, .. } => "refused",
+            End::Events { .. } => "success",
             End::Quiet => "quiet",
         };
         self.outcomes[at] = Some(outcome);
@@ -171,7 +171,7 @@ impl PendingWrites {
         self.changes.arm.push(Timer { saga_id, step: event.name, kind, after, trace });
     }
 
-    /// Adds the step's event to the outbox, and the begin or end of its saga.
+    /// Adds the step's events to the outbox, and the begin or end of its saga.
     pub(crate) fn publish<S: Store, P: Producer, C: Clock>(
         &mut self,
         shared: &Shared<S, P, C>,
@@ -200,7 +200,7 @@ impl PendingWrites {
             op: event.op,
             trace: &event.span.context,
         };
-        self.changes.outbox.extend(outbox_row(shared, event.saga_id(), &cause, end, null, self.now)?);
+        self.changes.outbox.extend(outbox_rows(shared, event.saga_id(), &cause, end, null, self.now)?);
         Ok(())
     }
 
@@ -353,36 +353,40 @@ pub(crate) struct Cause<'a> {
     pub(crate) trace: &'a TraceContext,
 }
 
-/// The outbox row of the event that a step or a deadline ended in; none when it ended quietly.
-pub(crate) fn outbox_row<S: Store, P: Producer, C: Clock>(
+/// The outbox rows of the events that a step or a deadline ended in, in their order; none when it ended quietly.
+pub(crate) fn outbox_rows<S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     saga: crate::SagaId,
     cause: &Cause<'_>,
     end: End,
     null_compensation: bool,
     now: Timestamp,
-) -> Result<Option<OutboxRow>, StepError> {
-    let End::Event { event_type, data, saga_id: of, .. } = end else { return Ok(None) };
-    let &Cause { source, id, joins, step, op, trace } = cause;
-    if of != saga {
-        return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
-    }
+) -> Result<Vec<OutboxRow>, StepError> {
+    let End::Events { events, .. } = end else { return Ok(Vec::new()) };
+    let &Cause { source, id: caused_by, joins, step, op, trace } = cause;
     let participant = shared.participant.name;
-    // The id does not depend on which part came last.
-    let cause = if joins { identity::JOIN } else { (source, id) };
+    // Ids do not depend on which part of a join came last.
+    let cause = if joins { identity::JOIN } else { (source, caused_by) };
     let origin = identity::Origin { participant, saga, cause, step, op };
-    let (causation_id, id) = (Some(id), identity::published(origin, 0));
-    let span = shared.spans.new_span(trace, saga);
-    let outgoing = Outgoing {
-        id,
-        source: participant,
-        saga_id: saga,
-        causation_id,
-        time: now,
-        trace: shared.spans.outgoing(&span),
-        null_compensation,
-    };
-    let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
-    let (event_type, created_at) = (event_type.name.to_owned(), now);
-    Ok(Some(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None }))
+    let mut rows = Vec::with_capacity(events.len());
+    for (index, Emitted { event_type, data, saga_id: of }) in (0..).zip(events) {
+        if of != saga {
+            return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
+        }
+        let id = identity::published(origin, index);
+        let span = shared.spans.new_span(trace, saga);
+        let outgoing = Outgoing {
+            id,
+            source: participant,
+            saga_id: saga,
+            causation_id: Some(caused_by),
+            time: now,
+            trace: shared.spans.outgoing(&span),
+            null_compensation,
+        };
+        let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
+        let (event_type, created_at) = (event_type.name.to_owned(), now);
+        rows.push(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None });
+    }
+    Ok(rows)
 }

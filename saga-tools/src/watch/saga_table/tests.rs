@@ -1,7 +1,7 @@
 //! Records added to the table, and the resulting state and totals.
 
 use super::*;
-use crate::fixture::{Written, order_flow, time};
+use crate::fixture::{Written, order_flow, time, with_mail};
 
 const CONFIRMED: [&str; 5] =
     ["order.created", "inventory.reserved", "payment.charged", "shipping.scheduled", "order.confirmed"];
@@ -221,4 +221,16 @@ fn two_ends_of_one_saga_are_a_contradiction() {
     written.event("order.cancelled", Some("inventory.released"), 900);
     fold(&mut table, &written);
     assert_eq!((table.totals().finished, table.totals().contradictory), (1, 1));
+}
+
+#[test]
+fn a_dead_letter_of_an_optional_participant_blocks_no_saga() {
+    let mut table = SagaTable::new(&with_mail(), Limits { unfinished: 10, ended: 10 });
+    let mut written = Written::chain(1, &CONFIRMED[..3]);
+    written.flow = with_mail();
+    written.event("receipt.wanted", Some("inventory.reserved"), 250);
+    written.dead_letter("mail", "payment.charged", 9_000);
+    fold(&mut table, &written);
+    assert_eq!(waits_for(&table), [("schedule", 1)]);
+    assert_eq!((table.waiting()[0].blocked, table.totals().dead_letters), (0, 1));
 }

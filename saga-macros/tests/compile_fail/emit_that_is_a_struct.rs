@@ -1,0 +1,12 @@
+//! An error: an emit that is a struct.
+
+#[path = "common/trip.rs"]
+mod trip;
+
+use saga::prelude::*;
+use trip::*;
+
+#[derive(Emit)]
+struct Plan(FlightReserved);
+
+fn main() {}
