@@ -35,6 +35,8 @@ pub enum Mark {
     Voiding,
     /// Joins only: some parts have arrived, and nothing was done yet.
     Waiting,
+    /// The action has committed a checkpoint and waits for its next round.
+    Again,
 }
 
 /// The event that wrote a barrier row.
@@ -56,6 +58,8 @@ pub struct Row {
     /// The idempotency key of the row's effect, stored with [`Mark::Started`]. None for a row without an effect, and
     /// for one written before keys were stored.
     pub effect_key: Option<Uuid>,
+    /// The round of the action that runs, or runs next; 0 for the first. Those before it are committed.
+    pub round: u32,
 }
 
 /// What the participant's tables say about an event's step before the event is admitted.
@@ -128,8 +132,24 @@ pub enum Skip {
 /// `triggers` are those of the event's half of its step. The event that completes a join is not among the arrivals before the
 /// join has ended, so that its redelivery resumes an effect that was started.
 pub fn decide(op: Op, cause: &Cause, before: &Before, triggers: &Triggers) -> Verdict {
-    let verdict = if triggers.is_join() { join(op, cause, before, triggers) } else { rule(op, cause, before) };
+    decide_round(op, cause, 0, before, triggers)
+}
+
+/// The same for an event that is handled for this round of its action: 0 for one that comes from a partition.
+pub fn decide_round(op: Op, cause: &Cause, round: u32, before: &Before, triggers: &Triggers) -> Verdict {
+    let unfinished = |row: &&Row| op == Op::Action && matches!(row.mark, Mark::Started | Mark::Voiding | Mark::Again);
+    let row = before.action.as_ref().filter(unfinished);
+    // All parts of a join have arrived before its second round.
+    let resumes = round > 0 && row.is_some_and(|row| row.round == round);
+    let joins = triggers.is_join() && !resumes;
+    let verdict = if joins { join(op, cause, before, triggers) } else { rule(op, cause, before) };
+    let verdict = match row.filter(|row| row.round > round) {
+        Some(row) if !matches!(verdict, Verdict::Skip(_)) => Verdict::Skip(done_before(cause, Some(row))),
+        _ => verdict,
+    };
     match verdict {
+        // A later round that is dead-lettered may have been published again by an operator.
+        Verdict::Skip(Skip::Duplicate) if before.parked && row.is_some_and(|row| row.round > round) => Verdict::Queue,
         skip @ Verdict::Skip(_) => skip,
         _ if before.parked => Verdict::Queue,
         verdict => verdict,
@@ -140,15 +160,15 @@ fn rule(op: Op, cause: &Cause, before: &Before) -> Verdict {
     let mark = |row: &Option<Row>| row.as_ref().map(|row| row.mark);
     match (op, mark(&before.action), mark(&before.compensation)) {
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
-        (Op::Action, None | Some(Mark::Started | Mark::Waiting), None) => Verdict::Run,
+        (Op::Action, None | Some(Mark::Started | Mark::Waiting | Mark::Again), None) => Verdict::Run,
         (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
         (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(done_before(cause, before.row(op))),
-        (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding)) => {
+        (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding | Mark::Again)) => {
             Verdict::Skip(done_before(cause, before.row(op)))
         }
         (
             Op::Compensate,
-            Some(Mark::Done | Mark::Started | Mark::Voiding),
+            Some(Mark::Done | Mark::Started | Mark::Voiding | Mark::Again),
             None | Some(Mark::Started | Mark::Waiting),
         ) => Verdict::Run,
         (
@@ -194,7 +214,7 @@ fn same_half(cause: &Cause, known: &Cause) -> Skip {
 mod tests {
     use super::*;
 
-    const MARKS: [Option<Mark>; 7] = [
+    const MARKS: [Option<Mark>; 8] = [
         None,
         Some(Mark::Started),
         Some(Mark::Done),
@@ -202,6 +222,7 @@ mod tests {
         Some(Mark::Null),
         Some(Mark::Voiding),
         Some(Mark::Waiting),
+        Some(Mark::Again),
     ];
 
     /// The truth table, written out: (action row, compensation row) -> verdict for an action, verdict for a compensation.
@@ -219,6 +240,8 @@ mod tests {
             (Some(Null),    None)          => (late,      NullCompensation),
             (Some(Voiding), None)          => (Void,      Run),
             (Some(Waiting), None)          => (Run,       NullCompensation),
+            (Some(Again),   None)          => (Run,       Run),
+            (Some(Again),   Some(Started | Waiting)) => (late, Run),
             (Some(Voiding), Some(Started | Waiting)) => (late, Run),
             (Some(Started), Some(Started | Waiting)) => (late, Run),
             (Some(Done),    Some(Started | Waiting)) => (late, Run),
@@ -235,7 +258,7 @@ mod tests {
     }
 
     fn row(mark: Option<Mark>, cause: Option<Cause>) -> Option<Row> {
-        mark.map(|mark| Row { mark, cause, effect_key: None })
+        mark.map(|mark| Row { mark, cause, effect_key: None, round: 0 })
     }
 
     fn combinations() -> impl Iterator<Item = (Option<Mark>, Option<Mark>)> {
@@ -272,6 +295,31 @@ mod tests {
                 };
                 assert_eq!(decide(op, &same, &parked, &Triggers::default()), expected, "{op:?} on {parked:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_round_that_is_committed_is_not_run_again_and_the_round_that_is_due_runs() {
+        let (same, other) = (event(1, "order.created"), event(2, "order.moved"));
+        let waits = |mark, parked| {
+            let action = row(Some(mark), Some(same.clone())).map(|row| Row { round: 2, ..row });
+            Before { action, parked, ..Before::default() }
+        };
+        let one = Triggers::default();
+        let decide = |cause, round, before| decide_round(Op::Action, cause, round, &before, &one);
+        for (mark, due) in [(Mark::Again, Verdict::Run), (Mark::Started, Verdict::Run), (Mark::Voiding, Verdict::Void)]
+        {
+            assert_eq!(decide(&same, 2, waits(mark, false)), due, "{mark:?}");
+            for round in [0, 1] {
+                assert_eq!(decide(&same, round, waits(mark, false)), Verdict::Skip(Skip::Duplicate), "{mark:?}");
+                // It may be a dead letter that comes back.
+                assert_eq!(decide(&same, round, waits(mark, true)), Verdict::Queue, "{mark:?}");
+            }
+            for parked in [false, true] {
+                assert_eq!(decide(&other, 0, waits(mark, parked)), Verdict::Skip(Skip::Alternative), "{mark:?}");
+            }
+            let compensation = decide_round(Op::Compensate, &other, 0, &waits(mark, false), &one);
+            assert_eq!(compensation, Verdict::Run, "a checkpoint is compensated: {mark:?}");
         }
     }
 

@@ -34,13 +34,15 @@ pub struct Cx<'t, S: Store> {
 pub(crate) struct SagaContext {
     pub(crate) saga_id: SagaId,
     pub(crate) trace: TraceContext,
+    /// The round of the step.
+    pub(crate) round: u32,
     /// Collects the spans that a handler opens for this saga alone.
     pub(crate) spans: Option<Arc<dyn UserSpans>>,
 }
 
 impl SagaContext {
     pub(crate) fn of(saga_id: SagaId, trace: TraceContext) -> Self {
-        Self { saga_id, trace, spans: None }
+        Self { saga_id, trace, round: 0, spans: None }
     }
 
     /// The fields of every log line inside the step.
@@ -73,6 +75,17 @@ impl<'t, S: Store> Cx<'t, S> {
             [one] => Some(one.saga_id),
             sagas => self.place.and_then(|place| sagas.get(place)).map(|sagas| sagas.saga_id),
         }
+    }
+
+    /// The round of the step, 0 for the first: see [`Step::again`](crate::Step::again). In a set-based handler for several
+    /// events ask [`Cx::round_of`].
+    pub fn round(&self) -> u32 {
+        self.saga_id().map_or(0, |saga_id| self.round_of(saga_id))
+    }
+
+    /// The round of the step in this saga.
+    pub fn round_of(&self, saga_id: SagaId) -> u32 {
+        self.sagas.iter().find(|saga| saga.saga_id == saga_id).map_or(0, |saga| saga.round)
     }
 
     /// Rejects an event of a set, by its index, with this error. The other events are then handled without it, and the
@@ -138,7 +151,7 @@ impl<'t, S: Store> Cx<'t, S> {
 /// The context of an effect's call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The same for every attempt, every redelivery and every duplicate of this action or compensation: pass it to the
+    /// The same for every attempt, every redelivery and every duplicate of this round of an action, or of this compensation: pass it to the
     /// outside system, so that it can recognise a repetition.
     pub idempotency_key: uuid::Uuid,
     /// The key of the action's effect: equal to `idempotency_key` in an action, and in a compensation the key of the
@@ -146,6 +159,9 @@ pub struct Call {
     pub action_key: uuid::Uuid,
     /// The saga.
     pub saga_id: SagaId,
+    /// The round of the step, 0 for the first. Each round has its own `idempotency_key`. In a compensation 0; its
+    /// `action_key` is that of the last round that called.
+    pub round: u32,
     /// The number of the attempt, from 1.
     pub attempt: u32,
     /// The saga's trace context, to be passed on.

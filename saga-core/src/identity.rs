@@ -37,9 +37,12 @@ pub(crate) fn published(origin: Origin<'_>, index: u32) -> Uuid {
     derive(&["event", participant, &saga.to_string(), source, id, step, half(op), &index.to_string()])
 }
 
-/// The idempotency key of a step's effect: the same for every event that triggers the effect in this saga.
-pub(crate) fn effect_key(participant: &str, saga: SagaId, step: &str, op: Op) -> Uuid {
-    derive(&["effect", participant, &saga.to_string(), step, half(op)])
+/// The idempotency key of a step's effect: the same for every event that triggers the effect in this saga. Each round of
+/// the step has its own.
+pub(crate) fn effect_key(participant: &str, saga: SagaId, step: &str, op: Op, round: u32) -> Uuid {
+    let (saga, number) = (saga.to_string(), round.to_string());
+    let parts = ["effect", participant, &saga, step, half(op), &number];
+    derive(if round == 0 { &parts[..5] } else { &parts })
 }
 
 /// The key of an effect that was started before keys were stored. It does not contain the participant.
@@ -105,9 +108,9 @@ mod tests {
     #[test]
     fn two_participants_with_a_step_of_one_name_call_with_different_keys() {
         let saga = SAGA.parse().unwrap();
-        let key = effect_key("deposit", saga, "charge", Op::Action);
-        assert_ne!(key, effect_key("balance", saga, "charge", Op::Action));
-        assert_ne!(key, effect_key("deposit", saga, "charge", Op::Compensate));
+        let key = effect_key("deposit", saga, "charge", Op::Action, 0);
+        assert_ne!(key, effect_key("balance", saga, "charge", Op::Action, 0));
+        assert_ne!(key, effect_key("deposit", saga, "charge", Op::Compensate, 0));
         assert_ne!(key, unstored_effect_key(saga, "charge", Op::Action));
     }
 
@@ -119,7 +122,8 @@ mod tests {
             Origin { participant: "payment", saga, cause: ("/inventory", "e"), step: "charge", op: Op::Action };
         let written = [
             unstored_effect_key(saga, "charge", Op::Action),
-            effect_key("payment", saga, "charge", Op::Action),
+            effect_key("payment", saga, "charge", Op::Action, 0),
+            effect_key("payment", saga, "charge", Op::Action, 1),
             published(origin, 0),
             published(origin, 1),
             cause("/inventory", "e"),
@@ -129,6 +133,7 @@ mod tests {
             [
                 "b7d46683-e9ee-5a6c-8626-773da85c8b04",
                 "a5c01dc1-816b-5f68-aa73-bd6f39fa83ec",
+                "2e9e4480-4cae-5a8b-aaa0-47fbca91c65e",
                 "073a22de-1f8e-5d8a-9dea-b40f0402050f",
                 "8556dfba-ab3a-5327-96e1-3252a40c8037",
                 "3d60c742-020f-53ca-bc30-854ef096ecdf",

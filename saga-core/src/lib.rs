@@ -168,4 +168,4 @@ pub use namespace::{Namespace, NamespaceError};
 pub use outcome::{ErrorClass, Never, Outcome, StepError, StepResult};
 pub use participant::Participant;
 pub use retry::RetryPolicy;
-pub use step::Step;
+pub use step::{Rounds, Step};

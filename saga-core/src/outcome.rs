@@ -1,6 +1,6 @@
 //! What a step ends in: success, a refusal, or a typed error.
 
-use std::{any::Any, error::Error as StdError, fmt};
+use std::{any::Any, error::Error as StdError, fmt, time::Duration};
 
 use crate::{
     panics::caught,
@@ -21,6 +21,12 @@ pub enum Outcome<O, R = Never> {
     Refused(R),
     /// Committed; publishes nothing.
     Quiet,
+    /// What the handler has written is committed as a checkpoint, and the step runs again after this time, with the same
+    /// event: see [`Step::again`](crate::Step::again). It is no failure and uses up no attempt. Only for actions.
+    Again {
+        /// The time until the next round.
+        after: Duration,
+    },
 }
 
 /// What a handler returns.
@@ -47,11 +53,13 @@ pub struct StepError {
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// The event is only tried later: the failure is not counted against it.
     set_aside: bool,
+    /// No attempt follows: the step ends as when its retries are used up.
+    ends_retries: bool,
 }
 
 impl StepError {
     fn new(class: ErrorClass, message: String) -> Self {
-        Self { class, message, source: None, set_aside: false }
+        Self { class, message, source: None, set_aside: false, ends_retries: false }
     }
 
     /// A failure that may pass and concerns only this saga.
@@ -91,6 +99,17 @@ impl StepError {
     /// The same failure of an event that other events do not wait for: the event is parked and uses up no attempt.
     pub(crate) fn set_aside(self, why: &str) -> Self {
         Self { set_aside: true, ..Self::new(ErrorClass::Transient, format!("set aside, {why}: {self}")) }
+    }
+
+    /// The step has asked for another round than its last one.
+    pub(crate) fn rounds_used_up(step: &str, rounds: u32) -> Self {
+        let message = format!("{step} is not done after {rounds} rounds, and declares no more");
+        Self { ends_retries: true, ..Self::new(ErrorClass::Transient, message) }
+    }
+
+    /// Whether no attempt follows.
+    pub(crate) fn ends_retries(&self) -> bool {
+        self.ends_retries
     }
 
     /// Whether the event was set aside; see [`Self::set_aside`].

@@ -5,6 +5,7 @@ mod compensation;
 mod erased;
 mod limits;
 mod one_of;
+mod rounds;
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ pub use all_of::{AllOf, Part};
 pub(crate) use erased::{End, Erased, ErasedStep, Input};
 pub use limits::{BreakerPolicy, EffectLimits};
 pub use one_of::{MadeFrom, OneOf};
+pub use rounds::Rounds;
 
 /// A step under declaration: `T` starts it, it publishes `O` on success and `R` on refusal, and its compensation, where it has
 /// one, is handed `U`.
@@ -51,6 +53,7 @@ where
             deadline: None,
             saga_deadline: None,
             arrivals_deadline: None,
+            rounds: None,
             effect: action.effect.is_some(),
             pivot: false,
         };
@@ -147,6 +150,59 @@ where
     {
         self.erased.action.abandon = Some(call(abandon));
         self.when_exhausted(handler)
+    }
+
+    /// The step may run in several rounds: a handler that is not done returns [`Outcome::Again`]. What it has written is
+    /// committed, and it runs again later with the same event, the round in [`Cx::round`](Cx::round). Meanwhile the saga's other
+    /// events are handled, and the next round sees what they wrote. Use it to poll, to remind, and for work in portions.
+    ///
+    /// - An effect is called in each round, under a key of its own; [`Call::round`] says which.
+    /// - A round that fails is retried under the step's policy. A round that asks for one more than `rounds` allows is rolled
+    ///   back, and the step ends as when its retries are used up: it refuses as [`Step::when_exhausted`] says, or is
+    ///   dead-lettered.
+    /// - A step that waits for its next round counts as having run: its compensation calls the handler, and ends the rounds. A
+    ///   refusal is different: nothing is compensated after it, so the refusing handler takes its checkpoints back itself.
+    /// - The step's deadlines begin, and earlier ones end, with its last round. So an earlier deadline limits all rounds.
+    ///
+    /// ```
+    /// # use std::time::Duration; use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "offer.made", topic = "offer.events", saga = "offer_id")]
+    /// # struct Made { offer_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "offer.answered", topic = "offer.events", saga = "offer_id")]
+    /// # struct Answered { offer_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "offer.lapsed", topic = "offer.events", saga = "offer_id")]
+    /// # struct Lapsed { offer_id: Uuid }
+    /// /// Reminds twice, a day apart, and lets the offer lapse a day after that.
+    /// async fn remind(cx: &mut Cx<'_, MemoryStore>, offer: Made) -> StepResult<Lapsed> {
+    ///     if cx.tx().get::<bool>(&format!("answered/{}", offer.offer_id)).is_some() {
+    ///         return Ok(Outcome::Quiet);
+    ///     }
+    ///     if cx.round() == 2 {
+    ///         return Ok(Outcome::Success(Lapsed { offer_id: offer.offer_id }));
+    ///     }
+    ///     let mail = format!("mail/{}/{}", offer.offer_id, cx.round());
+    ///     cx.tx().put(&mail, &"please answer");
+    ///     Ok(Outcome::Again { after: Duration::from_secs(24 * 3600) })
+    /// }
+    ///
+    /// async fn note(cx: &mut Cx<'_, MemoryStore>, offer: Answered) -> StepResult<Never> {
+    ///     cx.tx().put(&format!("answered/{}", offer.offer_id), &true);
+    ///     Ok(Outcome::Quiet)
+    /// }
+    ///
+    /// let offers = Participant::named("offer")
+    ///     .step(Step::new("remind", remind).again(Rounds::at_most(3)))
+    ///     .step(Step::new("note", note));
+    /// assert_eq!(offers.declaration().steps[0].rounds, Some(3));
+    /// ```
+    #[must_use]
+    pub fn again(mut self, rounds: Rounds) -> Self {
+        self.erased.spec.rounds = Some(rounds.at_most);
+        self
     }
 
     /// The retry policy of the step, its compensation and their effects.

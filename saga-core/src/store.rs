@@ -53,6 +53,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// the saga's queue is locked first: no other transaction appends to it, removes from it or takes over a position
     /// in it.
     ///
+    /// Events that stand aside ([`Parking::aside`]) park no saga.
+    ///
     /// A compensation whose own action is parked is not [`Before::parked`]: it overtakes the action
     /// ([`Before::overtakes`]), since the barrier decides rightly in any order and the action may stay parked for long.
     ///
@@ -178,6 +180,8 @@ pub struct Changes {
     pub marks: Vec<MarkChange>,
     /// Parts of joins that have arrived. One whose event type has arrived for the same half of the step stays as it is.
     pub arrivals: Vec<NewArrival>,
+    /// Barrier rows of actions that enter another round.
+    pub rounds: Vec<RoundChange>,
     /// Events to publish, in order.
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows of earlier transactions that the broker has acknowledged.
@@ -240,6 +244,21 @@ pub struct NewArrival {
     pub op: Op,
     /// What has arrived.
     pub arrival: Arrival,
+}
+
+/// A new round in an existing barrier row of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundChange {
+    /// The saga.
+    pub saga_id: SagaId,
+    /// The step.
+    pub step: &'static str,
+    /// [`Mark::Again`] when the round is to come, [`Mark::Started`] when its effect is about to be called.
+    pub mark: Mark,
+    /// The round.
+    pub round: u32,
+    /// The key of its effect, with [`Mark::Started`]. Without one, the stored key stays.
+    pub effect_key: Option<Uuid>,
 }
 
 /// An event that is committed and perhaps not yet acknowledged by the broker.

@@ -40,6 +40,7 @@ pub(crate) fn mark(mark: Mark) -> &'static str {
         Mark::Null => "null",
         Mark::Voiding => "voiding",
         Mark::Waiting => "waiting",
+        Mark::Again => "again",
     }
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "null" => Mark::Null,
         "voiding" => Mark::Voiding,
         "waiting" => Mark::Waiting,
+        "again" => Mark::Again,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
 }
@@ -62,6 +64,11 @@ pub(crate) fn read_timer_kind(text: &str) -> Result<TimerKind, StoreError> {
 /// Reads the version of an event's schema.
 pub(crate) fn read_version(version: i64) -> Result<u32, StoreError> {
     u32::try_from(version).map_err(|_| StoreError::Broken(format!("{version} is not a version of a schema")))
+}
+
+/// A round as it is stored.
+pub(crate) fn read_round(round: i64) -> u32 {
+    u32::try_from(round).unwrap_or(u32::MAX)
 }
 
 /// Text without NUL, which PostgreSQL cannot store.

@@ -126,7 +126,7 @@ pub use saga_tools as tools;
 /// What a participant's code says every day.
 pub mod prelude {
     pub use saga_core::{
-        Emit, ErrorClass, Event, Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
+        Emit, ErrorClass, Event, Never, Outcome, Participant, RetryPolicy, Rounds, SagaId, Step, StepError, StepResult,
         Trigger,
         graph::Rule,
         handler::{Call, Cx},

@@ -42,6 +42,7 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         deadline: None,
         saga_deadline: None,
         arrivals_deadline: None,
+        rounds: None,
         effect: false,
         pivot: false,
     }

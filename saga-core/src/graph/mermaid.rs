@@ -111,6 +111,9 @@ impl Choreography {
                         let _ = write!(label, "<br/>{what} {}", node.alternatives(how).count());
                     }
                 }
+                if let Some(rounds) = spec.and_then(|s| s.rounds) {
+                    label = format!("{label}<br/>at most {rounds} rounds");
+                }
                 if let Some(deadline) = spec.and_then(|s| s.deadline.as_ref()) {
                     label = format!("{label}<br/>deadline {}", duration(deadline.after));
                 }

@@ -92,6 +92,8 @@ pub struct StepSpec {
     pub saga_deadline: Option<DeadlineSpec>,
     /// Joins only: how long the step waits for its other parts after the first arrival.
     pub arrivals_deadline: Option<DeadlineSpec>,
+    /// How many rounds it may take; none for a step that runs once.
+    pub rounds: Option<u32>,
     /// Whether it calls the outside world.
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.

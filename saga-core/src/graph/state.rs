@@ -104,11 +104,18 @@ impl Choreography {
         waits.then_some(Expected { node, one_of })
     }
 
+    /// Whether the action has ended, as far as events show it. One that runs in rounds goes on until its event is seen.
+    fn has_ended(&self, node: &Node, seen: impl Fn(EventKey) -> bool) -> bool {
+        let mut results = node.publishes.iter().filter(|p| p.how != How::Deadline).map(|p| p.event).peekable();
+        let in_rounds = self.spec(node).is_some_and(|spec| spec.rounds.is_some()) && results.peek().is_some();
+        if in_rounds { results.any(seen) } else { node.triggers.iter().any(|t| seen(*t)) }
+    }
+
     /// The deadlines of an action that still run.
     fn waits<'a>(&self, node: &'a Node, seen: impl Fn(EventKey) -> bool) -> Vec<Wait<'a>> {
         let Some(spec) = self.spec(node).filter(|_| node.kind == NodeKind::Action) else { return Vec::new() };
         let later = |n: &&Node| n.owner == node.owner && n.kind == NodeKind::Action && n.spec != node.spec;
-        let goes_on = || self.nodes().iter().filter(later).any(|n| n.triggers.iter().any(|t| seen(*t)));
+        let goes_on = || self.nodes().iter().filter(later).any(|n| self.has_ended(n, &seen));
         let compensated =
             || self.compensation_of(node).is_some_and(|undo| undo.publishes.iter().any(|p| seen(p.event)));
         let mut waits = Vec::new();

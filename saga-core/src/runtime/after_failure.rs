@@ -28,6 +28,10 @@ pub(crate) enum After {
 /// The rule for a failure that concerns one saga.
 pub(crate) fn after_failure<S: Store>(participant: &Participant<S>, event: &InFlight, failure: &StepError) -> After {
     let step = &participant.steps[event.step];
+    let refuses = step.action.exhausted.is_some() && event.stage != Stage::Exhaust;
+    if failure.ends_retries() {
+        return if refuses { After::Refuse } else { After::DeadLetter(Reason::RetriesExhausted) };
+    }
     if failure.class() == crate::ErrorClass::Permanent {
         return After::DeadLetter(Reason::Permanent);
     }
@@ -42,7 +46,7 @@ pub(crate) fn after_failure<S: Store>(participant: &Participant<S>, event: &InFl
         Some(pause) => After::Retry { attempts, pause },
         // A compensation is owed: it is tried again as long as its failure may pass.
         None if event.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },
-        None if step.action.exhausted.is_some() && event.stage != Stage::Exhaust => After::Refuse,
+        None if refuses => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),
     }
 }

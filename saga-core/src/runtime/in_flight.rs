@@ -46,6 +46,8 @@ pub(crate) struct InFlight {
     /// What its handler is given. For a part of a join, whole only once the others have arrived.
     pub(crate) input: Input,
     pub(crate) stage: Stage,
+    /// The round of its step that it is handled for.
+    pub(crate) round: u32,
     /// Failed attempts so far.
     pub(crate) attempts: u32,
     pub(crate) failed_at: Option<Timestamp>,
@@ -100,7 +102,9 @@ impl InFlight {
     /// Its place among the parked events, if it is one of them.
     pub(crate) fn parked_at(&self) -> Option<ParkedAt> {
         match self.origin {
-            TakenFrom::Parked { seq } => Some(ParkedAt { saga_id: self.saga_id(), seq, op: self.op }),
+            TakenFrom::Parked { seq } => {
+                Some(ParkedAt { saga_id: self.saga_id(), seq, op: self.op, round: Some(self.round) })
+            }
             TakenFrom::Partition { .. } => None,
         }
     }
@@ -134,7 +138,7 @@ impl InFlight {
 
     /// Its saga and trace, also when the trace is not sampled.
     pub(crate) fn saga_context(&self) -> SagaContext {
-        SagaContext::of(self.saga_id(), self.span.context.clone())
+        SagaContext { round: self.round, ..SagaContext::of(self.saga_id(), self.span.context.clone()) }
     }
 
     /// The log span of everything that is logged about it.

@@ -1,6 +1,6 @@
 //! A step after type erasure: boxed functions over erased values, as the runtime needs them.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use futures::future::LocalBoxFuture;
 
@@ -25,6 +25,10 @@ pub(crate) enum End {
         refused: bool,
     },
     Quiet,
+    /// A checkpoint: the step runs again after this time.
+    Again {
+        after: Duration,
+    },
 }
 
 impl End {
@@ -40,6 +44,7 @@ impl End {
             Outcome::Success(event) => Self::of(event, false),
             Outcome::Refused(event) => Self::of(event, true),
             Outcome::Quiet => Ok(Self::Quiet),
+            Outcome::Again { after } => Ok(Self::Again { after: *after }),
         }
     }
 
@@ -47,7 +52,7 @@ impl End {
     pub(crate) fn events(&self) -> &[Emitted] {
         match self {
             Self::Events { events, .. } => events,
-            Self::Quiet => &[],
+            Self::Quiet | Self::Again { .. } => &[],
         }
     }
 }
@@ -180,6 +185,11 @@ where
                 return Err(error);
             }
             let outcomes = same_count(cx, "the deadline's handler", outcomes, count)?;
+            if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Again { .. })) {
+                return Err(StepError::permanent(
+                    "a deadline's handler has no further round: return an event, or Quiet",
+                ));
+            }
             outcomes.iter().map(End::from_outcome).collect()
         })
     })

@@ -32,6 +32,11 @@ pub struct Parking {
     pub reason: String,
     /// The event was dead-lettered and is stored as a blocking head that is never due, as after [`ParkChange::Block`].
     pub blocked: bool,
+    /// Stands aside: it waits for its next round, is due after `pause` wherever it is in the queue, and no other event waits
+    /// for it.
+    pub aside: bool,
+    /// The round that it waits for, or in which it failed.
+    pub round: u32,
 }
 
 /// An event's position in its saga's queue. A compensation may take the position over; it then belongs to the
@@ -44,6 +49,8 @@ pub struct ParkedAt {
     pub seq: i64,
     /// Action or compensation: which of the two the event at this position asks for.
     pub op: Op,
+    /// The round that the event at this position waits for or failed in; none for whichever.
+    pub round: Option<u32>,
 }
 
 /// A change of a parked saga. A change for an event that is no longer at its position has no effect.
@@ -76,8 +83,18 @@ pub enum ParkChange {
         /// The last error.
         reason: String,
     },
-    /// The head was dead-lettered: it stays, is never due, and blocks its saga's later events until an operator
-    /// releases them.
+    /// The step asks for another round: the event stands aside from now on, and the next event of the saga becomes the head
+    /// in its place.
+    Again {
+        /// Its position.
+        at: ParkedAt,
+        /// The next round.
+        round: u32,
+        /// The delay before that.
+        pause: Duration,
+    },
+    /// The event was dead-lettered: it stays, is never due, stands aside no longer, and blocks its saga's later events until
+    /// an operator releases them.
     Block {
         /// Its position.
         at: ParkedAt,
@@ -115,6 +132,8 @@ pub struct ParkedEvent {
     pub attempts: u32,
     /// When it failed for the first time.
     pub failed_at: Option<Timestamp>,
+    /// The round that is due: 0 for an event that has not stood aside.
+    pub round: u32,
     /// The event as it was consumed.
     pub record: Record,
 }

@@ -182,8 +182,12 @@ async fn parked(name: &str, db: &Db) {
             times.push(begun.elapsed());
             if kind == 0 {
                 let claimed = db.claim_parked(Duration::from_secs(60), 500, &[]).await.expect("claimed");
-                let places =
-                    claimed.iter().map(|event| ParkedAt { saga_id: event.saga_id, seq: event.seq, op: Op::Action });
+                let places = claimed.iter().map(|event| ParkedAt {
+                    saga_id: event.saga_id,
+                    seq: event.seq,
+                    op: Op::Action,
+                    round: None,
+                });
                 let places: Vec<ParkedAt> = places.collect();
                 let (pause, failed_at) = (Duration::from_secs(60), Timestamp::now());
                 changes.push(places.iter().map(|&at| ParkChange::Remove { at }).collect());
@@ -213,6 +217,8 @@ fn parking(saga_id: SagaId) -> Parking {
         failed_at: Some(Timestamp::now()),
         reason: "gateway: timed out".into(),
         blocked: false,
+        aside: false,
+        round: 0,
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM (
 const ADMIT: &str = "
 WITH asked AS MATERIALIZED (
     SELECT a.*,
-        NOT a.from_parked AND EXISTS (SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) AS queued,
+        NOT a.from_parked AND EXISTS (
+            SELECT FROM saga_parked p WHERE p.saga_id = a.saga_id AND NOT p.aside OFFSET 0) AS queued,
         CASE WHEN a.op = 'compensate' THEN (
             SELECT min(p.seq) FROM (SELECT * FROM saga_parked p WHERE p.saga_id = a.saga_id OFFSET 0) p
             WHERE p.step = a.step AND p.op = 'action') END AS overtakes
@@ -76,7 +77,7 @@ LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a
 
 /// A separate statement, because only a later one sees what was committed while [`ADMIT`] and [`LOCK`] waited.
 const ROWS: &str = "
-SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
+SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key, b.round FROM unnest($1::uuid[], $2::text[]) AS a(saga_id, step),
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
 const MARKS: &str = "
@@ -306,6 +307,6 @@ fn read(row: &Row) -> Result<(Key<'_>, impl FnOnce(Mark) -> BarrierRow), tokio_p
     let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let cause = row.try_get::<_, Option<Uuid>>(3)?.zip(row.try_get::<_, Option<String>>(4)?);
     let cause = cause.map(|(id, event_type)| Cause { id, event_type });
-    let effect_key = row.try_get(5)?;
-    Ok((key, move |mark| BarrierRow { mark, cause, effect_key }))
+    let (effect_key, round) = (row.try_get(5)?, columns::read_round(row.try_get(6)?));
+    Ok((key, move |mark| BarrierRow { mark, cause, effect_key, round }))
 }

@@ -28,6 +28,14 @@ const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesc
 const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[]) \
     ON CONFLICT (saga_id, step, op, event_type) DO NOTHING";
+/// As [`MARKS`], for actions that enter another round.
+const ROUNDS: &str = "UPDATE saga_barrier SET mark = c.mark, round = c.round, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) \
+    FROM ( \
+        SELECT b.at, k.mark, k.round, k.effect_key \
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::uuid[]) AS k(saga_id, step, mark, round, effect_key), \
+        LATERAL (SELECT ctid AS at FROM saga_barrier b \
+            WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action' OFFSET 0) b) c \
+    WHERE saga_barrier.ctid = c.at";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
@@ -56,7 +64,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ARRIVED, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -120,7 +128,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, arrivals, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, rounds, arrivals, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -145,6 +153,15 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(arrivals, |a| i64::from(a.arrival.version)),
             column(arrivals, |a| a.arrival.cause.id),
             column(arrivals, |a| a.arrival.data.as_slice()),
+        ]
+    });
+    add(!rounds.is_empty(), ROUNDS, &|| {
+        vec![
+            column(rounds, |c| c.saga_id.as_uuid()),
+            column(rounds, |c| c.step),
+            column(rounds, |c| columns::mark(c.mark)),
+            column(rounds, |c| i64::from(c.round)),
+            column(rounds, |c| c.effect_key),
         ]
     });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));

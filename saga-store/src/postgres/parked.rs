@@ -28,9 +28,9 @@ UPDATE saga_parked SET due = now() + make_interval(secs => $1) WHERE seq = ANY(A
     SELECT seq FROM saga_parked
     WHERE due <= now() AND ((step = ANY($3::text[])) IS NOT TRUE OR op = 'compensate' AND failed_at IS NULL)
     ORDER BY due, seq LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers";
+RETURNING seq, saga_id, attempts, failed_at, round, topic, topic_partition, topic_offset, key, value, headers";
 const UNLABELLED: &str = "
-SELECT seq, saga_id, attempts, failed_at, topic, topic_partition, topic_offset, key, value, headers
+SELECT seq, saga_id, attempts, failed_at, round, topic, topic_partition, topic_offset, key, value, headers
 FROM saga_parked WHERE cause IS NULL ORDER BY seq LIMIT $1";
 /// A compensation behind its own action is due at once; the action is labelled already or in the same statement.
 const LABEL: &str = "
@@ -45,24 +45,25 @@ UPDATE saga_parked p SET cause = l.cause, step = l.step, op = l.op,
 FROM l WHERE p.seq = l.seq";
 /// Appends to queues. The same event from the same offset is a redelivery and changes nothing; from another offset it
 /// was published again, and replaces the row. The head of a queue is due, and so is a row that was due before: a
-/// compensation that overtook its action does not wait behind a blocked head.
+/// compensation that overtook its action does not wait behind a blocked head. What stands aside is due, is nobody's head, and
+/// is not replaced.
 const APPEND: &str = "INSERT INTO saga_parked AS p (saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
-        key, value, headers, attempts, failed_at, held, reason, due) \
+        key, value, headers, attempts, failed_at, held, reason, aside, round, due) \
     SELECT a.saga_id, a.cause, a.event_id, a.step, a.op, a.topic, a.topic_partition, a.topic_offset, \
-        a.key, a.value, a.headers, a.attempts, a.failed_at, a.held, a.reason, \
-        CASE WHEN NOT a.held AND coalesce(( \
+        a.key, a.value, a.headers, a.attempts, a.failed_at, a.held, a.reason, a.aside, a.round, \
+        CASE WHEN NOT a.held AND (a.aside OR coalesce(( \
             SELECT q.cause IS NOT DISTINCT FROM a.cause \
-            FROM (SELECT * FROM saga_parked q WHERE q.saga_id = a.saga_id OFFSET 0) q ORDER BY q.seq LIMIT 1), true) \
+            FROM (SELECT * FROM saga_parked q WHERE q.saga_id = a.saga_id AND NOT q.aside OFFSET 0) q ORDER BY q.seq LIMIT 1), true)) \
         THEN now() + make_interval(secs => a.pause) END \
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], \
-        $9::bytea[], $10::bytea[], $11::text[], $12::bigint[], $13::timestamptz[], $14::boolean[], $15::text[], $16::float8[]) \
+        $9::bytea[], $10::bytea[], $11::text[], $12::bigint[], $13::timestamptz[], $14::boolean[], $15::text[], $16::float8[], $17::boolean[], $18::bigint[]) \
         AS a(saga_id, cause, event_id, step, op, topic, topic_partition, topic_offset, \
-        key, value, headers, attempts, failed_at, held, reason, pause) \
+        key, value, headers, attempts, failed_at, held, reason, pause, aside, round) \
     ON CONFLICT (saga_id, cause) DO UPDATE SET topic = excluded.topic, topic_partition = excluded.topic_partition, \
         topic_offset = excluded.topic_offset, key = excluded.key, value = excluded.value, headers = excluded.headers, \
         attempts = excluded.attempts, failed_at = excluded.failed_at, held = excluded.held, reason = excluded.reason, \
         due = CASE WHEN NOT excluded.held AND p.due IS NOT NULL THEN now() ELSE excluded.due END \
-    WHERE (p.topic, p.topic_partition, p.topic_offset) \
+    WHERE NOT p.aside AND (p.topic, p.topic_partition, p.topic_offset) \
         IS DISTINCT FROM (excluded.topic, excluded.topic_partition, excluded.topic_offset)";
 /// Removes the compensation's own row, if it has one. [`OVERTAKE`] writes the action's row again if another transaction has
 /// deleted it.
@@ -73,26 +74,31 @@ const OVERTAKE: &str = "INSERT INTO saga_parked (seq, saga_id, cause, event_id, 
     CASE WHEN NOT $14 THEN now() + make_interval(secs => $16) END) \
     ON CONFLICT (seq) DO UPDATE SET cause = $2, event_id = $3, step = $4, op = $5, topic = $6, topic_partition = $7, \
     topic_offset = $8, key = $9, value = $10, headers = $11, attempts = $12, failed_at = $13, held = $14, reason = $15, \
-    due = excluded.due";
+    aside = false, round = 0, due = excluded.due";
 /// `seq` is compared with the array as well, so that the index is searched instead of scanned. A row without a step was
 /// labelled by a program that could not read its event, and any change applies to it.
 const RETRY: &str = "UPDATE saga_parked p \
     SET attempts = r.attempts, due = now() + make_interval(secs => r.pause), failed_at = r.failed_at, reason = r.reason \
-    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[]) \
-        AS r(seq, op, attempts, pause, failed_at, reason) \
-    WHERE p.seq = ANY($1) AND p.seq = r.seq AND (p.op = r.op OR p.step = '') AND NOT p.held";
-const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, reason = h.reason \
-    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS h(seq, op, reason) \
-    WHERE p.seq = ANY($1) AND p.seq = h.seq AND (p.op = h.op OR p.step = '')";
-const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[]) AS g(seq, op) \
-    WHERE p.seq = ANY($1) AND p.seq = g.seq AND (p.op = g.op OR p.step = '')";
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::timestamptz[], $6::text[], $7::bigint[]) \
+        AS r(seq, op, attempts, pause, failed_at, reason, round) \
+    WHERE p.seq = ANY($1) AND p.seq = r.seq AND (p.op = r.op OR p.step = '') AND NOT p.held \
+        AND p.round = coalesce(r.round, p.round)";
+const AGAIN: &str = "UPDATE saga_parked p SET aside = true, round = r.next, due = now() + make_interval(secs => r.pause), \
+        attempts = 0, failed_at = NULL, held = false, reason = 'waits for its next round' \
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::float8[]) AS r(seq, op, round, next, pause) \
+    WHERE p.seq = ANY($1) AND p.seq = r.seq AND (p.op = r.op OR p.step = '') AND p.round = coalesce(r.round, p.round)";
+const HOLD: &str = "UPDATE saga_parked p SET held = true, due = NULL, aside = false, reason = h.reason \
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS h(seq, op, reason, round) \
+    WHERE p.seq = ANY($1) AND p.seq = h.seq AND (p.op = h.op OR p.step = '') AND p.round = coalesce(h.round, p.round)";
+const REMOVE: &str = "DELETE FROM saga_parked p USING unnest($1::bigint[], $2::text[], $3::bigint[]) AS g(seq, op, round) \
+    WHERE p.seq = ANY($1) AND p.seq = g.seq AND (p.op = g.op OR p.step = '') AND p.round = coalesce(g.round, p.round)";
 /// Makes the new heads of these queues due; 1970 is past by any clock.
 const PROMOTE: &str = "UPDATE saga_parked SET due = 'epoch' WHERE NOT held AND due IS NULL AND seq = ANY(ARRAY( \
-    SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id OFFSET 0) q) \
+    SELECT (SELECT min(q.seq) FROM (SELECT seq FROM saga_parked q WHERE q.saga_id = s.saga_id AND NOT q.aside OFFSET 0) q) \
     FROM unnest($1::uuid[]) AS s(saga_id)))";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[CLAIM, APPEND, LEAVE, OVERTAKE, RETRY, HOLD, REMOVE, PROMOTE];
+pub(super) const STATEMENTS: &[&str] = &[CLAIM, APPEND, LEAVE, OVERTAKE, RETRY, AGAIN, HOLD, REMOVE, PROMOTE];
 
 impl Postgres {
     pub(crate) async fn claim_parked(
@@ -130,13 +136,14 @@ fn parked_event(row: &Row) -> Result<ParkedEvent, ReadError> {
         saga_id: row.try_get::<_, Uuid>(1)?.into(),
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         failed_at: time(row.try_get(3)?)?,
+        round: columns::read_round(row.try_get(4)?),
         record: Record {
-            topic: row.try_get::<_, &str>(4)?.into(),
-            partition: row.try_get(5)?,
-            offset: row.try_get(6)?,
-            key: row.try_get(7)?,
-            value: row.try_get(8)?,
-            headers: columns::read_headers(row.try_get(9)?)?,
+            topic: row.try_get::<_, &str>(5)?.into(),
+            partition: row.try_get(6)?,
+            offset: row.try_get(7)?,
+            key: row.try_get(8)?,
+            value: row.try_get(9)?,
+            headers: columns::read_headers(row.try_get(10)?)?,
         },
     })
 }
@@ -153,7 +160,10 @@ pub(super) fn calls(changes: &[ParkChange]) -> Vec<Call<'_>> {
 fn saga(change: &ParkChange) -> SagaId {
     match change {
         ParkChange::Append(parking) | ParkChange::Overtake { by: parking, .. } => parking.saga_id,
-        ParkChange::Remove { at } | ParkChange::Retry { at, .. } | ParkChange::Block { at, .. } => at.saga_id,
+        ParkChange::Remove { at }
+        | ParkChange::Retry { at, .. }
+        | ParkChange::Again { at, .. }
+        | ParkChange::Block { at, .. } => at.saga_id,
     }
 }
 
@@ -181,6 +191,7 @@ struct Round<'a> {
     append: Vec<&'a Parking>,
     overtake: Vec<(i64, &'a Parking)>,
     retry: Vec<Retry<'a>>,
+    again: Vec<(ParkedAt, u32, Duration)>,
     hold: Vec<(ParkedAt, &'a str)>,
     remove: Vec<ParkedAt>,
 }
@@ -201,13 +212,14 @@ impl<'a> Round<'a> {
             &ParkChange::Retry { at, attempts, pause, failed_at, ref reason } => {
                 self.retry.push(Retry { at, attempts, pause, failed_at, reason });
             }
+            &ParkChange::Again { at, round, pause } => self.again.push((at, round, pause)),
             ParkChange::Block { at, reason } => self.hold.push((*at, reason)),
             ParkChange::Remove { at } => self.remove.push(*at),
         }
     }
 
     fn calls(&self) -> Vec<Call<'a>> {
-        let Self { append: appended, overtake: overtaken, retry, hold, remove } = self;
+        let Self { append: appended, overtake: overtaken, retry, again, hold, remove } = self;
         let mut calls = Vec::new();
         if !appended.is_empty() {
             calls.push(append(appended));
@@ -221,24 +233,43 @@ impl<'a> Round<'a> {
                 column(retry, |r| seconds(r.pause)),
                 column(retry, |r| Micros::from(r.failed_at)),
                 column(retry, |r| columns::clean(r.reason)),
+                column(retry, |r| round(&r.at)),
             ];
             calls.push(Call { sql: RETRY, params });
+        }
+        if !again.is_empty() {
+            let params = vec![
+                column(again, |(at, ..)| at.seq),
+                column(again, |(at, ..)| columns::op(at.op)),
+                column(again, |(at, ..)| round(at)),
+                column(again, |(_, next, _)| i64::from(*next)),
+                column(again, |(.., pause)| seconds(*pause)),
+            ];
+            let sagas = vec![column(again, |(at, ..)| at.saga_id.as_uuid())];
+            calls.extend([Call { sql: AGAIN, params }, Call { sql: PROMOTE, params: sagas }]);
         }
         if !hold.is_empty() {
             let params = vec![
                 column(hold, |(at, _)| at.seq),
                 column(hold, |(at, _)| columns::op(at.op)),
                 column(hold, |(_, reason)| columns::clean(reason)),
+                column(hold, |(at, _)| round(at)),
             ];
             calls.push(Call { sql: HOLD, params });
         }
         if !remove.is_empty() {
-            let gone = vec![column(remove, |at| at.seq), column(remove, |at| columns::op(at.op))];
+            let gone =
+                vec![column(remove, |at| at.seq), column(remove, |at| columns::op(at.op)), column(remove, round)];
             let sagas = vec![column(remove, |at| at.saga_id.as_uuid())];
             calls.extend([Call { sql: REMOVE, params: gone }, Call { sql: PROMOTE, params: sagas }]);
         }
         calls
     }
+}
+
+/// The round at a position, as a parameter.
+fn round(at: &ParkedAt) -> Option<i64> {
+    at.round.map(i64::from)
 }
 
 fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
@@ -260,6 +291,8 @@ fn append<'a>(parkings: &[&'a Parking]) -> Call<'a> {
         column(all(), |p| p.blocked),
         column(all(), |p| columns::clean(&p.reason)),
         column(all(), |p| seconds(p.pause)),
+        column(all(), |p| p.aside),
+        column(all(), |p| i64::from(p.round)),
     ];
     Call { sql: APPEND, params }
 }

@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for `route.by.field`.
 /// The index on `id` serves deletes, the one on `seq` reads a backlog.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -177,6 +177,17 @@ CREATE TABLE saga_arrival (
     PRIMARY KEY (saga_id, step, op, event_type)
 );
 "#,
+};
+
+/// Steps that run in rounds: a parked event that stands aside waits for its next round, and no other waits for it.
+const ROUNDS: Migration = Migration {
+    name: "saga/rounds",
+    sql: "
+ALTER TABLE saga_barrier ADD COLUMN round bigint NOT NULL DEFAULT 0;
+ALTER TABLE saga_parked
+    ADD COLUMN round bigint NOT NULL DEFAULT 0,
+    ADD COLUMN aside boolean NOT NULL DEFAULT false;
+",
 };
 
 /// Applies missing migrations. An up-to-date database, the usual case, costs one read and no lock.

@@ -15,7 +15,8 @@ use crate::columns;
 pub(super) const SUMMARY: &str = "
 SELECT (SELECT count(*) FROM (SELECT FROM saga_outbox ORDER BY seq LIMIT $1) AS few),
     (SELECT created_at FROM saga_outbox ORDER BY seq LIMIT 1),
-    (SELECT count(*) FROM (SELECT FROM saga_parked WHERE due IS NOT NULL ORDER BY due LIMIT $1) AS few),
+    (SELECT count(*) FROM (SELECT FROM saga_parked
+        WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL) ORDER BY due LIMIT $1) AS few),
     (SELECT count(DISTINCT saga_id) FROM (SELECT saga_id FROM saga_parked WHERE held ORDER BY saga_id LIMIT $1) AS few),
     (SELECT min(failed_at) FROM saga_parked WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held),
     (SELECT count(*) FROM (SELECT FROM saga_timer ORDER BY due LIMIT $1) AS few),

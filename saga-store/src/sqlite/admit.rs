@@ -11,10 +11,10 @@ use saga_core::{
 use super::{Session, columns::read_uuid, error::classify};
 use crate::columns;
 
-const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 LIMIT 1";
+const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 AND NOT aside LIMIT 1";
 const OVERTAKES: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const MARK: &str =
-    "SELECT mark, cause, cause_type, effect_key FROM saga_barrier WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+    "SELECT mark, cause, cause_type, effect_key, round FROM saga_barrier WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const ARRIVALS: &str =
     "SELECT cause, event_type, version, data FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const INSERT_MARK: &str = "INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key, created_at) \
@@ -83,20 +83,23 @@ fn queue(conn: &Connection, admission: &Admission) -> rusqlite::Result<(bool, Op
 
 /// Reads a row.
 fn row(conn: &Connection, admission: &Admission, op: Op) -> Result<Option<Row>, StoreError> {
-    type Columns = (String, Option<String>, Option<String>, Option<String>);
+    type Columns = (String, Option<String>, Option<String>, Option<String>, i64);
     let read = || -> rusqlite::Result<Option<Columns>> {
         conn.prepare_cached(MARK)?
             .query_row(params![admission.saga_id.to_string(), admission.step, columns::op(op)], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             })
             .optional()
     };
-    let Some((mark, cause, event_type, key)) = read().map_err(|error| classify(&error))? else { return Ok(None) };
+    let Some((mark, cause, event_type, key, round)) = read().map_err(|error| classify(&error))? else {
+        return Ok(None);
+    };
     let cause = cause.as_deref().map(read_uuid).transpose()?.zip(event_type);
     Ok(Some(Row {
         mark: columns::read_mark(&mark)?,
         cause: cause.map(|(id, event_type)| Cause { id, event_type }),
         effect_key: key.as_deref().map(read_uuid).transpose()?,
+        round: columns::read_round(round),
     }))
 }
 

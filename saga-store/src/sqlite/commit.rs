@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     barrier::Arrival,
     event::SagaId,
-    store::{Changes, Committed, Disarm, NewArrival, Progress, StoreError, TimerKind},
+    store::{Changes, Committed, Disarm, NewArrival, Progress, RoundChange, StoreError, TimerKind},
 };
 
 use super::{
@@ -18,6 +18,8 @@ const MARK: &str = "UPDATE saga_barrier SET mark = ?4, effect_key = coalesce(?5,
     WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, arrived_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
+const ROUND: &str = "UPDATE saga_barrier SET mark = ?3, round = ?4, effect_key = coalesce(?5, effect_key) \
+    WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const DISARM: &str = "DELETE FROM saga_timer \
     WHERE saga_id = ?1 AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR kind = ?3)";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
@@ -69,6 +71,10 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
             cause.id.to_string(),
             data
         ])?;
+    }
+    for RoundChange { saga_id, step, mark, round, effect_key } in &changes.rounds {
+        let (mark, key) = (columns::mark(*mark), effect_key.map(|key| key.to_string()));
+        conn.prepare_cached(ROUND)?.execute(params![saga_id.to_string(), step, mark, round, key])?;
     }
     for row in &changes.outbox {
         outbox::insert(conn, schema, row)?;

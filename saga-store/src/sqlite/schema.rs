@@ -11,7 +11,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -181,6 +181,16 @@ CREATE TABLE saga_arrival (
     arrived_at integer NOT NULL,
     PRIMARY KEY (saga_id, step, op, event_type)
 ) WITHOUT ROWID;
+",
+};
+
+/// Steps that run in rounds; see the migration of this name for PostgreSQL.
+const ROUNDS: Migration = Migration {
+    name: "saga/rounds",
+    sql: "
+ALTER TABLE saga_barrier ADD COLUMN round bigint NOT NULL DEFAULT 0;
+ALTER TABLE saga_parked ADD COLUMN round bigint NOT NULL DEFAULT 0;
+ALTER TABLE saga_parked ADD COLUMN aside boolean NOT NULL DEFAULT false;
 ",
 };
 

@@ -14,7 +14,8 @@ use crate::columns;
 /// As on PostgreSQL.
 const SUMMARY: &str = "SELECT (SELECT count(*) FROM (SELECT seq FROM saga_outbox LIMIT ?1)), \
     (SELECT created_at FROM saga_outbox ORDER BY seq LIMIT 1), \
-    (SELECT count(*) FROM (SELECT due FROM saga_parked WHERE due IS NOT NULL LIMIT ?1)), \
+    (SELECT count(*) FROM (SELECT due FROM saga_parked \
+        WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL) LIMIT ?1)), \
     (SELECT count(DISTINCT saga_id) FROM (SELECT saga_id FROM saga_parked WHERE held LIMIT ?1)), \
     (SELECT min(failed_at) FROM saga_parked WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held), \
     (SELECT count(*) FROM (SELECT due FROM saga_timer LIMIT ?1)), \

@@ -19,7 +19,7 @@ async fn park(db: &Db, change: ParkChange) {
 }
 
 fn place(saga_id: SagaId, seq: i64) -> ParkedAt {
-    ParkedAt { saga_id, seq, op: Op::Action }
+    ParkedAt { saga_id, seq, op: Op::Action, round: None }
 }
 
 /// The offsets of the heads that are due, which name the events.

@@ -239,6 +239,8 @@ pub(crate) fn parking(saga_id: SagaId, event_id: &str, offset: i64) -> Parking {
         failed_at: Some(at(0)),
         reason: "gateway: timed out \0".into(),
         blocked: false,
+        aside: false,
+        round: 0,
     }
 }
 

@@ -80,6 +80,8 @@ struct StepDoc {
     saga_deadline: Option<DeadlineDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arrivals_deadline: Option<DeadlineDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rounds: Option<u32>,
     #[serde(default)]
     effect: bool,
     #[serde(default)]

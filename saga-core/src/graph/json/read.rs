@@ -157,6 +157,7 @@ impl StepDoc {
             deadline: self.deadline.as_ref().map(deadline).transpose()?,
             saga_deadline: self.saga_deadline.as_ref().map(deadline).transpose()?,
             arrivals_deadline: self.arrivals_deadline.as_ref().map(deadline).transpose()?,
+            rounds: self.rounds,
             effect: self.effect,
             pivot: self.pivot,
         })

@@ -137,6 +137,7 @@ impl StepDoc {
             deadline: step.deadline.as_ref().map(deadline),
             saga_deadline: step.saga_deadline.as_ref().map(deadline),
             arrivals_deadline: step.arrivals_deadline.as_ref().map(deadline),
+            rounds: step.rounds,
             effect: step.effect,
             pivot: step.pivot,
         }

@@ -130,6 +130,7 @@ impl Effects {
                 idempotency_key: if op == Op::Action { event.keys.action } else { event.keys.compensation },
                 action_key: event.keys.action,
                 saga_id: event.saga_id(),
+                round: event.round,
                 attempt: event.attempts + 1,
                 trace: shared.spans.outgoing(&span).clone(),
             };

@@ -32,7 +32,7 @@ pub struct HandledLabel {
     pub step: &'static str,
     /// `action` or `compensate`.
     pub op: &'static str,
-    /// `success`, `refused` or `quiet`.
+    /// `success`, `refused`, `quiet` or `again`.
     pub outcome: &'static str,
 }
 
@@ -93,6 +93,7 @@ pub struct Metrics {
     pub effect_seconds: Family<StepOnly, Histogram, fn() -> Histogram>,
     pub relay_seconds: Histogram,
     pub handled: Family<HandledLabel, Counter>,
+    pub rounds: Family<StepOnly, Counter>,
     pub null_compensations: Family<StepLabel, Counter>,
     pub late: Family<StepLabel, Counter>,
     pub duplicates: Family<StepLabel, Counter>,
@@ -129,6 +130,7 @@ impl Default for Metrics {
             effect_seconds: Family::new_with_constructor(seconds),
             relay_seconds: seconds(),
             handled: Family::default(),
+            rounds: Family::default(),
             null_compensations: Family::default(),
             late: Family::default(),
             duplicates: Family::default(),
@@ -184,6 +186,7 @@ impl Metrics {
         let help = "Time from the writing of an outbox row until the broker acknowledged it";
         saga.register_with_unit("relay_latency", help, Unit::Seconds, self.relay_seconds.clone());
         saga.register("events_handled", "Events that ran a step or a compensation", self.handled.clone());
+        saga.register("rounds", "Checkpoints of steps that run again later", self.rounds.clone());
         saga.register(
             "null_compensations",
             "Compensations that had nothing to compensate",
@@ -252,6 +255,9 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
             zero(&metrics.duplicates, &of_half);
             zero(&metrics.alternatives, &of_half);
             zero(&metrics.repetitions, &of_half);
+            if op == Op::Action && step.spec.rounds.is_some() {
+                zero(&metrics.rounds, &of_step);
+            }
             if op == Op::Compensate {
                 zero(&metrics.compensations, &of_step);
                 zero(&metrics.compensations_failed, &of_step);

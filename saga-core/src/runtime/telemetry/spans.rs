@@ -290,5 +290,6 @@ fn of_step(event: &InFlight) -> impl Iterator<Item = (&'static str, Value)> {
     };
     let attempt = i64::from(event.attempts) + 1;
     let of_retry = (attempt > 1).then_some(("saga.attempt", attempt.into()));
-    [("saga.step", event.half.into()), ("saga.op", op.into())].into_iter().chain(of_retry)
+    let of_round = (event.round > 0).then(|| ("saga.round", i64::from(event.round).into()));
+    [("saga.step", event.half.into()), ("saga.op", op.into())].into_iter().chain(of_retry).chain(of_round)
 }

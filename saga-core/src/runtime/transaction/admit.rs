@@ -7,7 +7,7 @@ use crate::runtime::{
     transaction::{open::Attempt, pending_writes::Count, result::Done},
 };
 use crate::{
-    barrier::{Arrival, Before, Mark, Op, Row, Skip, Verdict, decide},
+    barrier::{Arrival, Before, Mark, Op, Row, Skip, Verdict, decide_round},
     clock::Clock,
     identity,
     outcome::StepError,
@@ -25,7 +25,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         self.overtakes[i] = before.overtakes;
         // The row of a join says `waiting`, also when this transaction made it.
         self.found[i] = admission.joins || before.row(event.op).is_some();
-        let verdict = decide(event.op, &admission.cause, before, step.triggers(event.op));
+        let verdict = decide_round(event.op, &admission.cause, event.round, before, step.triggers(event.op));
         let keeps = matches!(event.stage, Stage::Park | Stage::Block);
         if admission.joins && !keeps && matches!(verdict, Verdict::Run | Verdict::Void | Verdict::NullCompensation) {
             self.joined[i] = Some(joined(step, event, &before.arrivals)?);
@@ -74,7 +74,9 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 let moved = before.overtakes.map(|action| self.writes.overtake(self.shared, (i, event), action));
                 let origin = moved.unwrap_or(event.origin);
                 let joined = self.joined[i].clone();
-                if joined.is_some() && mark(&before.row(event.op).cloned()) != Some(Mark::Started) {
+                if event.op == Op::Action && mark(&before.action) == Some(Mark::Again) {
+                    self.writes.starts_round(event, keys.action);
+                } else if joined.is_some() && mark(&before.row(event.op).cloned()) != Some(Mark::Started) {
                     self.writes.starts(event, admission.effect_key);
                 }
                 self.done[i] = Some(Done { happened: Happened::Started, keys, origin, joined, prepared: None });
@@ -100,8 +102,8 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
         Stage::Whole | Stage::Exhaust => Phase::Whole,
         _ => Phase::Recheck,
     };
-    let effect_key =
-        (phase == Phase::Start).then(|| identity::effect_key(participant, event.saga_id(), event.name, op));
+    let effect_key = (phase == Phase::Start)
+        .then(|| identity::effect_key(participant, event.saga_id(), event.name, op, event.round));
     Admission {
         cause: event.cause(),
         saga_id: event.saga_id(),
@@ -123,15 +125,23 @@ fn keys<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C>, event: &InFli
     }
     let key = |row: &Option<Row>, op| match row {
         // Only waited for, and so not started.
-        Some(Row { mark: Mark::Waiting, .. }) => identity::effect_key(shared.participant.name, saga, step, op),
+        Some(Row { mark: Mark::Waiting, .. }) => identity::effect_key(shared.participant.name, saga, step, op, 0),
         Some(Row { effect_key: Some(key), .. }) => *key,
         // Started before keys were stored.
         Some(Row { effect_key: None, .. }) => identity::unstored_effect_key(saga, step, op),
-        None => identity::effect_key(shared.participant.name, saga, step, op),
+        None => identity::effect_key(shared.participant.name, saga, step, op, 0),
     };
-    let old_action = before.action.as_ref().is_some_and(|row| row.effect_key.is_none() && row.mark != Mark::Waiting);
+    let old_action = before.action.as_ref().is_some_and(|row| {
+        let called = !matches!(row.mark, Mark::Waiting | Mark::Again);
+        row.effect_key.is_none() && called
+    });
+    // The stored key is that of the round before.
+    let new_round = event.op == Op::Action && mark(&before.action) == Some(Mark::Again);
     Keys {
-        action: if calls { key(&before.action, Op::Action) } else { key(&None, Op::Action) },
+        action: match calls && !new_round {
+            true => key(&before.action, Op::Action),
+            false => identity::effect_key(shared.participant.name, saga, step, Op::Action, event.round),
+        },
         // Compensating a call of an earlier version uses that version's rule as well.
         compensation: if calls && old_action {
             identity::unstored_effect_key(saga, step, Op::Compensate)

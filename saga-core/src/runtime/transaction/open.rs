@@ -1,6 +1,6 @@
 //! An open transaction: its events, what is decided of each, and what is to be written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     handler::ChosenWaits,
     outcome::StepError,
-    step::{Erased, Input},
+    step::{End, Erased, Input},
     store::Store,
     trace::{NewSpan, UserSpans},
     transport::Producer,
@@ -105,11 +105,36 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
         if self.joined[i].is_some() { self.writes.arrived(&self.events[i]) } else { Ok(()) }
     }
 
-    pub(crate) fn ran(&mut self, i: usize, end: crate::step::End) -> Result<(), StepError> {
+    pub(crate) fn ran(&mut self, i: usize, end: End) -> Result<(), StepError> {
+        if let End::Again { after } = end {
+            return self.asks_again(i, after);
+        }
         self.writes.ran(self.shared, (i, &self.events[i]), end, (self.found[i], &self.waits))?;
         self.ran[i] = true;
         self.completed(i)?;
         self.ended(i);
+        Ok(())
+    }
+
+    /// Commits a checkpoint: the event stands aside until its next round.
+    fn asks_again(&mut self, i: usize, after: Duration) -> Result<(), StepError> {
+        let (shared, event) = (self.shared, &self.events[i]);
+        let spec = &shared.participant.steps[event.step].spec;
+        let Some(rounds) = spec.rounds else {
+            let name = spec.name;
+            return Err(StepError::permanent(format!(
+                "{name} asks for another round and declares none: add .again(Rounds::at_most(..)) to the step"
+            )));
+        };
+        let next = event.round.saturating_add(1);
+        if next >= rounds {
+            return Err(StepError::rounds_used_up(spec.name, rounds));
+        }
+        self.writes.again(shared, (i, event), next, after);
+        self.ran[i] = true;
+        // The rounds go on with the parts of a join as they are stored.
+        self.completed(i)?;
+        self.is(i, Happened::Ended, event.keys);
         Ok(())
     }
 }

@@ -22,8 +22,8 @@ use crate::{
     outcome::StepError,
     step::End,
     store::{
-        Changes, Disarm, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking, Progress, Store, Timer,
-        TimerKind,
+        Changes, Disarm, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking, Progress, RoundChange,
+        Store, Timer, TimerKind,
     },
     trace::TraceContext,
     transport::Producer,
@@ -49,6 +49,8 @@ pub(crate) enum Count {
     /// A part of a join that is not complete.
     Arrived(StepLabel),
     Null(StepLabel),
+    /// A step asks for another round.
+    Round(StepOnly),
 }
 
 impl Count {
@@ -88,6 +90,9 @@ impl Count {
             }
             Self::Arrived(StepLabel { step, op }) => {
                 metrics.handled.get_or_create(&HandledLabel { step, op, outcome: "arrived" }).inc();
+            }
+            Self::Round(step) => {
+                metrics.rounds.get_or_create(&step).inc();
             }
             Self::Null(label) => {
                 metrics.null_compensations.get_or_create(&label).inc();
@@ -131,11 +136,45 @@ impl PendingWrites {
         let outcome = match &end {
             End::Events { refused: true, .. } => "refused",
             End::Events { .. } => "success",
-            End::Quiet => "quiet",
+            End::Quiet | End::Again { .. } => "quiet",
         };
         self.outcomes[at] = Some(outcome);
         self.counts.push(Count::Handled(HandledLabel { step: event.name, op: op_name(event.op), outcome }));
         self.publish(shared, event, end, false)
+    }
+
+    /// Adds a checkpoint: the event stands aside, and is due again for this round. Deadlines stay as they are, since the step
+    /// has not succeeded yet.
+    pub(crate) fn again<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        (at, event): (usize, &InFlight),
+        round: u32,
+        pause: Duration,
+    ) {
+        let (saga_id, step) = (event.saga_id(), event.name);
+        self.changes.rounds.push(RoundChange { saga_id, step, mark: Mark::Again, round, effect_key: None });
+        self.changes.park.push(match event.parked_at() {
+            Some(at) => ParkChange::Again { at, round, pause },
+            None => {
+                let reason = "waits for its next round".to_owned();
+                let waits = parking(event, reason, false);
+                ParkChange::Append(Parking { aside: true, round, attempts: 0, pause, failed_at: None, ..waits })
+            }
+        });
+        self.wake(pause);
+        if shared.participant.ends_sagas() {
+            self.changes.begun.push(Progress { saga_id, at: self.now });
+        }
+        self.outcomes[at] = Some("again");
+        self.counts.push(Count::Handled(HandledLabel { step, op: op_name(event.op), outcome: "again" }));
+        self.counts.push(Count::Round(StepOnly { step }));
+    }
+
+    /// Marks that the effect of another round is about to be called under this key.
+    pub(crate) fn starts_round(&mut self, event: &InFlight, key: Uuid) {
+        let (saga_id, step, round) = (event.saga_id(), event.name, event.round);
+        self.changes.rounds.push(RoundChange { saga_id, step, mark: Mark::Started, round, effect_key: Some(key) });
     }
 
     /// Disarms what no longer waits: everything at the end of the saga, the earlier deadlines at an action, and a step's
@@ -256,7 +295,7 @@ impl PendingWrites {
     /// Removes a settled event from the parked ones, and an action that it has overtaken.
     pub(crate) fn settled(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
         if let Some(seq) = overtakes {
-            self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action });
+            self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action, round: None });
             self.counts.push(Count::Overtaken(at));
         }
         if let Some(place) = event.parked_at() {
@@ -288,7 +327,7 @@ impl PendingWrites {
         match event.origin {
             // It is before the action already.
             TakenFrom::Parked { seq } if seq < action => {
-                self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action });
+                self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action, round: None });
                 event.origin
             }
             _ => {
@@ -339,6 +378,8 @@ fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
         failed_at: event.failed_at,
         reason,
         blocked,
+        aside: false,
+        round: event.round,
     }
 }
 

@@ -71,8 +71,16 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             none_rejected(&mut cx, &at)?;
             let chosen = cx.take_waits((op == Op::Action).then_some(&shared.participant.steps[step].spec))?;
             self.waits.extend(chosen);
+            // What fails here concerns one event of the set, and the others are handled without it.
+            let mut named = Vec::new();
             for (&i, end) in at.iter().zip(ends) {
-                self.ran(i, end)?;
+                if let Err(error) = self.ran(i, end) {
+                    named.push((i, error));
+                }
+            }
+            if !named.is_empty() {
+                let error = StepError::transient("the outcomes of some events cannot be committed");
+                return Err(FailedAttempt { error, at: FailedIn::Handler, named });
             }
         }
         Ok(())

@@ -83,6 +83,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         let origin = TakenFrom::Parked { seq: parked.seq };
         match read(&self.shared.participant, Arc::new(parked.record), origin) {
             Reading::Event(mut event) => {
+                event.round = parked.round;
                 event.attempts = parked.attempts;
                 event.failed_at = parked.failed_at;
                 self.take_in_flight(&mut event);

@@ -42,12 +42,14 @@ pub(super) struct Parked {
     pub(super) due: Option<Timestamp>,
     pub(super) failed_at: Option<Timestamp>,
     pub(super) blocked: bool,
+    pub(super) aside: bool,
+    pub(super) round: u32,
 }
 
 impl Parked {
     pub(super) fn event(&self, seq: i64) -> ParkedEvent {
-        let Self { saga_id, attempts, failed_at, record, .. } = self.clone();
-        ParkedEvent { seq, saga_id, attempts, failed_at, record }
+        let Self { saga_id, attempts, failed_at, round, record, .. } = self.clone();
+        ParkedEvent { seq, saga_id, attempts, failed_at, round, record }
     }
 
     pub(super) fn rests(&self, resting: &[&str]) -> bool {
@@ -55,9 +57,10 @@ impl Parked {
     }
 
     pub(super) fn new(parking: Parking, waits: bool, now: Timestamp) -> Self {
-        let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, blocked, .. } = parking;
-        let due = (!blocked && !waits).then(|| after(now, pause));
-        Self { saga_id, cause, step, op, record, attempts, due, failed_at, blocked }
+        let Parking { saga_id, cause, step, op, record, attempts, pause, failed_at, blocked, aside, round, .. } =
+            parking;
+        let due = (!blocked && (aside || !waits)).then(|| after(now, pause));
+        Self { saga_id, cause, step, op, record, attempts, due, failed_at, blocked, aside, round }
     }
 }
 
@@ -67,7 +70,8 @@ impl Tables {
         let own = |p: &Parked| p.saga_id == admission.saga_id && p.step == admission.step && p.op == Op::Action;
         let action = self.parked.iter().find(|(_, parked)| own(parked)).map(|(seq, _)| *seq);
         let overtakes = action.filter(|_| admission.op == Op::Compensate);
-        let queued = !admission.from_parked && self.parked.values().any(|p| p.saga_id == admission.saga_id);
+        let waits = |p: &Parked| p.saga_id == admission.saga_id && !p.aside;
+        let queued = !admission.from_parked && self.parked.values().any(waits);
         let before = Before {
             parked: queued && overtakes.is_none(),
             overtakes,
@@ -84,7 +88,7 @@ impl Tables {
         if before.parked {
             return before;
         }
-        let row = |mark, effect_key| Row { mark, cause: Some(admission.cause.clone()), effect_key };
+        let row = |mark, effect_key| Row { mark, cause: Some(admission.cause.clone()), effect_key, round: 0 };
         match admission.op {
             Op::Action => {
                 self.barrier.entry(key(Op::Action)).or_insert_with(|| row(mark, admission.effect_key));
@@ -108,6 +112,12 @@ impl Tables {
             let arrivals = self.arrivals.entry((saga_id, step.to_owned(), op)).or_default();
             if arrivals.iter().all(|known| known.cause.event_type != arrival.cause.event_type) {
                 arrivals.push(arrival);
+            }
+        }
+        for change in changes.rounds {
+            if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), Op::Action)) {
+                (row.mark, row.round) = (change.mark, change.round);
+                row.effect_key = change.effect_key.or(row.effect_key);
             }
         }
         self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
@@ -154,9 +164,16 @@ impl Tables {
                         (attempts, Some(after(now, pause)), Some(failed_at));
                 }
             }
+            ParkChange::Again { at, round, pause } => {
+                if let Some(parked) = self.at(at) {
+                    (parked.aside, parked.round, parked.blocked) = (true, round, false);
+                    (parked.attempts, parked.failed_at, parked.due) = (0, None, Some(after(now, pause)));
+                    self.promote(at.saga_id);
+                }
+            }
             ParkChange::Block { at, reason: _ } => {
                 if let Some(parked) = self.at(at) {
-                    (parked.blocked, parked.due) = (true, None);
+                    (parked.blocked, parked.due, parked.aside) = (true, None, false);
                 }
             }
             ParkChange::Remove { at } => {
@@ -170,15 +187,18 @@ impl Tables {
 
     pub(super) fn append(&mut self, parking: Parking, now: Timestamp) {
         let saga_id = parking.saga_id;
-        let head = self.parked.iter().find(|(_, p)| p.saga_id == saga_id).map(|(seq, _)| *seq);
+        let head = self.parked.iter().find(|(_, p)| p.saga_id == saga_id && !p.aside).map(|(seq, _)| *seq);
         let same = |p: &Parked| p.saga_id == saga_id && p.cause == parking.cause;
         let known = self.parked.iter_mut().find(|(_, parked)| same(parked));
         let place = |r: &Record| (r.topic.clone(), r.partition, r.offset);
         match known {
             Some((_, known)) if place(&known.record) == place(&parking.record) => {}
+            // What waits for its next round is not replaced.
+            Some((_, known)) if known.aside => {}
             Some((seq, known)) => {
                 let waits = head != Some(*seq) && known.due.is_none();
-                *known = Parked::new(parking, waits, now);
+                let round = known.round;
+                *known = Parked { round, ..Parked::new(parking, waits, now) };
             }
             None => {
                 self.last_seq += 1;
@@ -188,19 +208,21 @@ impl Tables {
     }
 
     pub(super) fn at(&mut self, at: ParkedAt) -> Option<&mut Parked> {
-        self.parked.get_mut(&at.seq).filter(|parked| parked.op == at.op)
+        let is_there = |parked: &&mut Parked| parked.op == at.op && at.round.is_none_or(|round| round == parked.round);
+        self.parked.get_mut(&at.seq).filter(is_there)
     }
 
     /// Makes the current head due.
     pub(super) fn promote(&mut self, saga_id: SagaId) {
-        if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id).filter(|p| !p.blocked) {
+        if let Some(head) = self.parked.values_mut().find(|p| p.saga_id == saga_id && !p.aside).filter(|p| !p.blocked) {
             head.due.get_or_insert(Timestamp::MIN);
         }
     }
 
-    /// The head of every parked saga.
+    /// The head of every parked saga, also of one of which only a round that failed is parked.
     pub(super) fn heads(&self) -> Vec<&Parked> {
         let mut sagas = BTreeSet::new();
-        self.parked.values().filter(|p| sagas.insert(p.saga_id)).collect()
+        let waits = |p: &&Parked| !p.aside || p.failed_at.is_some();
+        self.parked.values().filter(waits).filter(|p| sagas.insert(p.saga_id)).collect()
     }
 }
