@@ -20,7 +20,7 @@ on_both! {
         let event = admission(saga, Op::Action, Phase::Whole);
         assert_eq!(admit(&f.db, &event).await, Verdict::Run);
         let (tx, before) = begin(&f.db, &event).await;
-        let row = Row { mark: Mark::Done, cause: Some(event.cause.clone()), effect_key: None };
+        let row = Row { mark: Mark::Done, cause: Some(event.cause.clone()), effect_key: None, round: 0 };
         assert_eq!(before, Before { action: Some(row), ..Before::default() });
         drop(tx);
         assert_eq!(admit(&f.db, &event).await, DUPLICATE);

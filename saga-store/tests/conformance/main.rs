@@ -22,6 +22,7 @@ mod pooler;
 mod progress;
 mod publishing;
 mod races;
+mod rounds;
 mod sharing;
 mod statements;
 mod steps;
