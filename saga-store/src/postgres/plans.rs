@@ -65,6 +65,10 @@ async fn what_a_million_rows_wait_for_is_measured_and_walked_through_in_few_page
                  due, held, reason)
              SELECT gen_random_uuid(), n::text, 't', 0, n, '[]', 1, now(), CASE WHEN n % 2 = 0 THEN now() END, n % 2 = 1, ''
              FROM generate_series(1, 50000) n;
+             INSERT INTO saga_parked (saga_id, event_id, topic, topic_partition, topic_offset, headers, attempts, due, held, reason,
+                 aside, round)
+             SELECT gen_random_uuid(), n::text, 't', 0, n, '[]', 0, now() + interval '1 day', false, '', true, 1
+             FROM generate_series(1, 200000) n;
              INSERT INTO saga_timer (saga_id, step, due) SELECT gen_random_uuid(), 's', now() FROM generate_series(1, 50000);
              INSERT INTO saga_progress (saga_id, begun_at) SELECT gen_random_uuid(), now() FROM generate_series(1, 50000);",
         )

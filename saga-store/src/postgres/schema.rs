@@ -179,7 +179,8 @@ CREATE TABLE saga_arrival (
 "#,
 };
 
-/// Steps that run in rounds: a parked event that stands aside waits for its next round, and no other waits for it.
+/// Steps that run in rounds: a parked event that stands aside waits for its next round, and no other waits for it. The index
+/// has what counts as parked.
 const ROUNDS: Migration = Migration {
     name: "saga/rounds",
     sql: "
@@ -187,6 +188,8 @@ ALTER TABLE saga_barrier ADD COLUMN round bigint NOT NULL DEFAULT 0;
 ALTER TABLE saga_parked
     ADD COLUMN round bigint NOT NULL DEFAULT 0,
     ADD COLUMN aside boolean NOT NULL DEFAULT false;
+CREATE INDEX saga_parked_waiting ON saga_parked (due)
+    WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL);
 ",
 };
 

@@ -191,6 +191,8 @@ const ROUNDS: Migration = Migration {
 ALTER TABLE saga_barrier ADD COLUMN round bigint NOT NULL DEFAULT 0;
 ALTER TABLE saga_parked ADD COLUMN round bigint NOT NULL DEFAULT 0;
 ALTER TABLE saga_parked ADD COLUMN aside boolean NOT NULL DEFAULT false;
+CREATE INDEX saga_parked_waiting ON saga_parked (due)
+    WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL);
 ",
 };
 

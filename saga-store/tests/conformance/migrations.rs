@@ -19,10 +19,12 @@ const FAULTY: &[Migration] = &[
 
 on_both! {
     async fn preparing_again_changes_nothing(f: &Fixture) {
+        let applied = f.count("SELECT count(*) FROM saga_migration").await;
         f.db.prepare().await.unwrap();
         f.another().await.prepare().await.unwrap();
         assert_eq!(f.count("SELECT available FROM stock").await, 100);
-        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, 9);
+        assert!(applied > 2);
+        assert_eq!(f.count("SELECT count(*) FROM saga_migration").await, applied);
     }
 
     async fn an_older_program_says_at_the_start_that_it_does_not_know_the_tables(f: &Fixture) {

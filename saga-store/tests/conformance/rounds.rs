@@ -9,6 +9,7 @@ use saga_core::{
     clock::SystemClock,
     envelope::{Outgoing, seal},
     event::{EventType, SagaId},
+    graph::Triggers,
     handler::Cx,
     runtime::{Handle, Options, Runtime},
     store::{Admission, Changes, ParkChange, ParkedAt, Parking, Phase, RoundChange, Store},
@@ -63,7 +64,7 @@ async fn checkpoint(db: &Db, saga: SagaId, key: Option<Uuid>) -> Admission {
 }
 
 fn verdict(admission: &Admission, round: u32, before: &Before) -> Verdict {
-    decide_round(admission.op, &admission.cause, round, before)
+    decide_round(admission.op, &admission.cause, round, before, &Triggers::default())
 }
 
 on_both! {

@@ -248,6 +248,7 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
     for step in &participant.steps {
         let name = step.spec.name;
         let of_step = StepOnly { step: name };
+        zero(&metrics.rounds, &of_step);
         for op in [Op::Action, Op::Compensate] {
             let Some(half) = step.half(op) else { continue };
             let of_half = StepLabel { step: name, op: op_name(op) };
@@ -255,9 +256,6 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
             zero(&metrics.duplicates, &of_half);
             zero(&metrics.alternatives, &of_half);
             zero(&metrics.repetitions, &of_half);
-            if op == Op::Action && step.spec.rounds.is_some() {
-                zero(&metrics.rounds, &of_step);
-            }
             if op == Op::Compensate {
                 zero(&metrics.compensations, &of_step);
                 zero(&metrics.compensations_failed, &of_step);
