@@ -391,6 +391,36 @@ async fn some_events_of_a_set_may_ask_for_another_round() {
     .await;
 }
 
+/// A join that looks again until there is an answer.
+async fn remind_both(cx: &mut Context<'_>, (made, sent): (Made, Sent)) -> StepResult<Accepted> {
+    assert_eq!(made.id, sent.id);
+    remind(cx, Offer::Made(made)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_runs_its_rounds_with_all_its_parts() {
+    let join = Step::new("remind", remind_both).again(Rounds::at_most(9)).undone_by(forget);
+    let participant = || Participant::named("sale").step(join).step(Step::new("note", note));
+    World::with(participant(), async |world| {
+        let id = Uuid::now_v7();
+        let last = world.record(&Made { id });
+        world.publish(&Sent { id });
+        world.clock.sleep(MINUTE).await;
+        world.broker.append(last.clone());
+        world.eventually("the first round", async || rounds(&world.store, id).await == [0]).await;
+        world.broker.append(last);
+        world.publish(&Sent { id });
+        world.clock.sleep(MINUTE + MINUTE / 2).await;
+        assert_eq!(rounds(&world.store, id).await, [0, 1], "what arrives again starts no round");
+        world.publish(&Answered { id });
+        world.clock.sleep(MINUTE).await;
+        assert_eq!(rounds(&world.store, id).await, [0, 1, 2]);
+        assert_eq!(world.types("sale.events"), ["sale.noted", "sale.accepted"]);
+        assert!(world.types("sale.dlq").is_empty());
+    })
+    .await;
+}
+
 async fn expire(_: &mut Context<'_>, sagas: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
     Ok(sagas.into_iter().map(|saga| Outcome::Success(Expired { id: saga.as_uuid() })).collect())
 }

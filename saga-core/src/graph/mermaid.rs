@@ -220,7 +220,19 @@ fn duration(after: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::fixture::order_flow;
+    use crate::graph::{
+        Choreography,
+        fixture::{order, order_flow},
+    };
+
+    #[test]
+    fn deadlines_and_rounds_are_drawn_at_their_step() {
+        let mut order = order();
+        let step = &mut order.steps[0];
+        (step.saga_deadline, step.rounds) = (step.deadline.take(), Some(4));
+        let drawn = Choreography::of(vec![order]).to_mermaid();
+        assert!(drawn.contains("register<br/>at most 4 rounds<br/>saga deadline 5 min"), "{drawn}");
+    }
 
     #[test]
     fn the_order_flow_is_drawn_the_same_way_every_time() {

@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_limits_the_rounds_of_a_later_step() {
+        let mut order = order();
+        order.steps[1].rounds = Some(5);
+        let flow = Choreography::of(vec![order, inventory(), payment(), shipping()]);
+        let waits = |seen: &[&str]| flow.state(seen.iter().copied()).waits.len();
+        assert_eq!(waits(&["order.created", "shipping.scheduled"]), 1, "it may be in its first round");
+        assert_eq!(waits(&["order.created", "shipping.scheduled", "order.confirmed"]), 0);
+    }
+
+    #[test]
     fn a_deadline_until_the_end_runs_until_the_end() {
         let mut order = order();
         order.steps[0].saga_deadline = order.steps[0].deadline.take();

@@ -4,5 +4,6 @@
 pub(crate) mod client;
 pub(crate) mod meeting;
 pub(crate) mod probe;
+pub(crate) mod tracking;
 
 pub(crate) use saga_test_support::wait_for;

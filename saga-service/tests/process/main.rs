@@ -8,6 +8,7 @@ mod common;
 mod connections;
 mod joins;
 mod renamed_step;
+mod rounds;
 mod telemetry;
 
 use std::net::TcpListener;

@@ -38,12 +38,14 @@ fn a_choreography_is_read_as_it_was_written() {
 }
 
 #[test]
-fn both_deadlines_of_a_step_are_written_and_read() {
+fn deadlines_and_rounds_of_a_step_are_written_and_read() {
     let mut declaration = order();
     declaration.steps[0].saga_deadline = declaration.steps[0].deadline.clone();
+    declaration.steps[0].rounds = Some(3);
     let document = declaration.to_json();
     let step = &document["steps"][0];
     assert_eq!(step["saga_deadline"], step["deadline"]);
+    assert_eq!(step["rounds"], 3);
     assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [declaration]);
 }
 
