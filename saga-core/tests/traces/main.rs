@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{events::events, trip::Expired};
 use saga_core::{
-    Event, Outcome, Participant, SagaId, Step, StepError, StepResult,
+    Event, Outcome, Participant, Rounds, SagaId, Step, StepError, StepResult,
     clock::Clock,
     envelope::{Outgoing, header, seal},
     event::EventType,

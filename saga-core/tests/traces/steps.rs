@@ -113,3 +113,29 @@ async fn every_attempt_and_the_time_between_them_is_recorded() {
     let parked = world.span("parked take");
     assert!(parked.end.duration_since(parked.start) >= jiff::SignedDuration::from_millis(50), "{parked:?}");
 }
+
+/// Looks three times.
+async fn look(cx: &mut Cx<'_, MemoryStore>, trip: Booked) -> StepResult<Taken> {
+    match cx.round() {
+        2 => Ok(Outcome::Success(Taken { id: trip.id })),
+        _ => Ok(Outcome::Again { after: Duration::from_secs(1) }),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_round_of_a_step_is_recorded_and_counted() {
+    let world = World::new();
+    world.publish(&booked("fine"), Some(PARENT));
+    let participant = Participant::named("seat").step(Step::new("look", look).again(Rounds::at_most(3)));
+    let metrics = world.run(participant, || world.broker.records("seat.events").len() == 1).await;
+    let round = "process trip.events: again\n  transaction look\n";
+    let last = "process trip.events: success\n  transaction look\n  send seat.events\n";
+    assert_eq!(world.tree(), format!("{round}{round}{last}"));
+    let spans = world.tracer.spans().into_iter().filter(|span| span.kind == Kind::Consumer);
+    let rounds: Vec<_> = spans.map(|span| attribute(&span, "saga.round")).collect();
+    assert_eq!(rounds, [None, Some(1.into()), Some(2.into())]);
+    let step = saga_core::runtime::StepOnly { step: "look" };
+    assert_eq!(metrics.rounds.get_or_create(&step).get(), 2);
+    let again = saga_core::runtime::HandledLabel { step: "look", op: "action", outcome: "again" };
+    assert_eq!(metrics.handled.get_or_create(&again).get(), 2);
+}
