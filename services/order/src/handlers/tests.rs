@@ -56,7 +56,7 @@ fn event<E>(outcome: Outcome<E>) -> Option<E> {
     match outcome {
         Outcome::Success(event) => Some(event),
         Outcome::Refused(never) => match never {},
-        Outcome::Quiet => None,
+        Outcome::Quiet | Outcome::Again { .. } => None,
     }
 }
 
