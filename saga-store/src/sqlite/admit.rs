@@ -56,7 +56,8 @@ impl Session {
 
 /// What has arrived of a join.
 fn arrivals(conn: &Connection, admission: &Admission) -> Result<Vec<Arrival>, StoreError> {
-    let read = || -> rusqlite::Result<Vec<(String, String, i64, Vec<u8>)>> {
+    type Columns = (String, String, i64, Vec<u8>);
+    let read = || -> rusqlite::Result<Vec<Columns>> {
         conn.prepare_cached(ARRIVALS)?
             .query_map(params![admission.saga_id.to_string(), admission.step, columns::op(admission.op)], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
