@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 use common::{events::events, trip::Expired};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
+    Event, Outcome, Participant, RetryPolicy, Rounds, SagaId, Step, StepError, StepResult,
     clock::Clock,
     envelope::{Outgoing, header, seal},
     event::EventType,
@@ -55,8 +55,9 @@ async fn ask(_: &Call, trip: &Booked) -> Result<(), StepError> {
     }
 }
 
-async fn take(_: &mut Cx<'_, MemoryStore>, trip: Booked, (): ()) -> StepResult<Taken> {
+async fn take(cx: &mut Cx<'_, MemoryStore>, trip: Booked, (): ()) -> StepResult<Taken> {
     match trip.mood.as_str() {
+        "patient" if cx.round() == 0 => Ok(Outcome::Again { after: Duration::from_millis(50) }),
         "broken" => Err(StepError::permanent("no such seat")),
         "waiting" => Ok(Outcome::Quiet),
         _ => Ok(Outcome::Success(Taken { id: trip.id })),
@@ -84,6 +85,7 @@ fn seats() -> Participant<MemoryStore> {
         .on::<(Cancelled, Withdrawn)>()
         .deadline(Duration::from_secs(60), expire)
         .effect_limits(limits)
+        .again(Rounds::at_most(2))
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 4));
     Participant::named("seat").step(step).completes_with::<Taken>().compensates_with::<Freed>()
 }
@@ -179,6 +181,7 @@ async fn every_registered_metric_changes() {
         publish(record(&cancelled(&fine, "broken"), Uuid::now_v7(), clock));
         publish(record(&cancelled(&hopeless, "hopeless"), Uuid::now_v7(), clock));
         publish(record(&booked("broken"), Uuid::now_v7(), clock));
+        publish(record(&booked("patient"), Uuid::now_v7(), clock));
         publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
         publish(record(&waiting, Uuid::now_v7(), clock));
         for _ in 0..50 {

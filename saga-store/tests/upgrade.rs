@@ -108,8 +108,9 @@ const DOWN_POSTGRES: &[&str] = &[
     "ALTER TABLE saga_barrier DROP COLUMN cause, DROP COLUMN cause_type, DROP COLUMN effect_key, DROP COLUMN created_at, \
      ALTER COLUMN step TYPE text COLLATE \"default\"",
     "ALTER TABLE saga_parked DROP COLUMN cause, DROP COLUMN step, DROP COLUMN op, \
-     ADD CONSTRAINT saga_parked_saga_id_event_id_key UNIQUE (saga_id, event_id)",
-    "DELETE FROM saga_migration WHERE name = 'saga/identity'",
+     DROP COLUMN aside, DROP COLUMN round, ADD CONSTRAINT saga_parked_saga_id_event_id_key UNIQUE (saga_id, event_id)",
+    "ALTER TABLE saga_barrier DROP COLUMN round",
+    "DELETE FROM saga_migration WHERE name IN ('saga/identity', 'saga/rounds')",
 ];
 const DOWN_SQLITE: &[&str] = &[
     "CREATE TABLE saga_inbox (event_id text PRIMARY KEY, saga_id text NOT NULL, handled_at bigint NOT NULL DEFAULT (unixepoch()))",
@@ -117,12 +118,13 @@ const DOWN_SQLITE: &[&str] = &[
     "ALTER TABLE saga_barrier DROP COLUMN cause_type",
     "ALTER TABLE saga_barrier DROP COLUMN effect_key",
     "ALTER TABLE saga_barrier DROP COLUMN created_at",
+    "ALTER TABLE saga_barrier DROP COLUMN round",
     "DROP TABLE saga_parked",
     "CREATE TABLE saga_parked (seq integer PRIMARY KEY AUTOINCREMENT, saga_id text NOT NULL, event_id text NOT NULL, \
      topic text NOT NULL, topic_partition integer NOT NULL, topic_offset bigint NOT NULL, key blob, value blob, \
      headers text NOT NULL, attempts bigint NOT NULL, failed_at bigint, due bigint, held boolean NOT NULL, \
      reason text NOT NULL, UNIQUE (saga_id, event_id))",
-    "DELETE FROM saga_migration WHERE name = 'saga/identity'",
+    "DELETE FROM saga_migration WHERE name IN ('saga/identity', 'saga/rounds')",
 ];
 
 /// Takes the tables back to what they were.
