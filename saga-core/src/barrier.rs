@@ -75,6 +75,8 @@ pub struct Before {
     pub compensation: Option<Row>,
     /// Joins only: what has arrived, in any order.
     pub arrivals: Vec<Arrival>,
+    /// Joins only: the saga has ended at this participant.
+    pub ended: bool,
 }
 
 /// A part of a join that has arrived: an event, as far as it is needed to run the step later.
@@ -159,6 +161,9 @@ pub fn decide_round(op: Op, cause: &Cause, round: u32, before: &Before, triggers
 fn rule(op: Op, cause: &Cause, before: &Before) -> Verdict {
     let mark = |row: &Option<Row>| row.as_ref().map(|row| row.mark);
     match (op, mark(&before.action), mark(&before.compensation)) {
+        // Some parts of its compensation have arrived, and no more: what was begun goes on, or nobody would know of its effect.
+        (Op::Action, Some(Mark::Started | Mark::Again), Some(Mark::Waiting)) => Verdict::Run,
+        (Op::Action, Some(Mark::Voiding), Some(Mark::Waiting)) => Verdict::Void,
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
         (Op::Action, None | Some(Mark::Started | Mark::Waiting | Mark::Again), None) => Verdict::Run,
         (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
@@ -189,11 +194,19 @@ fn join(op: Op, cause: &Cause, before: &Before, triggers: &Triggers) -> Verdict 
     }
     let mut others = (0..triggers.parts().count()).map(Some).filter(|part| *part != own);
     match rule(op, cause, before) {
+        Verdict::Run | Verdict::Void if before.ended && op == Op::Action && !is_begun(before) => {
+            Verdict::Skip(Skip::Late)
+        }
         // It ended without this part: it was closed, or a version that did not have the part ran it.
         Verdict::Skip(_) => Verdict::Skip(Skip::Late),
         Verdict::Run | Verdict::NullCompensation if others.any(|part| arrived(part).is_none()) => Verdict::Arrive,
         verdict => verdict,
     }
+}
+
+/// Whether the action's effect may have been called.
+fn is_begun(before: &Before) -> bool {
+    before.action.as_ref().is_some_and(|row| matches!(row.mark, Mark::Started | Mark::Voiding | Mark::Again))
 }
 
 fn done_before(cause: &Cause, row: Option<&Row>) -> Skip {
@@ -241,9 +254,12 @@ mod tests {
             (Some(Voiding), None)          => (Void,      Run),
             (Some(Waiting), None)          => (Run,       NullCompensation),
             (Some(Again),   None)          => (Run,       Run),
-            (Some(Again),   Some(Started | Waiting)) => (late, Run),
-            (Some(Voiding), Some(Started | Waiting)) => (late, Run),
-            (Some(Started), Some(Started | Waiting)) => (late, Run),
+            (Some(Again),   Some(Waiting)) => (Run,       Run),
+            (Some(Voiding), Some(Waiting)) => (Void,      Run),
+            (Some(Started), Some(Waiting)) => (Run,       Run),
+            (Some(Again),   Some(Started)) => (late,      Run),
+            (Some(Voiding), Some(Started)) => (late,      Run),
+            (Some(Started), Some(Started)) => (late,      Run),
             (Some(Done),    Some(Started | Waiting)) => (late, Run),
             (None,          Some(Started | Waiting)) => (late, NullCompensation),
             (Some(Refused), Some(Started | Waiting)) => (late, NullCompensation),
@@ -360,7 +376,7 @@ mod tests {
         let on = |cause: &Cause, before: &Before| decide(Op::Action, cause, before, &trip());
         assert_eq!(on(&flight, &Before::default()), Verdict::Arrive);
         assert_eq!(on(&hotel, &Before::default()), Verdict::Arrive);
-        assert_eq!(on(&hotel, &waiting(&[flight.clone()])), Verdict::Run);
+        assert_eq!(on(&hotel, &waiting(std::slice::from_ref(&flight))), Verdict::Run);
         assert_eq!(on(&flight, &waiting(&[hotel])), Verdict::Run);
     }
 
@@ -391,9 +407,9 @@ mod tests {
     #[test]
     fn a_part_is_late_once_its_join_was_closed() {
         let flight = event(1, "flight.reserved");
-        let cancelled = Before { compensation: row(Some(Mark::Done), None), ..waiting(&[flight.clone()]) };
+        let cancelled = Before { compensation: row(Some(Mark::Done), None), ..waiting(std::slice::from_ref(&flight)) };
         for before in [
-            Before { action: row(Some(Mark::Null), None), ..waiting(&[flight.clone()]) },
+            Before { action: row(Some(Mark::Null), None), ..waiting(std::slice::from_ref(&flight)) },
             // Its deadline passed.
             Before { action: row(Some(Mark::Refused), None), ..waiting(&[flight]) },
             cancelled,

@@ -168,6 +168,10 @@ impl<S: Store> Participant<S> {
     }
 
     /// Whether it ever waits with a timer.
+    pub(crate) fn has_joins(&self) -> bool {
+        self.steps.iter().any(|step| step.spec.triggers.is_join())
+    }
+
     pub(crate) fn has_deadlines(&self) -> bool {
         self.steps.iter().any(|step| TimerKind::ALL.into_iter().any(|kind| step.expires(kind).is_some()))
     }

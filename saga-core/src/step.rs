@@ -240,9 +240,12 @@ where
         self
     }
 
-    /// Joins only: how long the step waits for its other parts, from the first arrival on. When they have not arrived within `after`,
-    /// the handler is called as that of [`Step::deadline`]. Its event closes the join: what arrives later is late, and there is
-    /// nothing to compensate. Without an event, the join goes on waiting, without a deadline.
+    /// Joins only: how long the step waits for its other parts, from the first arrival on. When it has not been complete within
+    /// `after`, the handler is called as that of [`Step::deadline`]. Its event closes the join: what arrives later is late, and there
+    /// is nothing to compensate. Without an event, the join goes on waiting, without a deadline.
+    ///
+    /// A part has arrived when it was handled. One that is parked, or waits behind a parked event of its saga, has not; and a join
+    /// whose last part fails waits until that part succeeds or its effect is called. So choose a time that outlasts an outage.
     #[must_use]
     pub fn arrivals_within<D, F>(mut self, after: Duration, expired: F) -> Self
     where
@@ -259,8 +262,10 @@ where
     /// [`Participant::compensates_with`](crate::Participant::compensates_with), and publishes in a step, a compensation or a
     /// deadline. The compensation of this step ends the wait too. Otherwise as [`Step::deadline`]; a step may have both.
     ///
-    /// The end may be published in the moment in which the deadline passes. So the handler reads whether the saga has
-    /// ended, and returns [`Outcome::Quiet`] for one that has.
+    /// The end may be published in the moment in which the deadline passes, in another process. So the handler reads
+    /// whether the saga has ended, and returns [`Outcome::Quiet`] for one that has. It reads the row that the ending step
+    /// changes, and locks it (`FOR UPDATE`, in portable SQL `:for_update`): a plain read may see the row as it was
+    /// before, and both would be committed. In memory, as below, one transaction runs at a time.
     ///
     /// ```
     /// # use std::time::Duration; use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;

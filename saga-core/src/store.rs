@@ -45,7 +45,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// | [`Phase::Start`] | action row `Started` if absent | action row `Null` if absent; compensation row `Started` if absent |
     /// | [`Phase::Finish`], [`Phase::Recheck`] | nothing | nothing |
     ///
-    /// A part of a join ([`Admission::joins`]) writes its own row as `Waiting`, in place of `Done` and `Started`.
+    /// A part of a join ([`Admission::joins`]) writes its own row as `Waiting`, in place of `Done` and `Started`, and without a key.
     ///
     /// For a compensation, for a part of a join, for `Finish` and for `Recheck`, the action row is locked until the transaction
     /// ends, and both rows and the join's arrivals are read after the lock was taken, in a later statement: two parts may arrive
@@ -180,6 +180,8 @@ pub struct Changes {
     pub marks: Vec<MarkChange>,
     /// Parts of joins that have arrived. One whose event type has arrived for the same half of the step stays as it is.
     pub arrivals: Vec<NewArrival>,
+    /// Sagas that end, whose joins that wait are closed; applied after `marks`.
+    pub close: Vec<SagaId>,
     /// Barrier rows of actions that enter another round.
     pub rounds: Vec<RoundChange>,
     /// Events to publish, in order.
@@ -244,6 +246,8 @@ pub struct NewArrival {
     pub op: Op,
     /// What has arrived.
     pub arrival: Arrival,
+    /// The join has ended with it: the data of all its arrivals is dropped.
+    pub is_last: bool,
 }
 
 /// A new round in an existing barrier row of an action.

@@ -66,7 +66,7 @@ pub struct Runtime<S: Store, P: Producer, C: Clock> {
 impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
     /// The runtime of a participant. Its handlers' futures need not be `Send`: give it a thread of its own.
     pub fn new(participant: Participant<S>, handle: Handle<S, P, C>, options: Options) -> Self {
-        let has_deadlines = participant.has_deadlines();
+        let (has_deadlines, has_joins) = (participant.has_deadlines(), participant.has_joins());
         let Handle { store, clock, outbox, health, metrics } = handle;
         let spans = outbox.spans().clone();
         let (handler_failures, failing) = (RefCell::default(), RefCell::default());
@@ -81,6 +81,7 @@ impl<S: Store, P: Producer, C: Clock> Runtime<S, P, C> {
             spans,
             options,
             has_deadlines,
+            has_joins,
             handler_failures,
             failing,
         };

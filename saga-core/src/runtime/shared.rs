@@ -1,6 +1,6 @@
 //! What every part of a participant's runtime works with.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, collections::HashSet};
 
 use jiff::Timestamp;
 
@@ -34,6 +34,8 @@ pub(crate) struct Shared<S: Store, P: Producer, C: Clock> {
     pub(crate) spans: Spans,
     pub(crate) options: Options,
     pub(crate) has_deadlines: bool,
+    /// Whether a step waits for several events.
+    pub(crate) has_joins: bool,
     pub(crate) handler_failures: RefCell<HandlerFailures>,
     pub(crate) failing: RefCell<FailingDeadlines>,
 }
@@ -52,11 +54,11 @@ impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
     /// Counts the sagas that began and ended in a transaction that has committed.
     pub(crate) fn progressed(&self, committed: &Committed, now: Timestamp, published: &[OutboxRow]) {
         self.metrics.started.inc_by(committed.begun);
-        let mut last = None;
+        let mut counted = HashSet::new();
         for row in published {
             let Some(ending) = self.participant.ending(&row.event_type) else { continue };
-            // A step's events follow each other, and several of them may be ends of the one saga.
-            if last.replace(row.saga_id) == Some(row.saga_id) {
+            // Several events of one saga may be its ends.
+            if !counted.insert(row.saga_id) {
                 continue;
             }
             let label = OutcomeLabel { outcome: outcome(ending) };

@@ -514,3 +514,132 @@ async fn arrivals_neither_disarm_nor_arm_anew() {
     })
     .await;
 }
+
+/// The bank takes the money and its answer is lost: the call counts as failed and is tried again much later.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_was_a_join_records_the_start_of_its_effect() {
+    on_one_thread(async {
+        let (world, id) = (World::new(3), Uuid::now_v7());
+        let member = world.start(payment());
+        world.one_by_one([world.record(&flight(id))]).await;
+        member.stop().await;
+        let (charges, refunds) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+        let (charged, refunded) = (charges.clone(), refunds.clone());
+        let call = async move |_: &Call, _: &HotelReserved| -> Result<i64, StepError> {
+            *charged.lock().unwrap() += 1;
+            Err(StepError::transient("the answer was lost"))
+        };
+        let record =
+            async |_: &mut Cx<'_, MemoryStore>, hotel: HotelReserved, cents: i64| -> StepResult<Charged, Declined> {
+                Ok(Outcome::Success(Charged { id: hotel.id, cents }))
+            };
+        let back = async move |_: &Call, _: &Refunded| -> Result<(), StepError> {
+            *refunded.lock().unwrap() += 1;
+            Ok(())
+        };
+        let pay = Step::with_effect("pay", call, record)
+            .retry(saga_core::RetryPolicy::exponential(Duration::from_secs(600), Duration::from_secs(600), 9))
+            .undone_with_effect(back, refund)
+            .on::<(TripCancelled, HotelRejected)>();
+        let _member = world.start(Participant::named("payment").step(pay));
+        world.publish(&hotel(id));
+        world.eventually("the bank was called", async || *charges.lock().unwrap() > 0).await;
+        let parked = async || world.store.summary().await.unwrap().parked_sagas == 1;
+        world.eventually("it is parked", parked).await;
+        world.one_by_one([world.record(&TripCancelled { id })]).await;
+        assert_eq!(world.types("payment.events"), ["payment.refunded"]);
+        assert_eq!(*refunds.lock().unwrap(), 1, "the bank has the money, and the saga says that it is refunded");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compensation_that_was_a_join_is_done_once() {
+    on_one_thread(async {
+        let both = async |_: &mut Cx<'_, MemoryStore>,
+                          (trip, _): (TripCancelled, HotelRejected)|
+               -> Result<Refunded, StepError> { Ok(Refunded { id: trip.id }) };
+        let (world, id) = (World::new(3), Uuid::now_v7());
+        let member = world.start(Participant::named("payment").step(Step::new("pay", pay).undone_by(both)));
+        world.one_by_one([world.record(&HotelRejected { id })]).await;
+        member.stop().await;
+        let _member = world.start(payment());
+        let cancelled = world.record(&TripCancelled { id });
+        world.one_by_one([cancelled.clone(), cancelled, world.record(&TripCancelled { id })]).await;
+        assert_eq!(world.types("payment.events"), ["payment.refunded"]);
+    })
+    .await;
+}
+
+/// A step of the waiting participant ends the saga.
+fn payment_that_ends() -> Participant<MemoryStore> {
+    let stop = async |_: &mut Cx<'_, MemoryStore>, trip: TripRequested| -> StepResult<Overdue> {
+        Ok(Outcome::Success(Overdue { id: trip.id }))
+    };
+    let pay = Step::new("pay", pay).arrivals_within(5 * MINUTE, give_up);
+    Participant::named("payment").step(pay).step(Step::new("stop", stop)).compensates_with::<Overdue>()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_saga_closes_its_joins() {
+    on_one_thread(async {
+        let (world, id) = (World::new(3), Uuid::now_v7());
+        let _member = world.start(payment_that_ends());
+        let parts = [world.record(&flight(id)), world.record(&TripRequested { id }), world.record(&hotel(id))];
+        world.one_by_one(parts).await;
+        assert_eq!(world.types("payment.events"), ["payment.overdue"], "the saga has ended as compensated");
+        assert_eq!(world.charged().await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_deadline_of_a_join_is_armed_after_the_end() {
+    on_one_thread(async {
+        let (world, id) = (World::new(3), Uuid::now_v7());
+        let _member = world.start(payment_that_ends());
+        world.one_by_one([world.record(&TripRequested { id }), world.record(&flight(id))]).await;
+        world.after(10 * MINUTE).await;
+        assert_eq!(world.types("payment.events"), ["payment.overdue"]);
+    })
+    .await;
+}
+
+/// The bank takes the money and its answer is lost; then one of the two parts of the compensation arrives, and the other never does.
+#[tokio::test(start_paused = true)]
+async fn an_effect_in_flight_is_not_forgotten_when_half_of_its_compensation_has_arrived() {
+    on_one_thread(async {
+        let (world, id) = (World::new(3), Uuid::now_v7());
+        let (calls, is_down) = (Arc::new(Mutex::new(0)), Arc::new(AtomicBool::new(true)));
+        let (called, down) = (calls.clone(), is_down.clone());
+        let call = async move |_: &Call, _: &(FlightReserved, Bed)| -> Result<i64, StepError> {
+            *called.lock().unwrap() += 1;
+            if down.load(SeqCst) { Err(StepError::transient("the answer was lost")) } else { Ok(120) }
+        };
+        let record = async |_: &mut Cx<'_, MemoryStore>,
+                            (flight, _): (FlightReserved, Bed),
+                            cents: i64|
+               -> StepResult<Charged, Declined> {
+            Ok(Outcome::Success(Charged { id: flight.id, cents }))
+        };
+        let both = async |_: &mut Cx<'_, MemoryStore>,
+                          (trip, _): (TripCancelled, HotelRejected)|
+               -> Result<Refunded, StepError> { Ok(Refunded { id: trip.id }) };
+        let pay = Step::with_effect("pay", call, record).undone_by(both);
+        let _member = world.start(Participant::named("payment").step(pay));
+        world.one_by_one([world.record(&flight(id))]).await;
+        world.publish(&hotel(id));
+        let parked = async || world.store.summary().await.unwrap().parked_sagas == 1;
+        world.eventually("it is parked", parked).await;
+        is_down.store(false, SeqCst);
+        world.one_by_one([world.record(&HotelRejected { id })]).await;
+        world.after(60 * MINUTE).await;
+        let dead = world.broker.records("payment.dead-letters").len();
+        assert!(
+            !world.types("payment.events").is_empty() || dead > 0,
+            "the bank was called {} times, and nothing says so",
+            calls.lock().unwrap()
+        );
+    })
+    .await;
+}

@@ -29,9 +29,10 @@ pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM (
 /// It does nothing where the transaction's mark is missing: see [`Opening`].
 ///
 /// Queues are locked before rows, and rows before [`LOCK`], each in a fixed order, so that batches wait for each other
-/// without a cycle. A conflicting insert waits until the other transaction ends. One cycle is possible: an event that
-/// is queued behind a parked one locks its queue at the commit, while its transaction has locked other sagas' rows. The
-/// lock timeout of one of the two ends it, and that batch is halved.
+/// without a cycle. A conflicting insert waits until the other transaction ends. A part of a join locks its queue too, since
+/// it locks its row even when it is queued behind a parked part. One cycle is possible: an event that is queued behind a
+/// parked one locks its queue at the commit, while its transaction has locked other sagas' rows. The lock timeout of one of
+/// the two ends it, and that batch is halved.
 ///
 /// `OFFSET 0` and LATERAL keep the planner from scanning a whole table for all events: the plan is made while tables
 /// are small and kept while they grow.
@@ -86,8 +87,11 @@ FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k(saga_id, step, n) ORDER
 
 /// A separate statement for the same reason.
 const ARRIVALS: &str = "
-SELECT a.saga_id, a.cause, a.event_type, a.version, a.data FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op),
-LATERAL (SELECT * FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a";
+SELECT k.saga_id, EXISTS (SELECT FROM saga_progress p WHERE p.saga_id = k.saga_id AND p.ended_at IS NOT NULL OFFSET 0),
+    a.cause, a.event_type, a.version, a.data
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op)
+LEFT JOIN LATERAL (SELECT * FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a
+    ON true";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[LOCK_QUEUES, ADMIT, LOCK, ROWS, MARKS, ARRIVALS];
@@ -105,7 +109,7 @@ pub(super) async fn admit(
     }
     let opening = Opening::new(patience);
     let locks = |a: &&Admission| a.joins || a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Recheck);
-    let queues = |a: &&Admission| a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
+    let queues = |a: &&Admission| a.joins || a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
     let locked = keys(admissions.iter().filter(locks));
     let queues: Vec<Uuid> = admissions.iter().filter(queues).map(|a| a.saga_id.as_uuid()).collect();
     let (asked, joins) = (asked(admissions, &opening.tx), halves(admissions.iter().filter(|a| a.joins)));
@@ -162,9 +166,10 @@ pub(super) async fn admit(
         marks.extend(&session.exchange(client.query(&rows.statement, &refs(&late))).await?)?;
     }
     let mut before: Vec<Before> = asked().map(|(admission, inserted)| inserted.before(admission, &marks)).collect();
-    let mut arrivals = read_arrivals(&arrived)?;
+    let mut joins = read_joins(&arrived)?;
     for (admission, before) in admissions.iter().zip(&mut before) {
-        before.arrivals = arrivals.remove(&admission.saga_id.as_uuid()).unwrap_or_default();
+        let join = joins.remove(&admission.saga_id.as_uuid()).unwrap_or_default();
+        (before.ended, before.arrivals) = (join.ended, join.arrivals);
     }
     Ok(before)
 }
@@ -229,20 +234,33 @@ fn halves<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Option<Vec<Par
     if sagas.is_empty() { None } else { Some(vec![Box::new(sagas), Box::new(steps), Box::new(ops)]) }
 }
 
-/// The arrivals of each saga. A call has at most one half of a step of a saga.
-fn read_arrivals(rows: &[Row]) -> Result<HashMap<Uuid, Vec<Arrival>>, StoreError> {
-    let mut arrivals = HashMap::<Uuid, Vec<Arrival>>::new();
-    for row in rows {
-        let (saga, version, arrival) = read_arrival(row).map_err(|error| classify(&error))?;
-        let version = columns::read_version(version)?;
-        arrivals.entry(saga).or_default().push(Arrival { version, ..arrival });
-    }
-    Ok(arrivals)
+/// What is known of the join of a saga that an admission is about. A call has at most one half of a step of a saga.
+#[derive(Default)]
+struct Join {
+    ended: bool,
+    arrivals: Vec<Arrival>,
 }
 
-fn read_arrival(row: &Row) -> Result<(Uuid, i64, Arrival), tokio_postgres::Error> {
-    let cause = Cause { id: row.try_get(1)?, event_type: row.try_get(2)? };
-    Ok((row.try_get(0)?, row.try_get(3)?, Arrival { cause, version: 0, data: row.try_get(4)? }))
+fn read_joins(rows: &[Row]) -> Result<HashMap<Uuid, Join>, StoreError> {
+    let mut joins = HashMap::<Uuid, Join>::new();
+    for row in rows {
+        let (saga, ended, arrival) = read_arrival(row).map_err(|error| classify(&error))?;
+        let join = joins.entry(saga).or_default();
+        join.ended = ended;
+        if let Some((cause, version, data)) = arrival {
+            join.arrivals.push(Arrival { cause, version: columns::read_version(version)?, data });
+        }
+    }
+    Ok(joins)
+}
+
+/// The columns of an arrival; none for a join without arrivals.
+type ArrivalColumns = Option<(Cause, i64, Vec<u8>)>;
+
+fn read_arrival(row: &Row) -> Result<(Uuid, bool, ArrivalColumns), tokio_postgres::Error> {
+    let Some(id) = row.try_get(2)? else { return Ok((row.try_get(0)?, row.try_get(1)?, None)) };
+    let cause = Cause { id, event_type: row.try_get(3)? };
+    Ok((row.try_get(0)?, row.try_get(1)?, Some((cause, row.try_get(4)?, row.try_get(5)?))))
 }
 
 /// The result of [`ADMIT`] for one event.
@@ -276,7 +294,7 @@ impl Inserted {
             overtakes: self.overtakes,
             action: marks.get(saga, Op::Action).filter(|_| !self.action).cloned(),
             compensation: marks.get(saga, Op::Compensate).filter(|_| !self.compensation).cloned(),
-            arrivals: Vec::new(),
+            ..Before::default()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a transaction on PostgreSQL: all changes and COMMIT in one round trip.
 
 use futures::{FutureExt, TryFutureExt};
-use saga_core::store::{Changes, Committed, OutboxRow, Progress, StoreError, TimerKind};
+use saga_core::store::{Changes, Committed, NewArrival, OutboxRow, Progress, StoreError, TimerKind};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -28,6 +28,18 @@ const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesc
 const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[]) \
     ON CONFLICT (saga_id, step, op, event_type) DO NOTHING";
+/// Nothing reads the data of a join that has ended.
+const FORGET_DATA: &str = "UPDATE saga_arrival SET data = '' FROM ( \
+        SELECT a.at FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op), \
+        LATERAL (SELECT ctid AS at FROM saga_arrival a \
+            WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a) c \
+    WHERE saga_arrival.ctid = c.at";
+/// Before [`ENDED`]: a part that arrives meanwhile has its row first and the saga's progress second.
+const CLOSE: &str = "UPDATE saga_barrier SET mark = 'null' FROM ( \
+        SELECT b.saga_id, b.step, b.op FROM (SELECT DISTINCT k.saga_id FROM unnest($1::uuid[]) AS k(saga_id) ORDER BY 1) k, \
+        LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.op = 'action' AND b.mark = 'waiting' \
+            ORDER BY b.step FOR UPDATE) b) c \
+    WHERE saga_barrier.saga_id = c.saga_id AND saga_barrier.step = c.step AND saga_barrier.op = c.op";
 /// As [`MARKS`], for actions that enter another round.
 const ROUNDS: &str = "UPDATE saga_barrier SET mark = c.mark, round = c.round, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) \
     FROM ( \
@@ -41,7 +53,8 @@ const OUTBOX: &str = "INSERT INTO saga_outbox \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[]) \
     AS r(id, saga, type, topic, payload, headers, context)";
-/// Skips a timer that is firing: its handler sees that the wait is over. Waiting for it could end in a deadlock.
+/// Skips a timer that is firing: waiting for it could end in a deadlock. The timer of a join finds the join's row changed; the
+/// handler of another deadline reads the row that ends the wait, and locks it.
 const DISARM: &str = "DELETE FROM saga_timer WHERE ctid = ANY(ARRAY( \
     SELECT t.at FROM unnest($1::uuid[], $2::text[], $3::text[]) AS d(saga_id, step, kind), LATERAL ( \
         SELECT ctid AS at FROM saga_timer t WHERE t.saga_id = d.saga_id \
@@ -51,7 +64,7 @@ const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent
     SELECT t.saga, t.step, t.kind, now() + make_interval(secs => t.wait), t.traceparent, t.tracestate \
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[]) \
     AS t(saga, step, kind, wait, traceparent, tracestate) \
-    WHERE t.kind <> 'saga' OR NOT EXISTS ( \
+    WHERE t.kind = 'step' OR NOT EXISTS ( \
         SELECT FROM saga_progress p WHERE p.saga_id = t.saga AND p.ended_at IS NOT NULL OFFSET 0) \
     ORDER BY 1, 2, 3 ON CONFLICT (saga_id, step, kind) DO NOTHING";
 /// Returns the sagas that had not begun before. Rows are locked in the order of their saga ids.
@@ -64,7 +77,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, FORGET_DATA, CLOSE, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -128,7 +141,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, rounds, arrivals, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, rounds, arrivals, close, outbox, sent, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -155,6 +168,12 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(arrivals, |a| a.arrival.data.as_slice()),
         ]
     });
+    let is_any_last = arrivals.iter().any(|arrival| arrival.is_last);
+    add(is_any_last, FORGET_DATA, &|| {
+        let ended: Vec<&NewArrival> = arrivals.iter().filter(|arrival| arrival.is_last).collect();
+        vec![column(&ended, |a| a.saga_id.as_uuid()), column(&ended, |a| a.step), column(&ended, |a| columns::op(a.op))]
+    });
+    add(!close.is_empty(), CLOSE, &|| vec![column(close, |saga| saga.as_uuid())]);
     add(!rounds.is_empty(), ROUNDS, &|| {
         vec![
             column(rounds, |c| c.saga_id.as_uuid()),

@@ -17,6 +17,7 @@ const MARK: &str =
     "SELECT mark, cause, cause_type, effect_key, round FROM saga_barrier WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const ARRIVALS: &str =
     "SELECT cause, event_type, version, data FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const HAS_ENDED: &str = "SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL";
 const INSERT_MARK: &str = "INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key, created_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000)";
 
@@ -36,6 +37,8 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
     }
     if admission.joins {
         before.arrivals = arrivals(conn, admission)?;
+        let saga = params![admission.saga_id.to_string()];
+        before.ended = conn.prepare_cached(HAS_ENDED).and_then(|mut ended| ended.exists(saga)).map_err(sql)?;
     }
     Ok(before)
 }

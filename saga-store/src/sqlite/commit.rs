@@ -20,10 +20,12 @@ const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, 
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
 const ROUND: &str = "UPDATE saga_barrier SET mark = ?3, round = ?4, effect_key = coalesce(?5, effect_key) \
     WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
+const FORGET_DATA: &str = "UPDATE saga_arrival SET data = x'' WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const CLOSE: &str = "UPDATE saga_barrier SET mark = 'null' WHERE saga_id = ?1 AND op = 'action' AND mark = 'waiting'";
 const DISARM: &str = "DELETE FROM saga_timer \
     WHERE saga_id = ?1 AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR kind = ?3)";
 const ARM: &str = "INSERT INTO saga_timer (saga_id, step, kind, due, traceparent, tracestate) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
-    WHERE ?3 <> 'saga' OR NOT EXISTS (SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL) \
+    WHERE ?3 = 'step' OR NOT EXISTS (SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL) \
     ON CONFLICT DO NOTHING";
 const BEGUN: &str = "INSERT INTO saga_progress (saga_id, begun_at) VALUES (?1, ?2) \
     ON CONFLICT DO UPDATE SET begun_at = excluded.begun_at WHERE begun_at IS NULL";
@@ -61,7 +63,7 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
         let key = change.effect_key.map(|key| key.to_string());
         conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark, key])?;
     }
-    for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data } } in &changes.arrivals {
+    for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data }, is_last } in &changes.arrivals {
         conn.prepare_cached(ARRIVED)?.execute(params![
             saga_id.to_string(),
             step,
@@ -71,10 +73,16 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
             cause.id.to_string(),
             data
         ])?;
+        if *is_last {
+            conn.prepare_cached(FORGET_DATA)?.execute(params![saga_id.to_string(), step, columns::op(*op)])?;
+        }
     }
     for RoundChange { saga_id, step, mark, round, effect_key } in &changes.rounds {
         let (mark, key) = (columns::mark(*mark), effect_key.map(|key| key.to_string()));
         conn.prepare_cached(ROUND)?.execute(params![saga_id.to_string(), step, mark, round, key])?;
+    }
+    for saga_id in &changes.close {
+        conn.prepare_cached(CLOSE)?.execute(params![saga_id.to_string()])?;
     }
     for row in &changes.outbox {
         outbox::insert(conn, schema, row)?;

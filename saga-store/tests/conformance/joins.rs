@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op},
     event::SagaId,
-    store::{Admission, Changes, Disarm, MarkChange, NewArrival, Phase, Store, Timer, TimerKind},
+    store::{Admission, Changes, Disarm, MarkChange, NewArrival, Phase, Progress, Store, Timer, TimerKind},
     trace::TraceContext,
 };
 use saga_store::{Db, Tx};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     races::{begin_and_wait, until_one_waits},
-    support::{Fixture, PATIENCE, STEP, admission, begin, marked, marks},
+    support::{Fixture, PATIENCE, STEP, admission, append, at, begin, marked, marks},
 };
 
 /// A part of a join: an event of this type.
@@ -27,7 +27,7 @@ fn arrival(part: &Admission) -> Arrival {
 }
 
 fn arrived(part: &Admission) -> Changes {
-    let arrival = NewArrival { saga_id: part.saga_id, step: STEP, op: part.op, arrival: arrival(part) };
+    let arrival = NewArrival { saga_id: part.saga_id, step: STEP, op: part.op, arrival: arrival(part), is_last: false };
     Changes { arrivals: vec![arrival], ..Changes::default() }
 }
 
@@ -121,6 +121,42 @@ on_both! {
         let asked = [(SagaId::random(), STEP), (saga, STEP), (saga, "other")];
         assert_eq!(f.db.lock_steps(&mut tx, &asked).await.unwrap(), [None, Some(Mark::Waiting), None]);
     }
+
+    async fn the_data_of_arrivals_is_dropped_when_the_join_has_ended(f: &Fixture) {
+        let saga = SagaId::random();
+        let (flight, hotel) = (part(saga, Op::Action, "flight.reserved"), part(saga, Op::Action, "hotel.reserved"));
+        let (tx, _) = begin(&f.db, &flight).await;
+        f.db.commit(tx, arrived(&flight)).await.unwrap();
+        let (tx, _) = begin(&f.db, &hotel).await;
+        let mut last = arrived(&hotel);
+        last.arrivals[0].is_last = true;
+        f.db.commit(tx, Changes { marks: marked(saga, Op::Action, Mark::Done).marks, ..last }).await.unwrap();
+        let (_tx, before) = begin(&f.db, &hotel).await;
+        let known = [flight, hotel].map(|part| Arrival { data: Vec::new(), ..arrival(&part) });
+        assert_eq!(sorted(before), known);
+    }
+
+    async fn the_end_of_a_saga_closes_the_joins_that_wait_and_arms_none(f: &Fixture) {
+        let (saga, other) = (SagaId::random(), SagaId::random());
+        for saga in [saga, other] {
+            let flight = part(saga, Op::Action, "flight.reserved");
+            let (tx, before) = begin(&f.db, &flight).await;
+            assert!(!before.ended);
+            f.db.commit(tx, arrived(&flight)).await.unwrap();
+        }
+        let ended = vec![Progress { saga_id: saga, at: at(0) }];
+        let tx = f.db.begin_plain().await.unwrap();
+        f.db.commit(tx, Changes { ended, close: vec![saga], ..Changes::default() }).await.unwrap();
+        let hotel = part(saga, Op::Action, "hotel.reserved");
+        let (tx, before) = begin(&f.db, &hotel).await;
+        assert_eq!((marks(&before), before.ended), ((Some(Mark::Null), None), true));
+        f.db.commit(tx, armed(&hotel)).await.unwrap();
+        let (tx, due) = f.db.begin_due(10, PATIENCE).await.unwrap();
+        assert_eq!(due, []);
+        drop(tx);
+        let (_tx, before) = begin(&f.db, &part(other, Op::Action, "hotel.reserved")).await;
+        assert_eq!((marks(&before), before.ended), ((Some(Mark::Waiting), None), false));
+    }
 }
 
 #[tokio::test]
@@ -194,4 +230,28 @@ async fn the_timer_waits_for_the_last_part_in_flight_that_completes_its_join() {
     let done = Changes { disarm, ..marked(saga, Op::Action, Mark::Done) };
     f.db.commit(tx, done).await.unwrap();
     assert_eq!(timer.await.unwrap(), [Some(Mark::Done)]);
+}
+
+/// The saga is parked with a part of the join at its head. That part is tried again in one process while another part arrives in
+/// another process, and is queued behind it.
+#[tokio::test]
+async fn a_part_that_is_queued_and_the_parked_part_of_its_join_do_not_wait_for_each_other() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let (flight, hotel, car) = (
+        part(saga, Op::Action, "flight.reserved"),
+        part(saga, Op::Action, "hotel.reserved"),
+        part(saga, Op::Action, "car.reserved"),
+    );
+    let (tx, _) = begin(&f.db, &flight).await;
+    f.db.commit(tx, arrived(&flight)).await.unwrap();
+    let (tx, _) = f.db.begin(&[], PATIENCE).await.unwrap();
+    f.db.commit(tx, Changes { park: vec![append(saga, "hotel", 1)], ..Changes::default() }).await.unwrap();
+    // The fresh part finds the saga parked.
+    let (tx, before) = begin(&f.db, &car).await;
+    assert!(before.parked);
+    let waits = begin_and_wait(&f, &other, &Admission { from_parked: true, ..hotel }).await;
+    let queued = Changes { park: vec![append(saga, "car", 2)], ..Changes::default() };
+    f.db.commit(tx, queued).await.unwrap();
+    waits.await.unwrap();
 }

@@ -221,6 +221,9 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             if shared.ends(&end) {
                 changes.disarm.push(Disarm::all(timer.saga_id));
                 changes.ended.push(Progress { saga_id: timer.saga_id, at: now });
+                if shared.has_joins {
+                    changes.close.push(timer.saga_id);
+                }
             }
             let cause =
                 Cause { source: "", id: &id, joins: false, step: step.spec.name, op: Op::Action, trace: &span.context };

@@ -49,7 +49,9 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 self.is(i, Happened::Ended, keys);
             }
             (Verdict::Arrive, _) => {
-                self.writes.waits(shared, event, before.row(event.op).is_none())?;
+                self.writes.waits(shared, event, before.arrivals.is_empty())?;
+                // The action goes on until the compensation has all its parts.
+                self.overtakes[i] = None;
                 self.writes.outcomes[i] = Some("arrived");
                 self.ended(i);
             }
@@ -58,7 +60,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 let null = null.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
                 self.writes.outcomes[i] = Some("null_compensation");
                 self.writes.publish(shared, event, null(&self.input(i).trigger)?, true)?;
-                if stage != Stage::Whole || admission.joins {
+                if stage != Stage::Whole || self.found[i] {
                     self.writes.mark(event, Mark::Done);
                 }
                 self.completed(i)?;
@@ -76,8 +78,13 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 let joined = self.joined[i].clone();
                 if event.op == Op::Action && mark(&before.action) == Some(Mark::Again) {
                     self.writes.starts_round(event, keys.action);
-                } else if joined.is_some() && mark(&before.row(event.op).cloned()) != Some(Mark::Started) {
-                    self.writes.starts(event, admission.effect_key);
+                } else {
+                    // The row of a join says `waiting`, also when an earlier version had the join.
+                    match before.row(event.op).map(|row| row.mark) {
+                        Some(Mark::Waiting) => self.writes.starts(event, admission.effect_key),
+                        None if admission.joins => self.writes.starts(event, admission.effect_key),
+                        _ => {}
+                    }
                 }
                 self.done[i] = Some(Done { happened: Happened::Started, keys, origin, joined, prepared: None });
                 if step.half(event.op).is_some_and(|half| half.prepare.is_some()) {

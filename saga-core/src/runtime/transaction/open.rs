@@ -102,7 +102,7 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     /// The event that completes a join counts as an arrival once the join has ended, and not before: its redelivery resumes an effect
     /// that was started.
     pub(crate) fn completed(&mut self, i: usize) -> Result<(), StepError> {
-        if self.joined[i].is_some() { self.writes.arrived(&self.events[i]) } else { Ok(()) }
+        if self.joined[i].is_some() { self.writes.arrived(&self.events[i], true) } else { Ok(()) }
     }
 
     pub(crate) fn ran(&mut self, i: usize, end: End) -> Result<(), StepError> {

@@ -72,7 +72,7 @@ impl Count {
                 let event_type = &events[i].envelope.event_type;
                 events[i].lines().in_scope(|| match skip {
                     Skip::Alternative => {
-                        tracing::info!(event_type, "skipped: the step has run for another of its events")
+                        tracing::info!(event_type, "skipped: another of the events that start the step came before")
                     }
                     _ => tracing::debug!(event_type, ?skip, "skipped"),
                 });
@@ -227,6 +227,9 @@ impl PendingWrites {
         let progress = Progress { saga_id: event.saga_id(), at: self.now };
         if shared.ends(&end) {
             self.changes.ended.push(progress);
+            if shared.has_joins {
+                self.changes.close.push(event.saga_id());
+            }
         } else if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(progress);
         }
@@ -279,16 +282,17 @@ impl PendingWrites {
         if event.op == Op::Action && shared.participant.ends_sagas() {
             self.changes.begun.push(Progress { saga_id: event.saga_id(), at: self.now });
         }
-        self.arrived(event)
+        self.arrived(event, false)
     }
 
     /// Stores an event as an arrival of its join.
-    pub(crate) fn arrived(&mut self, event: &InFlight) -> Result<(), StepError> {
+    pub(crate) fn arrived(&mut self, event: &InFlight, is_last: bool) -> Result<(), StepError> {
         let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
         let opened = open(&event.record).map_err(unreadable)?;
         let (_, data) = opened.envelope().map_err(unreadable)?;
         let arrival = Arrival { cause: event.cause(), version: event.envelope.version, data: data.into_owned() };
-        self.changes.arrivals.push(NewArrival { saga_id: event.saga_id(), step: event.name, op: event.op, arrival });
+        let (saga_id, step, op) = (event.saga_id(), event.name, event.op);
+        self.changes.arrivals.push(NewArrival { saga_id, step, op, arrival, is_last });
         Ok(())
     }
 

@@ -39,6 +39,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let prepared = around.run(prepared).await;
             let prepared = prepared.unwrap_or_else(|panic| Err(StepError::panicked(&*panic)))?;
             none_rejected(&mut cx, &[i])?;
+            cx.take_waits(None)?;
             if let Some(done) = &mut self.done[i] {
                 done.prepared = Some(prepared);
             }

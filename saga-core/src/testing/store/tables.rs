@@ -77,6 +77,7 @@ impl Tables {
             overtakes,
             action: self.barrier.get(&key(Op::Action)).cloned(),
             compensation: self.barrier.get(&key(Op::Compensate)).cloned(),
+            ended: admission.joins && self.has_ended(admission.saga_id),
             arrivals: self.arrivals.get(&key(admission.op)).filter(|_| admission.joins).cloned().unwrap_or_default(),
         };
         let mark = match admission.phase {
@@ -88,14 +89,16 @@ impl Tables {
         if before.parked {
             return before;
         }
+        // The key is stored with the start.
+        let effect_key = admission.effect_key.filter(|_| !admission.joins);
         let row = |mark, effect_key| Row { mark, cause: Some(admission.cause.clone()), effect_key, round: 0 };
         match admission.op {
             Op::Action => {
-                self.barrier.entry(key(Op::Action)).or_insert_with(|| row(mark, admission.effect_key));
+                self.barrier.entry(key(Op::Action)).or_insert_with(|| row(mark, effect_key));
             }
             Op::Compensate => {
                 self.barrier.entry(key(Op::Action)).or_insert_with(|| row(Mark::Null, None));
-                self.barrier.entry(key(Op::Compensate)).or_insert_with(|| row(mark, admission.effect_key));
+                self.barrier.entry(key(Op::Compensate)).or_insert_with(|| row(mark, effect_key));
             }
         }
         before
@@ -108,10 +111,18 @@ impl Tables {
                 row.effect_key = change.effect_key.or(row.effect_key);
             }
         }
-        for NewArrival { saga_id, step, op, arrival } in changes.arrivals {
+        for NewArrival { saga_id, step, op, arrival, is_last } in changes.arrivals {
             let arrivals = self.arrivals.entry((saga_id, step.to_owned(), op)).or_default();
             if arrivals.iter().all(|known| known.cause.event_type != arrival.cause.event_type) {
                 arrivals.push(arrival);
+            }
+            if is_last {
+                arrivals.iter_mut().for_each(|arrival| arrival.data.clear());
+            }
+        }
+        for ((saga_id, _, op), row) in &mut self.barrier {
+            if changes.close.contains(saga_id) && *op == Op::Action && row.mark == Mark::Waiting {
+                row.mark = Mark::Null;
             }
         }
         for change in changes.rounds {
@@ -127,8 +138,7 @@ impl Tables {
         }
         self.timers.retain(|_, timer| !changes.disarm.iter().any(|disarm| disarm.includes(timer)));
         for Timer { saga_id, step, kind, after: wait, trace } in changes.arm {
-            let has_ended = self.progress.get(&saga_id).is_some_and(|(_, ended)| ended.is_some());
-            if kind == TimerKind::Saga && has_ended {
+            if kind != TimerKind::Step && self.has_ended(saga_id) {
                 continue;
             }
             let timer = DueTimer { saga_id, step: step.to_owned(), kind, due: after(now, wait), trace };
@@ -149,6 +159,10 @@ impl Tables {
             }
         }
         committed
+    }
+
+    fn has_ended(&self, saga_id: SagaId) -> bool {
+        self.progress.get(&saga_id).is_some_and(|(_, ended)| ended.is_some())
     }
 
     pub(super) fn park(&mut self, change: ParkChange, now: Timestamp) {
