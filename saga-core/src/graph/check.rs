@@ -2,8 +2,10 @@
 //!
 //! A finding is reported at its cause: what only follows from another finding is left out until that one is repaired.
 
+mod cancellation;
 mod compensation;
 mod contracts;
+mod joins;
 mod optional;
 mod paths;
 
@@ -30,6 +32,12 @@ pub enum Rule {
     OneStepPerEvent,
     /// A step runs once in a saga, so of two events of one type that a step publishes at once, the second starts nothing.
     EventsArePublishedOnce,
+    /// An arrival is of one part of a join.
+    JoinPartsAreDistinct,
+    /// A join over branches that exclude each other waits for ever.
+    JoinsCanComplete,
+    /// A step runs once in a saga, so of several events that start it and all happen, it ignores all but the first.
+    AlternativesAreExclusive,
     /// A step whose trigger is never published never runs.
     ConsumedIsPublished,
     /// An event without a consumer is a forgotten consumer, or an end that is not declared as one.
@@ -42,6 +50,9 @@ pub enum Rule {
     CompensationsAreReached,
     /// After the pivot nothing is compensated.
     PivotIsFinal,
+    /// When a cancellation compensates a step before it closes the last step before the pivot, events in flight can still
+    /// complete the saga.
+    CancellationsEnterLast,
     /// A participant that waits for others needs a limit on its wait.
     WaitsHaveDeadlines,
     /// A deadline until the end of the saga is disarmed by an end that its participant declares.
@@ -61,18 +72,22 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that declarations alone are checked by, in this order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
         Self::OneStepPerEvent,
         Self::EventsArePublishedOnce,
+        Self::JoinPartsAreDistinct,
+        Self::JoinsCanComplete,
+        Self::AlternativesAreExclusive,
         Self::ConsumedIsPublished,
         Self::PublishedIsConsumed,
         Self::RefusalsAreAnswered,
         Self::StepsCanBeCompensated,
         Self::CompensationsAreReached,
         Self::PivotIsFinal,
+        Self::CancellationsEnterLast,
         Self::WaitsHaveDeadlines,
         Self::SagaDeadlinesEnd,
         Self::StepsDoNotCycle,
@@ -94,6 +109,7 @@ impl Rule {
                 | Self::EventsAgree
                 | Self::OneStepPerEvent
                 | Self::EventsArePublishedOnce
+                | Self::JoinPartsAreDistinct
                 | Self::WaitsHaveDeadlines
                 | Self::SagaDeadlinesEnd
                 | Self::StepsDoNotCycle
@@ -109,12 +125,16 @@ impl Rule {
             Self::EventsAgree => "events-agree",
             Self::OneStepPerEvent => "one-step-per-event",
             Self::EventsArePublishedOnce => "events-are-published-once",
+            Self::JoinPartsAreDistinct => "join-parts-are-distinct",
+            Self::JoinsCanComplete => "joins-can-complete",
+            Self::AlternativesAreExclusive => "alternatives-are-exclusive",
             Self::ConsumedIsPublished => "consumed-is-published",
             Self::PublishedIsConsumed => "published-is-consumed",
             Self::RefusalsAreAnswered => "refusals-are-answered",
             Self::StepsCanBeCompensated => "steps-can-be-compensated",
             Self::CompensationsAreReached => "compensations-are-reached",
             Self::PivotIsFinal => "pivot-is-final",
+            Self::CancellationsEnterLast => "cancellations-enter-last",
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
             Self::SagaDeadlinesEnd => "saga-deadlines-end",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
@@ -133,6 +153,11 @@ impl Rule {
             Self::EventsAgree => "every event has one topic and one schema, in all declarations",
             Self::OneStepPerEvent => "every event starts at most one step or compensation in a participant",
             Self::EventsArePublishedOnce => "no step publishes two events of one type at once",
+            Self::JoinPartsAreDistinct => "no join waits for one event in two parts",
+            Self::JoinsCanComplete => "every join waits for events that happen in one saga",
+            Self::AlternativesAreExclusive => {
+                "no step starts with the first of several events that all happen in one saga"
+            }
             Self::ConsumedIsPublished => "every event that is consumed is published by a participant",
             Self::PublishedIsConsumed => "every event that is published is consumed by a participant, or ends the saga",
             Self::RefusalsAreAnswered => "every refusal is consumed by a participant",
@@ -141,6 +166,7 @@ impl Rule {
             }
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
             Self::PivotIsFinal => "no event after the pivot leads to a compensation",
+            Self::CancellationsEnterLast => "every cancellation enters at the last step before the pivot",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::SagaDeadlinesEnd => "every deadline until the end can be ended by its participant",
             Self::StepsDoNotCycle => "no step leads back to itself",
@@ -248,18 +274,22 @@ impl Choreography {
     fn found(&self) -> Vec<Finding> {
         // What a saga depends on.
         let required = self.required();
-        let rules: [(&Self, Check); 16] = [
+        let rules: [(&Self, Check); 20] = [
             (self, contracts::participants_are_distinct),
             (self, contracts::steps_are_named),
             (self, contracts::events_agree),
             (self, contracts::one_step_per_event),
             (self, contracts::events_are_published_once),
+            (self, joins::join_parts_are_distinct),
+            (&required, joins::joins_can_complete),
+            (self, joins::alternatives_are_exclusive),
             (self, contracts::consumed_is_published),
             (&required, contracts::published_is_consumed),
             (&required, compensation::refusals_are_answered),
             (&required, compensation::steps_can_be_compensated),
             (&required, compensation::compensations_are_reached),
             (&required, compensation::pivot_is_final),
+            (&required, cancellation::cancellations_enter_last),
             (&required, paths::waits_have_deadlines),
             (self, paths::saga_deadlines_end),
             (self, paths::steps_do_not_cycle),

@@ -259,15 +259,30 @@ impl Choreography {
         self.nodes.iter().find(|n| n.kind == NodeKind::Compensation && (n.owner, n.spec) == place)
     }
 
-    /// The events that start a saga: those requested from outside that trigger an action.
+    /// The events that start a saga: those requested from outside that trigger an action. A request that only joins wait for
+    /// starts none, unless requests are all that such a join waits for.
     pub fn starts(&self) -> Vec<EventKey> {
-        let is_requested = |event: EventKey| self.producers(event).any(|(_, how)| how == How::Request);
-        self.events.keys().copied().filter(|e| is_requested(*e) && self.starts_an_action(*e)).collect()
+        let requests_suffice =
+            |node: &Node| node.triggers.parts().all(|part| part.iter().any(|event| self.is_requested(*event)));
+        let starts = |node: &Node| is_needed(node) && (!node.triggers.is_join() || requests_suffice(node));
+        let is_start = |event: &EventKey| self.is_requested(*event) && self.consumers(*event).any(starts);
+        self.events.keys().copied().filter(is_start).collect()
+    }
+
+    /// The events from outside that a join of a saga waits for.
+    pub(super) fn joined_requests(&self) -> Vec<EventKey> {
+        let joins = |node: &Node| is_needed(node) && node.triggers.is_join();
+        let is_joined = |event: &EventKey| self.is_requested(*event) && self.consumers(*event).any(joins);
+        self.events.keys().copied().filter(is_joined).collect()
+    }
+
+    fn is_requested(&self, event: EventKey) -> bool {
+        self.producers(event).any(|(_, how)| how == How::Request)
     }
 
     /// Whether a saga depends on an action that the event starts.
     fn starts_an_action(&self, event: EventKey) -> bool {
-        self.consumers(event).any(|n| n.kind == NodeKind::Action && !n.optional)
+        self.consumers(event).any(is_needed)
     }
 
     /// [`Choreography::starts`], plus the triggers of actions that no participant publishes. Those come from outside,
@@ -291,6 +306,11 @@ impl Choreography {
         }
         edges
     }
+}
+
+/// Whether it is an action that a saga depends on.
+fn is_needed(node: &Node) -> bool {
+    node.kind == NodeKind::Action && !node.optional
 }
 
 fn declared_events(declaration: &Declaration) -> impl Iterator<Item = EventType> {

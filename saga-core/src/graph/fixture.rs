@@ -1,10 +1,14 @@
-//! The order flow, declared by hand, for the tests of the graph.
+//! The order flow and a travel flow, declared by hand, for the tests of the graph.
+
+pub(crate) mod travel;
 
 use std::time::Duration;
 
 use crate::{
     event::EventType,
-    graph::{Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Ending, EventKey, StepSpec},
+    graph::{
+        Choreography, CompensationSpec, DeadlineSpec, Declaration, Emits, End, Ending, EventKey, StepSpec, Triggers,
+    },
 };
 
 /// An event on the topic of the participant that its name starts with.
@@ -13,6 +17,10 @@ pub(crate) fn event(name: &'static str) -> EventType {
         Some("order") => "order.events",
         Some("inventory") => "inventory.events",
         Some("payment") => "payment.events",
+        Some("trip") => "trip.events",
+        Some("flight") => "flight.events",
+        Some("hotel") => "hotel.events",
+        Some("car") => "car.events",
         _ => "shipping.events",
     };
     with_schema(name, topic, serde_json::json!({"type": "object"}))
@@ -28,6 +36,11 @@ pub(crate) fn key(name: &'static str) -> EventKey {
 
 pub(crate) fn events(names: &[&'static str]) -> Vec<EventType> {
     names.iter().map(|name| event(name)).collect()
+}
+
+/// Triggers of which each part has to arrive.
+pub(crate) fn all_of(parts: &[&[&'static str]]) -> Triggers {
+    Triggers::all_of(parts.iter().map(|part| events(part)))
 }
 
 /// A step that publishes nothing yet.

@@ -50,7 +50,7 @@ impl Choreography {
             }
         }
 
-        let forward = self.forward(self.starts());
+        let forward = self.forward();
         let edges: Vec<(Edge<'_>, Line)> = self.edges().into_iter().map(|e| (e, line(&e, &forward))).collect();
         for (edge, line) in &edges {
             let arrow = if *line == Line::Dotted { "-.->" } else { "-->" };

@@ -7,6 +7,7 @@ mod emits;
 mod json;
 mod mermaid;
 mod state;
+mod together;
 mod triggers;
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 use crate::graph::{
     Choreography, EventKey, How, Node, NodeKind,
     causality::{Failure, same},
-    check::{Finding, Rule, list, paths::is_beside},
+    check::{
+        Finding, Rule,
+        joins::{all_of, never_completes},
+        list,
+        paths::is_beside,
+    },
 };
 
 pub(super) fn refusals_are_answered(flow: &Choreography) -> Vec<Finding> {
@@ -60,12 +65,17 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
     let occurring = flow.reach(outside, |_, _| true);
     let mut findings = Vec::new();
     for undo in flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation) {
-        // One that starts itself is a finding of its own.
-        if occurring.has(undo) || undo.publishes.iter().any(|p| undo.consumes(p.event)) {
+        // One that starts itself is a finding of its own, and so is a join that never completes.
+        if occurring.has(undo) || undo.publishes.iter().any(|p| undo.consumes(p.event)) || never_completes(flow, undo) {
             continue;
         }
         // A trigger that is never published is a finding of its own.
         if undo.triggers.iter().all(|t| flow.producers(*t).next().is_some()) {
+            if undo.triggers.is_join() {
+                let message = format!("{} can never run, because {} never happen in one saga", undo.name, all_of(undo));
+                findings.push(Finding::at(Rule::CompensationsAreReached, undo, message));
+                continue;
+            }
             let message = format!(
                 "{} can never run, because {} would only follow from itself: start it by a refusal, or by the event of the \
                  compensation before it",
@@ -78,7 +88,7 @@ pub(super) fn compensations_are_reached(flow: &Choreography) -> Vec<Finding> {
     for step in flow.before_the_pivot() {
         let Some(undo) = flow.compensation_of(step).filter(|undo| occurring.has(undo)) else { continue };
         for failure in flow.later_failures(step) {
-            if breaks_off(flow, failure.event) || flow.after(failure.event).has(undo) {
+            if breaks_off(flow, failure.event) || flow.follows_from(failure).has(undo) {
                 continue;
             }
             let message = format!(
@@ -115,7 +125,7 @@ pub(super) fn pivot_is_final(flow: &Choreography) -> Vec<Finding> {
     let up_to = flow.up_to_the_pivot();
     let beyond = |node: &&Node| !up_to.iter().any(|n| same(n, node));
     let mut findings = Vec::new();
-    for node in flow.forward(flow.starts()).into_iter().filter(beyond) {
+    for node in flow.forward().into_iter().filter(beyond) {
         for event in node.published(How::Refusal).chain(node.published(How::Deadline)) {
             if flow.compensates_something(event) {
                 let message = format!(

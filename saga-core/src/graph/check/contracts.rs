@@ -8,6 +8,7 @@ use crate::{
     event::EventType,
     graph::{
         Choreography, EventKey, How, Node,
+        causality::same,
         check::{Finding, Rule, list},
     },
 };
@@ -123,6 +124,13 @@ pub(super) fn one_step_per_event(flow: &Choreography) -> Vec<Finding> {
             }
         }
         for (event, started) in starts {
+            let in_parts = |(node, _): &(&Node, EventKey)| {
+                node.triggers.parts().filter(|part| part.iter().any(|trigger| trigger.name == event)).count() > 1
+            };
+            // One event in two parts of a join is a finding of its own.
+            if started.iter().all(|(node, _)| same(node, started[0].0)) && started.iter().any(in_parts) {
+                continue;
+            }
             if let [_, .., (last, key)] = started.as_slice() {
                 let names = list(started.iter().map(|(node, _)| node.name));
                 let message = format!(

@@ -4,18 +4,23 @@ use std::collections::BTreeSet;
 
 use crate::graph::{
     Choreography, Ending, EventKey, How, Node, NodeKind,
-    causality::same,
-    check::{Finding, Rule, list},
+    causality::{Failure, Reach, same},
+    check::{
+        Finding, Rule,
+        joins::{all_of, any_of, never_completes},
+        list,
+    },
 };
 
 pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
-    let forward = flow.forward(flow.starts());
+    let forward = flow.forward();
     let has_deadline = |node: &Node| {
         let of_saga = |n: &&Node| flow.spec(n).is_some_and(|spec| spec.saga_deadline.is_some());
         flow.spec(node).is_some_and(|spec| spec.deadline.is_some())
             || actions(flow).filter(of_saga).any(|n| n.owner == node.owner && runs_too(flow, n, node))
     };
     let mut findings = Vec::new();
+    let mut explained: Vec<&Node> = Vec::new();
     // In the order of the declarations.
     for node in flow.nodes().iter().filter(|node| forward.iter().any(|n| same(n, node))) {
         if has_deadline(node) || flow.ends_the_saga(node) {
@@ -25,6 +30,7 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         if waits_for.is_empty() {
             continue;
         }
+        explained.extend(waits_for.iter().copied());
         let events: BTreeSet<_> = waits_for.iter().flat_map(|other| &other.triggers).collect();
         let message = format!(
             "after {} the participant waits for {} and would wait for ever: add .deadline(..) to {}",
@@ -34,10 +40,41 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         );
         findings.push(Finding::at(Rule::WaitsHaveDeadlines, node, message));
     }
+    let is_explained = |join: &&Node| explained.iter().any(|n| same(n, join));
+    for join in actions(flow).filter(|n| n.triggers.is_join() && !is_explained(n) && !is_limited(flow, n)) {
+        let message = format!(
+            "{} waits for {} and would wait for ever for one that does not come: add .arrivals_within(..) to it, or \
+             .saga_deadline(..) to an earlier step of its participant",
+            join.name,
+            all_of(join),
+        );
+        findings.push(Finding::at(Rule::WaitsHaveDeadlines, join, message));
+    }
     findings
 }
 
-/// Whether `step` runs in every saga in which `other` runs, before or after it.
+/// Whether the wait of a join has a limit: its own, or that of a step of its participant that has always run when the first part
+/// arrives. An arrival does not end a deadline, only a step that has run does, and it needs a deadline of its own.
+fn is_limited(flow: &Choreography, join: &Node) -> bool {
+    let has_deadline = |n: &&Node| flow.deadlines_after(n).next().is_some();
+    let of_participant = |n: &&Node| n.owner == join.owner && !same(n, join);
+    flow.arrivals_deadline(join).is_some()
+        || actions(flow).filter(of_participant).filter(has_deadline).any(|n| is_waiting_before(flow, n, join))
+}
+
+/// Whether `step` has run or runs as well in every saga in which a part of the join arrives, whatever leads to that.
+fn is_waiting_before(flow: &Choreography, step: &Node, join: &Node) -> bool {
+    let is_simple = !step.triggers.is_join();
+    let starts = flow.starts().into_iter().filter(|event| !(is_simple && step.consumes(*event)));
+    // One part suffices: the wait begins with the first.
+    let without = flow.reach_by_one_part(starts, |n, p| match is_simple {
+        true => !step.consumes(p.event),
+        false => !same(n, step),
+    });
+    !without.has(join)
+}
+
+/// Whether `step` runs in every saga in which `other` runs, before or after it. A join needs all of its parts.
 fn runs_too(flow: &Choreography, step: &Node, other: &Node) -> bool {
     let starts = flow.starts().into_iter().filter(|event| !step.consumes(*event));
     let without =
@@ -68,7 +105,7 @@ fn waits(flow: &Choreography, node: &Node, later: &Node) -> bool {
     if node.owner != later.owner || same(node, later) || shares_trigger {
         return false;
     }
-    let follows = |a: &Node, b: &Node| flow.forward(a.triggers.iter().copied()).iter().any(|n| same(n, b));
+    let follows = |a: &Node, b: &Node| flow.forward_from(a).iter().any(|n| same(n, b));
     match (follows(node, later), follows(later, node)) {
         (after, before) if after != before => after,
         // A cycle, which is a finding of its own.
@@ -119,11 +156,12 @@ fn actions(flow: &Choreography) -> impl Iterator<Item = &Node> {
     flow.nodes().iter().filter(|n| n.kind == NodeKind::Action)
 }
 
-/// The actions and events that follow from the publications of an action, through actions only.
+/// The actions and events that can follow from the publications of an action, through actions only. One part of a join suffices:
+/// a join that waits for what follows from it is in a cycle.
 fn steps_after<'a>(flow: &'a Choreography, node: &Node) -> (Vec<&'a Node>, BTreeSet<EventKey>) {
     let of_step = |how: How| matches!(how, How::Success | How::Refusal);
     let published = node.publishes.iter().filter(|p| of_step(p.how)).map(|p| p.event);
-    let reach = flow.reach(published, |n, p| n.kind == NodeKind::Action && of_step(p.how));
+    let reach = flow.reach_by_one_part(published, |n, p| n.kind == NodeKind::Action && of_step(p.how));
     (reach.nodes.into_iter().filter(|n| n.kind == NodeKind::Action).collect(), reach.events)
 }
 
@@ -142,13 +180,13 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
         let ends = flow.after(event).events.into_iter().filter_map(|e| flow.end(e)).collect::<Vec<_>>();
         wanted.map_or(!ends.is_empty(), |wanted| ends.contains(&wanted))
     };
-    // A dropped event, an unanswered refusal or a cycle on the way is a finding of its own.
+    // A dropped event, an unanswered refusal, a cycle or a join that never completes on the way is a finding of its own.
     let is_refusal = |event| flow.producers(event).any(|(_, how)| how == How::Refusal);
     let is_explained = |event, explained: &BTreeSet<EventKey>| {
         let after = flow.after(event);
         let is_found = |e: &EventKey| flow.is_dropped(*e) || flow.is_unanswered(*e) && is_refusal(*e);
         after.events.iter().any(|e| is_found(e) || explained.contains(e))
-            || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n))
+            || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n) || never_completes(flow, n))
     };
 
     let occurring = flow.occurring().events;
@@ -179,7 +217,9 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
         }
     }
     for start in flow.starts() {
-        let reach = flow.reach([start], |node, p| node.kind == NodeKind::Action && p.how == How::Success);
+        // A join needs all of its parts.
+        let from = std::iter::once(start).chain(flow.joined_requests());
+        let reach = flow.reach(from, |node, p| node.kind == NodeKind::Action && p.how == How::Success);
         let completes = reach.events.iter().any(|e| flow.end(*e) == Some(Ending::Completed));
         if !completes && !is_explained(start, &explained) {
             let message =
@@ -187,7 +227,49 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
             findings.push(of_producer(flow, start, message));
         }
     }
+    for failure in failures(flow) {
+        // Above, one part of a join sufficed. Here a join needs all of its parts.
+        let follows = flow.follows_from(failure);
+        if ends_in(failure.event, None)
+            && !follows.events.iter().any(|e| flow.end(*e).is_some())
+            && !is_explained(failure.event, &explained)
+            && let Some((join, missing)) = left_waiting(flow, failure, &follows)
+        {
+            explained.insert(failure.event);
+            let message = format!(
+                "{} waits for {missing}, which does not follow from {}, so that no end does: add what happens then to that \
+                 part, an enum with #[derive(Trigger)]",
+                join.name, failure.event,
+            );
+            findings.push(Finding::at(Rule::PathsEnd, join, message).about(failure.event));
+        }
+    }
     findings
+}
+
+/// Every failure that compensates a saga.
+fn failures(flow: &Choreography) -> Vec<Failure<'_>> {
+    let mut failures: Vec<Failure<'_>> =
+        flow.before_the_pivot().into_iter().flat_map(|step| flow.later_failures(step)).collect();
+    // The refusal of a first step compensates no step before it.
+    for from in flow.up_to_the_pivot() {
+        failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
+    }
+    failures.sort_by_key(|failure| failure.event);
+    failures.dedup_by_key(|failure| failure.event);
+    failures
+}
+
+/// A join that has a part of what follows from the failure, and lacks another.
+fn left_waiting<'a>(flow: &'a Choreography, failure: Failure<'_>, follows: &Reach<'_>) -> Option<(&'a Node, String)> {
+    let given = flow.happens_with(failure);
+    let comes = |part: &[EventKey]| part.iter().any(|e| follows.events.contains(e));
+    let is_there = |part: &[EventKey]| comes(part) || part.iter().any(|e| given.contains(e));
+    let joins = flow.nodes().iter().filter(|n| n.triggers.is_join() && n.triggers.parts().any(comes));
+    joins.into_iter().find_map(|join| {
+        let missing = join.triggers.parts().find(|part| !is_there(part))?;
+        Some((join, any_of(missing)))
+    })
 }
 
 /// Whether no saga goes on with the event and none has to: only optional participants consume it, and whenever it is published,

@@ -1,6 +1,8 @@
 //! One flow per rule with a single fault: the check finds it, and finds nothing else.
 
+mod cancellation;
 mod choices;
+mod joins;
 mod optional;
 
 use serde_json::json;
@@ -10,8 +12,8 @@ use crate::event::EventType;
 use crate::graph::{
     Accepted, Declaration, Emits, End, Ending, StepSpec, Triggers,
     fixture::{
-        compensation, deadline, event, events, inventory, order, order_flow, participant, payment, shipping, step,
-        with_schema,
+        all_of, compensation, deadline, event, events, inventory, order, order_flow, participant, payment, shipping,
+        step, with_schema,
     },
 };
 
@@ -280,9 +282,16 @@ fn a_later_wait_needs_a_deadline_of_its_own() {
 fn two_steps_in_no_order_wait_for_each_other() {
     let makes = |name, trigger, success| StepSpec { success: event(success).into(), ..step(name, &[trigger]) };
     let done = End { event: event("shop.closed"), ending: Ending::Completed };
-    let close = StepSpec { success: done.event.into(), ..step("close", &["till.counted", "floor.swept"]) };
+    let close = StepSpec { success: done.event.into(), ..step("close", &[]) };
+    let close = StepSpec { triggers: all_of(&[&["till.counted"], &["floor.swept"]]), ..close };
+    let close = StepSpec { arrivals_deadline: deadline("shop.left_open"), ..close };
+    let left_open = End { event: event("shop.left_open"), ending: Ending::Completed };
     let flow = Choreography::of(vec![
-        Declaration { publishes: events(&["shop.closing"]), ends: vec![done], ..participant("shop", vec![close]) },
+        Declaration {
+            publishes: events(&["shop.closing"]),
+            ends: vec![done, left_open],
+            ..participant("shop", vec![close])
+        },
         participant("till", vec![makes("count", "shop.closing", "till.emptied")]),
         participant("floor", vec![makes("clear", "shop.closing", "floor.cleared")]),
         participant(

@@ -81,8 +81,9 @@ fn branches_of_a_fork_are_compensated_when_the_other_refuses() {
     let found = found(|flow| flow[0].steps[0].success = emits(&[&["rail.chosen", "road.chosen"]]));
     let unreached = |participant, event| (Rule::CompensationsAreReached, participant, event);
     let delivery = [unreached("delivery", "rail.refused"), unreached("delivery", "road.refused")];
-    assert_eq!(found[..2], delivery, "the one parcel was delivered when the other is refused");
-    assert_eq!(found[2..], [unreached("rail", "road.refused"), unreached("road", "rail.refused")]);
+    assert_eq!(found[0], (Rule::AlternativesAreExclusive, "delivery", "road.arrived"), "both parcels arrive");
+    assert_eq!(found[1..3], delivery, "the one parcel was delivered when the other is refused");
+    assert_eq!(found[3..], [unreached("rail", "road.refused"), unreached("road", "rail.refused")]);
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! The rule about cancellations: one enters at the last step before the pivot, whose compensation releases the rest.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::graph::{
+    Choreography, Ending, EventKey, How, Node, NodeKind,
+    causality::same,
+    check::{Finding, Rule, list},
+};
+
+/// An event that cancels a saga, and the joins that are closed when it is published.
+struct Cancellation<'a> {
+    event: EventKey,
+    closed: Vec<&'a Node>,
+}
+
+/// A step that runs although an earlier one was compensated, and its trigger.
+type Hop<'a> = (&'a Node, EventKey);
+
+pub(super) fn cancellations_enter_last(flow: &Choreography) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for cancellation in cancellations(flow) {
+        let undone = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation).nodes;
+        let is_direct = |undo: &&&Node| undo.consumes(cancellation.event);
+        let undone: Vec<&Node> = undone.into_iter().filter(|n| n.kind == NodeKind::Compensation).collect();
+        let direct = undone.iter().filter(is_direct);
+        let indirect = undone.iter().filter(|undo| !is_direct(undo));
+        let found = direct.chain(indirect).find_map(|undo| Some((*undo, way_on(flow, &cancellation, undo)?)));
+        let Some((undo, (hops, end))) = found else { continue };
+        let event = cancellation.event;
+        let cause = undo.triggers.iter().find(|t| **t == event).or(undo.triggers.first()).copied().unwrap_or(event);
+        let ran = |n: &Node, on: EventKey| format!("{}: {} runs on {on}", n.participant, n.name);
+        let path = std::iter::once(ran(undo, cause)).chain(hops.iter().map(|(n, on)| ran(n, *on)));
+        let last = hops.iter().rev().map(|(n, _)| n).find(|n| !flow.is_final(n)).and_then(|n| flow.compensation_of(n));
+        let repair = last.map_or_else(String::new, |last| {
+            let released = list(last.publishes.iter().map(|p| p.event));
+            format!(
+                ": let {event} start {} of {}, which closes the last step before the pivot, and {} follow from {released}",
+                last.name, last.participant, undo.name,
+            )
+        });
+        let message = format!(
+            "{event} compensates {} while later steps can still run on events in flight, so that a saga ends with {end} and is \
+             compensated too ({}){repair}",
+            undo.step,
+            path.collect::<Vec<_>>().join(", then "),
+        );
+        findings.push(Finding::at(Rule::CancellationsEnterLast, undo, message).about(event));
+    }
+    findings
+}
+
+/// The events that compensate a saga at any moment: they are requested, or the deadline of a step publishes them.
+fn cancellations(flow: &Choreography) -> Vec<Cancellation<'_>> {
+    let starts = flow.starts();
+    let mut found = BTreeMap::<EventKey, Option<Vec<&Node>>>::new();
+    let requests = flow.nodes().iter().flat_map(|node| node.published(How::Request));
+    for event in requests.filter(|event| !starts.contains(event)) {
+        found.insert(event, None);
+    }
+    for node in flow.up_to_the_pivot() {
+        if !flow.is_final(node) {
+            found.extend(flow.deadlines_after(node).map(|event| (event, None)));
+        }
+        // When it passes, its join is closed: what is published otherwise, nothing is.
+        if let Some(event) = flow.arrivals_deadline(node)
+            && let Some(closed) = found.entry(event).or_insert_with(|| Some(Vec::new()))
+        {
+            closed.push(node);
+        }
+    }
+    let of_one = |closed: Option<Vec<_>>| closed.filter(|closed| closed.len() == 1).unwrap_or_default();
+    let all = found.into_iter().map(|(event, closed)| Cancellation { event, closed: of_one(closed) });
+    all.filter(|cancellation| flow.compensates_something(cancellation.event)).collect()
+}
+
+/// How a saga completes although this compensation of the cancellation has run: the steps from the compensated one to the end.
+fn way_on<'a>(
+    flow: &'a Choreography,
+    cancellation: &Cancellation<'_>,
+    undo: &Node,
+) -> Option<(Vec<Hop<'a>>, EventKey)> {
+    let of_step = |n: &&Node| n.kind == NodeKind::Action && (n.owner, n.spec) == (undo.owner, undo.spec);
+    let compensated = flow.before_the_pivot().into_iter().find(of_step)?;
+    // Other steps whose compensation always comes before this one have been closed.
+    let is_closed_before = |step: &Node| {
+        let Some(other) = flow.compensation_of(step) else { return false };
+        let around = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation && !same(n, other));
+        !around.has(undo) && !same(other, undo)
+    };
+    let is_closed = |step: &Node| cancellation.closed.iter().any(|n| same(n, step)) || is_closed_before(step);
+    let forward = flow.forward();
+    let mut seen: BTreeSet<EventKey> = BTreeSet::new();
+    let mut next: VecDeque<(EventKey, Vec<Hop<'a>>)> =
+        compensated.published(How::Success).map(|event| (event, Vec::new())).collect();
+    while let Some((event, hops)) = next.pop_front() {
+        if flow.end(event) == Some(Ending::Completed) && hops.iter().any(|(n, _)| !flow.is_final(n)) {
+            return Some((hops, event));
+        }
+        if !seen.insert(event) {
+            continue;
+        }
+        // One part of a join suffices: the other parts of the saga were not compensated yet.
+        for node in flow.consumers(event).filter(|n| forward.iter().any(|f| same(f, n))) {
+            let is_after_the_pivot = hops.iter().any(|(n, _)| flow.is_final(n));
+            // The participant of the pivot decides whether its saga is cancelled before it or goes on after it. A step that
+            // cannot be compensated is a finding of its own.
+            let can_run = match flow.is_final(node) {
+                _ if is_after_the_pivot => true,
+                true => !hops.is_empty(),
+                false => flow.compensation_of(node).is_some() && !is_closed(node) && !same(node, compensated),
+            };
+            if can_run {
+                let hops = hops.iter().copied().chain([(node, event)]).collect::<Vec<_>>();
+                next.extend(node.published(How::Success).map(|event| (event, hops.clone())));
+            }
+        }
+    }
+    None
+}
