@@ -21,7 +21,7 @@ enum Line {
 
 impl Choreography {
     /// Draws the choreography: participants as boxes, steps as nodes, events as arrows. A success is solid, a refusal
-    /// dashed, compensations are dotted; the pivot, deadlines, effects, choices and optional participants are marked.
+    /// dashed, compensations are dotted; the pivot, deadlines, effects, joins, choices and optional participants are marked.
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart LR\n");
         self.draw(&mut text).unwrap_or_else(|fmt::Error| unreachable!("a String takes every text"));
@@ -114,6 +114,9 @@ impl Choreography {
                 if let Some(rounds) = spec.and_then(|s| s.rounds) {
                     label = format!("{label}<br/>at most {rounds} rounds");
                 }
+                if let Some(deadline) = spec.and_then(|s| s.arrivals_deadline.as_ref()) {
+                    label = format!("{label}<br/>arrivals within {}", duration(deadline.after));
+                }
                 if let Some(deadline) = spec.and_then(|s| s.deadline.as_ref()) {
                     label = format!("{label}<br/>deadline {}", duration(deadline.after));
                 }
@@ -122,7 +125,16 @@ impl Choreography {
                 }
             }
         }
-        if node.pivot { format!("{id}{{{{\"{label}<br/>pivot\"}}}}") } else { format!("{id}[\"{label}\"]") }
+        if node.triggers.is_join() {
+            let part = |events: &[EventKey]| events.iter().map(|e| event(*e)).collect::<Vec<_>>().join(" or ");
+            let parts: Vec<String> = node.triggers.parts().map(part).collect();
+            label = format!("{label}<br/>all of:<br/>{}", parts.join("<br/>"));
+        }
+        match node.triggers.is_join() {
+            _ if node.pivot => format!("{id}{{{{\"{label}<br/>pivot\"}}}}"),
+            true => format!("{id}[[\"{label}\"]]"),
+            false => format!("{id}[\"{label}\"]"),
+        }
     }
 
     fn edge_label(&self, edge: &Edge<'_>) -> String {
@@ -222,7 +234,10 @@ fn duration(after: Duration) -> String {
 mod tests {
     use crate::graph::{
         Choreography,
-        fixture::{order, order_flow},
+        fixture::{
+            all_of, order, order_flow,
+            travel::{participants, travel_flow},
+        },
     };
 
     #[test]
@@ -239,5 +254,27 @@ mod tests {
         let drawn = order_flow().to_mermaid();
         assert_eq!(drawn, order_flow().to_mermaid());
         assert_eq!(drawn, include_str!("order_flow.mmd"));
+    }
+
+    #[test]
+    fn a_join_names_its_parts_and_their_alternatives() {
+        let drawn = travel_flow().to_mermaid();
+        assert_eq!(drawn, include_str!("travel_flow.mmd"));
+        for line in [
+            "payment_charge[[\"charge<br/>effect<br/>arrivals within 5 min<br/>all of:<br/>flight.reserved<br/>hotel.reserved<br/>car.reserved\"]]",
+            "hotel.rejected or hotel.released<br/>car.rejected or car.released\"]]",
+            "flight_reserve -->|\"flight.reserved\"| payment_charge",
+        ] {
+            assert!(drawn.contains(line), "{line}\n{drawn}");
+        }
+    }
+
+    #[test]
+    fn a_join_at_the_pivot_is_drawn_as_a_pivot() {
+        let mut flow = participants();
+        flow[0].steps[1].triggers = all_of(&[&["payment.charged"], &["car.reserved"]]);
+        let drawn = Choreography::of(flow.to_vec()).to_mermaid();
+        let node = "trip_confirm{{\"confirm<br/>all of:<br/>payment.charged<br/>car.reserved<br/>pivot\"}}";
+        assert!(drawn.contains(node), "{drawn}");
     }
 }

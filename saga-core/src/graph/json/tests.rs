@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::graph::fixture::{inventory, order, order_flow, payment, shipping, with_schema};
+use crate::graph::fixture::{inventory, order, order_flow, payment, shipping, travel::travel_flow, with_schema};
 
 #[test]
 fn programs_read_steps_events_and_edges() {
@@ -85,4 +85,19 @@ fn additions_of_a_newer_program_are_ignored() {
     document["steps"][0]["retries"] = json!(3);
     document["accepted"] = json!([{"rule": "no-two-owners", "why": "history"}]);
     assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [inventory()]);
+}
+
+#[test]
+fn a_join_is_written_by_its_parts_with_an_edge_for_each_event() {
+    let flow = travel_flow();
+    let document = flow.to_json();
+    let cancel = &document["participants"][0]["steps"][2];
+    assert_eq!(cancel["all_of"][1], json!(["hotel.rejected/1", "hotel.released/1"]));
+    assert_eq!(cancel["triggers"].as_array().unwrap().len(), 6);
+    let into_charge =
+        |edge: &&Value| edge["to"] == json!({"participant": "payment", "kind": "action", "step": "charge"});
+    let edges: Vec<_> = document["edges"].as_array().unwrap().iter().filter(into_charge).map(|e| &e["event"]).collect();
+    assert_eq!(edges, ["flight.reserved/1", "hotel.reserved/1", "car.reserved/1"]);
+    let read = Choreography::from_json(&text(&document)).unwrap();
+    assert_eq!((read.declarations(), read.check()), (flow.declarations(), vec![]));
 }
