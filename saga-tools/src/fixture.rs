@@ -43,6 +43,66 @@ pub(crate) fn with_mail() -> Choreography {
     flow
 }
 
+/// A travel flow: flight, hotel and car are reserved in parallel, joined and paid, or released in parallel and joined.
+pub(crate) fn travel_flow() -> Choreography {
+    let branch = |name: &str| {
+        let event = |what: &str| format!("{name}.{what}/1");
+        json!({"name": name, "steps": [{
+            "name": "reserve", "triggers": ["trip.requested/1"],
+            "success": event("reserved"), "refusal": event("rejected"),
+            "compensation": {
+                "name": "release", "event": event("released"),
+                "triggers": ["payment.declined/1", "payment.expired/1", "payment.refunded/1"],
+            },
+        }]})
+    };
+    let branches = ["flight", "hotel", "car"];
+    let all_of = |whats: &[&str]| {
+        let part = |name: &&str| whats.iter().map(|what| format!("{name}.{what}/1")).collect::<Vec<_>>();
+        branches.iter().map(part).collect::<Vec<_>>()
+    };
+    let trip = json!({"name": "trip",
+        "publishes": ["trip.requested/1", "trip.cancellation_requested/1"],
+        "ends": [
+            {"event": "trip.confirmed/1", "ending": "completed"},
+            {"event": "trip.cancelled/1", "ending": "compensated"},
+        ],
+        "steps": [
+            {"name": "register", "triggers": ["trip.requested/1"],
+                "saga_deadline": {"after_ms": 1_800_000, "event": "trip.cancellation_requested/1"}},
+            {"name": "confirm", "triggers": ["payment.charged/1"], "success": "trip.confirmed/1", "pivot": true},
+            {"name": "cancel", "triggers": [], "all_of": all_of(&["rejected", "released"]), "success": "trip.cancelled/1"},
+        ],
+    });
+    let payment = json!({"name": "payment", "steps": [{
+        "name": "charge", "triggers": [], "all_of": all_of(&["reserved"]),
+        "success": "payment.charged/1", "refusal": "payment.declined/1",
+        "arrivals_deadline": {"after_ms": 300_000, "event": "payment.expired/1"},
+        "compensation": {
+            "name": "refund", "event": "payment.refunded/1",
+            "triggers": ["flight.rejected/1", "hotel.rejected/1", "car.rejected/1", "trip.cancellation_requested/1"],
+        },
+    }]});
+    let mut names = vec!["trip.requested", "trip.cancellation_requested", "trip.confirmed", "trip.cancelled"];
+    names.extend(["payment.charged", "payment.declined", "payment.expired", "payment.refunded"]);
+    let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    for branch in branches {
+        names.extend(["reserved", "rejected", "released"].map(|what| format!("{branch}.{what}")));
+    }
+    let event = |name: String| {
+        let topic = format!("{}.events", name.split('.').next().unwrap_or_default());
+        json!({"name": name, "version": 1, "topic": topic, "schema": {"type": "object"}})
+    };
+    let flow = json!({
+        "format": "saga.choreography/1",
+        "participants": [trip, branch("flight"), branch("hotel"), branch("car"), payment],
+        "events": names.into_iter().map(event).collect::<Vec<_>>(),
+    });
+    let flow = Choreography::from_json(flow.to_string().as_bytes()).unwrap();
+    assert_eq!(flow.check(), []);
+    flow
+}
+
 /// A saga and its records.
 pub(crate) struct Written {
     pub(crate) flow: Choreography,
@@ -57,7 +117,11 @@ pub(crate) fn time(ms: i64) -> Timestamp {
 
 impl Written {
     pub(crate) fn new(saga: u128) -> Self {
-        let flow = order_flow();
+        Self::of(order_flow(), saga)
+    }
+
+    /// A saga of this flow, without records.
+    pub(crate) fn of(flow: Choreography, saga: u128) -> Self {
         Self { flow, saga: Uuid::from_u128(saga), observed: Vec::new(), records: Vec::new() }
     }
 

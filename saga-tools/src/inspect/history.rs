@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use saga_core::graph::{Choreography, EventKey, NodeKind, SagaState, SagaStatus};
+use saga_core::{
+    graph::{Choreography, EventKey, Node, NodeKind, SagaState, SagaStatus},
+    store::TimerKind,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -48,16 +51,34 @@ pub(crate) struct ExpectedStep {
     pub(crate) blocked_by: Option<String>,
 }
 
+/// A join some of whose parts have arrived.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct WaitingJoin {
+    pub(crate) participant: &'static str,
+    pub(crate) step: &'static str,
+    pub(crate) kind: NodeKind,
+    /// The first event of each part that has arrived.
+    pub(crate) arrived: Vec<&'static str>,
+    /// The parts that have not arrived, each with the events of which one suffices.
+    pub(crate) waits_for: Vec<Vec<&'static str>>,
+    /// The time of the first arrival.
+    pub(crate) since: Timestamp,
+    /// The reason of the dead letter of one of its events, which blocks it.
+    pub(crate) blocked_by: Option<String>,
+}
+
 /// A running deadline.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Deadline {
     pub(crate) participant: &'static str,
+    /// The step that began the wait.
+    pub(crate) step: &'static str,
     pub(crate) event: &'static str,
     /// The default that the flow declares, in seconds.
     pub(crate) declared_s: f64,
     pub(crate) at: Timestamp,
-    /// Whether only the end of the saga ends the wait.
-    pub(crate) until_end: bool,
+    /// What ends the wait: the participant's next `step`, the other `arrivals` of the join, or the end of the `saga`.
+    pub(crate) waits_for: &'static str,
 }
 
 /// A trace that contains the saga or a part of it.
@@ -81,6 +102,7 @@ pub(crate) struct SagaHistory {
     /// Milliseconds from start to end; none when either is unknown.
     pub(crate) took_ms: Option<f64>,
     pub(crate) expected: Vec<ExpectedStep>,
+    pub(crate) joins: Vec<WaitingJoin>,
     pub(crate) deadlines: Vec<Deadline>,
     pub(crate) dead_letters: usize,
     /// Event types that the flow does not know.
@@ -124,14 +146,19 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
 
     let state = match is_ours {
         true => flow.state(first_seen.keys().copied()),
-        false => SagaState { status: SagaStatus::Forward, expected: Vec::new(), waits: Vec::new() },
+        false => {
+            SagaState { status: SagaStatus::Forward, expected: Vec::new(), joining: Vec::new(), waits: Vec::new() }
+        }
     };
     let dead_letters: Vec<&DeadLetter> = observed.iter().filter_map(dead_letter).collect();
+    let blocked_by = |node: &Node| {
+        let is_for_step = |dead_letter: &&&DeadLetter| is_about(dead_letter, node.participant, &node.triggers);
+        dead_letters.iter().rfind(is_for_step).map(|dead_letter| dead_letter.reason.clone())
+    };
     let expected = state.expected.iter().map(|expected| {
         let node = expected.node;
-        let since = |trigger: &&EventKey| first_seen.get(trigger.name).copied();
-        let on = node.triggers.iter().filter(|trigger| since(trigger).is_some()).min_by_key(since);
-        let is_for_step = |dead_letter: &&&DeadLetter| is_about(dead_letter, node.participant, &node.triggers);
+        // A join starts with the last of its parts.
+        let on = arrivals(node, &first_seen).into_iter().max_by_key(|(_, at)| *at);
         let alternatives: Vec<Vec<&str>> =
             expected.one_of.iter().map(|events| events.iter().map(|key| key.name).collect()).collect();
         let mut one_of: Vec<&str> = Vec::new();
@@ -144,19 +171,34 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
             participant: node.participant,
             step: node.name,
             kind: node.kind,
-            on: on.map_or("", |trigger| trigger.name),
+            on: on.map_or("", |(name, _)| name),
             one_of,
             alternatives,
-            since: on.as_ref().and_then(since).unwrap_or_default(),
-            blocked_by: dead_letters.iter().rfind(is_for_step).map(|dead_letter| dead_letter.reason.clone()),
+            since: on.map(|(_, at)| at).unwrap_or_default(),
+            blocked_by: blocked_by(node),
+        }
+    });
+    let joins = state.joining.iter().map(|joining| {
+        let node = joining.node;
+        let mut arrived = arrivals(node, &first_seen);
+        arrived.sort_by_key(|(_, at)| *at);
+        WaitingJoin {
+            participant: node.participant,
+            step: node.name,
+            kind: node.kind,
+            waits_for: joining.missing.iter().map(|part| part.iter().map(|key| key.name).collect()).collect(),
+            since: arrived.first().map(|(_, at)| *at).unwrap_or_default(),
+            arrived: arrived.into_iter().map(|(name, _)| name).collect(),
+            blocked_by: blocked_by(node),
         }
     });
     let deadlines = state.waits.iter().filter_map(|wait| {
-        let began = wait.node.triggers.iter().filter_map(|trigger| first_seen.get(trigger.name)).min()?;
+        let arrived = arrivals(wait.node, &first_seen).into_iter().map(|(_, at)| at);
+        let began = if wait.kind == TimerKind::Arrivals { arrived.min()? } else { arrived.max()? };
         let at = began.checked_add(wait.after).ok()?;
         let declared_s = wait.after.as_secs_f64();
-        let (participant, event) = (wait.node.participant, wait.event.name);
-        Some(Deadline { participant, event, declared_s, at, until_end: wait.until_end })
+        let (participant, step, event) = (wait.node.participant, wait.node.name, wait.event.name);
+        Some(Deadline { participant, step, event, declared_s, at, waits_for: wait.kind.name() })
     });
     let end = first_seen.iter().filter(|(kind, _)| flow.events_named(kind).any(|(_, node)| node.end.is_some()));
     let end = end.min_by_key(|(_, at)| **at).filter(|_| is_ours);
@@ -177,6 +219,7 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         // An event that came after the end was late: then there is no duration.
         took_ms: started_at.zip(ended_at).map(|(start, end)| ms_between(start, end)).filter(|took| *took >= 0.0),
         expected: expected.collect(),
+        joins: joins.collect(),
         deadlines: deadlines.collect(),
         dead_letters: dead_letters.len(),
         unknown_events: unknown_events.into_iter().collect(),
@@ -209,6 +252,12 @@ fn traces(flow: &Choreography, saga_id: Uuid, observed: &[ObservedRecord]) -> Ve
 
 fn ms_between(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64() * 1000.0
+}
+
+/// The first event of each part of what starts the node, as far as they were observed.
+fn arrivals(node: &Node, first_seen: &FirstSeen) -> Vec<(&'static str, Timestamp)> {
+    let seen = |key: &EventKey| first_seen.get(key.name).map(|at| (key.name, *at));
+    node.triggers.parts().filter_map(|part| part.iter().filter_map(seen).min_by_key(|(_, at)| *at)).collect()
 }
 
 /// Whether this participant dead-lettered one of these events.
@@ -305,7 +354,7 @@ impl<'a> HistoryBuilder<'a> {
 
     fn dead_letter(&self, dead_letter: &DeadLetter, entry: TimelineEntry) -> TimelineEntry {
         let event = dead_letter.event.as_ref();
-        let consumes = |node: &&saga_core::graph::Node| is_about(dead_letter, node.participant, &node.triggers);
+        let consumes = |node: &&Node| is_about(dead_letter, node.participant, &node.triggers);
         let mut steps = self.flow.nodes().iter().filter(consumes).map(|node| (node.name, node.publishes.is_empty()));
         // Prefer the step that publishes an answer; other steps leave no trace in Kafka.
         let step = steps.clone().find(|(_, is_quiet)| !is_quiet).or_else(|| steps.next()).map(|(name, _)| name);

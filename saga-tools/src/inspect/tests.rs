@@ -1,5 +1,7 @@
 //! Histories built from records in memory.
 
+mod joins;
+
 use super::{
     history::{SagaHistory, Status, history_of},
     text as page,

@@ -5,7 +5,7 @@ use saga_core::{dead_letter::Reason, graph::How};
 
 use super::{
     Report, Trace,
-    history::{ExpectedStep, SagaHistory, Status},
+    history::{ExpectedStep, SagaHistory, Status, WaitingJoin},
     timeline_entry::{EntryKind, TimelineEntry},
 };
 use crate::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
@@ -163,7 +163,7 @@ fn expectations(history: &SagaHistory, now: Timestamp) -> Vec<Line> {
     if history.status == Status::Contradictory {
         lines.push(Line::new().add(BAD, "it has both ends, which must never happen"));
     }
-    if history.status == Status::Unfinished && history.expected.is_empty() {
+    if history.status == Status::Unfinished && history.expected.is_empty() && history.joins.is_empty() {
         lines.push(Line::new().add(WARN, "no step is expected after these events"));
     }
     for ExpectedStep { participant, step, on, alternatives, since, blocked_by, .. } in &history.expected {
@@ -178,16 +178,32 @@ fn expectations(history: &SagaHistory, now: Timestamp) -> Vec<Line> {
             None => line,
         });
     }
+    for WaitingJoin { participant, step, arrived, waits_for, since, blocked_by, .. } in &history.joins {
+        let parts: Vec<String> = waits_for.iter().map(|part| part.join(" or ")).collect();
+        let line = Line::new().left(DIM, "waiting", PARTICIPANT).add(NAME, format!("{participant} {step}"));
+        let line = line.plain(format!(" waits for {}", parts.join(", and for ")));
+        let line = line.add(DIM, format!(", {} after the first of {}", ago(*since), arrived.join(", ")));
+        lines.push(match blocked_by {
+            Some(reason) if parks(reason) => {
+                line.add(BAD, format!("; blocked by a dead letter ({reason}) until an operator acts"))
+            }
+            Some(reason) => {
+                line.add(BAD, format!("; an arrival is dead-lettered ({reason}), so the step does not run"))
+            }
+            None => line,
+        });
+    }
     for deadline in &history.deadlines {
         let declared = duration(deadline.declared_s * 1000.0);
         let is = if deadline.at < now { "was due at" } else { "at" };
-        let ends = if deadline.until_end { "ends the saga" } else { "continues" };
-        let text = format!(
-            "{} {is} {}, unless {} {ends} before (declared deadline: {declared})",
-            deadline.event,
-            deadline.at.strftime("%H:%M:%S"),
-            deadline.participant
-        );
+        let participant = deadline.participant;
+        let unless = match deadline.waits_for {
+            "saga" => format!("{participant} ends the saga"),
+            "arrivals" => format!("{participant} {} has all it waits for", deadline.step),
+            _ => format!("{participant} continues"),
+        };
+        let at = deadline.at.strftime("%H:%M:%S");
+        let text = format!("{} {is} {at}, unless {unless} before (declared deadline: {declared})", deadline.event);
         lines.push(Line::new().left(DIM, "deadline", PARTICIPANT).add(DIM, text));
     }
     lines

@@ -76,16 +76,20 @@ pub(crate) struct InFlightSaga<'a> {
     pub(crate) waits_since: Timestamp,
     /// None when no step is expected.
     pub(crate) waits_for: Option<NodeIndex>,
+    /// The missing parts, when this is a join that waits.
+    pub(crate) missing: &'a [String],
     pub(crate) blocked_by: Option<&'a str>,
 }
 
 /// The sagas that wait for the same step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct WaitingSagas {
     pub(crate) waits_for: Option<NodeIndex>,
     pub(crate) sagas: usize,
     pub(crate) blocked: usize,
     pub(crate) oldest: Timestamp,
+    /// How many of them lack which part of this join.
+    pub(crate) missing: BTreeMap<String, usize>,
 }
 
 /// The sagas in flight and the totals.
@@ -111,8 +115,8 @@ impl SagaTable {
     pub(crate) fn new(flow: &Choreography, limits: Limits) -> Self {
         let ends = flow.events().filter(|(_, node)| node.end.is_some()).map(|(key, _)| (key.name, 0)).collect();
         let deadlines = flow.declarations().iter().flat_map(|participant| &participant.steps);
-        let deadlines = deadlines.flat_map(|step| step.deadline.iter().chain(&step.saga_deadline));
-        let deadline = deadlines.map(|deadline| deadline.after).max();
+        let deadlines = deadlines.flat_map(|step| step.deadlines());
+        let deadline = deadlines.map(|(_, deadline)| deadline.after).max();
         let forget_after = deadline.unwrap_or(USUAL_DEADLINE).saturating_mul(DEADLINES);
         Self {
             states: StateCache::of(flow),
@@ -282,15 +286,19 @@ impl SagaTable {
         all.into_iter().map(|(id, saga)| self.view(*id, saga)).collect()
     }
 
-    fn view<'a>(&self, id: Uuid, saga: &'a Saga) -> InFlightSaga<'a> {
-        let awaited = &self.states.get(saga.state).awaited;
+    fn view<'a>(&'a self, id: Uuid, saga: &'a Saga) -> InFlightSaga<'a> {
+        let state = self.states.get(saga.state);
+        let awaited = &state.awaited;
         // A blocked step is the one that the saga waits for.
         let blocking = saga.blocked.iter().rfind(|(node, _)| awaited.contains(node));
+        let waits_for = blocking.map(|(node, _)| *node).or(awaited.first().copied());
+        let missing = waits_for.and_then(|node| state.missing.get(&node));
         InFlightSaga {
             id,
             since: saga.first,
             waits_since: saga.last,
-            waits_for: blocking.map(|(node, _)| *node).or(awaited.first().copied()),
+            waits_for,
+            missing: missing.map_or(&[], Vec::as_slice),
             blocked_by: blocking.map(|(_, reason)| &**reason),
         }
     }
@@ -302,11 +310,15 @@ impl SagaTable {
         for (id, saga) in &self.sagas {
             let saga = self.view(*id, saga);
             let key = (saga.waits_for.is_none(), saga.waits_for.unwrap_or_default());
-            let new = WaitingSagas { waits_for: saga.waits_for, sagas: 0, blocked: 0, oldest: saga.waits_since };
+            let (waits_for, oldest) = (saga.waits_for, saga.waits_since);
+            let new = WaitingSagas { waits_for, sagas: 0, blocked: 0, oldest, missing: BTreeMap::new() };
             let group = waiting.entry(key).or_insert(new);
             group.sagas += 1;
             group.blocked += usize::from(saga.blocked_by.is_some());
             group.oldest = group.oldest.min(saga.waits_since);
+            for part in saga.missing {
+                *group.missing.entry(part.clone()).or_default() += 1;
+            }
         }
         waiting.into_values().collect()
     }

@@ -38,6 +38,9 @@ pub(crate) struct WaitingRow {
     pub(crate) blocked: usize,
     /// The longest wait, in seconds.
     pub(crate) longest_s: f64,
+    /// Of a join: how many of these sagas lack which part. A saga may lack several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) missing: BTreeMap<String, usize>,
 }
 
 /// An unfinished saga.
@@ -48,6 +51,9 @@ pub(crate) struct OldestSaga {
     pub(crate) waits_s: f64,
     pub(crate) participant: Option<&'static str>,
     pub(crate) step: Option<&'static str>,
+    /// The parts that a join waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<String>,
     pub(crate) blocked_by: Option<String>,
 }
 
@@ -96,6 +102,7 @@ impl Snapshot {
             sagas: queue.map_or(0, |queue| queue.sagas),
             blocked: queue.map_or(0, |queue| queue.blocked),
             longest_s: queue.map_or(0.0, |queue| seconds(queue.oldest)),
+            missing: queue.map(|queue| queue.missing.clone()).unwrap_or_default(),
         };
         let found = |waits_for: Option<NodeIndex>| waiting.iter().find(|queue| queue.waits_for == waits_for);
         // A step without an answer is never waited for, and neither is a request nor an optional participant.
@@ -112,6 +119,7 @@ impl Snapshot {
             waits_s: seconds(saga.waits_since),
             participant: names(saga.waits_for).map(|node| node.participant),
             step: names(saga.waits_for).map(|node| node.name),
+            missing: saga.missing.to_vec(),
             blocked_by: saga.blocked_by.map(str::to_owned),
         });
         Self {

@@ -12,8 +12,10 @@ pub(super) type NodeIndex = usize;
 pub(super) struct CachedState {
     observed: Vec<&'static str>,
     pub(super) status: SagaStatus,
-    /// The nodes whose answer is expected, the most relevant first.
+    /// The nodes whose answer is expected, and the joins that wait, the most relevant first.
     pub(super) awaited: Vec<NodeIndex>,
+    /// What each of these joins waits for: its missing parts, each as `hotel.released or hotel.rejected`.
+    pub(super) missing: HashMap<NodeIndex, Vec<String>>,
     next: HashMap<&'static str, usize>,
 }
 
@@ -68,9 +70,22 @@ impl StateCache {
         let nodes = self.flow.nodes();
         let index = |node: &_| nodes.iter().position(|other| other == node);
         let mut awaited: Vec<NodeIndex> = state.expected.iter().filter_map(|e| index(e.node)).collect();
-        // A compensating saga still expects earlier actions; its compensations come first.
-        awaited.sort_by_key(|index| (nodes[*index].kind != NodeKind::Compensation, usize::MAX - self.depths[*index]));
-        CachedState { status: state.status, awaited, observed, next: HashMap::new() }
+        let part = |events: &&[EventKey]| events.iter().map(|key| key.name).collect::<Vec<_>>().join(" or ");
+        let joins =
+            state.joining.iter().filter_map(|join| Some((index(join.node)?, join.missing.iter().map(part).collect())));
+        let missing: HashMap<NodeIndex, Vec<String>> = joins.collect();
+        awaited.extend(missing.keys());
+        // A compensating saga still expects earlier actions; its compensations come first, and before them a join that waits
+        // for them. A join of its way forward is about to be closed.
+        let is_compensating = state.status == SagaStatus::Backward;
+        let rank = |index: NodeIndex| match (missing.contains_key(&index), nodes[index].kind) {
+            (true, NodeKind::Action) if is_compensating && self.flow.is_forward(&nodes[index]) => 3,
+            (true, _) if is_compensating => 0,
+            (_, NodeKind::Compensation) => 1,
+            _ => 2,
+        };
+        awaited.sort_by_key(|index| (rank(*index), usize::MAX - self.depths[*index], *index));
+        CachedState { status: state.status, awaited, missing, observed, next: HashMap::new() }
     }
 }
 

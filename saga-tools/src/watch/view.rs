@@ -54,7 +54,7 @@ pub(super) fn screen(now: &Snapshot, servers: &str) -> Vec<Line> {
     lines.push(Line::new());
     let head = Line::new().plain("  ").left(DIM, "waits for", STEP).right(DIM, "sagas", NUMBER);
     lines.push(head.right(DIM, "longest", TIME).right(DIM, "blocked", NUMBER));
-    lines.extend(now.waiting.iter().map(waiting));
+    lines.extend(now.waiting.iter().flat_map(|row| std::iter::once(waiting(row)).chain(missing(row))));
     lines.push(Line::new());
     if !now.oldest.is_empty() {
         let head = Line::new().plain("  ").left(DIM, "oldest unfinished", 36).right(DIM, "age", AGE);
@@ -115,9 +115,18 @@ fn waiting(row: &WaitingRow) -> Line {
     if row.blocked > 0 { line.right(BAD, &row.blocked.to_string(), NUMBER) } else { line }
 }
 
+/// What a join waits for, below its row.
+fn missing(row: &WaitingRow) -> Vec<Line> {
+    let line = |(part, sagas): (&String, &usize)| {
+        Line::new().plain("  ").left(DIM, &format!("  for {part}"), STEP).right(DIM, &sagas.to_string(), NUMBER)
+    };
+    row.missing.iter().map(line).collect()
+}
+
 fn oldest(saga: &OldestSaga) -> Line {
     let line = Line::new().plain("  ").plain(saga.saga_id.to_string()).right(PLAIN, &seconds(saga.age_s), AGE);
     let line = line.plain("  ").add(NAME, step(saga.participant, saga.step));
+    let line = if saga.missing.is_empty() { line } else { line.add(DIM, format!(": {}", saga.missing.join(", "))) };
     // `saga inspect` shows the reason.
     if saga.blocked_by.is_some() { line.add(BAD, ", blocked") } else { line }
 }
@@ -144,8 +153,11 @@ pub(super) fn line(now: &Snapshot) -> String {
     let ended = now.ended.iter().filter(|(_, sagas)| **sagas > 0).map(|(end, sagas)| format!("{end} {sagas}"));
     let waiting = now.waiting.iter().filter(|row| row.sagas > 0);
     let waiting = waiting.map(|row| {
-        let blocked = if row.blocked > 0 { format!(" ({} blocked)", row.blocked) } else { String::new() };
-        format!("{} {}{blocked}", step(row.participant, row.step), row.sagas)
+        let blocked = (row.blocked > 0).then(|| format!("{} blocked", row.blocked));
+        let missing = row.missing.iter().map(|(part, sagas)| format!("{sagas} for {part}"));
+        let more: Vec<String> = blocked.into_iter().chain(missing).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+        format!("{} {}{more}", step(row.participant, row.step), row.sagas)
     });
     for (title, list) in [("ended", ended.collect::<Vec<_>>()), ("waiting for", waiting.collect())] {
         if !list.is_empty() {
@@ -162,7 +174,7 @@ pub(super) fn line(now: &Snapshot) -> String {
 mod tests {
     use super::*;
     use crate::{
-        fixture::{Written, time},
+        fixture::{Written, time, travel_flow},
         watch::{
             rates::Rate,
             saga_table::{Limits, SagaTable},
@@ -195,6 +207,29 @@ mod tests {
         }
         assert!(text.contains("00000000-0000-0000-0000-000000000001 10 min 00 s  payment charge, blocked"), "{text}");
         assert!(text.lines().count() < 24, "{text}");
+    }
+
+    #[test]
+    fn a_join_shows_how_many_sagas_lack_which_part() {
+        let mut table = SagaTable::new(&travel_flow(), Limits { unfinished: 10, ended: 10 });
+        let mut written = Written::of(travel_flow(), 1);
+        written.event("trip.requested", None, 0);
+        written.event("flight.reserved", Some("trip.requested"), 1_000);
+        written.observed.iter().for_each(|observed| table.add(observed));
+        let rates = BothRates { interval: Rate::default(), minute: Rate::default() };
+        let connection = ConnectionStatus { caught_up: true, ..ConnectionStatus::default() };
+        let now = Snapshot::of(&table, &connection, rates, (None, time(61_000)));
+        let text = text(&now);
+        for row in [
+            "  payment charge                             1        60.0 s\n    for car.reserved                         1\n",
+            "    for hotel.reserved                       1\n",
+            // As wide as the terminal.
+            "payment charge: hotel.reser\n",
+        ] {
+            assert!(text.contains(row), "{row}\n{text}");
+        }
+        let waits = "waiting for: payment charge 1 (1 for car.reserved, 1 for hotel.reserved)  oldest";
+        assert!(line(&now).contains(waits), "{}", line(&now));
     }
 
     #[test]

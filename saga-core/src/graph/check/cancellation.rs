@@ -18,36 +18,36 @@ struct Cancellation<'a> {
 type Hop<'a> = (&'a Node, EventKey);
 
 pub(super) fn cancellations_enter_last(flow: &Choreography) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for cancellation in cancellations(flow) {
-        let undone = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation).nodes;
-        let is_direct = |undo: &&&Node| undo.consumes(cancellation.event);
-        let undone: Vec<&Node> = undone.into_iter().filter(|n| n.kind == NodeKind::Compensation).collect();
-        let direct = undone.iter().filter(is_direct);
-        let indirect = undone.iter().filter(|undo| !is_direct(undo));
-        let found = direct.chain(indirect).find_map(|undo| Some((*undo, way_on(flow, &cancellation, undo)?)));
-        let Some((undo, (hops, end))) = found else { continue };
-        let event = cancellation.event;
-        let cause = undo.triggers.iter().find(|t| **t == event).or(undo.triggers.first()).copied().unwrap_or(event);
-        let ran = |n: &Node, on: EventKey| format!("{}: {} runs on {on}", n.participant, n.name);
-        let path = std::iter::once(ran(undo, cause)).chain(hops.iter().map(|(n, on)| ran(n, *on)));
-        let last = hops.iter().rev().map(|(n, _)| n).find(|n| !flow.is_final(n)).and_then(|n| flow.compensation_of(n));
-        let repair = last.map_or_else(String::new, |last| {
-            let released = list(last.publishes.iter().map(|p| p.event));
-            format!(
-                ": let {event} start {} of {}, which closes the last step before the pivot, and {} follow from {released}",
-                last.name, last.participant, undo.name,
-            )
-        });
-        let message = format!(
-            "{event} compensates {} while later steps can still run on events in flight, so that a saga ends with {end} and is \
-             compensated too ({}){repair}",
-            undo.step,
-            path.collect::<Vec<_>>().join(", then "),
-        );
-        findings.push(Finding::at(Rule::CancellationsEnterLast, undo, message).about(event));
-    }
-    findings
+    cancellations(flow).iter().filter_map(|cancellation| too_early(flow, cancellation)).collect()
+}
+
+fn too_early(flow: &Choreography, cancellation: &Cancellation<'_>) -> Option<Finding> {
+    let event = cancellation.event;
+    let follows = flow.reach([event], |n, _| n.kind == NodeKind::Compensation);
+    let compensations = flow.nodes().iter().filter(|n| n.kind == NodeKind::Compensation && follows.has(n));
+    let found: Vec<_> = compensations.filter_map(|undo| Some((undo, way_on(flow, cancellation, undo)?))).collect();
+    // The path of one that it starts itself explains the others.
+    let (undo, (hops, end)) = found.iter().find(|(undo, _)| undo.consumes(event)).or(found.first())?;
+    let reached = || undo.triggers.iter().find(|t| follows.events.contains(t)).copied();
+    let cause = if undo.consumes(event) { event } else { reached().unwrap_or(event) };
+    let ran = |n: &Node, on: EventKey| format!("{}: {} runs on {on}", n.participant, n.name);
+    let path = std::iter::once(ran(undo, cause)).chain(hops.iter().map(|(n, on)| ran(n, *on)));
+    let compensated = list(found.iter().map(|(undo, _)| format!("{}: {}", undo.participant, undo.step)));
+    let last = hops.iter().rev().map(|(n, _)| n).find(|n| !flow.is_final(n)).and_then(|n| flow.compensation_of(n));
+    let repair = last.map_or_else(String::new, |last| {
+        let released = list(last.publishes.iter().map(|p| p.event));
+        format!(
+            ": let {event} start only {} of {}, which closes the last step before the pivot, and let the others follow from \
+             {released}",
+            last.name, last.participant,
+        )
+    });
+    let message = format!(
+        "{event} compensates {compensated} while later steps can still run on events in flight, so that a saga ends with {end} \
+         and is compensated too ({}){repair}",
+        path.collect::<Vec<_>>().join(", then "),
+    );
+    Some(Finding::at(Rule::CancellationsEnterLast, undo, message).about(event))
 }
 
 /// The events that compensate a saga at any moment: they are requested, or the deadline of a step publishes them.
@@ -62,7 +62,7 @@ fn cancellations(flow: &Choreography) -> Vec<Cancellation<'_>> {
         if !flow.is_final(node) {
             found.extend(flow.deadlines_after(node).map(|event| (event, None)));
         }
-        // When it passes, its join is closed: what is published otherwise, nothing is.
+        // When it passes, its join is closed; unless the event is published for another reason too.
         if let Some(event) = flow.arrivals_deadline(node)
             && let Some(closed) = found.entry(event).or_insert_with(|| Some(Vec::new()))
         {
@@ -88,7 +88,6 @@ fn way_on<'a>(
         let around = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation && !same(n, other));
         !around.has(undo) && !same(other, undo)
     };
-    let is_closed = |step: &Node| cancellation.closed.iter().any(|n| same(n, step)) || is_closed_before(step);
     let forward = flow.forward();
     let mut seen: BTreeSet<EventKey> = BTreeSet::new();
     let mut next: VecDeque<(EventKey, Vec<Hop<'a>>)> =
@@ -106,9 +105,10 @@ fn way_on<'a>(
             // The participant of the pivot decides whether its saga is cancelled before it or goes on after it. A step that
             // cannot be compensated is a finding of its own.
             let can_run = match flow.is_final(node) {
+                _ if cancellation.closed.iter().any(|n| same(n, node)) => false,
                 _ if is_after_the_pivot => true,
                 true => !hops.is_empty(),
-                false => flow.compensation_of(node).is_some() && !is_closed(node) && !same(node, compensated),
+                false => flow.compensation_of(node).is_some() && !is_closed_before(node) && !same(node, compensated),
             };
             if can_run {
                 let hops = hops.iter().copied().chain([(node, event)]).collect::<Vec<_>>();

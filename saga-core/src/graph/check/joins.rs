@@ -84,8 +84,11 @@ fn incomplete(flow: &Choreography, node: &Node) -> Option<Finding> {
     )))
 }
 
+/// A node, and events of it or for it.
+type NodeEvents<'a> = (&'a Node, &'a [EventKey]);
+
 /// A choice after which some parts of the join arrive and others do not, and the first of these.
-fn left_waiting<'a>(flow: &'a Choreography, node: &'a Node) -> Option<((&'a Node, &'a [EventKey]), &'a [EventKey])> {
+fn left_waiting<'a>(flow: &'a Choreography, node: &'a Node) -> Option<(NodeEvents<'a>, &'a [EventKey])> {
     let forward = flow.reach_forward();
     if !forward.has(node) {
         return None;

@@ -40,6 +40,7 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         );
         findings.push(Finding::at(Rule::WaitsHaveDeadlines, node, message));
     }
+    // A compensation that is a join waits for compensations, which are retried until they succeed.
     let is_explained = |join: &&Node| explained.iter().any(|n| same(n, join));
     for join in actions(flow).filter(|n| n.triggers.is_join() && !is_explained(n) && !is_limited(flow, n)) {
         let message = format!(

@@ -1,5 +1,7 @@
 //! Records added to the table, and the resulting state and totals.
 
+mod joins;
+
 use super::*;
 use crate::fixture::{Written, order_flow, time, with_mail};
 

@@ -34,11 +34,11 @@ fn a_cancellation_that_goes_to_every_participant_at_once_is_found_with_the_path_
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(
         found[0].to_string(),
-        "[cancellations-enter-last] flight: trip.cancellation_requested/1 compensates reserve while later steps can still run on \
-         events in flight, so that a saga ends with trip.confirmed/1 and is compensated too (flight: release runs on \
-         trip.cancellation_requested/1, then payment: charge runs on flight.reserved/1, then trip: confirm runs on \
-         payment.charged/1): let trip.cancellation_requested/1 start refund of payment, which closes the last step before the \
-         pivot, and release follow from payment.refunded/1"
+        "[cancellations-enter-last] flight: trip.cancellation_requested/1 compensates flight: reserve, hotel: reserve and car: \
+         reserve while later steps can still run on events in flight, so that a saga ends with trip.confirmed/1 and is \
+         compensated too (flight: release runs on trip.cancellation_requested/1, then payment: charge runs on \
+         flight.reserved/1, then trip: confirm runs on payment.charged/1): let trip.cancellation_requested/1 start only refund \
+         of payment, which closes the last step before the pivot, and let the others follow from payment.refunded/1"
     );
 }
 
@@ -96,4 +96,19 @@ fn branches_that_are_joined_at_the_pivot_are_each_the_last_before_it() {
             events(&others.chain([CANCELLED]).collect::<Vec<_>>()).into();
     }
     assert_eq!(check(&flow[..4]), []);
+}
+
+#[test]
+fn the_deadline_of_a_join_that_is_the_pivot_has_closed_it_for_the_steps_between() {
+    let mut flow = participants();
+    flow[0].steps[1].triggers = all_of(&[&["payment.charged"], &["trip.approved"]]);
+    flow[0].steps[1].arrivals_deadline = deadline("trip.not_approved");
+    flow[0].publishes.push(event("trip.approved"));
+    flow[1..4].iter_mut().for_each(|branch| compensated_on(branch, "trip.not_approved"));
+    compensated_on(&mut flow[4], "trip.not_approved");
+    assert_eq!(check(&flow), []);
+    // A step's deadline closes nothing.
+    flow[0].steps[1].arrivals_deadline = None;
+    flow[0].steps[0].deadline = deadline("trip.not_approved");
+    assert_eq!(too_early(&flow), [("flight", "trip.not_approved")]);
 }
