@@ -43,8 +43,8 @@ fn too_early(flow: &Choreography, cancellation: &Cancellation<'_>) -> Option<Fin
         )
     });
     let message = format!(
-        "{event} compensates {compensated} while later steps can still run on events in flight, so that a saga ends with {end} \
-         and is compensated too ({}){repair}",
+        "{event} compensates {compensated} while later steps can still run on events in flight, so that a saga can end with {end} \
+         and be compensated too ({}){repair}",
         path.collect::<Vec<_>>().join(", then "),
     );
     Some(Finding::at(Rule::CancellationsEnterLast, undo, message).about(event))
