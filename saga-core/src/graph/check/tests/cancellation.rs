@@ -35,7 +35,7 @@ fn a_cancellation_that_goes_to_every_participant_at_once_is_found_with_the_path_
     assert_eq!(
         found[0].to_string(),
         "[cancellations-enter-last] flight: trip.cancellation_requested/1 compensates flight: reserve, hotel: reserve and car: \
-         reserve while later steps can still run on events in flight, so that a saga can end with trip.confirmed/1 and is \
+         reserve while later steps can still run on events in flight, so that a saga can end with trip.confirmed/1 and be \
          compensated too (flight: release runs on trip.cancellation_requested/1, then payment: charge runs on \
          flight.reserved/1, then trip: confirm runs on payment.charged/1): let trip.cancellation_requested/1 start only refund \
          of payment, which closes the last step before the pivot, and let the others follow from payment.refunded/1"
