@@ -69,8 +69,13 @@ fn cancellations(flow: &Choreography) -> Vec<Cancellation<'_>> {
             closed.push(node);
         }
     }
-    let of_one = |closed: Option<Vec<_>>| closed.filter(|closed| closed.len() == 1).unwrap_or_default();
-    let all = found.into_iter().map(|(event, closed)| Cancellation { event, closed: of_one(closed) });
+    let is_of_one = |event: EventKey, closed: &[&Node]| {
+        closed.len() == 1 && flow.producers(event).all(|(n, _)| closed.iter().all(|join| same(n, join)))
+    };
+    let all = found.into_iter().map(|(event, closed)| {
+        let closed = closed.filter(|closed| is_of_one(event, closed)).unwrap_or_default();
+        Cancellation { event, closed }
+    });
     all.filter(|cancellation| flow.compensates_something(cancellation.event)).collect()
 }
 
