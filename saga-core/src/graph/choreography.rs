@@ -179,6 +179,9 @@ pub struct Choreography {
     declarations: Vec<Declaration>,
     nodes: Vec<Node>,
     events: BTreeMap<EventKey, EventNode>,
+    /// The nodes that an event starts, and those that publish it, by their positions: the rules ask for them often.
+    consumers: BTreeMap<EventKey, Vec<usize>>,
+    producers: BTreeMap<EventKey, Vec<(usize, How)>>,
     /// The events that optional participants consume, when those are left out: see [`Choreography::required`].
     pub(super) offered: BTreeSet<EventKey>,
 }
@@ -186,7 +189,19 @@ pub struct Choreography {
 impl Choreography {
     /// Merges the declarations. Contradictions between them are kept, and [`Choreography::check`] finds them.
     pub fn of(declarations: Vec<Declaration>) -> Self {
-        let nodes = declarations.iter().enumerate().flat_map(|(owner, d)| nodes_of(owner, d)).collect();
+        let nodes: Vec<Node> = declarations.iter().enumerate().flat_map(|(owner, d)| nodes_of(owner, d)).collect();
+        let (mut consumers, mut producers) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+        for (index, node) in nodes.iter().enumerate() {
+            for event in node.triggers.iter().copied().collect::<BTreeSet<_>>() {
+                consumers.entry(event).or_default().push(index);
+            }
+            for (place, publication) in node.publishes.iter().enumerate() {
+                let is_first = node.publishes[..place].iter().all(|earlier| earlier.event != publication.event);
+                if is_first {
+                    producers.entry(publication.event).or_default().push((index, publication.how));
+                }
+            }
+        }
         let mut events = BTreeMap::new();
         for event in declarations.iter().flat_map(declared_events) {
             events.entry(EventKey::from(event)).or_insert(EventNode { event, end: None });
@@ -195,7 +210,7 @@ impl Choreography {
             let node = EventNode { event: end.event, end: None };
             events.entry(EventKey::from(end.event)).or_insert(node).end = Some(end.ending);
         }
-        Self { declarations, nodes, events, offered: BTreeSet::new() }
+        Self { declarations, nodes, events, consumers, producers, offered: BTreeSet::new() }
     }
 
     /// The flow without its optional participants, as sagas depend on it.
@@ -238,13 +253,13 @@ impl Choreography {
 
     /// The nodes that the event starts.
     pub fn consumers(&self, event: EventKey) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(move |node| node.consumes(event))
+        self.consumers.get(&event).into_iter().flatten().filter_map(|index| self.nodes.get(*index))
     }
 
     /// The nodes that publish the event, and the reasons.
     pub fn producers(&self, event: EventKey) -> impl Iterator<Item = (&Node, How)> {
-        let is_published = move |node: &'_ Node| node.publishes.iter().find(|p| p.event == event).map(|p| p.how);
-        self.nodes.iter().filter_map(move |node| is_published(node).map(|how| (node, how)))
+        let producers = self.producers.get(&event).into_iter().flatten();
+        producers.filter_map(|(index, how)| self.nodes.get(*index).map(|node| (node, *how)))
     }
 
     /// The step's declaration; none for a request.

@@ -154,7 +154,11 @@ fn own_compensations(flow: &Choreography) -> impl Iterator<Item = Finding> {
 }
 
 fn actions(flow: &Choreography) -> impl Iterator<Item = &Node> {
-    flow.nodes().iter().filter(|n| n.kind == NodeKind::Action)
+    flow.nodes().iter().filter(|n| is_action(n))
+}
+
+fn is_action(node: &Node) -> bool {
+    node.kind == NodeKind::Action
 }
 
 /// The actions and events that can follow from the publications of an action, through actions only. One part of a join suffices:
@@ -183,11 +187,12 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
     };
     // A dropped event, an unanswered refusal, a cycle or a join that never completes on the way is a finding of its own.
     let is_refusal = |event| flow.producers(event).any(|(_, how)| how == How::Refusal);
+    let stopping: Vec<&Node> =
+        flow.nodes().iter().filter(|n| never_completes(flow, n) || is_action(n) && in_a_cycle(flow, n)).collect();
     let is_explained = |event, explained: &BTreeSet<EventKey>| {
         let after = flow.after(event);
         let is_found = |e: &EventKey| flow.is_dropped(*e) || flow.is_unanswered(*e) && is_refusal(*e);
-        after.events.iter().any(|e| is_found(e) || explained.contains(e))
-            || after.nodes.iter().any(|n| n.kind == NodeKind::Action && in_a_cycle(flow, n) || never_completes(flow, n))
+        after.events.iter().any(|e| is_found(e) || explained.contains(e)) || stopping.iter().any(|n| after.has(n))
     };
 
     let occurring = flow.occurring().events;
@@ -248,16 +253,22 @@ pub(super) fn paths_end(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
-/// Every failure that compensates a saga.
+/// Every failure after which a saga goes back: a refusal, or a deadline or a request that compensates something.
 fn failures(flow: &Choreography) -> Vec<Failure<'_>> {
-    let mut failures: Vec<Failure<'_>> =
-        flow.before_the_pivot().into_iter().flat_map(|step| flow.later_failures(step)).collect();
-    // The refusal of a first step compensates no step before it.
+    let of = |from, how| move |event| Failure { event, from, how };
+    let mut failures = Vec::new();
     for from in flow.up_to_the_pivot() {
-        failures.extend(from.published(How::Refusal).map(|event| Failure { event, from, how: How::Refusal }));
+        failures.extend(from.published(How::Refusal).map(of(from, How::Refusal)));
+        let after = flow.deadlines_after(from).filter(|_| !flow.is_final(from));
+        failures.extend(after.chain(flow.arrivals_deadline(from)).map(of(from, How::Deadline)));
+    }
+    let starts = flow.starts();
+    for from in flow.nodes().iter().filter(|n| n.kind == NodeKind::Request) {
+        failures.extend(from.published(How::Request).filter(|e| !starts.contains(e)).map(of(from, How::Request)));
     }
     failures.sort_by_key(|failure| failure.event);
     failures.dedup_by_key(|failure| failure.event);
+    failures.retain(|failure| failure.how == How::Refusal || flow.compensates_something(failure.event));
     failures
 }
 

@@ -270,3 +270,12 @@ fn a_cycle_through_a_join_is_found() {
     alone.steps[1].triggers = all_of(&[&["payment.charged"], &["trip.confirmed"]]);
     assert!(alone.check().iter().any(|f| f.rule == Rule::StepsDoNotCycle));
 }
+
+#[test]
+fn two_starts_of_one_step_are_no_finding() {
+    let found = super::places(|flow| {
+        flow[0].publishes.push(event("order.imported"));
+        flow[..2].iter_mut().for_each(|it| also(&mut it.steps[0].triggers, event("order.imported")));
+    });
+    assert_eq!(found, []);
+}
