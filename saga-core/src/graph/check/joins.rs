@@ -102,7 +102,9 @@ fn left_waiting<'a>(flow: &'a Choreography, node: &'a Node) -> Option<(NodeEvent
         // The end of the saga closes a join.
         let is_over = events.iter().any(|event| flow.end(*event).is_some());
         let arrives = |part: &&[EventKey]| part.iter().any(|event| reach.events.contains(event));
-        let some = reach.has(at) && !is_over && node.triggers.parts().any(|part| arrives(&part));
+        // What comes from outside answers the other parts: without them nobody sends it.
+        let is_asked = |part: &&[EventKey]| part.iter().all(|event| flow.joined_requests().contains(event));
+        let some = reach.has(at) && !is_over && node.triggers.parts().any(|part| arrives(&part) && !is_asked(&part));
         let missing = node.triggers.parts().find(|part| !arrives(part)).filter(|_| some)?;
         Some(((at, events), missing))
     })

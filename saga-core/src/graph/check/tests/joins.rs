@@ -174,6 +174,26 @@ fn a_join_that_one_alternative_of_a_choice_does_not_reach_is_found() {
 }
 
 #[test]
+fn an_answer_from_outside_to_one_alternative_of_a_choice_is_no_finding() {
+    // By the sea the customer is asked, and the answer leads on.
+    let asked = |flow: &mut Travel, parts: &[&[&'static str]]| {
+        with_a_choice(flow, &[&["flight.reserved"], &["hotel.in_town", "trip.accepted"], &["car.reserved"]]);
+        flow[0].publishes.push(event("trip.answered"));
+        let answer = StepSpec { triggers: all_of(parts), ..step("answer", &[]) };
+        flow[0].steps.push(StepSpec { success: event("trip.accepted").into(), ..answer });
+    };
+    let incomplete = |parts: &[&[&'static str]]| {
+        let mut found = found(|flow| asked(flow, parts));
+        found.retain(|(rule, ..)| *rule == Rule::JoinsCanComplete);
+        found
+    };
+    assert_eq!(incomplete(&[&["hotel.by_sea"], &["trip.answered"]]), []);
+    // The flight is reserved whether the customer is asked or not.
+    let waiting = [(Rule::JoinsCanComplete, "trip", "answer")];
+    assert_eq!(incomplete(&[&["hotel.by_sea"], &["flight.reserved"]]), waiting);
+}
+
+#[test]
 fn alternatives_of_a_choice_are_one_part() {
     let parts: [&[&str]; 3] = [&["flight.reserved"], &["hotel.in_town", "hotel.by_sea"], &["car.reserved"]];
     assert_eq!(found(|flow| with_a_choice(flow, &parts)), []);
