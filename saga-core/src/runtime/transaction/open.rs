@@ -133,7 +133,9 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
         self.writes.again(shared, (i, event), next, after);
         self.ran[i] = true;
         // The rounds go on with the parts of a join as they are stored.
-        self.completed(i)?;
+        if self.joined[i].is_some() {
+            self.writes.arrived(event, false)?;
+        }
         self.is(i, Happened::Ended, event.keys);
         Ok(())
     }
