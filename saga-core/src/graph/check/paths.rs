@@ -51,6 +51,14 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         );
         findings.push(Finding::at(Rule::WaitsHaveDeadlines, join, message));
     }
+    for step in actions(flow).filter(|n| !n.triggers.is_join() && flow.arrivals_deadline(n).is_some()) {
+        let message = format!(
+            "{} has .arrivals_within(..) and waits for one event, so nothing is ever limited: remove it, or take the events \
+             that it is to wait for as a tuple",
+            step.name,
+        );
+        findings.push(Finding::at(Rule::WaitsHaveDeadlines, step, message));
+    }
     findings
 }
 

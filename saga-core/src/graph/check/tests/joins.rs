@@ -86,6 +86,12 @@ fn a_join_without_a_deadline_is_found() {
 }
 
 #[test]
+fn a_limit_of_arrivals_on_a_step_that_waits_for_one_event_is_found() {
+    let found = found(|flow| flow[4].steps[0].triggers = events(&["flight.reserved"]).into());
+    assert!(found.contains(&(Rule::WaitsHaveDeadlines, "payment", "charge")), "{found:?}");
+}
+
+#[test]
 fn a_join_is_limited_by_an_earlier_deadline_of_its_participant() {
     let limited = |change: fn(&mut Declaration)| {
         found(|flow| change(&mut flow[0])).into_iter().filter(|(rule, ..)| *rule == Rule::WaitsHaveDeadlines).collect()
