@@ -11,7 +11,7 @@ use saga_core::{
     Never, Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     handler::{Call, Cx},
     runtime::CallLabel,
-    testing::{Flow, MemoryStore},
+    testing::{Flow, MemoryBroker, MemoryStore},
 };
 use uuid::Uuid;
 
@@ -136,6 +136,31 @@ async fn declarations_that_do_not_fit_are_found_in_the_same_test() {
         .run(async |flow| {
             let findings = flow.choreography().check();
             assert!(findings.iter().any(|finding| finding.message.contains("flight.reserved")), "{findings:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_was_dropped_goes_on_where_it_was() {
+    let (broker, stores) =
+        (MemoryBroker::new(3), [MemoryStore::default(), MemoryStore::default(), MemoryStore::default()]);
+    let flow = || Flow::on([trip(), flight(), payment()].into_iter().zip(stores.clone())).on_broker(&broker);
+    let (first, second) = (requested("good"), requested("good"));
+    flow()
+        .run(async |flow| {
+            flow.when(&first).await;
+            // Nobody handles it before all participants die.
+            flow.publish(&second);
+        })
+        .await;
+    assert_eq!(seat(&stores[1], second.id).await, None);
+    flow()
+        .run(async |flow| {
+            flow.settle().await;
+            let saga = second.id.to_string();
+            let types: Vec<_> = flow.events().into_iter().filter(|e| e.saga_id == saga).map(|e| e.event_type).collect();
+            assert_eq!(types, ["trip.requested", "flight.reserved", "payment.charged", "trip.completed"]);
+            assert_eq!(flow.events().len(), 8, "the first saga's events are not published again");
         })
         .await;
 }

@@ -88,6 +88,14 @@ impl<S: Store> Flow<S> {
         Self { members: participants.into_iter().collect(), broker, clock }
     }
 
+    /// Runs it on this broker instead of one of its own, so that a second flow goes on where a first one was dropped: a crash of
+    /// all participants at once. The databases, the broker's records and the committed offsets stay.
+    #[must_use]
+    pub fn on_broker(mut self, broker: &MemoryBroker) -> Self {
+        self.broker = broker.clone();
+        self
+    }
+
     /// Runs the participants until the test is over.
     ///
     /// # Panics
@@ -127,6 +135,11 @@ impl<S: Store> Running<S> {
         self.broker.append(record);
         self.settle().await;
         self.broker.history()[before + 1..].iter().map(Published::of).collect()
+    }
+
+    /// Publishes the event from outside and waits for nothing: for sagas that run at once. [`Running::settle`] waits.
+    pub fn publish<E: Event>(&self, event: &E) {
+        self.broker.append(record(event, Uuid::now_v7(), self.clock.now()));
     }
 
     /// Advances the time and waits until everything that became due is handled.
