@@ -120,7 +120,7 @@
 //! For the author of a service:
 //!
 //! - [`event`]: domain events and what starts a step; the derives [`Event`] and [`Trigger`].
-//! - [`handler`]: the shapes a handler may have, what it may publish ([`Emit`](handler::Emit)), [`Cx`](handler::Cx) and
+//! - [`handler`]: the shapes a handler may have, what it may publish ([`Emit`]), [`Cx`](handler::Cx) and
 //!   [`Call`](handler::Call).
 //! - [`outcome`]: success, refusal, and errors by class.
 //! - [`step`] and [`participant`]: the declaration, with effects, deadlines and the end of used-up retries.
