@@ -66,7 +66,13 @@ pub(crate) fn compensation(
     triggers: &[&'static str],
     done: &'static str,
 ) -> Option<CompensationSpec> {
-    Some(CompensationSpec { name, triggers: events(triggers).into(), event: event(done), effect: false })
+    Some(CompensationSpec {
+        name,
+        triggers: events(triggers).into(),
+        event: event(done),
+        effect: false,
+        best_effort: false,
+    })
 }
 
 pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {

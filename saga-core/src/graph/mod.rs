@@ -128,6 +128,8 @@ pub struct CompensationSpec {
     pub event: EventType,
     /// Whether it calls the outside world.
     pub effect: bool,
+    /// Whether its saga goes on without it when it fails for good.
+    pub best_effort: bool,
 }
 
 /// A durable deadline.

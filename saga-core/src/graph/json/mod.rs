@@ -98,6 +98,8 @@ struct CompensationDoc {
     event: EventKeyDoc,
     #[serde(default)]
     effect: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    best_effort: bool,
 }
 
 #[derive(Serialize, Deserialize)]
