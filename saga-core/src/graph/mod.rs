@@ -25,7 +25,7 @@ pub use choreography::{
 };
 pub use emits::Emits;
 pub use json::DeclarationError;
-pub use state::{Expected, Joining, SagaState, SagaStatus, Wait};
+pub use state::{Expected, Joining, Observed, SagaState, SagaStatus, Wait};
 pub use triggers::Triggers;
 
 /// One participant's declarations.
