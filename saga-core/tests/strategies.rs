@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::events::events;
 use saga_core::{
-    Outcome, Participant, SagaId, Step, StepError, StepResult,
+    Outcome, Participant, RetryPolicy, SagaId, Step, StepError, StepResult,
     envelope::header,
     handler::Cx,
     runtime::OutcomeLabel,
@@ -27,6 +27,7 @@ events! {
     TripRefused = "trip.refused" on "trip.events" {}
     TripCancelled = "trip.cancelled" on "trip.events" {}
     TripAbandoned = "trip.abandoned" on "trip.events" {}
+    TripTicketed = "flight.ticketed" on "flight.events" {}
 }
 
 macro_rules! made_from {
@@ -80,7 +81,8 @@ fn in_sequence(hotel: Release) -> Vec<Participant<MemoryStore>> {
         Participant::named("flight").step(Step::new("reserve", fly).undone_by(land)),
         Participant::named("hotel").step(Step::new("reserve", stay).undone_by(leave).best_effort()),
         Participant::named("car")
-            .step(Step::new("reserve", async |cx: &mut Tx<'_>, trip: HotelReserved| reject(cx, trip.id).await)),
+            .step(Step::new("reserve", async |cx: &mut Tx<'_>, trip: HotelReserved| reject(cx, trip.id).await))
+            .completes_with::<CarReserved>(),
         Participant::named("trip")
             .step(Step::new("cancel", cancel))
             .publishes::<Requested>()
@@ -174,10 +176,37 @@ async fn compensations_run_one_after_the_other_or_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_after_the_pivot_is_retried_until_it_succeeds() {
+    let book = async |_: &mut Tx<'_>, trip: Requested| {
+        Ok::<_, StepError>(Outcome::<_>::Success(FlightReserved { id: trip.id }))
+    };
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let ticket = async move |_: &mut Tx<'_>, trip: FlightReserved| match tries
+        .fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+    {
+        0..50 => Err(StepError::transient("the printer is out of paper")),
+        _ => Ok(Outcome::<_>::Success(TripTicketed { id: trip.id })),
+    };
+    let retry = RetryPolicy::until_it_succeeds(Duration::from_millis(100), Duration::from_secs(1));
+    Flow::of([
+        Participant::named("trip").step(Step::new("book", book).pivot()).publishes::<Requested>(),
+        Participant::named("flight").step(Step::new("ticket", ticket).retry(retry)).completes_with::<TripTicketed>(),
+    ])
+    .run(async |flow| {
+        assert_eq!(flow.choreography().check(), []);
+        flow.when(&Requested { id: Uuid::now_v7() }).await;
+        assert_eq!(flow.types(), ["trip.requested", "flight.reserved", "flight.ticketed"]);
+        assert!(flow.dead_letters().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_mark_of_a_failed_compensation_goes_on_through_a_chain_of_compensations_to_the_end() {
     Flow::of(in_sequence(Release::FailsForGood))
         .run(async |flow| {
             flow.when(&Requested { id: Uuid::now_v7() }).await;
+            assert_eq!(flow.choreography().check(), []);
             assert_eq!(with(flow, header::COMPENSATION_FAILED), ["hotel.released"]);
             assert_eq!(with(flow, header::PARTLY_COMPENSATED), ["hotel.released", "flight.released", "trip.cancelled"]);
             assert_eq!(finished(flow), [0, 1], "never claimed as compensated");

@@ -58,6 +58,7 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         rounds: None,
         effect: false,
         pivot: false,
+        until_it_succeeds: false,
     }
 }
 

@@ -99,6 +99,8 @@ pub struct StepSpec {
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.
     pub pivot: bool,
+    /// Whether its retries are never used up ([`RetryPolicy::until_it_succeeds`](crate::RetryPolicy::until_it_succeeds)).
+    pub until_it_succeeds: bool,
 }
 
 impl StepSpec {

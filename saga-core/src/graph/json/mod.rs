@@ -86,6 +86,8 @@ struct StepDoc {
     effect: bool,
     #[serde(default)]
     pivot: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    until_it_succeeds: bool,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -161,6 +161,7 @@ impl StepDoc {
             rounds: self.rounds,
             effect: self.effect,
             pivot: self.pivot,
+            until_it_succeeds: self.until_it_succeeds,
         })
     }
 }

@@ -141,6 +141,7 @@ impl StepDoc {
             rounds: step.rounds,
             effect: step.effect,
             pivot: step.pivot,
+            until_it_succeeds: step.until_it_succeeds,
         }
     }
 }
