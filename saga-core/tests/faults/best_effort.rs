@@ -254,3 +254,75 @@ async fn a_saga_is_blocked_when_even_the_event_of_its_compensation_cannot_be_mad
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_compensation_that_waits_for_several_events_may_fail_for_good_too() {
+    events! {
+        Refused = "trip.refused" on "trip.events" {}
+        Released = "hotel.released" on "hotel.events" {}
+    }
+    impl From<(Refused, Released)> for Freed {
+        fn from((trip, _): (Refused, Released)) -> Self {
+            Self { id: trip.id }
+        }
+    }
+    local(async || {
+        for (trip_first, fault) in [(true, None), (false, None), (true, Some(Fault::CommitAnswer))] {
+            let world = World::new(3);
+            let store = world.store.clone();
+            let fail = async move |_: &mut Cx<'_, MemoryStore>, _: (Refused, Released)| -> Result<Freed, StepError> {
+                store.inject(fault);
+                Err(StepError::permanent("the seat is bolted down"))
+            };
+            let member =
+                world.start(Participant::named("seat").step(Step::new("take", take).undone_by(fail).best_effort()));
+            let trip = booked("fine");
+            world.publish(&trip);
+            world.caught_up().await;
+            let mut parts = [Refused { id: trip.id }].map(|event| record(&event, Uuid::now_v7(), world.clock)).to_vec();
+            parts.insert(usize::from(trip_first), record(&Released { id: trip.id }, Uuid::now_v7(), world.clock));
+            for part in &parts {
+                assert_eq!(world.types("seat.events"), ["seat.taken"]);
+                world.broker.append(part.clone());
+                world.caught_up().await;
+            }
+            let failed = world.went_on(trip.id, "the seat is bolted down", 1).await;
+            assert_eq!(failed.record.value, parts[1].value);
+            for part in parts {
+                world.broker.append(part);
+            }
+            world.caught_up().await;
+            assert_eq!(member.metrics.duplicates.get_or_create(&FREE).get(), if fault.is_some() { 3 } else { 2 });
+            member.die().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_is_parked_leaves_the_queue_with_the_compensation_that_fails_in_its_place() {
+    local(async || {
+        let world = World::new(3);
+        let ask = async |_: &Call, _: &Booked| -> Result<(), StepError> { Err(StepError::transient("no answer")) };
+        let record_it = async |cx: &mut Cx<'_, MemoryStore>, trip: Booked, ()| {
+            take(cx, vec![trip]).await.map(|mut made| made.remove(0))
+        };
+        let give_back = async |_: &Call, _: &Cancelled| -> Result<(), StepError> { Err(StepError::permanent("gone")) };
+        let step = Step::with_effect("take", ask, record_it).undone_with_effect(give_back, free).best_effort();
+        let step = step.retry(RetryPolicy::fixed(Duration::from_secs(3600), 5));
+        let _member = world.start(Participant::named("seat").step(step).step(Step::new("note", note)));
+        let trip = booked("fine");
+        world.publish(&trip);
+        let parked = async || world.store.summary().await.unwrap().parked_sagas == 1;
+        world.eventually("the action is parked", parked).await;
+        world.publish(&Cancelled { id: trip.id });
+        world.publish(&Moved { id: trip.id });
+        world.caught_up().await;
+        world.eventually("the saga goes on", async || world.types("seat.events").len() == 2).await;
+        assert_eq!(world.header("seat.events", header::COMPENSATION_FAILED), ["true", ""]);
+        assert_eq!(world.types("seat.events"), ["seat.freed", "seat.noted"]);
+        let summary = world.store.summary().await.unwrap();
+        assert_eq!((summary.failed_compensations, summary.parked_sagas, summary.blocked_sagas), (1, 0, 0));
+    })
+    .await;
+}
