@@ -37,6 +37,8 @@ pub enum Mark {
     Waiting,
     /// The action has committed a checkpoint and waits for its next round.
     Again,
+    /// Compensations at best effort only: it failed for good, and its event says so. It is not tried again.
+    Failed,
 }
 
 /// The event that wrote a barrier row.
@@ -88,6 +90,8 @@ pub struct Arrival {
     pub version: u32,
     /// Its data.
     pub data: Vec<u8>,
+    /// See [`Envelope::partly_compensated`](crate::envelope::Envelope::partly_compensated).
+    pub partly_compensated: bool,
 }
 
 impl Before {
@@ -167,13 +171,17 @@ fn rule(op: Op, cause: &Cause, before: &Before) -> Verdict {
         (Op::Action, Some(Mark::Null), _) | (Op::Action, _, Some(_)) => Verdict::Skip(Skip::Late),
         (Op::Action, None | Some(Mark::Started | Mark::Waiting | Mark::Again), None) => Verdict::Run,
         (Op::Action, Some(Mark::Voiding), None) => Verdict::Void,
-        (Op::Action, Some(Mark::Done | Mark::Refused), None) => Verdict::Skip(done_before(cause, before.row(op))),
-        (Op::Compensate, _, Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding | Mark::Again)) => {
+        (Op::Action, Some(Mark::Done | Mark::Refused | Mark::Failed), None) => {
             Verdict::Skip(done_before(cause, before.row(op)))
         }
         (
             Op::Compensate,
-            Some(Mark::Done | Mark::Started | Mark::Voiding | Mark::Again),
+            _,
+            Some(Mark::Done | Mark::Refused | Mark::Null | Mark::Voiding | Mark::Again | Mark::Failed),
+        ) => Verdict::Skip(done_before(cause, before.row(op))),
+        (
+            Op::Compensate,
+            Some(Mark::Done | Mark::Started | Mark::Voiding | Mark::Again | Mark::Failed),
             None | Some(Mark::Started | Mark::Waiting),
         ) => Verdict::Run,
         (
@@ -227,7 +235,7 @@ fn same_half(cause: &Cause, known: &Cause) -> Skip {
 mod tests {
     use super::*;
 
-    const MARKS: [Option<Mark>; 8] = [
+    const MARKS: [Option<Mark>; 9] = [
         None,
         Some(Mark::Started),
         Some(Mark::Done),
@@ -236,6 +244,7 @@ mod tests {
         Some(Mark::Voiding),
         Some(Mark::Waiting),
         Some(Mark::Again),
+        Some(Mark::Failed),
     ];
 
     /// The truth table, written out: (action row, compensation row) -> verdict for an action, verdict for a compensation.
@@ -260,6 +269,9 @@ mod tests {
             (Some(Again),   Some(Started)) => (late,      Run),
             (Some(Voiding), Some(Started)) => (late,      Run),
             (Some(Started), Some(Started)) => (late,      Run),
+            // No action fails at best effort. A row that said so would be no reason to run it again.
+            (Some(Failed),  None)          => (duplicate, Run),
+            (Some(Failed),  Some(Started | Waiting)) => (late, Run),
             (Some(Done),    Some(Started | Waiting)) => (late, Run),
             (None,          Some(Started | Waiting)) => (late, NullCompensation),
             (Some(Refused), Some(Started | Waiting)) => (late, NullCompensation),
@@ -362,7 +374,7 @@ mod tests {
     }
 
     fn arrived(cause: Cause) -> Arrival {
-        Arrival { cause, version: 1, data: Vec::new() }
+        Arrival { cause, version: 1, data: Vec::new(), partly_compensated: false }
     }
 
     fn waiting(arrivals: &[Cause]) -> Before {

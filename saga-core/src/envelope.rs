@@ -34,6 +34,10 @@ pub mod header {
     pub const DATASCHEMA: &str = "ce_dataschema";
     /// On a compensation event: there was nothing to compensate.
     pub const NULL_COMPENSATION: &str = "ce_nullcompensation";
+    /// On the event of a compensation that failed for good.
+    pub const COMPENSATION_FAILED: &str = "ce_compensationfailed";
+    /// On that event and on all that follow from it: a part of the saga is not compensated.
+    pub const PARTLY_COMPENSATED: &str = "ce_partlycompensated";
     pub const TRACEPARENT: &str = "traceparent";
     pub const TRACESTATE: &str = "tracestate";
     /// The trace context as a CloudEvents extension, read when the bare header is missing.
@@ -65,6 +69,10 @@ pub struct Envelope {
     pub trace: TraceContext,
     /// Whether this is a compensation that had nothing to compensate.
     pub null_compensation: bool,
+    /// Whether this is a compensation at best effort that failed for good: what its step did is still in place.
+    pub compensation_failed: bool,
+    /// Whether such a compensation is among the causes of this event, or is this event.
+    pub partly_compensated: bool,
 }
 
 impl Envelope {
@@ -115,7 +123,8 @@ impl<'a> Opened<'a> {
         let trace = attributes.trace();
         let time = attributes.time.as_deref().and_then(|time| time.parse().ok());
         let causation_id = attributes.causation_id.map(Cow::into_owned);
-        let null_compensation = attributes.null_compensation;
+        let (null_compensation, compensation_failed) = (attributes.null_compensation, attributes.compensation_failed);
+        let partly_compensated = attributes.partly_compensated || compensation_failed;
         if let Some(version) = &attributes.specversion
             && !version.starts_with("1.")
         {
@@ -165,6 +174,8 @@ impl<'a> Opened<'a> {
             causation_id,
             trace,
             null_compensation,
+            compensation_failed,
+            partly_compensated,
         };
         Ok((envelope, data))
     }
@@ -220,6 +231,19 @@ pub fn seal(event_type: EventType, data: Vec<u8>, outgoing: &Outgoing<'_>) -> Ou
         }
     }
     OutRecord { topic: Cow::Borrowed(event_type.topic), key: Some(saga_id.into_bytes()), value: Some(data), headers }
+}
+
+/// Marks an event of a saga in which a compensation failed for good; `failed` says whether it is that compensation's own.
+pub(crate) fn mark_partly_compensated(record: &mut OutRecord, failed: bool) {
+    if failed {
+        record.headers.push(Header::text(header::COMPENSATION_FAILED, "true"));
+    }
+    record.headers.push(Header::text(header::PARTLY_COMPENSATED, "true"));
+}
+
+/// Whether [`mark_partly_compensated`] has marked it.
+pub(crate) fn is_partly_compensated(record: &OutRecord) -> bool {
+    record.headers.iter().any(|header| header.is(header::PARTLY_COMPENSATED))
 }
 
 #[cfg(test)]

@@ -36,13 +36,15 @@ pub(crate) struct SagaContext {
     pub(crate) trace: TraceContext,
     /// The round of the step.
     pub(crate) round: u32,
+    /// See [`Cx::is_partly_compensated`].
+    pub(crate) partly_compensated: bool,
     /// Collects the spans that a handler opens for this saga alone.
     pub(crate) spans: Option<Arc<dyn UserSpans>>,
 }
 
 impl SagaContext {
     pub(crate) fn of(saga_id: SagaId, trace: TraceContext) -> Self {
-        Self { saga_id, trace, round: 0, spans: None }
+        Self { saga_id, trace, round: 0, partly_compensated: false, spans: None }
     }
 
     /// The fields of every log line inside the step.
@@ -120,6 +122,13 @@ impl<'t, S: Store> Cx<'t, S> {
     /// none.
     pub fn trace(&self, saga_id: SagaId) -> TraceContext {
         self.sagas.iter().find(|sagas| sagas.saga_id == saga_id).map(|sagas| sagas.trace.clone()).unwrap_or_default()
+    }
+
+    /// Whether the event of this saga follows from a compensation that failed for good
+    /// ([`Step::best_effort`](crate::Step::best_effort)): what its step did is still in place. For a join, whether any of its
+    /// events does. What the handler publishes is marked in the same way.
+    pub fn is_partly_compensated(&self, saga_id: SagaId) -> bool {
+        self.sagas.iter().any(|saga| saga.saga_id == saga_id && saga.partly_compensated)
     }
 
     /// Log span for one saga of a batch; adds `saga_id` and `trace_id`. A handler for single events runs inside its

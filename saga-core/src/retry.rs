@@ -43,6 +43,24 @@ impl RetryPolicy {
         Self(Kind::Exponential { initial, max, attempts })
     }
 
+    /// As often as it takes, for a step that is owed, such as one after the [pivot](crate::Step::pivot): the pauses are those of
+    /// [`RetryPolicy::exponential`]. A permanent failure is dead-lettered nevertheless, since no retry can repair it.
+    ///
+    /// ```
+    /// # use std::time::Duration; use saga_core::{*, handler::Cx, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.paid", topic = "trip.events", saga = "trip_id")]
+    /// # struct TripPaid { trip_id: Uuid }
+    /// # async fn ticket(_: &mut Cx<'_, MemoryStore>, _: TripPaid) -> StepResult<Never> { Ok(Outcome::Quiet) }
+    /// let retry = RetryPolicy::until_it_succeeds(Duration::from_millis(100), Duration::from_secs(30));
+    /// let flight = Participant::named("flight").step(Step::new("ticket", ticket).retry(retry)).declaration();
+    /// assert!(flight.steps[0].until_it_succeeds);
+    /// ```
+    pub const fn until_it_succeeds(initial: Duration, max: Duration) -> Self {
+        Self::exponential(initial, max, u32::MAX)
+    }
+
     /// A custom policy: the delay after the n-th failed attempt (from 1), or none to stop.
     pub fn custom(delay: impl Fn(u32) -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self(Kind::Custom(Arc::new(delay)))
@@ -62,6 +80,14 @@ impl RetryPolicy {
             }),
             // A policy that panics allows no further attempt.
             Kind::Custom(delay) => caught(|| delay(failed)).flatten(),
+        }
+    }
+
+    /// Whether its attempts are never used up. A custom policy is believed to end unless it goes on for very long.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        match &self.0 {
+            Kind::Custom(_) => self.used_up_after() == MANY && self.delay(MANY, 0.0).is_some(),
+            _ => self.used_up_after() == u32::MAX,
         }
     }
 
@@ -148,6 +174,18 @@ mod tests {
             assert_eq!(u32::try_from(delays(&policy, 0.0).len()).unwrap() + 1, expected, "{policy:?}");
         }
         assert_eq!(RetryPolicy::custom(move |_| Some(ms(1))).used_up_after(), MANY);
+    }
+
+    #[test]
+    fn only_a_policy_that_never_ends_is_unlimited() {
+        let ms = Duration::from_millis;
+        let unlimited = [RetryPolicy::until_it_succeeds(ms(1), ms(9)), RetryPolicy::custom(move |_| Some(ms(1)))];
+        assert!(unlimited.iter().all(RetryPolicy::is_unlimited));
+        assert_eq!(unlimited[0].delay(4_000_000_000, 0.0), Some(ms(9)));
+        let ends = RetryPolicy::custom(move |failed| (failed < MANY).then_some(ms(1)));
+        for limited in [RetryPolicy::NONE, RetryPolicy::default(), RetryPolicy::fixed(ms(1), 5), ends] {
+            assert!(!limited.is_unlimited(), "{limited:?}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ where
             rounds: None,
             effect: action.effect.is_some(),
             pivot: false,
+            until_it_succeeds: false,
         };
         let erased = ErasedStep {
             spec,
@@ -208,6 +209,7 @@ where
     /// The retry policy of the step, its compensation and their effects.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.erased.spec.until_it_succeeds = policy.is_unlimited();
         self.erased.retry = policy;
         self
     }

@@ -1,6 +1,7 @@
 //! The interface between the runtime and a participant's database: one local transaction that holds barrier, business
 //! data, outbox, parked sagas and timers.
 
+mod failed;
 mod parked;
 mod refusal;
 mod timer;
@@ -17,6 +18,7 @@ use crate::{
     trace::{Ids, TraceContext},
 };
 
+pub use failed::FailedCompensation;
 pub use parked::{ParkChange, ParkedAt, ParkedEvent, ParkedLabel, Parking};
 pub use refusal::Refusal;
 pub use timer::{Disarm, DueTimer, Timer, TimerKind};
@@ -96,13 +98,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<(Self::Tx, Vec<DueTimer>), StoreError>> + Send;
 
-    /// Locks the action rows of these steps until the transaction ends, in the order of (saga, step), and returns the mark of each,
+    /// Locks the action rows of these steps until the transaction ends, in the order of (saga, step), and returns what each is,
     /// read after the lock was taken: the timer of a join and its last arrival meet there. The steps are distinct.
     fn lock_steps(
         &self,
         tx: &mut Self::Tx,
         steps: &[(SagaId, &str)],
-    ) -> impl Future<Output = Result<Vec<Option<Mark>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LockedStep>, StoreError>> + Send;
 
     /// Makes these timers due after the given delay, unless they were disarmed or armed anew meanwhile.
     fn postpone(&self, timers: &[DueTimer], after: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -136,6 +138,15 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Sizes and ages, for metrics. An error means that the database does not answer.
     fn summary(&self) -> impl Future<Output = Result<Summary, StoreError>> + Send;
+}
+
+/// The action of a step whose row is locked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockedStep {
+    /// The mark of its row; none without a row.
+    pub mark: Option<Mark>,
+    /// Whether an event that has arrived for it follows from a compensation that failed for good.
+    pub partly_compensated: bool,
 }
 
 /// The part of a step that one transaction carries out.
@@ -188,6 +199,8 @@ pub struct Changes {
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows of earlier transactions that the broker has acknowledged.
     pub sent: Vec<Uuid>,
+    /// Compensations that failed for good, and without which their sagas go on. One that is stored already stays as it is.
+    pub failed: Vec<FailedCompensation>,
     /// Parked sagas.
     pub park: Vec<ParkChange>,
     /// Timers to arm; a timer that is armed already stays as it is. One that waits for the end of a saga
@@ -320,6 +333,8 @@ pub struct Summary {
     pub blocked_sagas: u64,
     /// When the saga that has been parked longest failed first; blocked sagas are not included.
     pub parked_oldest: Option<Timestamp>,
+    /// Compensations that failed for good, and without which their sagas went on ([`Changes::failed`]).
+    pub failed_compensations: u64,
     /// Timers armed.
     pub timers: u64,
     /// Sagas that have begun and not ended.

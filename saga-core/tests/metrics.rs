@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 use common::{events::events, trip::Expired};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use saga_core::{
-    Event, Outcome, Participant, RetryPolicy, Rounds, SagaId, Step, StepError, StepResult,
+    Event, Never, Outcome, Participant, RetryPolicy, Rounds, SagaId, Step, StepError, StepResult,
     clock::Clock,
     envelope::{Outgoing, header, seal},
     event::EventType,
@@ -28,12 +28,21 @@ events! {
     Cancelled = "trip.cancelled" on "trip.events" { mood: String }
     Withdrawn = "trip.withdrawn" on "trip.events" {}
     Noted = "trip.noted" on "trip.events" {}
+    Seated = "trip.seated" on "trip.events" {}
+    Left = "trip.left" on "trip.events" {}
+    Stood = "seat.stood" on "seat.events" {}
     Taken = "seat.taken" on "seat.events" {}
     Freed = "seat.freed" on "seat.events" {}
 }
 
 impl From<Cancelled> for Freed {
     fn from(why: Cancelled) -> Self {
+        Self { id: why.id }
+    }
+}
+
+impl From<Left> for Stood {
+    fn from(why: Left) -> Self {
         Self { id: why.id }
     }
 }
@@ -73,6 +82,14 @@ async fn free(cx: &mut Cx<'_, MemoryStore>, why: Cancelled) -> Result<Freed, Ste
     }
 }
 
+async fn sit(_: &mut Cx<'_, MemoryStore>, _: Seated) -> StepResult<Never> {
+    Ok(Outcome::Quiet)
+}
+
+async fn stand(_: &mut Cx<'_, MemoryStore>, _: Left) -> Result<Stood, StepError> {
+    Err(StepError::permanent("fell asleep"))
+}
+
 async fn expire(_: &mut Cx<'_, MemoryStore>, sagas: Vec<SagaId>) -> Result<Vec<Outcome<Expired>>, StepError> {
     Ok(sagas.into_iter().map(|saga| Outcome::Success(Expired { id: saga.as_uuid() })).collect())
 }
@@ -87,7 +104,8 @@ fn seats() -> Participant<MemoryStore> {
         .effect_limits(limits)
         .again(Rounds::at_most(2))
         .retry(RetryPolicy::fixed(Duration::from_millis(50), 4));
-    Participant::named("seat").step(step).completes_with::<Taken>().compensates_with::<Freed>()
+    let sit = Step::new("sit", sit).undone_by(stand).best_effort();
+    Participant::named("seat").step(step).step(sit).completes_with::<Taken>().compensates_with::<Freed>()
 }
 
 fn record<E: Event>(event: &E, id: Uuid, clock: VirtualClock) -> OutRecord {
@@ -133,6 +151,8 @@ fn metrics_that_alerts_use_are_exposed_with_0_from_the_start() {
         "saga_dead_letters_total{reason=\"undecodable\"} 0",
         "saga_compensations_failed_total{step=\"take\"} 0",
         "saga_compensations_dead_lettered_total{step=\"take\"} 0",
+        "saga_compensations_failed_for_good_total{step=\"sit\"} 0",
+        "saga_finished_total{outcome=\"partly_compensated\"} 0",
         "saga_effect_calls_total{step=\"take\",result=\"rejected\"} 0",
         "saga_breaker_open{step=\"take\"} 0",
         "saga_finished_total{outcome=\"compensated\"} 0",
@@ -184,9 +204,12 @@ async fn every_registered_metric_changes() {
         publish(record(&booked("patient"), Uuid::now_v7(), clock));
         publish(record(&Noted { id: Uuid::now_v7() }, Uuid::now_v7(), clock));
         publish(record(&waiting, Uuid::now_v7(), clock));
+        let seated = Seated { id: Uuid::now_v7() };
+        publish(record(&seated, Uuid::now_v7(), clock));
         for _ in 0..50 {
             tick().await;
         }
+        publish(record(&Left { id: seated.id }, Uuid::now_v7(), clock));
         store.put("tries", &1).await;
         for _ in 0..4 {
             publish(record(&booked("down"), Uuid::now_v7(), clock));

@@ -41,6 +41,7 @@ pub(crate) fn mark(mark: Mark) -> &'static str {
         Mark::Voiding => "voiding",
         Mark::Waiting => "waiting",
         Mark::Again => "again",
+        Mark::Failed => "failed",
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn read_mark(text: &str) -> Result<Mark, StoreError> {
         "voiding" => Mark::Voiding,
         "waiting" => Mark::Waiting,
         "again" => Mark::Again,
+        "failed" => Mark::Failed,
         other => return Err(StoreError::Broken(format!("{other:?} is not a mark of the barrier"))),
     })
 }

@@ -10,11 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 use saga_core::{
-    barrier::{Before, Mark},
+    barrier::Before,
     event::SagaId,
     store::{
-        Admission, Changes, Committed, DeclaredStep, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError,
-        Summary, Unsent,
+        Admission, Changes, Committed, DeclaredStep, DueTimer, LockedStep, OutboxRow, ParkedEvent, ParkedLabel, Store,
+        StoreError, Summary, Unsent,
     },
 };
 use uuid::Uuid;
@@ -254,12 +254,12 @@ impl Store for Db {
         })
     }
 
-    async fn lock_steps(&self, tx: &mut Tx, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+    async fn lock_steps(&self, tx: &mut Tx, steps: &[(SagaId, &str)]) -> Result<Vec<LockedStep>, StoreError> {
         match &tx.session {
             #[cfg(feature = "postgres")]
             Session::Postgres(session) => session.lock_steps(steps).await,
             #[cfg(feature = "sqlite")]
-            Session::Sqlite(session) => session.marks(steps),
+            Session::Sqlite(session) => session.locked(steps),
         }
     }
 

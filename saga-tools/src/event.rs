@@ -35,6 +35,10 @@ pub struct Event {
     pub trace_id: Option<String>,
     /// Whether it is a null compensation.
     pub null: bool,
+    /// Whether it is the event of a compensation that failed for good.
+    pub compensation_failed: bool,
+    /// Whether it follows from such a compensation, or is its event.
+    pub partly_compensated: bool,
     /// The `reason` of a refusal or compensation, if it is a single word. No other data is kept.
     pub reason: Option<String>,
     /// The data fields that hold the saga's id; none when the data is not a JSON object.
@@ -98,6 +102,8 @@ pub fn read(record: &Record, written: Option<Timestamp>) -> Result<Event, Poison
         cause: envelope.causation_id.map(capped),
         trace_id: envelope.trace.trace_id().map(str::to_owned),
         null: envelope.null_compensation,
+        compensation_failed: envelope.compensation_failed,
+        partly_compensated: envelope.partly_compensated,
         reason: match data.as_mut().and_then(|data| data.remove("reason")) {
             Some(Value::String(reason)) => word(reason),
             _ => None,

@@ -181,6 +181,16 @@ impl Written {
         self.write(kind, record, ms);
     }
 
+    /// Writes the event of a compensation that failed for good, or one that follows from it.
+    pub(crate) fn partly(&mut self, kind: &str, cause: Option<&str>, ms: i64, failed: bool) {
+        let mut record = self.sealed(kind, cause, ms, false);
+        if failed {
+            record.headers.push(Header::text(header::COMPENSATION_FAILED, "true"));
+        }
+        record.headers.push(Header::text(header::PARTLY_COMPENSATED, "true"));
+        self.write(kind, record, ms);
+    }
+
     /// Writes the same event a second time.
     pub(crate) fn duplicate(&mut self, kind: &str, cause: Option<&str>, happened: i64, ms: i64) {
         let record = self.sealed(kind, cause, happened, false);

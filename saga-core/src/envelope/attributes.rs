@@ -37,6 +37,8 @@ pub(super) struct Attributes<'a> {
     traceparent: Option<Cow<'a, str>>,
     tracestate: Option<Cow<'a, str>>,
     pub(super) null_compensation: bool,
+    pub(super) compensation_failed: bool,
+    pub(super) partly_compensated: bool,
     pub(super) data: Option<Cow<'a, [u8]>>,
 }
 
@@ -69,6 +71,8 @@ struct Structured<'a> {
     traceparent: Option<String>,
     tracestate: Option<String>,
     nullcompensation: Option<serde_json::Value>,
+    compensationfailed: Option<serde_json::Value>,
+    partlycompensated: Option<serde_json::Value>,
     #[serde(borrow)]
     data: Option<&'a serde_json::value::RawValue>,
     data_base64: Option<String>,
@@ -104,6 +108,8 @@ pub(super) fn binary(record: &Record) -> Attributes<'_> {
             Ok(header::CE_TRACEPARENT) => traceparent = value(),
             Ok(header::CE_TRACESTATE) => tracestate = value(),
             Ok(header::NULL_COMPENSATION) => attributes.null_compensation = value().as_deref() == Some("true"),
+            Ok(header::COMPENSATION_FAILED) => attributes.compensation_failed = value().as_deref() == Some("true"),
+            Ok(header::PARTLY_COMPENSATED) => attributes.partly_compensated = value().as_deref() == Some("true"),
             _ => {}
         }
     }
@@ -136,11 +142,18 @@ fn structured(record: &Record) -> Result<Attributes<'_>, Poison> {
         causation_id: event.causationid.map(Cow::Owned),
         traceparent,
         tracestate,
-        null_compensation: event.nullcompensation.is_some_and(|v| v == true || v == "true"),
+        null_compensation: is_true(event.nullcompensation),
+        compensation_failed: is_true(event.compensationfailed),
+        partly_compensated: is_true(event.partlycompensated),
         data,
     };
     attributes.or_trace(event.traceparent, event.tracestate);
     Ok(attributes)
+}
+
+/// A boolean attribute, which some producers write as a text.
+fn is_true(value: Option<serde_json::Value>) -> bool {
+    value.is_some_and(|value| value == true || value == "true")
 }
 
 /// Why a record has no type, for the owner of its producer.

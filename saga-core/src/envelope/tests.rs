@@ -109,6 +109,7 @@ fn binary_and_structured_mode_yield_the_same_envelope() {
         ("traceparent", PARENT),
         ("tracestate", "a=1"),
         ("nullcompensation", "true"),
+        ("compensationfailed", "true"),
     ];
     let headers = attributes.iter().map(|(name, value)| Header::text(format!("ce_{name}"), *value)).collect();
     let binary = foreign(headers, r#"{"a":1}"#);
@@ -122,6 +123,7 @@ fn binary_and_structured_mode_yield_the_same_envelope() {
     assert_eq!((envelope.version, envelope.source.as_str(), envelope.causation_id.as_deref()), (2, "/shop", Some("6")));
     assert_eq!(envelope.trace, TraceContext::read(Some(PARENT), Some("a=1")));
     assert!(envelope.null_compensation);
+    assert!(envelope.compensation_failed && envelope.partly_compensated, "the one says the other");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod cancellation;
 mod compensation;
 mod contracts;
+mod forward;
 mod joins;
 mod optional;
 mod paths;
@@ -53,6 +54,8 @@ pub enum Rule {
     /// When a cancellation compensates a step before it closes the last step before the pivot, events in flight can still
     /// complete the saga.
     CancellationsEnterLast,
+    /// After the pivot a saga can only go forward, so a step there is owed as a compensation is: it is retried until it succeeds.
+    ForwardStepsAreRetried,
     /// A participant that waits for others needs a limit on its wait.
     WaitsHaveDeadlines,
     /// A deadline until the end of the saga is disarmed by an end that its participant declares.
@@ -72,7 +75,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that declarations alone are checked by, in this order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ParticipantsAreDistinct,
         Self::StepsAreNamed,
         Self::EventsAgree,
@@ -88,6 +91,7 @@ impl Rule {
         Self::CompensationsAreReached,
         Self::PivotIsFinal,
         Self::CancellationsEnterLast,
+        Self::ForwardStepsAreRetried,
         Self::WaitsHaveDeadlines,
         Self::SagaDeadlinesEnd,
         Self::StepsDoNotCycle,
@@ -135,6 +139,7 @@ impl Rule {
             Self::CompensationsAreReached => "compensations-are-reached",
             Self::PivotIsFinal => "pivot-is-final",
             Self::CancellationsEnterLast => "cancellations-enter-last",
+            Self::ForwardStepsAreRetried => "forward-steps-are-retried",
             Self::WaitsHaveDeadlines => "waits-have-deadlines",
             Self::SagaDeadlinesEnd => "saga-deadlines-end",
             Self::StepsDoNotCycle => "steps-do-not-cycle",
@@ -167,6 +172,7 @@ impl Rule {
             Self::CompensationsAreReached => "every compensation is reached from every later refusal and cancellation",
             Self::PivotIsFinal => "no event after the pivot leads to a compensation",
             Self::CancellationsEnterLast => "every cancellation enters at the last step before the pivot",
+            Self::ForwardStepsAreRetried => "every step after the pivot is retried until it succeeds",
             Self::WaitsHaveDeadlines => "every participant that waits has a deadline",
             Self::SagaDeadlinesEnd => "every deadline until the end can be ended by its participant",
             Self::StepsDoNotCycle => "no step leads back to itself",
@@ -274,7 +280,7 @@ impl Choreography {
     fn found(&self) -> Vec<Finding> {
         // What a saga depends on.
         let required = self.required();
-        let rules: [(&Self, Check); 20] = [
+        let rules: [(&Self, Check); 21] = [
             (self, contracts::participants_are_distinct),
             (self, contracts::steps_are_named),
             (self, contracts::events_agree),
@@ -290,6 +296,7 @@ impl Choreography {
             (&required, compensation::compensations_are_reached),
             (&required, compensation::pivot_is_final),
             (&required, cancellation::cancellations_enter_last),
+            (&required, forward::forward_steps_are_retried),
             (&required, paths::waits_have_deadlines),
             (self, paths::saga_deadlines_end),
             (self, paths::steps_do_not_cycle),

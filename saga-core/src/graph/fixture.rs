@@ -58,6 +58,7 @@ pub(crate) fn step(name: &'static str, triggers: &[&'static str]) -> StepSpec {
         rounds: None,
         effect: false,
         pivot: false,
+        until_it_succeeds: false,
     }
 }
 
@@ -66,7 +67,13 @@ pub(crate) fn compensation(
     triggers: &[&'static str],
     done: &'static str,
 ) -> Option<CompensationSpec> {
-    Some(CompensationSpec { name, triggers: events(triggers).into(), event: event(done), effect: false })
+    Some(CompensationSpec {
+        name,
+        triggers: events(triggers).into(),
+        event: event(done),
+        effect: false,
+        best_effort: false,
+    })
 }
 
 pub(crate) fn deadline(name: &'static str) -> Option<DeadlineSpec> {

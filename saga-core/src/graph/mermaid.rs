@@ -98,8 +98,12 @@ impl Choreography {
                 if !is_unnamed(node.name) {
                     label = format!("{label}<br/>compensates {}", text(node.step));
                 }
-                if spec.and_then(|s| s.compensation.as_ref()).is_some_and(|u| u.effect) {
+                let compensation = spec.and_then(|s| s.compensation.as_ref());
+                if compensation.is_some_and(|undo| undo.effect) {
                     label.push_str("<br/>effect");
+                }
+                if compensation.is_some_and(|undo| undo.best_effort) {
+                    label.push_str("<br/>best effort");
                 }
             }
             NodeKind::Action => {
@@ -232,12 +236,10 @@ fn duration(after: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::{
-        Choreography,
-        fixture::{
-            all_of, order, order_flow,
-            travel::{participants, travel_flow},
-        },
+    use super::*;
+    use crate::graph::fixture::{
+        all_of, inventory, order, order_flow,
+        travel::{participants, travel_flow},
     };
 
     #[test]
@@ -276,5 +278,13 @@ mod tests {
         let drawn = Choreography::of(flow.to_vec()).to_mermaid();
         let node = "trip_confirm{{\"confirm<br/>all of:<br/>payment.charged<br/>car.reserved<br/>pivot\"}}";
         assert!(drawn.contains(node), "{drawn}");
+    }
+
+    #[test]
+    fn a_compensation_at_best_effort_is_drawn_as_one() {
+        let mut inventory = inventory();
+        inventory.steps[0].compensation.as_mut().unwrap().best_effort = true;
+        let drawn = Choreography::of(vec![inventory]).to_mermaid();
+        assert!(drawn.contains("release<br/>compensates reserve<br/>best effort"), "{drawn}");
     }
 }

@@ -25,7 +25,7 @@ pub use choreography::{
 };
 pub use emits::Emits;
 pub use json::DeclarationError;
-pub use state::{Expected, Joining, SagaState, SagaStatus, Wait};
+pub use state::{Expected, Joining, Observed, SagaState, SagaStatus, Wait};
 pub use triggers::Triggers;
 
 /// One participant's declarations.
@@ -99,6 +99,8 @@ pub struct StepSpec {
     pub effect: bool,
     /// Whether this step is the pivot: after it, the saga can only go forward.
     pub pivot: bool,
+    /// Whether its retries are never used up ([`RetryPolicy::until_it_succeeds`](crate::RetryPolicy::until_it_succeeds)).
+    pub until_it_succeeds: bool,
 }
 
 impl StepSpec {
@@ -128,6 +130,8 @@ pub struct CompensationSpec {
     pub event: EventType,
     /// Whether it calls the outside world.
     pub effect: bool,
+    /// Whether its saga goes on without it when it fails for good.
+    pub best_effort: bool,
 }
 
 /// A durable deadline.

@@ -19,8 +19,25 @@ pub enum SagaStatus {
     Completed,
     /// Ended, and every step that succeeded was compensated.
     Compensated,
+    /// Ended as compensated, but a compensation at best effort failed for good: what its step did is still in place.
+    PartlyCompensated,
     /// Both a completed and a compensated end were observed, which must never happen.
     Contradictory,
+}
+
+/// An event of a saga that was observed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observed<'a> {
+    /// The event's name.
+    pub name: &'a str,
+    /// See [`Envelope::partly_compensated`](crate::envelope::Envelope::partly_compensated).
+    pub partly_compensated: bool,
+}
+
+impl<'a> From<&'a str> for Observed<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, partly_compensated: false }
+    }
 }
 
 /// A node that was started and has not published its result yet.
@@ -68,13 +85,19 @@ pub struct SagaState<'a> {
 }
 
 impl Choreography {
-    /// The state of a saga after the events of these names, in whichever order they were observed. A step that
+    /// The state of a saga after these events, in whichever order they were observed; names are events without a mark. A step that
     /// publishes nothing on success is never expected, since its success cannot be observed, and neither is a step of an
     /// optional participant, since no saga waits for it.
-    pub fn state<'a>(&self, seen: impl IntoIterator<Item = &'a str>) -> SagaState<'_> {
-        let names: Vec<&str> = seen.into_iter().collect();
-        let seen = |event: EventKey| names.contains(&event.name);
-        let status = self.status(seen);
+    pub fn state<'a, E: Into<Observed<'a>>>(&self, seen: impl IntoIterator<Item = E>) -> SagaState<'_> {
+        let observed: Vec<Observed<'a>> = seen.into_iter().map(Into::into).collect();
+        let seen = |event: EventKey| observed.iter().any(|observed| observed.name == event.name);
+        let status = match self.status(seen) {
+            // Also when another event of the saga ended it than those that follow from what failed.
+            SagaStatus::Compensated if observed.iter().any(|observed| observed.partly_compensated) => {
+                SagaStatus::PartlyCompensated
+            }
+            status => status,
+        };
         let mut state = SagaState { status, expected: Vec::new(), joining: Vec::new(), waits: Vec::new() };
         if matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
             for node in self.nodes().iter().filter(|node| !node.optional) {
@@ -222,6 +245,20 @@ mod tests {
         );
         let both = flow.state(["order.confirmed", "order.cancelled"]);
         assert_eq!(both.status, SagaStatus::Contradictory);
+    }
+
+    #[test]
+    fn a_saga_with_a_failed_compensation_is_never_called_compensated() {
+        let flow = order_flow();
+        let marked = |name| Observed { name, partly_compensated: true };
+        let released =
+            ["order.created", "payment.declined"].map(Observed::from).into_iter().chain([marked("inventory.released")]);
+        assert_eq!(flow.state(released.clone()).status, SagaStatus::Backward, "it goes on");
+        for end in [marked("order.cancelled"), "order.cancelled".into()] {
+            assert_eq!(flow.state(released.clone().chain([end])).status, SagaStatus::PartlyCompensated);
+        }
+        let both = released.chain(["order.cancelled", "order.confirmed"].map(Observed::from));
+        assert_eq!(flow.state(both).status, SagaStatus::Contradictory);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) enum After {
     Retry { attempts: u32, pause: Duration },
     /// Run the handler that the step declares for this end.
     Refuse,
-    /// Publish a dead letter and block the saga.
+    /// Publish a dead letter. Then the saga is blocked, or goes on without a compensation that is made at best effort.
     DeadLetter(Reason),
 }
 
@@ -45,7 +45,9 @@ pub(crate) fn after_failure<S: Store>(participant: &Participant<S>, event: &InFl
     match step.retry.delay(attempts, jitter) {
         Some(pause) => After::Retry { attempts, pause },
         // A compensation is owed: it is tried again as long as its failure may pass.
-        None if event.op == Op::Compensate => After::Retry { attempts, pause: COMPENSATION_PAUSE },
+        None if event.op == Op::Compensate && !step.is_best_effort(event.op) => {
+            After::Retry { attempts, pause: COMPENSATION_PAUSE }
+        }
         None if refuses => After::Refuse,
         None => After::DeadLetter(Reason::RetriesExhausted),
     }

@@ -17,6 +17,7 @@ use crate::runtime::{
 };
 use crate::{
     clock::Clock,
+    envelope::is_partly_compensated,
     participant::Participant,
     step::End,
     store::{Committed, OutboxRow, Store},
@@ -61,7 +62,7 @@ impl<S: Store, P: Producer, C: Clock> Shared<S, P, C> {
             if !counted.insert(row.saga_id) {
                 continue;
             }
-            let label = OutcomeLabel { outcome: outcome(ending) };
+            let label = OutcomeLabel { outcome: outcome(ending, is_partly_compensated(&row.record)) };
             self.metrics.finished.get_or_create(&label).inc();
             let begun = committed.ended.iter().find(|progress| progress.saga_id == row.saga_id);
             if let Some(begun) = begun {

@@ -23,6 +23,8 @@ pub(crate) enum Stage {
     DeadLetter,
     /// Its dead letter is acknowledged: a transaction keeps the event, which blocks its saga.
     Block,
+    /// Its dead letter is acknowledged: a transaction records that the compensation failed, and the saga goes on without it.
+    RecordFailure,
     /// Everything about it is durable: its offset may be committed, or its row is gone.
     Settled,
 }
@@ -50,6 +52,8 @@ pub(crate) enum Happened {
     FailedForGood,
     /// The broker has the dead letter.
     Published,
+    /// The broker has the dead letter of a compensation that is made at best effort.
+    PublishedBestEffort,
 }
 
 /// A defect of the runtime: a pair that the table does not have.
@@ -62,10 +66,13 @@ pub(crate) struct Illegal {
 
 /// The next stage. A pair that the table does not have is an error; it never counts as settled.
 pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
-    use Happened::{Answered, Ended, FailedForGood, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding};
-    use Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, Settled, Start, Void, Whole};
+    use Happened::{
+        Answered, Ended, FailedForGood, Kept, Published, PublishedBestEffort, Refuse, RefuseEffect, Retry, Started,
+        Voiding,
+    };
+    use Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, RecordFailure, Settled, Start, Void, Whole};
     Ok(match (stage, happened) {
-        (Whole | Start | Finish | Void | Exhaust | Park | Block, Ended) => Settled,
+        (Whole | Start | Finish | Void | Exhaust | Park | Block | RecordFailure, Ended) => Settled,
         (Park | Block, Kept) => Settled,
         (Start, Started) => Call,
         // Voiding has begun, here or elsewhere: the step can only refuse now.
@@ -73,8 +80,12 @@ pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
         (Call, Answered) => Finish,
         (Abandon, Answered) => Exhaust,
         (DeadLetter, Published) => Block,
+        (DeadLetter, PublishedBestEffort) => RecordFailure,
         (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, Retry) => Park,
         (Block, Retry) => Block,
+        (RecordFailure, Retry) => RecordFailure,
+        // Its event cannot even be made.
+        (RecordFailure, FailedForGood) => Block,
         (Whole | Start | Call | Finish | Void, RefuseEffect) => Void,
         (Whole | Start | Call | Finish | Void, Refuse) => Exhaust,
         (Whole | Start | Call | Finish | Void | Abandon | Exhaust | Park, FailedForGood) => DeadLetter,
@@ -85,32 +96,47 @@ pub(crate) fn next(stage: Stage, happened: Happened) -> Result<Stage, Illegal> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Happened::{Answered, Ended, FailedForGood, Kept, Published, Refuse, RefuseEffect, Retry, Started, Voiding},
-        Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, Settled, Start, Void, Whole},
+        Happened::{
+            Answered, Ended, FailedForGood, Kept, Published, PublishedBestEffort, Refuse, RefuseEffect, Retry, Started,
+            Voiding,
+        },
+        Stage::{Abandon, Block, Call, DeadLetter, Exhaust, Finish, Park, RecordFailure, Settled, Start, Void, Whole},
         *,
     };
 
-    const HAPPENED: [Happened; 10] =
-        [Ended, Started, Voiding, Kept, Answered, Retry, RefuseEffect, Refuse, FailedForGood, Published];
+    const HAPPENED: [Happened; 11] = [
+        Ended,
+        Started,
+        Voiding,
+        Kept,
+        Answered,
+        Retry,
+        RefuseEffect,
+        Refuse,
+        FailedForGood,
+        Published,
+        PublishedBestEffort,
+    ];
 
     /// Written out: a row per stage, a column per happening, in the order of [`HAPPENED`].
     #[rustfmt::skip]
-    const TABLE: [(Stage, [Option<Stage>; 10]); 11] = {
+    const TABLE: [(Stage, [Option<Stage>; 11]); 12] = {
         const X: Option<Stage> = None;
         const fn to(stage: Stage) -> Option<Stage> { Some(stage) }
         [
-            //            Ended         Started   Voiding      Kept          Answered     Retry     RefuseEff. Refuse       GiveUp          Published
-            (Whole,      [to(Settled),  X,        X,           X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
-            (Start,      [to(Settled),  to(Call), to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
-            (Call,       [X,            X,        X,           X,            to(Finish),  to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
-            (Finish,     [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
-            (Void,       [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X       ]),
-            (Abandon,    [X,            X,        X,           X,            to(Exhaust), to(Park), X,         X,           to(DeadLetter), X       ]),
-            (Exhaust,    [to(Settled),  X,        X,           X,            X,           to(Park), X,         X,           to(DeadLetter), X       ]),
-            (Park,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           to(DeadLetter), X       ]),
-            (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Block)]),
-            (Block,       [to(Settled),  X,        X,           to(Settled),  X,           to(Block), X,         X,           X,              X       ]),
-            (Settled,    [X,            X,        X,           X,            X,           X,        X,         X,           X,              X       ]),
+            //            Ended         Started   Voiding      Kept          Answered     Retry     RefuseEff. Refuse       FailedFor.      Published  ..BestEffort
+            (Whole,      [to(Settled),  X,        X,           X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X,        X       ]),
+            (Start,      [to(Settled),  to(Call), to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X,        X       ]),
+            (Call,       [X,            X,        X,           X,            to(Finish),  to(Park), to(Void),  to(Exhaust), to(DeadLetter), X,        X       ]),
+            (Finish,     [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X,        X       ]),
+            (Void,       [to(Settled),  X,        to(Abandon), X,            X,           to(Park), to(Void),  to(Exhaust), to(DeadLetter), X,        X       ]),
+            (Abandon,    [X,            X,        X,           X,            to(Exhaust), to(Park), X,         X,           to(DeadLetter), X,        X       ]),
+            (Exhaust,    [to(Settled),  X,        X,           X,            X,           to(Park), X,         X,           to(DeadLetter), X,        X       ]),
+            (Park,       [to(Settled),  X,        X,           to(Settled),  X,           to(Park), X,         X,           to(DeadLetter), X,        X       ]),
+            (DeadLetter, [X,            X,        X,           X,            X,           X,        X,         X,           X,              to(Block), to(RecordFailure)]),
+            (Block,       [to(Settled),  X,        X,           to(Settled),  X,           to(Block), X,         X,           X,              X,        X       ]),
+            (RecordFailure,      [to(Settled),  X,        X,           X,            X,           to(RecordFailure), X,         X,           to(Block),      X,        X       ]),
+            (Settled,    [X,            X,        X,           X,            X,           X,        X,         X,           X,              X,        X       ]),
         ]
     };
 
@@ -128,7 +154,7 @@ mod tests {
         for (stage, row) in TABLE {
             let settles: Vec<Happened> =
                 HAPPENED.into_iter().zip(row).filter(|(_, to)| *to == Some(Settled)).map(|(h, _)| h).collect();
-            let transaction = matches!(stage, Whole | Start | Finish | Void | Exhaust | Park | Block);
+            let transaction = matches!(stage, Whole | Start | Finish | Void | Exhaust | Park | Block | RecordFailure);
             assert_eq!(transaction, !settles.is_empty(), "{stage:?}");
             assert!(settles.iter().all(|happened| matches!(happened, Ended | Kept)), "{stage:?}: {settles:?}");
         }

@@ -132,6 +132,7 @@ where
             triggers: Triggers::all_of(U::parts()),
             event: EventType::of::<C>(),
             effect: effect.is_some(),
+            best_effort: false,
         });
         let undo = Arc::new(undo);
         let run: Box<RunFn<S>> = Box::new(move |cx, inputs| {
@@ -204,6 +205,46 @@ where
             half.decode = decode_with(|name, version, data| {
                 Events::decode(name, version, data).map(|(trigger, saga_id)| (Arc::new(trigger) as Erased, saga_id))
             });
+        }
+        self
+    }
+
+    /// The compensation is made at best effort: when it fails for good, its saga goes on without it. That is a permanent
+    /// failure, or a transient one that outlasts the step's retry policy. Without this, the saga waits: for the next attempt, or
+    /// for an operator.
+    ///
+    /// One transaction then publishes the compensation's event, made from what started it as for a null compensation, and writes
+    /// what failed into the table `saga_failed_compensation`. The event is marked as failed, and all that follow from it carry the
+    /// mark on ([`Cx::is_partly_compensated`](crate::handler::Cx::is_partly_compensated)). An end of the saga that has the mark
+    /// counts as *partly compensated*. The event that failed is dead-lettered as well. It is not tried again.
+    ///
+    /// ```
+    /// # use saga_core::{*, handler::*, testing::MemoryStore}; use uuid::Uuid;
+    /// # use schemars::JsonSchema; use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.requested", topic = "trip.events", saga = "trip_id")]
+    /// # struct TripRequested { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "car.reserved", topic = "car.events", saga = "trip_id")]
+    /// # struct CarReserved { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "trip.refused", topic = "trip.events", saga = "trip_id")]
+    /// # struct TripRefused { trip_id: Uuid }
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Event)]
+    /// # #[event(name = "car.released", topic = "car.events", saga = "trip_id", from(TripRefused))]
+    /// # struct CarReleased { trip_id: Uuid }
+    /// # async fn reserve(_: &mut Cx<'_, MemoryStore>, trip: TripRequested) -> StepResult<CarReserved> {
+    /// #     Ok(Outcome::Success(CarReserved { trip_id: trip.trip_id }))
+    /// # }
+    /// # async fn release(_: &mut Cx<'_, MemoryStore>, why: TripRefused) -> Result<CarReleased, StepError> { Ok(why.into()) }
+    /// let step = Step::new("reserve", reserve).undone_by(release).best_effort();
+    /// let car = Participant::named("car").step(step).declaration();
+    /// assert!(car.steps[0].compensation.as_ref().is_some_and(|release| release.best_effort));
+    /// ```
+    #[must_use]
+    pub fn best_effort(mut self) -> Self {
+        if let Some(spec) = &mut self.erased.spec.compensation {
+            spec.best_effort = true;
         }
         self
     }

@@ -151,6 +151,11 @@ impl<S: Store> ErasedStep<S> {
         }
     }
 
+    /// Whether a saga goes on without this half when it fails for good.
+    pub(crate) fn is_best_effort(&self, op: Op) -> bool {
+        op == Op::Compensate && self.spec.compensation.as_ref().is_some_and(|compensation| compensation.best_effort)
+    }
+
     pub(crate) fn half(&self, op: Op) -> Option<&Half<S>> {
         match op {
             Op::Action => Some(&self.action),

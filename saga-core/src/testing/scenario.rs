@@ -43,6 +43,10 @@ pub struct Published {
     pub data: serde_json::Value,
     /// Whether it is a null compensation.
     pub null_compensation: bool,
+    /// Whether it is the event of a compensation at best effort that failed for good.
+    pub compensation_failed: bool,
+    /// Whether it follows from such a compensation, or is its event.
+    pub partly_compensated: bool,
     /// The record.
     pub record: Record,
 }
@@ -59,6 +63,8 @@ impl Published {
             saga_id: record.key.clone().and_then(|key| String::from_utf8(key).ok()).unwrap_or_default(),
             data: record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok()).unwrap_or_default(),
             null_compensation: text(header::NULL_COMPENSATION) == "true",
+            compensation_failed: text(header::COMPENSATION_FAILED) == "true",
+            partly_compensated: text(header::PARTLY_COMPENSATED) == "true",
             record: record.clone(),
         }
     }

@@ -18,8 +18,8 @@ use crate::{
     clock::{Clock, after},
     event::SagaId,
     store::{
-        Admission, Changes, Committed, DeclaredStep, DueTimer, OutboxRow, ParkedEvent, ParkedLabel, Store, StoreError,
-        Summary, Unsent,
+        Admission, Changes, Committed, DeclaredStep, DueTimer, FailedCompensation, LockedStep, OutboxRow, ParkedEvent,
+        ParkedLabel, Store, StoreError, Summary, Unsent,
     },
 };
 use tables::Tables;
@@ -80,6 +80,11 @@ impl MemoryStore {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
     }
 
+    /// Takes the faults back that have not occurred.
+    pub fn clear_faults(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn fault(&self, at: &[Fault]) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.pop_front_if(|fault| at.contains(fault))
@@ -98,6 +103,11 @@ impl MemoryStore {
     /// A committed barrier row.
     pub async fn mark(&self, saga_id: SagaId, step: &str, op: Op) -> Option<Mark> {
         self.tables.lock().await.barrier.get(&(saga_id, step.to_owned(), op)).map(|row| row.mark)
+    }
+
+    /// The compensations that failed for good, in the order of their sagas and steps.
+    pub async fn failed_compensations(&self) -> Vec<FailedCompensation> {
+        self.tables.lock().await.failed.values().cloned().collect()
     }
 
     /// Lets a saga that is blocked by a dead letter continue, as an operator does.
@@ -179,11 +189,14 @@ impl Store for MemoryStore {
         Ok((tx, due))
     }
 
-    async fn lock_steps(&self, tx: &mut MemoryTx, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
-        let mark = |(saga_id, step): &(SagaId, &str)| {
-            tx.working.barrier.get(&(*saga_id, (*step).to_owned(), Op::Action)).map(|row| row.mark)
+    async fn lock_steps(&self, tx: &mut MemoryTx, steps: &[(SagaId, &str)]) -> Result<Vec<LockedStep>, StoreError> {
+        let locked = |(saga_id, step): &(SagaId, &str)| {
+            let key = (*saga_id, (*step).to_owned(), Op::Action);
+            let arrivals = tx.working.arrivals.get(&key).into_iter().flatten();
+            let partly_compensated = arrivals.into_iter().any(|arrival| arrival.partly_compensated);
+            LockedStep { mark: tx.working.barrier.get(&key).map(|row| row.mark), partly_compensated }
         };
-        Ok(steps.iter().map(mark).collect())
+        Ok(steps.iter().map(locked).collect())
     }
 
     async fn postpone(&self, timers: &[DueTimer], wait: Duration) -> Result<(), StoreError> {
@@ -248,6 +261,7 @@ impl Store for MemoryStore {
             parked_sagas: heads.iter().filter(|p| !p.blocked).count() as u64,
             blocked_sagas: heads.iter().filter(|p| p.blocked).count() as u64,
             parked_oldest: heads.iter().filter(|p| !p.blocked).filter_map(|p| p.failed_at).min(),
+            failed_compensations: tables.failed.len() as u64,
             timers: tables.timers.len() as u64,
             unfinished_sagas: unfinished().count() as u64,
             unfinished_oldest: unfinished().min(),

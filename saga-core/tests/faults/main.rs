@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod best_effort;
 #[path = "../common/mod.rs"]
 mod common;
 mod dead_letters;

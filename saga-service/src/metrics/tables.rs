@@ -86,6 +86,8 @@ impl Collector for Measured {
         count("saga_active", "Sagas that have begun and not ended", summary.unfinished_sagas)?;
         count("saga_parked", "Sagas parked and waiting for a retry", summary.parked_sagas)?;
         count("saga_blocked", "Sagas blocked by a dead letter", summary.blocked_sagas)?;
+        let help = "Compensations that failed for good and without which their sagas went on";
+        count("saga_failed_compensations", help, summary.failed_compensations)?;
         count("saga_outbox_pending", "Outbox rows not yet marked sent", summary.outbox_pending)?;
         count("saga_deadlines_waiting", "Deadlines armed and not due yet", summary.timers)?;
         let mut age = |name, help, since: Option<Timestamp>| {
@@ -124,6 +126,7 @@ mod tests {
             parked_sagas: 3,
             blocked_sagas: 4,
             parked_oldest: since(50),
+            failed_compensations: 9,
             timers: 6,
             unfinished_sagas: 7,
             unfinished_oldest: since(80),
@@ -138,6 +141,7 @@ mod tests {
             "saga_active 7",
             "saga_blocked 4",
             "saga_deadlines_waiting 6",
+            "saga_failed_compensations 9",
             "saga_oldest_unfinished_age_seconds 80.0",
             "saga_outbox_oldest_age_seconds 20.0",
             "saga_outbox_pending 1",

@@ -6,7 +6,7 @@ use futures::{future::OptionFuture, join};
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op, Row as BarrierRow},
     event::SagaId,
-    store::{Admission, Phase, StoreError},
+    store::{Admission, LockedStep, Phase, StoreError},
 };
 use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
@@ -82,13 +82,15 @@ SELECT b.saga_id, b.op, b.mark, b.cause, b.cause_type, b.effect_key, b.round FRO
 LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a.step OFFSET 0) b";
 
 const MARKS: &str = "
-SELECT (SELECT b.mark FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action')
+SELECT (SELECT b.mark FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action'),
+    EXISTS (SELECT FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = 'action'
+        AND a.partly_compensated OFFSET 0)
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k(saga_id, step, n) ORDER BY k.n";
 
 /// A separate statement for the same reason.
 const ARRIVALS: &str = "
 SELECT k.saga_id, EXISTS (SELECT FROM saga_progress p WHERE p.saga_id = k.saga_id AND p.ended_at IS NOT NULL OFFSET 0),
-    a.cause, a.event_type, a.version, a.data
+    a.cause, a.event_type, a.version, a.data, a.partly_compensated
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k(saga_id, step, op)
 LEFT JOIN LATERAL (SELECT * FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a
     ON true";
@@ -175,8 +177,8 @@ pub(super) async fn admit(
 }
 
 impl Session {
-    /// Locks the action rows of these steps and returns their marks.
-    pub(crate) async fn lock_steps(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
+    /// Locks the action rows of these steps and returns what they are.
+    pub(crate) async fn lock_steps(&self, steps: &[(SagaId, &str)]) -> Result<Vec<LockedStep>, StoreError> {
         let sagas: Vec<Uuid> = steps.iter().map(|(saga_id, _)| saga_id.as_uuid()).collect();
         let names: Vec<&str> = steps.iter().map(|(_, step)| *step).collect();
         let params: [&(dyn ToSql + Sync); 2] = [&sagas, &names];
@@ -189,8 +191,12 @@ impl Session {
                 locked.and(marks)
             })
             .await?;
-        let mark = |row: &Row| row.try_get::<_, Option<&str>>(0).map(|mark| mark.map(columns::read_mark));
-        rows.iter().map(|row| mark(row).map_err(|error| classify(&error))?.transpose()).collect()
+        let locked = |row: &Row| {
+            let read = || Ok((row.try_get::<_, Option<String>>(0)?, row.try_get(1)?));
+            let (mark, partly_compensated) = read().map_err(|error: Error| classify(&error))?;
+            Ok(LockedStep { mark: mark.as_deref().map(columns::read_mark).transpose()?, partly_compensated })
+        };
+        rows.iter().map(locked).collect()
     }
 }
 
@@ -247,20 +253,21 @@ fn read_joins(rows: &[Row]) -> Result<HashMap<Uuid, Join>, StoreError> {
         let (saga, ended, arrival) = read_arrival(row).map_err(|error| classify(&error))?;
         let join = joins.entry(saga).or_default();
         join.ended = ended;
-        if let Some((cause, version, data)) = arrival {
-            join.arrivals.push(Arrival { cause, version: columns::read_version(version)?, data });
+        if let Some((version, arrival)) = arrival {
+            join.arrivals.push(Arrival { version: columns::read_version(version)?, ..arrival });
         }
     }
     Ok(joins)
 }
 
-/// The columns of an arrival; none for a join without arrivals.
-type ArrivalColumns = Option<(Cause, i64, Vec<u8>)>;
+/// An arrival and the version of its data's schema as it is stored; none for a join without arrivals.
+type ArrivalColumns = Option<(i64, Arrival)>;
 
 fn read_arrival(row: &Row) -> Result<(Uuid, bool, ArrivalColumns), tokio_postgres::Error> {
     let Some(id) = row.try_get(2)? else { return Ok((row.try_get(0)?, row.try_get(1)?, None)) };
     let cause = Cause { id, event_type: row.try_get(3)? };
-    Ok((row.try_get(0)?, row.try_get(1)?, Some((cause, row.try_get(4)?, row.try_get(5)?))))
+    let arrival = Arrival { cause, version: 0, data: row.try_get(5)?, partly_compensated: row.try_get(6)? };
+    Ok((row.try_get(0)?, row.try_get(1)?, Some((row.try_get(4)?, arrival))))
 }
 
 /// The result of [`ADMIT`] for one event.

@@ -25,8 +25,8 @@ const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesc
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
             WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = k.op OFFSET 0) b) c \
     WHERE saga_barrier.ctid = c.at";
-const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[]) \
+const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, partly_compensated) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::bytea[], $8::boolean[]) \
     ON CONFLICT (saga_id, step, op, event_type) DO NOTHING";
 /// Nothing reads the data of a join that has ended.
 const FORGET_DATA: &str = "UPDATE saga_arrival SET data = '' FROM ( \
@@ -34,12 +34,13 @@ const FORGET_DATA: &str = "UPDATE saga_arrival SET data = '' FROM ( \
         LATERAL (SELECT ctid AS at FROM saga_arrival a \
             WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = k.op OFFSET 0) a) c \
     WHERE saga_arrival.ctid = c.at";
-/// Before [`ENDED`]: a part that arrives meanwhile has its row first and the saga's progress second.
+/// Before [`ENDED`]: a part that arrives meanwhile has its row first and the saga's progress second. `saga_id` is compared with the array
+/// as well, so that the index is searched instead of scanned.
 const CLOSE: &str = "UPDATE saga_barrier SET mark = 'null' FROM ( \
         SELECT b.saga_id, b.step, b.op FROM (SELECT DISTINCT k.saga_id FROM unnest($1::uuid[]) AS k(saga_id) ORDER BY 1) k, \
         LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.op = 'action' AND b.mark = 'waiting' \
             ORDER BY b.step FOR UPDATE) b) c \
-    WHERE saga_barrier.saga_id = c.saga_id AND saga_barrier.step = c.step AND saga_barrier.op = c.op";
+    WHERE saga_barrier.saga_id = ANY($1) AND saga_barrier.saga_id = c.saga_id AND saga_barrier.step = c.step AND saga_barrier.op = c.op";
 /// As [`MARKS`], for actions that enter another round.
 const ROUNDS: &str = "UPDATE saga_barrier SET mark = c.mark, round = c.round, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) \
     FROM ( \
@@ -48,6 +49,11 @@ const ROUNDS: &str = "UPDATE saga_barrier SET mark = c.mark, round = c.round, ef
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
             WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action' OFFSET 0) b) c \
     WHERE saga_barrier.ctid = c.at";
+const FAILED: &str = "INSERT INTO saga_failed_compensation \
+    (saga_id, step, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts, failed_at, reason) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::bytea[], $8::bytea[], \
+        $9::text[], $10::bigint[], $11::timestamptz[], $12::text[]) ORDER BY 1, 2 \
+    ON CONFLICT (saga_id, step) DO NOTHING";
 const OUTBOX: &str = "INSERT INTO saga_outbox \
     (id, aggregatetype, aggregateid, type, topic, payload, headers, tracingspancontext, created_at) \
     SELECT r.id, $1, r.saga, r.type, r.topic, r.payload, r.headers, r.context, clock_timestamp() \
@@ -77,7 +83,8 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, FORGET_DATA, CLOSE, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] =
+    &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, FORGET_DATA, CLOSE, FAILED, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -141,7 +148,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, rounds, arrivals, close, outbox, sent, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, rounds, arrivals, close, outbox, sent, failed, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -166,6 +173,23 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(arrivals, |a| i64::from(a.arrival.version)),
             column(arrivals, |a| a.arrival.cause.id),
             column(arrivals, |a| a.arrival.data.as_slice()),
+            column(arrivals, |a| a.arrival.partly_compensated),
+        ]
+    });
+    add(!failed.is_empty(), FAILED, &|| {
+        vec![
+            column(failed, |f| f.saga_id.as_uuid()),
+            column(failed, |f| f.step),
+            column(failed, |f| columns::clean(&f.event_id).into_owned()),
+            column(failed, |f| &*f.record.topic),
+            column(failed, |f| f.record.partition),
+            column(failed, |f| f.record.offset),
+            column(failed, |f| f.record.key.as_deref()),
+            column(failed, |f| f.record.value.as_deref()),
+            column(failed, |f| columns::headers(&f.record.headers)),
+            column(failed, |f| i64::from(f.attempts)),
+            column(failed, |f| Micros::from(f.failed_at)),
+            column(failed, |f| columns::clean(&f.reason).into_owned()),
         ]
     });
     let is_any_last = arrivals.iter().any(|arrival| arrival.is_last);

@@ -20,7 +20,7 @@ const MIGRATION: Duration = Duration::from_secs(600);
 
 /// The outbox has the columns that Debezium's outbox event router reads by default, and `topic` for `route.by.field`.
 /// The index on `id` serves deletes, the one on `seq` reads a backlog.
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS, FAILED];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -191,6 +191,32 @@ ALTER TABLE saga_parked
 CREATE INDEX saga_parked_waiting ON saga_parked (due)
     WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL);
 ",
+};
+
+/// Compensations that failed for good and without which their sagas went on, with what started them. An operator removes a row
+/// once what the step did is taken back by other means. An arrival says whether its event follows from one.
+const FAILED: Migration = Migration {
+    name: "saga/failed-compensations",
+    sql: r#"
+CREATE TABLE saga_failed_compensation (
+    saga_id uuid NOT NULL,
+    step text COLLATE "C" NOT NULL,
+    event_id text NOT NULL,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key bytea,
+    value bytea,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at timestamptz NOT NULL,
+    reason text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (saga_id, step)
+);
+
+ALTER TABLE saga_arrival ADD COLUMN partly_compensated boolean NOT NULL DEFAULT false;
+"#,
 };
 
 /// Applies missing migrations. An up-to-date database, the usual case, costs one read and no lock.

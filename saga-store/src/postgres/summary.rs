@@ -19,6 +19,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM saga_outbox ORDER BY seq LIMIT $1) AS 
         WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL) ORDER BY due LIMIT $1) AS few),
     (SELECT count(DISTINCT saga_id) FROM (SELECT saga_id FROM saga_parked WHERE held ORDER BY saga_id LIMIT $1) AS few),
     (SELECT min(failed_at) FROM saga_parked WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held),
+    (SELECT count(*) FROM (SELECT FROM saga_failed_compensation ORDER BY saga_id, step LIMIT $1) AS few),
     (SELECT count(*) FROM (SELECT FROM saga_timer ORDER BY due LIMIT $1) AS few),
     (SELECT count(*) FROM (SELECT FROM saga_progress WHERE ended_at IS NULL ORDER BY begun_at LIMIT $1) AS few),
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL),
@@ -43,10 +44,11 @@ impl Postgres {
                 parked_sagas: count(2)?,
                 blocked_sagas: count(3)?,
                 parked_oldest: time(row.try_get(4)?)?,
-                timers: count(5)?,
-                unfinished_sagas: count(6)?,
-                unfinished_oldest: time(row.try_get(7)?)?,
-                at: time(row.try_get(8)?)?,
+                failed_compensations: count(5)?,
+                timers: count(6)?,
+                unfinished_sagas: count(7)?,
+                unfinished_oldest: time(row.try_get(8)?)?,
+                at: time(row.try_get(9)?)?,
             })
         })?;
         Ok(found.pop().unwrap_or_default())

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op, Row},
     event::SagaId,
-    store::{Admission, Phase, StoreError},
+    store::{Admission, LockedStep, Phase, StoreError},
 };
 
 use super::{Session, columns::read_uuid, error::classify};
@@ -15,8 +15,9 @@ const PARKED: &str = "SELECT 1 FROM saga_parked WHERE saga_id = ?1 AND NOT aside
 const OVERTAKES: &str = "SELECT min(seq) FROM saga_parked WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const MARK: &str =
     "SELECT mark, cause, cause_type, effect_key, round FROM saga_barrier WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
-const ARRIVALS: &str =
-    "SELECT cause, event_type, version, data FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const ARRIVALS: &str = "SELECT cause, event_type, version, data, partly_compensated FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
+const ARRIVED_PARTLY: &str =
+    "SELECT 1 FROM saga_arrival WHERE saga_id = ?1 AND step = ?2 AND op = ?3 AND partly_compensated";
 const HAS_ENDED: &str = "SELECT 1 FROM saga_progress WHERE saga_id = ?1 AND ended_at IS NOT NULL";
 const INSERT_MARK: &str = "INSERT INTO saga_barrier (saga_id, step, op, mark, cause, cause_type, effect_key, created_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000)";
@@ -44,32 +45,37 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
 }
 
 impl Session {
-    /// The marks of these steps' actions. The transaction has the database to itself.
-    pub(crate) fn marks(&self, steps: &[(SagaId, &str)]) -> Result<Vec<Option<Mark>>, StoreError> {
-        let mark = |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<Option<String>> {
-            let key = params![saga_id.to_string(), step, columns::op(Op::Action)];
-            conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()
+    /// The actions of these steps. The transaction has the database to itself.
+    pub(crate) fn locked(&self, steps: &[(SagaId, &str)]) -> Result<Vec<LockedStep>, StoreError> {
+        let read = |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<(Option<String>, bool)> {
+            let saga_id = saga_id.to_string();
+            let key = params![saga_id, step, columns::op(Op::Action)];
+            let mark = conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()?;
+            Ok((mark, conn.prepare_cached(ARRIVED_PARTLY)?.exists(key)?))
         };
         self.with(|conn| {
-            let marks = steps.iter().map(|step| mark(conn, step).map_err(|error| classify(&error)));
-            marks.map(|mark| mark?.as_deref().map(columns::read_mark).transpose()).collect()
+            let locked = |step| {
+                let (mark, partly_compensated) = read(conn, step).map_err(|error| classify(&error))?;
+                Ok(LockedStep { mark: mark.as_deref().map(columns::read_mark).transpose()?, partly_compensated })
+            };
+            steps.iter().map(locked).collect()
         })?
     }
 }
 
 /// What has arrived of a join.
 fn arrivals(conn: &Connection, admission: &Admission) -> Result<Vec<Arrival>, StoreError> {
-    type Columns = (String, String, i64, Vec<u8>);
+    type Columns = (String, String, i64, Vec<u8>, bool);
     let read = || -> rusqlite::Result<Vec<Columns>> {
         conn.prepare_cached(ARRIVALS)?
             .query_map(params![admission.saga_id.to_string(), admission.step, columns::op(admission.op)], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             })?
             .collect()
     };
-    let arrival = |(id, event_type, version, data): (String, String, i64, Vec<u8>)| {
+    let arrival = |(id, event_type, version, data, partly_compensated): Columns| {
         let cause = Cause { id: read_uuid(&id)?, event_type };
-        Ok(Arrival { cause, version: columns::read_version(version)?, data })
+        Ok(Arrival { cause, version: columns::read_version(version)?, data, partly_compensated })
     };
     read().map_err(|error| classify(&error))?.into_iter().map(arrival).collect()
 }

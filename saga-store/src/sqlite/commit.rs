@@ -16,8 +16,11 @@ use crate::columns;
 
 const MARK: &str = "UPDATE saga_barrier SET mark = ?4, effect_key = coalesce(?5, effect_key) \
     WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
-const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, arrived_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
+const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, partly_compensated, arrived_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
+const FAILED: &str = "INSERT INTO saga_failed_compensation (saga_id, step, event_id, topic, topic_partition, topic_offset, \
+    key, value, headers, attempts, failed_at, reason, recorded_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
 const ROUND: &str = "UPDATE saga_barrier SET mark = ?3, round = ?4, effect_key = coalesce(?5, effect_key) \
     WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const FORGET_DATA: &str = "UPDATE saga_arrival SET data = x'' WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
@@ -63,7 +66,9 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
         let key = change.effect_key.map(|key| key.to_string());
         conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark, key])?;
     }
-    for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data }, is_last } in &changes.arrivals {
+    for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data, partly_compensated }, is_last } in
+        &changes.arrivals
+    {
         conn.prepare_cached(ARRIVED)?.execute(params![
             saga_id.to_string(),
             step,
@@ -71,11 +76,29 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
             cause.event_type,
             version,
             cause.id.to_string(),
-            data
+            data,
+            partly_compensated
         ])?;
         if *is_last {
             conn.prepare_cached(FORGET_DATA)?.execute(params![saga_id.to_string(), step, columns::op(*op)])?;
         }
+    }
+    for failed in &changes.failed {
+        let record = &failed.record;
+        conn.prepare_cached(FAILED)?.execute(params![
+            failed.saga_id.to_string(),
+            failed.step,
+            failed.event_id,
+            record.topic.as_ref(),
+            record.partition,
+            record.offset,
+            record.key,
+            record.value,
+            columns::headers(&record.headers),
+            failed.attempts,
+            micros(failed.failed_at),
+            columns::clean(&failed.reason)
+        ])?;
     }
     for RoundChange { saga_id, step, mark, round, effect_key } in &changes.rounds {
         let (mark, key) = (columns::mark(*mark), effect_key.map(|key| key.to_string()));

@@ -11,7 +11,7 @@ use crate::{
     migrate::{self, Migration},
 };
 
-const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS];
+const FRAMEWORK: &[Migration] = &[TABLES, PROGRESS, IDENTITY, SUMMARY, STEPS, TIMER_KINDS, ARRIVALS, ROUNDS, FAILED];
 
 const TABLES: Migration = Migration {
     name: "saga/tables",
@@ -193,6 +193,31 @@ ALTER TABLE saga_parked ADD COLUMN round bigint NOT NULL DEFAULT 0;
 ALTER TABLE saga_parked ADD COLUMN aside boolean NOT NULL DEFAULT false;
 CREATE INDEX saga_parked_waiting ON saga_parked (due)
     WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL);
+",
+};
+
+/// As on PostgreSQL.
+const FAILED: Migration = Migration {
+    name: "saga/failed-compensations",
+    sql: "
+CREATE TABLE saga_failed_compensation (
+    saga_id text NOT NULL,
+    step text NOT NULL,
+    event_id text NOT NULL,
+    topic text NOT NULL,
+    topic_partition integer NOT NULL,
+    topic_offset bigint NOT NULL,
+    key blob,
+    value blob,
+    headers text NOT NULL,
+    attempts bigint NOT NULL,
+    failed_at bigint NOT NULL,
+    reason text NOT NULL,
+    recorded_at bigint NOT NULL,
+    PRIMARY KEY (saga_id, step)
+) WITHOUT ROWID;
+
+ALTER TABLE saga_arrival ADD COLUMN partly_compensated boolean NOT NULL DEFAULT false;
 ",
 };
 

@@ -18,6 +18,7 @@ const SUMMARY: &str = "SELECT (SELECT count(*) FROM (SELECT seq FROM saga_outbox
         WHERE due IS NOT NULL AND (NOT aside OR failed_at IS NOT NULL) LIMIT ?1)), \
     (SELECT count(DISTINCT saga_id) FROM (SELECT saga_id FROM saga_parked WHERE held LIMIT ?1)), \
     (SELECT min(failed_at) FROM saga_parked WHERE failed_at IS NOT NULL AND due IS NOT NULL AND NOT held), \
+    (SELECT count(*) FROM (SELECT step FROM saga_failed_compensation LIMIT ?1)), \
     (SELECT count(*) FROM (SELECT due FROM saga_timer LIMIT ?1)), \
     (SELECT count(*) FROM (SELECT begun_at FROM saga_progress WHERE ended_at IS NULL LIMIT ?1)), \
     (SELECT min(begun_at) FROM saga_progress WHERE ended_at IS NULL)";
@@ -40,9 +41,10 @@ impl Sqlite {
                     parked_sagas: count(2)?,
                     blocked_sagas: count(3)?,
                     parked_oldest: at(4)?,
-                    timers: count(5)?,
-                    unfinished_sagas: count(6)?,
-                    unfinished_oldest: at(7)?,
+                    failed_compensations: count(5)?,
+                    timers: count(6)?,
+                    unfinished_sagas: count(7)?,
+                    unfinished_oldest: at(8)?,
                     at: Some(now()),
                 })
             })?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::{
     barrier::{Arrival, Before, Cause, Mark, Op},
     event::SagaId,
-    store::{Admission, Changes, Disarm, MarkChange, NewArrival, Phase, Progress, Store, Timer, TimerKind},
+    store::{Admission, Changes, Disarm, LockedStep, MarkChange, NewArrival, Phase, Progress, Store, Timer, TimerKind},
     trace::TraceContext,
 };
 use saga_store::{Db, Tx};
@@ -23,7 +23,7 @@ fn part(saga_id: SagaId, op: Op, event_type: &str) -> Admission {
 }
 
 fn arrival(part: &Admission) -> Arrival {
-    Arrival { cause: part.cause.clone(), version: 3, data: vec![0, 255, b'{'] }
+    Arrival { cause: part.cause.clone(), version: 3, data: vec![0, 255, b'{'], partly_compensated: true }
 }
 
 fn arrived(part: &Admission) -> Changes {
@@ -114,12 +114,14 @@ on_both! {
         let flight = part(saga, Op::Action, "flight.reserved");
         let (tx, _) = begin(&f.db, &flight).await;
         f.db.commit(tx, armed(&flight)).await.unwrap();
-        let (tx, marks) = fire(&f.db, saga).await;
-        assert_eq!(marks, [Some(Mark::Waiting)]);
+        let (tx, locked) = fire(&f.db, saga).await;
+        assert_eq!(locked, [LockedStep { mark: Some(Mark::Waiting), partly_compensated: true }]);
         drop(tx);
         let (mut tx, _) = f.db.begin_due(10, PATIENCE).await.unwrap();
         let asked = [(SagaId::random(), STEP), (saga, STEP), (saga, "other")];
-        assert_eq!(f.db.lock_steps(&mut tx, &asked).await.unwrap(), [None, Some(Mark::Waiting), None]);
+        let locked = f.db.lock_steps(&mut tx, &asked).await.unwrap();
+        assert_eq!(locked.iter().map(|step| step.mark).collect::<Vec<_>>(), [None, Some(Mark::Waiting), None]);
+        assert_eq!(locked.iter().map(|step| step.partly_compensated).collect::<Vec<_>>(), [false, true, false]);
     }
 
     async fn the_data_of_arrivals_is_dropped_when_the_join_has_ended(f: &Fixture) {
@@ -188,11 +190,11 @@ async fn a_part_waits_for_the_compensation_in_flight_that_closes_its_join() {
 }
 
 /// Takes the timer of a join out of the table and locks the join.
-async fn fire(db: &Db, saga: SagaId) -> (Tx, Vec<Option<Mark>>) {
+async fn fire(db: &Db, saga: SagaId) -> (Tx, Vec<LockedStep>) {
     let (mut tx, due) = db.begin_due(10, PATIENCE).await.unwrap();
     assert_eq!(due.len(), 1);
-    let marks = db.lock_steps(&mut tx, &[(saga, STEP)]).await.unwrap();
-    (tx, marks)
+    let locked = db.lock_steps(&mut tx, &[(saga, STEP)]).await.unwrap();
+    (tx, locked)
 }
 
 fn armed(part: &Admission) -> Changes {
@@ -229,7 +231,7 @@ async fn the_timer_waits_for_the_last_part_in_flight_that_completes_its_join() {
     let disarm = vec![Disarm::one(saga, STEP, TimerKind::Arrivals)];
     let done = Changes { disarm, ..marked(saga, Op::Action, Mark::Done) };
     f.db.commit(tx, done).await.unwrap();
-    assert_eq!(timer.await.unwrap(), [Some(Mark::Done)]);
+    assert_eq!(timer.await.unwrap()[0].mark, Some(Mark::Done));
 }
 
 /// The saga is parked with a part of the join at its head. That part is tried again in one process while another part arrives in

@@ -11,6 +11,7 @@ mod beginning;
 mod collation;
 mod connecting;
 mod deferred;
+mod failed_compensations;
 mod failing;
 mod faulty;
 mod joins;

@@ -29,7 +29,8 @@ Examples:
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --since 2h --own-partition
   saga inspect 0197fd0c-92cb-7e5b-8a4e-51a0e1a3a001 --json | jq -r .status
 
-JSON: `status` is completed, compensated, unfinished, contradictory or unknown. `expected` lists the steps that the saga
+JSON: `status` is completed, compensated, partly_compensated, unfinished, contradictory or unknown. `failed_compensations`
+lists the steps whose compensation failed for good: what they did is still in place. `expected` lists the steps that the saga
 waits for (`blocked_by`: the reason of the dead letter that blocks the step). `timeline` lists the records in order
 (`what`: event, duplicate, dead_letter or unreadable). `trace` holds the addresses of its traces; `carried` is false when
 no event carries the trace id, which is then the saga's id. Fields may be added. Times are RFC 3339, UTC.
@@ -38,7 +39,7 @@ no event carries the trace id, which is then the saga's id. Fields may be added.
 belongs to another flow: its `status` is unknown and `expected` is empty.
 
 Exit codes: 0 the saga was found; 1 it was not found or could not be read; 2 the command line is wrong; 3 it was found, but
-has both ends or has events that the flow does not know (name its flow with --flow).";
+has both ends, a compensation that failed for good, or events that the flow does not know (name its flow with --flow).";
 
 /// Exit code for a saga that was found in an unexpected state.
 const UNEXPECTED_STATE: u8 = 3;

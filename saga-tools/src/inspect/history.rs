@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use saga_core::{
-    graph::{Choreography, EventKey, Node, NodeKind, SagaState, SagaStatus},
+    graph::{Choreography, EventKey, Node, NodeKind, Observed, SagaState, SagaStatus},
     store::TimerKind,
 };
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub(crate) enum Status {
     Completed,
     /// Ended with every completed step compensated.
     Compensated,
+    /// Ended as compensated, without a compensation that failed for good.
+    PartlyCompensated,
     Unfinished,
     /// Both ends were published.
     Contradictory,
@@ -65,6 +67,17 @@ pub(crate) struct WaitingJoin {
     pub(crate) since: Timestamp,
     /// The reason of the dead letter of one of its events, which blocks it.
     pub(crate) blocked_by: Option<String>,
+}
+
+/// A compensation that failed for good: what its step did is still in place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct FailedCompensation {
+    pub(crate) participant: String,
+    /// The step that is not compensated; none when the flow does not know it.
+    pub(crate) step: Option<&'static str>,
+    /// The event that says so.
+    pub(crate) event: String,
+    pub(crate) at: Timestamp,
 }
 
 /// A running deadline.
@@ -105,6 +118,7 @@ pub(crate) struct SagaHistory {
     pub(crate) joins: Vec<WaitingJoin>,
     pub(crate) deadlines: Vec<Deadline>,
     pub(crate) dead_letters: usize,
+    pub(crate) failed_compensations: Vec<FailedCompensation>,
     /// Event types that the flow does not know.
     pub(crate) unknown_events: Vec<String>,
     #[serde(skip)]
@@ -145,7 +159,10 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
     let is_ours = unknown_events.is_empty() || started_at.is_some();
 
     let state = match is_ours {
-        true => flow.state(first_seen.keys().copied()),
+        true => flow.state(first_seen.keys().map(|name| {
+            let has_mark = |entry: &TimelineEntry| entry.partly_compensated && entry.event.as_deref() == Some(*name);
+            Observed { name, partly_compensated: timeline.iter().any(has_mark) }
+        })),
         false => {
             SagaState { status: SagaStatus::Forward, expected: Vec::new(), joining: Vec::new(), waits: Vec::new() }
         }
@@ -208,6 +225,7 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         status: match state.status {
             SagaStatus::Completed => Status::Completed,
             SagaStatus::Compensated => Status::Compensated,
+            SagaStatus::PartlyCompensated => Status::PartlyCompensated,
             SagaStatus::Contradictory => Status::Contradictory,
             SagaStatus::Forward | SagaStatus::Backward if !is_ours => Status::Unknown,
             SagaStatus::Forward | SagaStatus::Backward => Status::Unfinished,
@@ -222,10 +240,24 @@ pub(crate) fn history_of(flow: &Choreography, saga_id: Uuid, mut observed: Vec<O
         joins: joins.collect(),
         deadlines: deadlines.collect(),
         dead_letters: dead_letters.len(),
+        failed_compensations: if is_ours { failed_compensations(&timeline) } else { Vec::new() },
         unknown_events: unknown_events.into_iter().collect(),
         traces: traces(flow, saga_id, &observed),
         timeline: if is_ours { timeline } else { timeline.into_iter().map(TimelineEntry::of_another_flow).collect() },
     }
+}
+
+/// The compensations that failed for good, once each.
+fn failed_compensations(timeline: &[TimelineEntry]) -> Vec<FailedCompensation> {
+    let failed =
+        timeline.iter().filter(|entry| entry.what == EntryKind::Event && entry.compensation_failed && !entry.again);
+    let failed = failed.map(|entry| FailedCompensation {
+        participant: entry.participant.clone(),
+        step: entry.made_by.as_ref().and_then(|made| made.compensates),
+        event: entry.event.clone().unwrap_or_default(),
+        at: entry.at,
+    });
+    failed.collect()
 }
 
 /// The traces that events carry, and the one with the saga's id, in which events without a context are handled.
@@ -294,6 +326,8 @@ impl<'a> HistoryBuilder<'a> {
             known: false,
             again: false,
             null_compensation: false,
+            compensation_failed: false,
+            partly_compensated: false,
             reason: None,
             made_by: None,
             caused_by: None,
@@ -345,6 +379,8 @@ impl<'a> HistoryBuilder<'a> {
             known: key.is_some(),
             again,
             null_compensation: event.null,
+            compensation_failed: event.compensation_failed,
+            partly_compensated: event.partly_compensated,
             reason: event.reason.clone(),
             made_by,
             caused_by: cause,

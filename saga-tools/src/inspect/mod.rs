@@ -111,9 +111,10 @@ impl Report {
         missing.into_iter().chain(unknown).collect()
     }
 
-    /// Whether the flow knows all events and the saga has at most one end.
+    /// Whether the flow knows all events, no compensation has failed for good, and the saga has at most one end.
     pub(crate) fn is_well(&self) -> bool {
-        self.is_known() && self.history.status != Status::Contradictory
+        let failed = !self.history.failed_compensations.is_empty() || self.history.status == Status::PartlyCompensated;
+        self.is_known() && !failed && self.history.status != Status::Contradictory
     }
 
     fn is_known(&self) -> bool {

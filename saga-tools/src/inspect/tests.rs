@@ -19,10 +19,13 @@ fn written_history(written: &Written) -> SagaHistory {
     history_of(&written.flow, written.saga, written.observed.clone())
 }
 
-fn text(history: SagaHistory) -> String {
+fn report(history: SagaHistory) -> super::Report {
     let read = super::Reading { records: 0, partitions: "all", since: None, missing_topics: Vec::new() };
-    let report = super::Report::of(history, read, |id| format!("https://traces.example/{id}"));
-    let lines = page::lines(&report, time(60_000));
+    super::Report::of(history, read, |id| format!("https://traces.example/{id}"))
+}
+
+fn text(history: SagaHistory) -> String {
+    let lines = page::lines(&report(history), time(60_000));
     lines.iter().map(|line| line.render(false, None) + "\n").collect()
 }
 
@@ -128,6 +131,31 @@ fn a_null_compensation_is_marked() {
     let history = written_history(&written);
     assert!(history.timeline[2].null_compensation);
     assert!(text(history).contains("compensates schedule, nothing to compensate"));
+}
+
+#[test]
+fn a_compensation_that_failed_for_good_is_named_and_the_saga_is_not_called_compensated() {
+    let mut written = Written::chain(1, &["order.created", "inventory.reserved", "payment.declined"]);
+    written.partly("inventory.released", Some("payment.declined"), 300, true);
+    assert_eq!(written_history(&written).status, Status::Unfinished);
+    written.partly("order.cancelled", Some("inventory.released"), 400, false);
+    let history = written_history(&written);
+    assert_eq!((history.status, history.ended_by), (Status::PartlyCompensated, Some("order.cancelled")));
+    let failed = &history.failed_compensations[..];
+    assert_eq!(
+        failed.iter().map(|f| (f.participant.as_str(), f.step)).collect::<Vec<_>>(),
+        [("inventory", Some("reserve"))]
+    );
+    let json = serde_json::to_value(&history).unwrap();
+    assert_eq!(
+        (&json["status"], &json["timeline"][4]["compensation_failed"]),
+        (&"partly_compensated".into(), &false.into())
+    );
+    assert!(!report(history.clone()).is_well());
+    let text = text(history);
+    assert!(text.contains("partly compensated by order.cancelled"), "{text}");
+    assert!(text.contains("compensates reserve, which failed for good"), "{text}");
+    assert!(text.contains("failed     inventory reserve: its compensation failed for good"), "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use saga_core::{dead_letter::Reason, graph::How};
 
 use super::{
     Report, Trace,
-    history::{ExpectedStep, SagaHistory, Status, WaitingJoin},
+    history::{ExpectedStep, FailedCompensation, SagaHistory, Status, WaitingJoin},
     timeline_entry::{EntryKind, TimelineEntry},
 };
 use crate::text::{BAD, BOLD, DIM, GOOD, Line, NAME, PLAIN, WARN, count, duration};
@@ -46,6 +46,7 @@ fn title(history: &SagaHistory) -> Line {
     let (style, word) = match history.status {
         Status::Completed => (GOOD, "completed"),
         Status::Compensated => (WARN, "compensated"),
+        Status::PartlyCompensated => (BAD, "partly compensated"),
         Status::Unfinished => (BOLD, "unfinished"),
         Status::Contradictory => (BAD, "contradictory"),
         Status::Unknown => (BAD, "of another flow"),
@@ -69,6 +70,7 @@ fn line(entry: &TimelineEntry) -> Line {
     let event = entry.event.as_deref().unwrap_or("(no type)");
     let line = match entry.what {
         EntryKind::Event if entry.null_compensation => line.left(DIM, event, EVENT),
+        EntryKind::Event if entry.compensation_failed => line.left(BAD, event, EVENT),
         EntryKind::Event => line.left(PLAIN, event, EVENT),
         EntryKind::Duplicate => line.left(DIM, event, EVENT),
         EntryKind::DeadLetter | EntryKind::Unreadable => line.left(BAD, event, EVENT),
@@ -76,6 +78,7 @@ fn line(entry: &TimelineEntry) -> Line {
     let line = line.plain(" ");
     match entry.what {
         EntryKind::Event if !entry.known => line.add(WARN, "not of this flow"),
+        EntryKind::Event if entry.compensation_failed => line.add(BAD, made(entry)),
         EntryKind::Event => line.add(DIM, made(entry)),
         EntryKind::Duplicate => line.add(DIM, "duplicate: this ce_id occurred before and is handled once"),
         EntryKind::DeadLetter => line.add(BAD, blocked_by(entry)),
@@ -108,6 +111,9 @@ fn made(entry: &TimelineEntry) -> String {
     };
     if entry.null_compensation {
         text += ", nothing to compensate";
+    }
+    if entry.compensation_failed {
+        text += ", which failed for good";
     }
     if let Some(reason) = &entry.reason {
         text += &format!(" ({reason})");
@@ -162,6 +168,14 @@ fn expectations(history: &SagaHistory, now: Timestamp) -> Vec<Line> {
     }
     if history.status == Status::Contradictory {
         lines.push(Line::new().add(BAD, "it has both ends, which must never happen"));
+    }
+    for FailedCompensation { participant, step, event, .. } in &history.failed_compensations {
+        let what = step.map_or_else(|| participant.clone(), |step| format!("{participant} {step}"));
+        let line = Line::new().left(BAD, "failed", PARTICIPANT).add(NAME, what);
+        lines.push(line.add(
+            BAD,
+            format!(": its compensation failed for good ({event} says so), so what it did is still in place"),
+        ));
     }
     if history.status == Status::Unfinished && history.expected.is_empty() && history.joins.is_empty() {
         lines.push(Line::new().add(WARN, "no step is expected after these events"));

@@ -79,6 +79,10 @@ pub(crate) struct TimelineEntry {
     /// Whether the event was published before under another id. Its step has run once.
     pub(crate) again: bool,
     pub(crate) null_compensation: bool,
+    /// Whether the event's compensation failed for good.
+    pub(crate) compensation_failed: bool,
+    /// Whether the event follows from such a compensation, or is its event.
+    pub(crate) partly_compensated: bool,
     pub(crate) reason: Option<String>,
     pub(crate) made_by: Option<ProducedBy>,
     pub(crate) caused_by: Option<Cause>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use saga_core::graph::{Choreography, SagaStatus};
+use saga_core::graph::{Choreography, Ending, SagaStatus};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -53,12 +53,23 @@ pub(crate) struct Totals {
     pub(crate) forgotten: u64,
     /// Sagas with both ends, which must never happen.
     pub(crate) contradictory: u64,
+    /// Sagas that ended as compensated although a compensation failed for good: what its step did is still in place.
+    pub(crate) partly_compensated: u64,
+}
+
+/// An ended saga.
+#[derive(Debug)]
+struct Ended {
+    by: &'static str,
+    partly_compensated: bool,
 }
 
 #[derive(Debug)]
 struct Saga {
     state: usize,
     is_started: bool,
+    /// Whether one of its compensations failed for good.
+    partly_compensated: bool,
     first: Timestamp,
     last: Timestamp,
     /// Time of the latest event, by the table's clock.
@@ -104,7 +115,7 @@ pub(crate) struct SagaTable {
     forget_after: SignedDuration,
     /// Sagas of other flows.
     other_flows: BoundedSagaSet,
-    ended: HashMap<Uuid, &'static str>,
+    ended: HashMap<Uuid, Ended>,
     /// Ended sagas, oldest end first.
     ended_order: VecDeque<Uuid>,
     totals: Totals,
@@ -185,9 +196,13 @@ impl SagaTable {
         };
         let ends = self.states.flow().end(key).is_some();
         if let Some(end) = self.ended.get_mut(&event.saga) {
-            if ends && *end != key.name {
-                *end = key.name;
+            if ends && end.by != key.name {
+                end.by = key.name;
                 self.totals.contradictory += 1;
+            }
+            // Topics have no common order.
+            if event.partly_compensated && !std::mem::replace(&mut end.partly_compensated, true) {
+                self.totals.partly_compensated += u64::from(is_compensated(self.states.flow(), end.by));
             }
             return;
         }
@@ -202,12 +217,14 @@ impl SagaTable {
         let Some(saga) = entry(&mut self.sagas, self.limits, event.saga, at) else {
             // An end needs no entry in the table.
             if ends {
-                self.end(event.saga, key.name);
+                self.end(event.saga, key.name, event.partly_compensated);
             } else {
                 self.totals.untracked += 1;
             }
             return;
         };
+        saga.partly_compensated |= event.partly_compensated;
+        let partly_compensated = saga.partly_compensated;
         saga.first = saga.first.min(at);
         saga.last = saga.last.max(at);
         saga.state = self.states.after(saga.state, key);
@@ -218,7 +235,7 @@ impl SagaTable {
         touch(&mut self.without_start, event.saga, saga, self.clock);
         let status = self.states.get(saga.state).status;
         if !matches!(status, SagaStatus::Forward | SagaStatus::Backward) {
-            self.end(event.saga, key.name);
+            self.end(event.saga, key.name, partly_compensated);
         }
     }
 
@@ -234,13 +251,15 @@ impl SagaTable {
         self.totals.of_other_flows += u64::from(self.other_flows.insert(saga));
     }
 
-    fn end(&mut self, saga: Uuid, by: &'static str) {
+    fn end(&mut self, saga: Uuid, by: &'static str, partly_compensated: bool) {
         if let Some(known) = self.sagas.remove(&saga) {
             self.without_start.remove(&(known.last_event, saga));
         }
         self.totals.finished += 1;
         *self.endings.entry(by).or_default() += 1;
-        self.ended.insert(saga, by);
+        let is_partly = partly_compensated && is_compensated(self.states.flow(), by);
+        self.totals.partly_compensated += u64::from(is_partly);
+        self.ended.insert(saga, Ended { by, partly_compensated });
         self.ended_order.push_back(saga);
         while self.ended_order.len() > self.limits.ended {
             if let Some(forgotten) = self.ended_order.pop_front() {
@@ -324,6 +343,11 @@ impl SagaTable {
     }
 }
 
+/// Whether a saga that ends with this event counts as compensated.
+fn is_compensated(flow: &Choreography, end: &str) -> bool {
+    flow.events_named(end).any(|(_, node)| node.end == Some(Ending::Compensated))
+}
+
 /// The saga's entry, new if necessary; none when the table is full.
 fn entry(sagas: &mut HashMap<Uuid, Saga>, limits: Limits, id: Uuid, at: Timestamp) -> Option<&mut Saga> {
     if sagas.len() >= limits.unfinished && !sagas.contains_key(&id) {
@@ -332,6 +356,7 @@ fn entry(sagas: &mut HashMap<Uuid, Saga>, limits: Limits, id: Uuid, at: Timestam
     let new = || Saga {
         state: StateCache::INITIAL,
         is_started: false,
+        partly_compensated: false,
         first: at,
         last: at,
         last_event: Timestamp::UNIX_EPOCH,

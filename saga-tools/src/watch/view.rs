@@ -34,6 +34,10 @@ pub(super) fn remarks(now: &Snapshot) -> Vec<String> {
         let has = if now.totals.of_other_flows == 1 { "has" } else { "have" };
         remarks.push(format!("{sagas} {has} events unknown to this flow: name their flow with --flow"));
     }
+    if now.totals.partly_compensated > 0 {
+        let sagas = count(usize::try_from(now.totals.partly_compensated).unwrap_or(usize::MAX), "saga");
+        remarks.push(format!("{sagas} ended partly compensated: `saga inspect` says what is still in place"));
+    }
     if now.totals.contradictory > 0 {
         remarks.push(format!("{} both completed and compensated, which must never happen", now.totals.contradictory));
     }

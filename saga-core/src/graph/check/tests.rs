@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod choices;
+mod forward;
 mod joins;
 mod optional;
 
@@ -220,7 +221,8 @@ fn a_step_at_the_pivot_needs_no_compensation() {
         flow[0].publishes.pop();
         flow[0].steps[0].deadline = deadline("order.reminded");
         flow[0].ends.push(End { event: event("order.reminded"), ending: Ending::Completed });
-        flow[0].steps[1].pivot = false;
+        (flow[0].steps[1].pivot, flow[0].steps[1].until_it_succeeds) = (false, true);
+        flow[3].steps[0].until_it_succeeds = true;
         flow[2].steps[0] = StepSpec { compensation: None, pivot: true, ..flow[2].steps[0].clone() };
         flow[3].steps[0] = StepSpec { compensation: None, refusal: Emits::nothing(), ..flow[3].steps[0].clone() };
         release_triggers(flow, &["payment.declined"]);
@@ -259,7 +261,7 @@ fn a_compensation_that_only_follows_from_itself_is_found() {
 #[test]
 fn a_refusal_after_the_pivot_that_compensates_is_found() {
     let found = places(|flow| {
-        flow[0].steps[1].pivot = false;
+        (flow[0].steps[1].pivot, flow[0].steps[1].until_it_succeeds) = (false, true);
         flow[2].steps[0].pivot = true;
     });
     assert_eq!(found, [(Rule::PivotIsFinal, "shipping", "schedule", "shipping.rejected")]);

@@ -86,6 +86,8 @@ struct StepDoc {
     effect: bool,
     #[serde(default)]
     pivot: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    until_it_succeeds: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +100,8 @@ struct CompensationDoc {
     event: EventKeyDoc,
     #[serde(default)]
     effect: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    best_effort: bool,
 }
 
 #[derive(Serialize, Deserialize)]

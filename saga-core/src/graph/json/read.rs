@@ -142,6 +142,7 @@ impl StepDoc {
                 triggers: triggers(&undo.triggers, &undo.all_of, &find)?,
                 event: find(&undo.event)?,
                 effect: undo.effect,
+                best_effort: undo.best_effort,
             })
         };
         let deadline = |deadline: &DeadlineDoc| {
@@ -160,6 +161,7 @@ impl StepDoc {
             rounds: self.rounds,
             effect: self.effect,
             pivot: self.pivot,
+            until_it_succeeds: self.until_it_succeeds,
         })
     }
 }

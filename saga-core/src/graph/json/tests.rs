@@ -50,6 +50,26 @@ fn deadlines_and_rounds_of_a_step_are_written_and_read() {
 }
 
 #[test]
+fn a_compensation_at_best_effort_is_written_and_read() {
+    let mut declaration = inventory();
+    assert_eq!(declaration.to_json()["steps"][0]["compensation"].get("best_effort"), None);
+    declaration.steps[0].compensation.as_mut().unwrap().best_effort = true;
+    let document = declaration.to_json();
+    assert_eq!(document["steps"][0]["compensation"]["best_effort"], json!(true));
+    assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [declaration]);
+}
+
+#[test]
+fn a_step_that_is_retried_until_it_succeeds_is_written_and_read() {
+    let mut declaration = inventory();
+    assert_eq!(declaration.to_json()["steps"][0].get("until_it_succeeds"), None);
+    declaration.steps[0].until_it_succeeds = true;
+    let document = declaration.to_json();
+    assert_eq!(document["steps"][0]["until_it_succeeds"], json!(true));
+    assert_eq!(Declaration::read_all(&text(&document)).unwrap(), [declaration]);
+}
+
+#[test]
 fn declarations_of_single_participants_make_the_same_choreography() {
     let documents = [order(), inventory(), payment(), shipping()].map(|declaration| text(&declaration.to_json()));
     let read = documents.iter().flat_map(|document| Declaration::read_all(document).unwrap()).collect();

@@ -120,6 +120,7 @@ impl StepDoc {
             all_of: parts(&undo.triggers),
             event: key(undo.event),
             effect: undo.effect,
+            best_effort: undo.best_effort,
         });
         let deadline = |deadline: &DeadlineSpec| DeadlineDoc {
             after_ms: u64::try_from(deadline.after.as_millis()).unwrap_or(u64::MAX),
@@ -140,6 +141,7 @@ impl StepDoc {
             rounds: step.rounds,
             effect: step.effect,
             pivot: step.pivot,
+            until_it_succeeds: step.until_it_succeeds,
         }
     }
 }

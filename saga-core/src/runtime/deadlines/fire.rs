@@ -1,18 +1,13 @@
 //! Fires timers that are due: each calls the handler of the step that armed it, many in one transaction.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::AssertUnwindSafe,
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use futures::FutureExt;
 
 use crate::runtime::{
     Shared,
     transaction::handler_failures::pause_after,
-    transaction::pending_writes::{Cause, outbox_rows},
+    transaction::pending_writes::{Cause, Publication, outbox_rows},
 };
 use crate::{
     barrier::{Mark, Op},
@@ -22,7 +17,7 @@ use crate::{
     handler::{Cx, SagaContext},
     outcome::{ErrorClass, StepError},
     step::End,
-    store::{Changes, Disarm, DueTimer, MarkChange, Progress, Store, StoreError, TimerKind},
+    store::{Changes, Disarm, DueTimer, LockedStep, MarkChange, Progress, Store, StoreError, TimerKind},
     trace::{Around, NewSpan},
     transport::Producer,
 };
@@ -148,20 +143,24 @@ fn cause_id(timer: &DueTimer) -> String {
     }
 }
 
-/// The joins among these that still wait. Their rows are locked until the transaction ends, so that a timer and the last arrival
+/// The joins among these that still wait, and whether an event that has arrived follows from a compensation that failed for good.
+/// Their rows are locked until the transaction ends, so that a timer and the last arrival
 /// cannot both win.
 async fn open_joins<'a, S: Store, P: Producer, C: Clock>(
     shared: &Shared<S, P, C>,
     tx: &mut S::Tx,
     due: &'a [DueTimer],
-) -> Result<BTreeSet<(SagaId, &'a str)>, StoreError> {
+) -> Result<BTreeMap<(SagaId, &'a str), bool>, StoreError> {
     let of_joins = due.iter().filter(|timer| timer.kind == TimerKind::Arrivals);
     let joins: Vec<(SagaId, &str)> = of_joins.map(|timer| (timer.saga_id, timer.step.as_str())).collect();
     if joins.is_empty() {
-        return Ok(BTreeSet::new());
+        return Ok(BTreeMap::new());
     }
-    let marks = shared.store.lock_steps(tx, &joins).await?;
-    Ok(joins.into_iter().zip(marks).filter(|(_, mark)| *mark == Some(Mark::Waiting)).map(|(join, _)| join).collect())
+    let locked = shared.store.lock_steps(tx, &joins).await?;
+    let waiting = |(join, locked): ((SagaId, &'a str), LockedStep)| {
+        (locked.mark == Some(Mark::Waiting)).then_some((join, locked.partly_compensated))
+    };
+    Ok(joins.into_iter().zip(locked).filter_map(waiting).collect())
 }
 
 async fn expire<S: Store, P: Producer, C: Clock>(
@@ -171,9 +170,14 @@ async fn expire<S: Store, P: Producer, C: Clock>(
 ) -> Result<(), StepError> {
     let now = shared.clock.now();
     let open = open_joins(shared, &mut tx, due).await?;
+    // Other timers know of no event but their own.
+    let is_partly = |timer: &DueTimer| {
+        let join = (timer.saga_id, timer.step.as_str());
+        timer.kind == TimerKind::Arrivals && open.get(&join).copied().unwrap_or(false)
+    };
     let mut by_step: BTreeMap<(&str, TimerKind), Vec<&DueTimer>> = BTreeMap::new();
     for timer in due {
-        if timer.kind == TimerKind::Arrivals && !open.contains(&(timer.saga_id, timer.step.as_str())) {
+        if timer.kind == TimerKind::Arrivals && !open.contains_key(&(timer.saga_id, timer.step.as_str())) {
             // Its last part has arrived, or it was closed.
             continue;
         }
@@ -192,8 +196,13 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             continue;
         };
         let sagas = timers.iter().map(|timer| timer.saga_id).collect();
-        let contexts: Vec<SagaContext> =
-            timers.iter().map(|timer| SagaContext::of(timer.saga_id, timer.trace.clone())).collect();
+        let contexts: Vec<SagaContext> = timers
+            .iter()
+            .map(|timer| SagaContext {
+                partly_compensated: is_partly(timer),
+                ..SagaContext::of(timer.saga_id, timer.trace.clone())
+            })
+            .collect();
         let new_spans: Vec<NewSpan> =
             timers.iter().map(|timer| shared.spans.new_span(&timer.trace, timer.saga_id)).collect();
         let spans = shared.spans.user(step.spec.name, &new_spans.iter().collect::<Vec<_>>());
@@ -227,7 +236,8 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             }
             let cause =
                 Cause { source: "", id: &id, joins: false, step: step.spec.name, op: Op::Action, trace: &span.context };
-            changes.outbox.extend(outbox_rows(shared, timer.saga_id, &cause, end, false, now)?);
+            let publication = Publication { partly_compensated: is_partly(timer), ..Publication::default() };
+            changes.outbox.extend(outbox_rows(shared, timer.saga_id, &cause, end, publication, now)?);
         }
     }
     let rows = changes.outbox.clone();

@@ -70,6 +70,7 @@ impl DeadLetterDelivery {
         shared.metrics.dead_letters.get_or_create(&ReasonLabel { reason: self.reason.as_str() }).inc();
         if let DeadLettered::Event(event) = &self.dead_lettered
             && event.op == Op::Compensate
+            && !shared.participant.steps[event.step].is_best_effort(event.op)
         {
             shared.metrics.compensations_dead_lettered.get_or_create(&StepOnly { step: event.name }).inc();
         }

@@ -46,7 +46,7 @@ pub struct StepOnly {
 /// How a saga ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `completed` or `compensated`.
+    /// `completed`, `compensated` or `partly_compensated`.
     pub outcome: &'static str,
 }
 
@@ -87,6 +87,7 @@ pub struct Metrics {
     pub compensations: Family<StepOnly, Counter>,
     pub compensations_failed: Family<StepOnly, Counter>,
     pub compensations_dead_lettered: Family<StepOnly, Counter>,
+    pub compensations_failed_for_good: Family<StepOnly, Counter>,
     pub wait_seconds: Histogram,
     pub implausible_times: Counter,
     pub handler_seconds: Family<StepLabel, Histogram, fn() -> Histogram>,
@@ -124,6 +125,7 @@ impl Default for Metrics {
             compensations: Family::default(),
             compensations_failed: Family::default(),
             compensations_dead_lettered: Family::default(),
+            compensations_failed_for_good: Family::default(),
             wait_seconds: Histogram::new(SAGA_SECONDS),
             implausible_times: Counter::default(),
             handler_seconds: Family::new_with_constructor(seconds),
@@ -175,6 +177,9 @@ impl Metrics {
         saga.register("compensations_failed", help, self.compensations_failed.clone());
         let help = "Compensations that were dead-lettered: what the step did stays done until an operator acts";
         saga.register("compensations_dead_lettered", help, self.compensations_dead_lettered.clone());
+        let help =
+            "Compensations at best effort that failed for good: what the step did stays done, and the saga went on";
+        saga.register("compensations_failed_for_good", help, self.compensations_failed_for_good.clone());
         let help = "Time from the publishing of an event until it was taken";
         saga.register_with_unit("event_wait", help, Unit::Seconds, self.wait_seconds.clone());
         let help = "Events whose own time is more than 30 days ago or an hour ahead";
@@ -218,10 +223,11 @@ impl Metrics {
     }
 }
 
-/// The label of how a saga ended.
-pub(crate) fn outcome(ending: Ending) -> &'static str {
+/// The label of how a saga ended, with an event that follows from a failed compensation or not.
+pub(crate) fn outcome(ending: Ending, partly_compensated: bool) -> &'static str {
     match ending {
         Ending::Completed => "completed",
+        Ending::Compensated if partly_compensated => "partly_compensated",
         Ending::Compensated => "compensated",
     }
 }
@@ -241,8 +247,9 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
         zero(&metrics.dead_letters, &ReasonLabel { reason: reason.as_str() });
     }
     if participant.ends_sagas() {
-        for ending in [Ending::Completed, Ending::Compensated] {
-            zero(&metrics.finished, &OutcomeLabel { outcome: outcome(ending) });
+        for (ending, partly) in [(Ending::Completed, false), (Ending::Compensated, false), (Ending::Compensated, true)]
+        {
+            zero(&metrics.finished, &OutcomeLabel { outcome: outcome(ending, partly) });
         }
     }
     for step in &participant.steps {
@@ -260,6 +267,7 @@ pub(crate) fn appear<S: Store>(metrics: &Metrics, participant: &Participant<S>) 
                 zero(&metrics.compensations, &of_step);
                 zero(&metrics.compensations_failed, &of_step);
                 zero(&metrics.compensations_dead_lettered, &of_step);
+                zero(&metrics.compensations_failed_for_good, &of_step);
                 zero(&metrics.null_compensations, &of_half);
             } else if step.compensation.is_some() {
                 zero(&metrics.late, &of_half);

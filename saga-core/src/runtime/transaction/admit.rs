@@ -4,7 +4,11 @@ use crate::runtime::{
     Shared,
     in_flight::{InFlight, Keys, TakenFrom},
     stage::{Happened, Stage},
-    transaction::{open::Attempt, pending_writes::Count, result::Done},
+    transaction::{
+        open::Attempt,
+        pending_writes::{Count, Publication},
+        result::Done,
+    },
 };
 use crate::{
     barrier::{Arrival, Before, Mark, Op, Row, Skip, Verdict, decide_round},
@@ -25,6 +29,8 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         self.overtakes[i] = before.overtakes;
         // The row of a join says `waiting`, also when this transaction made it.
         self.found[i] = admission.joins || before.row(event.op).is_some();
+        let arrived_so = before.arrivals.iter().any(|arrival| arrival.partly_compensated);
+        self.writes.partly_compensated[i] = event.envelope.partly_compensated || arrived_so;
         let verdict = decide_round(event.op, &admission.cause, event.round, before, step.triggers(event.op));
         let keeps = matches!(event.stage, Stage::Park | Stage::Block);
         if admission.joins && !keeps && matches!(verdict, Verdict::Run | Verdict::Void | Verdict::NullCompensation) {
@@ -59,10 +65,18 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
                 let null = step.half(event.op).and_then(|half| half.null.as_ref());
                 let null = null.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
                 self.writes.outcomes[i] = Some("null_compensation");
-                self.writes.publish(shared, event, null(&self.input(i).trigger)?, true)?;
+                let publication = Publication { null: true, ..self.writes.publication(i) };
+                self.writes.publish(shared, event, null(&self.input(i).trigger)?, publication)?;
                 if stage != Stage::Whole || self.found[i] {
                     self.writes.mark(event, Mark::Done);
                 }
+                self.completed(i)?;
+                self.ended(i);
+            }
+            (Verdict::Run, Stage::RecordFailure) => {
+                let made = step.half(event.op).and_then(|half| half.null.as_ref());
+                let made = made.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
+                self.writes.failed_for_good(shared, (i, event), made(&self.input(i).trigger)?)?;
                 self.completed(i)?;
                 self.ended(i);
             }
@@ -106,7 +120,8 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
         Stage::Finish => Phase::Finish,
         // A step without an effect has recorded no start: its refusal is one transaction.
         Stage::Exhaust if step.action.effect.is_some() => Phase::Finish,
-        Stage::Whole | Stage::Exhaust => Phase::Whole,
+        // The attempt that failed has left no row, or that of its start.
+        Stage::Whole | Stage::Exhaust | Stage::RecordFailure => Phase::Whole,
         _ => Phase::Recheck,
     };
     let effect_key = (phase == Phase::Start)
@@ -173,7 +188,7 @@ fn joined<S: Store>(step: &ErasedStep<S>, event: &InFlight, arrivals: &[Arrival]
             return Ok(event.part.clone());
         }
         let arrival = arrivals.iter().find(|arrival| triggers.part_of(&arrival.cause.event_type) == Some(part));
-        let Arrival { cause, version, data } =
+        let Arrival { cause, version, data, .. } =
             arrival.ok_or_else(|| StepError::permanent("a part of the join has not arrived"))?;
         let read = (half.decode)(&cause.event_type, *version, data);
         let what = || format!("{} that has arrived cannot be read", cause.event_type);

@@ -30,7 +30,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
         let Some(done) = done.into_iter().collect::<Option<Vec<Done>>>() else {
             return Err(StepError::permanent("a defect of the framework: an event was not decided").into());
         };
-        let PendingWrites { now, mut changes, counts, due, outcomes } = writes;
+        let PendingWrites { now, mut changes, counts, due, outcomes, .. } = writes;
         let rows = changes.outbox.clone();
         changes.sent = shared.outbox.take_acknowledged();
         let sent = changes.sent.clone();
@@ -112,6 +112,7 @@ fn phase_name(stage: Stage) -> &'static str {
         Stage::Exhaust => "exhausted",
         Stage::Park => "park",
         Stage::Block => "block",
+        Stage::RecordFailure => "record_failure",
         Stage::Whole | Stage::Call | Stage::DeadLetter | Stage::Settled => "whole",
     }
 }

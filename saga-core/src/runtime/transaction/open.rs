@@ -13,7 +13,7 @@ use crate::runtime::{
 use crate::{
     barrier::Op,
     clock::Clock,
-    handler::ChosenWaits,
+    handler::{ChosenWaits, SagaContext},
     outcome::StepError,
     step::{End, Erased, Input},
     store::Store,
@@ -83,6 +83,11 @@ impl<'a, S: Store, P: Producer, C: Clock> Attempt<'a, S, P, C> {
     pub(crate) fn is(&mut self, i: usize, happened: Happened, keys: Keys) {
         let (origin, joined) = (self.events[i].origin, self.joined[i].clone());
         self.done[i] = Some(Done { happened, keys, origin, joined, prepared: None });
+    }
+
+    /// What the event's handler knows about its saga.
+    pub(crate) fn saga_context(&self, i: usize) -> SagaContext {
+        SagaContext { partly_compensated: self.writes.partly_compensated[i], ..self.events[i].saga_context() }
     }
 
     /// What the event's handler is given.

@@ -16,14 +16,14 @@ use crate::{
     barrier::{Arrival, Mark, Op, Skip},
     clock::Clock,
     dead_letter::{Poison, cap},
-    envelope::{Outgoing, open, seal},
+    envelope::{Outgoing, mark_partly_compensated, open, seal},
     handler::{ChosenWaits, Emitted},
     identity,
     outcome::StepError,
     step::End,
     store::{
-        Changes, Disarm, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking, Progress, RoundChange,
-        Store, Timer, TimerKind,
+        Changes, Disarm, FailedCompensation, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking,
+        Progress, RoundChange, Store, Timer, TimerKind,
     },
     trace::TraceContext,
     transport::Producer,
@@ -38,6 +38,19 @@ pub(crate) struct PendingWrites {
     pub(crate) due: Due<Duration>,
     /// How each event's handling ended, if it ended here.
     pub(crate) outcomes: Vec<Option<&'static str>>,
+    /// Whether each event, or an arrival of its join, follows from a compensation that failed for good.
+    pub(crate) partly_compensated: Vec<bool>,
+}
+
+/// What an event is to say about the compensations of its saga.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Publication {
+    /// There was nothing to compensate.
+    pub(crate) null: bool,
+    /// It is the event of a compensation that failed for good.
+    pub(crate) failed: bool,
+    /// It follows from such a compensation.
+    pub(crate) partly_compensated: bool,
 }
 
 /// What to count once the transaction has committed.
@@ -51,6 +64,8 @@ pub(crate) enum Count {
     Null(StepLabel),
     /// A step asks for another round.
     Round(StepOnly),
+    /// A compensation that failed for good, and without which its saga goes on.
+    FailedForGood(StepOnly),
 }
 
 impl Count {
@@ -97,6 +112,9 @@ impl Count {
             Self::Null(label) => {
                 metrics.null_compensations.get_or_create(&label).inc();
             }
+            Self::FailedForGood(label) => {
+                metrics.compensations_failed_for_good.get_or_create(&label).inc();
+            }
         }
     }
 }
@@ -107,8 +125,9 @@ pub(crate) fn label(event: &InFlight) -> StepLabel {
 
 impl PendingWrites {
     pub(crate) fn new(now: Timestamp, events: usize) -> Self {
-        let outcomes = vec![None; events];
-        Self { now, changes: Changes::default(), counts: Vec::new(), due: Due::default(), outcomes }
+        let (outcomes, partly_compensated) = (vec![None; events], vec![false; events]);
+        let (changes, counts, due) = (Changes::default(), Vec::new(), Due::default());
+        Self { now, changes, counts, due, outcomes, partly_compensated }
     }
 
     /// Adds what follows from a handler's outcome: its events, its mark, its timers. `found` says that its row was there before.
@@ -140,7 +159,38 @@ impl PendingWrites {
         };
         self.outcomes[at] = Some(outcome);
         self.counts.push(Count::Handled(HandledLabel { step: event.name, op: op_name(event.op), outcome }));
-        self.publish(shared, event, end, false)
+        self.publish(shared, event, end, self.publication(at))
+    }
+
+    /// What an event that follows from this one is to say.
+    pub(crate) fn publication(&self, at: usize) -> Publication {
+        Publication { partly_compensated: self.partly_compensated[at], ..Publication::default() }
+    }
+
+    /// Lets the saga go on without a compensation that failed for good: publishes its event, marked as failed, and stores what
+    /// failed.
+    pub(crate) fn failed_for_good<S: Store, P: Producer, C: Clock>(
+        &mut self,
+        shared: &Shared<S, P, C>,
+        (at, event): (usize, &InFlight),
+        end: End,
+    ) -> Result<(), StepError> {
+        self.mark(event, Mark::Failed);
+        if shared.has_deadlines {
+            self.disarm(shared, event, &end);
+        }
+        self.changes.failed.push(FailedCompensation {
+            saga_id: event.saga_id(),
+            step: event.name,
+            event_id: event.envelope.event_id.clone(),
+            record: (*event.record).clone(),
+            attempts: event.attempts,
+            failed_at: event.failed_at.unwrap_or(self.now),
+            reason: cap(&event.reason()).to_owned(),
+        });
+        self.outcomes[at] = Some("failed_for_good");
+        self.counts.push(Count::FailedForGood(StepOnly { step: event.name }));
+        self.publish(shared, event, end, Publication { failed: true, ..self.publication(at) })
     }
 
     /// Adds a checkpoint: the event stands aside, and is due again for this round. Deadlines stay as they are, since the step
@@ -216,9 +266,9 @@ impl PendingWrites {
         shared: &Shared<S, P, C>,
         event: &InFlight,
         end: End,
-        null: bool,
+        publication: Publication,
     ) -> Result<(), StepError> {
-        if null {
+        if publication.null {
             self.counts.push(Count::Null(label(event)));
             if shared.has_deadlines && shared.ends(&end) {
                 self.changes.disarm.push(Disarm::all(event.saga_id()));
@@ -242,7 +292,7 @@ impl PendingWrites {
             op: event.op,
             trace: &event.span.context,
         };
-        self.changes.outbox.extend(outbox_rows(shared, event.saga_id(), &cause, end, null, self.now)?);
+        self.changes.outbox.extend(outbox_rows(shared, event.saga_id(), &cause, end, publication, self.now)?);
         Ok(())
     }
 
@@ -290,7 +340,12 @@ impl PendingWrites {
         let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
         let opened = open(&event.record).map_err(unreadable)?;
         let (_, data) = opened.envelope().map_err(unreadable)?;
-        let arrival = Arrival { cause: event.cause(), version: event.envelope.version, data: data.into_owned() };
+        let arrival = Arrival {
+            cause: event.cause(),
+            version: event.envelope.version,
+            data: data.into_owned(),
+            partly_compensated: event.envelope.partly_compensated,
+        };
         let (saga_id, step, op) = (event.saga_id(), event.name, event.op);
         self.changes.arrivals.push(NewArrival { saga_id, step, op, arrival, is_last });
         Ok(())
@@ -404,7 +459,7 @@ pub(crate) fn outbox_rows<S: Store, P: Producer, C: Clock>(
     saga: crate::SagaId,
     cause: &Cause<'_>,
     end: End,
-    null_compensation: bool,
+    publication: Publication,
     now: Timestamp,
 ) -> Result<Vec<OutboxRow>, StepError> {
     let End::Events { events, .. } = end else { return Ok(Vec::new()) };
@@ -427,9 +482,12 @@ pub(crate) fn outbox_rows<S: Store, P: Producer, C: Clock>(
             causation_id: Some(caused_by),
             time: now,
             trace: shared.spans.outgoing(&span),
-            null_compensation,
+            null_compensation: publication.null,
         };
-        let record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
+        let mut record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
+        if publication.failed || publication.partly_compensated {
+            mark_partly_compensated(&mut record, publication.failed);
+        }
         let (event_type, created_at) = (event_type.name.to_owned(), now);
         rows.push(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None });
     }

@@ -32,7 +32,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let half = self.shared.participant.steps[event.step].half(event.op);
             let Some(prepare) = half.and_then(|half| half.prepare.as_ref()) else { continue };
             self.has_run_code = true;
-            let sagas = [event.saga_context()];
+            let sagas = [self.saga_context(i)];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let prepared = AssertUnwindSafe(prepare(&mut cx, self.input(i).trigger)).catch_unwind();
@@ -54,7 +54,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let half = shared.participant.steps[step].half(op);
             let half = half.ok_or_else(|| StepError::permanent("the step has no compensation"))?;
             self.has_run_code = true;
-            let mut sagas: Vec<SagaContext> = at.iter().map(|i| events[*i].saga_context()).collect();
+            let mut sagas: Vec<SagaContext> = at.iter().map(|i| self.saga_context(*i)).collect();
             for (sagas, i) in sagas.iter_mut().zip(&at) {
                 sagas.spans = self.collect(events[*i].half, &[*i]);
             }
@@ -93,7 +93,7 @@ impl<S: Store, P: Producer, C: Clock> Attempt<'_, S, P, C> {
             let handler = self.shared.participant.steps[event.step].action.exhausted.as_ref();
             let (Some(handler), Some(failure)) = (handler, &event.failure) else { continue };
             self.has_run_code = true;
-            let sagas = [event.saga_context()];
+            let sagas = [self.saga_context(i)];
             let around = Around { lines: event.lines(), spans: self.collect(event.half, &[i]) };
             let mut cx = Cx::new(tx, self.writes.now).of(&sagas);
             let end = AssertUnwindSafe(handler(&mut cx, self.input(i).trigger, failure)).catch_unwind();

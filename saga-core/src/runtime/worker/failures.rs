@@ -64,8 +64,8 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
     pub(crate) fn failed(&mut self, mut event: InFlight, failure: StepError) {
         let now = self.shared.clock.now();
         let failed_at = *event.failed_at.get_or_insert(now);
-        if failure.uses_up_no_attempt() && event.stage == Stage::Park {
-            // Another transaction has locked the saga's queue for a moment. Reason and pause of the parked event stay.
+        if failure.uses_up_no_attempt() && matches!(event.stage, Stage::Park | Stage::RecordFailure) {
+            // Another transaction has locked a row for a moment. Reason and pause of the event stay.
             return self.goes_on(event, Happened::Retry);
         }
         if failure.uses_up_no_attempt() {
@@ -113,7 +113,7 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
         event.input.answer.is_some() || event.stage == Stage::Exhaust && abandons
     }
 
-    /// Publishes an event's dead letter, before the event blocks its saga.
+    /// Publishes an event's dead letter, before the event blocks its saga or the saga goes on without it.
     pub(crate) fn dead_letter(&mut self, mut event: InFlight) {
         let now = self.shared.clock.now();
         let (reason, failed_at) = (event.dead_letter_reason, *event.failed_at.get_or_insert(now));
@@ -137,7 +137,10 @@ impl<S: Store, P: Producer, C: Clock> Worker<S, P, C> {
                 self.offsets.done(&partition, epoch, offset);
             }
             // `goes_on` asks who owns the partition. A new owner handles the event again.
-            DeadLettered::Event(event) => self.goes_on(*event, Happened::Published),
+            DeadLettered::Event(event) => {
+                let best_effort = self.shared.participant.steps[event.step].is_best_effort(event.op);
+                self.goes_on(*event, if best_effort { Happened::PublishedBestEffort } else { Happened::Published });
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     event::SagaId,
     record::Record,
     store::{
-        Admission, Changes, Committed, DueTimer, NewArrival, OutboxRow, ParkChange, ParkedAt, ParkedEvent, Parking,
-        Phase, Progress, Timer, TimerKind,
+        Admission, Changes, Committed, DueTimer, FailedCompensation, NewArrival, OutboxRow, ParkChange, ParkedAt,
+        ParkedEvent, Parking, Phase, Progress, Timer, TimerKind,
     },
 };
 
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Tables {
     pub(super) barrier: BTreeMap<(SagaId, String, Op), Row>,
     pub(super) arrivals: BTreeMap<(SagaId, String, Op), Vec<Arrival>>,
+    pub(super) failed: BTreeMap<(SagaId, &'static str), FailedCompensation>,
     pub(super) outbox: BTreeMap<i64, OutboxRow>,
     pub(super) last_written: i64,
     pub(super) parked: BTreeMap<i64, Parked>,
@@ -130,6 +131,9 @@ impl Tables {
                 (row.mark, row.round) = (change.mark, change.round);
                 row.effect_key = change.effect_key.or(row.effect_key);
             }
+        }
+        for failed in changes.failed {
+            self.failed.entry((failed.saga_id, failed.step)).or_insert(failed);
         }
         self.outbox.retain(|_, row| !changes.sent.contains(&row.id));
         for row in changes.outbox {

@@ -72,6 +72,24 @@ fn a_compensating_saga_waits_for_its_compensations() {
 }
 
 #[test]
+fn a_partly_compensated_saga_is_counted_once_whichever_of_its_events_comes_last() {
+    for released_last in [false, true] {
+        let mut table = table(10);
+        let mut written = Written::chain(1, &["order.created", "inventory.reserved", "payment.declined"]);
+        written.partly("inventory.released", Some("payment.declined"), 300, true);
+        written.partly("order.cancelled", Some("inventory.released"), 400, false);
+        if released_last {
+            written.observed.swap(3, 4);
+        }
+        fold(&mut table, &written);
+        fold(&mut table, &written);
+        fold(&mut table, &Written::chain(2, &["order.created", "inventory.rejected", "order.cancelled"]));
+        let Totals { partly_compensated, finished, contradictory, .. } = table.totals();
+        assert_eq!((partly_compensated, finished, contradictory), (1, 2, 0));
+    }
+}
+
+#[test]
 fn poison_and_foreign_types_are_counted_and_move_nothing() {
     let mut table = table(10);
     let mut written = Written::chain(1, &CONFIRMED[..2]);
