@@ -207,6 +207,8 @@ fn join(op: Op, cause: &Cause, before: &Before, triggers: &Triggers) -> Verdict 
         }
         // It ended without this part: it was closed, or a version that did not have the part ran it.
         Verdict::Skip(_) => Verdict::Skip(Skip::Late),
+        // What an earlier version, which did not wait, has begun is not stored in silence: it fails for want of its parts.
+        Verdict::Run if op == Op::Action && is_begun(before) => Verdict::Run,
         Verdict::Run | Verdict::NullCompensation if others.any(|part| arrived(part).is_none()) => Verdict::Arrive,
         verdict => verdict,
     }
@@ -414,6 +416,18 @@ mod tests {
         assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &started, &trip()), Verdict::Run);
         let voiding = Before { action: row(Some(Mark::Voiding), None), ..started };
         assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &voiding, &trip()), Verdict::Void);
+    }
+
+    #[test]
+    fn what_a_version_without_the_join_has_begun_is_not_stored_as_an_arrival() {
+        let begun = Before { action: row(Some(Mark::Started), None), ..Before::default() };
+        assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &begun, &trip()), Verdict::Run);
+    }
+
+    #[test]
+    fn a_part_is_late_once_its_saga_has_ended() {
+        let ended = Before { ended: true, ..waiting(&[event(1, "flight.reserved")]) };
+        assert_eq!(decide(Op::Action, &event(2, "hotel.released"), &ended, &trip()), Verdict::Skip(Skip::Late));
     }
 
     #[test]

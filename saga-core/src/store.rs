@@ -147,6 +147,8 @@ pub struct LockedStep {
     pub mark: Option<Mark>,
     /// Whether an event that has arrived for it follows from a compensation that failed for good.
     pub partly_compensated: bool,
+    /// Whether the saga has ended at this participant.
+    pub ended: bool,
 }
 
 /// The part of a step that one transaction carries out.
@@ -180,6 +182,8 @@ pub struct Admission {
     pub effect_key: Option<Uuid>,
     /// The event is a part of a join: its half of the step has several.
     pub joins: bool,
+    /// The step may run in rounds: the saga's queue is locked, since a round that follows is kept there.
+    pub rounds: bool,
     /// The event is admitted although its saga is parked: it is the head of the queue, or is about to become the head.
     pub from_parked: bool,
 }

@@ -194,7 +194,8 @@ impl Store for MemoryStore {
             let key = (*saga_id, (*step).to_owned(), Op::Action);
             let arrivals = tx.working.arrivals.get(&key).into_iter().flatten();
             let partly_compensated = arrivals.into_iter().any(|arrival| arrival.partly_compensated);
-            LockedStep { mark: tx.working.barrier.get(&key).map(|row| row.mark), partly_compensated }
+            let mark = tx.working.barrier.get(&key).map(|row| row.mark);
+            LockedStep { mark, partly_compensated, ended: tx.working.has_ended(*saga_id) }
         };
         Ok(steps.iter().map(locked).collect())
     }

@@ -25,6 +25,7 @@ async fn earlier_version(url: &str, schema: &str) -> Db {
         phase: Phase::Whole,
         effect_key: None,
         joins: false,
+        rounds: false,
         from_parked: false,
     };
     let (tx, _) = db.begin(&[admission], Duration::from_secs(5)).await.unwrap();

@@ -121,6 +121,7 @@ async fn batches(db: &Db, rounds: usize, size: usize, op: Op, phase: Phase) -> V
                 op,
                 phase,
                 joins: false,
+                rounds: false,
                 from_parked: false,
             })
             .collect();

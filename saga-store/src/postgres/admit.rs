@@ -30,7 +30,8 @@ pub(super) const LOCK_QUEUES: &str = "SELECT pg_advisory_xact_lock(q.key) FROM (
 ///
 /// Queues are locked before rows, and rows before [`LOCK`], each in a fixed order, so that batches wait for each other
 /// without a cycle. A conflicting insert waits until the other transaction ends. A part of a join locks its queue too, since
-/// it locks its row even when it is queued behind a parked part. One cycle is possible: an event that is queued behind a
+/// it locks its row even when it is queued behind a parked part; and so does a step with rounds, or another process could park
+/// the event as if no round had been committed. One cycle is possible: an event that is queued behind a
 /// parked one locks its queue at the commit, while its transaction has locked other sagas' rows. The lock timeout of one of
 /// the two ends it, and that batch is halved.
 ///
@@ -84,7 +85,8 @@ LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = a.saga_id AND b.step = a
 const MARKS: &str = "
 SELECT (SELECT b.mark FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action'),
     EXISTS (SELECT FROM saga_arrival a WHERE a.saga_id = k.saga_id AND a.step = k.step AND a.op = 'action'
-        AND a.partly_compensated OFFSET 0)
+        AND a.partly_compensated OFFSET 0),
+    EXISTS (SELECT FROM saga_progress p WHERE p.saga_id = k.saga_id AND p.ended_at IS NOT NULL OFFSET 0)
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k(saga_id, step, n) ORDER BY k.n";
 
 /// A separate statement for the same reason.
@@ -111,7 +113,8 @@ pub(super) async fn admit(
     }
     let opening = Opening::new(patience);
     let locks = |a: &&Admission| a.joins || a.op == Op::Compensate || matches!(a.phase, Phase::Finish | Phase::Recheck);
-    let queues = |a: &&Admission| a.joins || a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
+    let queues =
+        |a: &&Admission| a.joins || a.rounds || a.op == Op::Compensate || a.phase == Phase::Recheck || a.from_parked;
     let locked = keys(admissions.iter().filter(locks));
     let queues: Vec<Uuid> = admissions.iter().filter(queues).map(|a| a.saga_id.as_uuid()).collect();
     let (asked, joins) = (asked(admissions, &opening.tx), halves(admissions.iter().filter(|a| a.joins)));
@@ -192,9 +195,10 @@ impl Session {
             })
             .await?;
         let locked = |row: &Row| {
-            let read = || Ok((row.try_get::<_, Option<String>>(0)?, row.try_get(1)?));
-            let (mark, partly_compensated) = read().map_err(|error: Error| classify(&error))?;
-            Ok(LockedStep { mark: mark.as_deref().map(columns::read_mark).transpose()?, partly_compensated })
+            let read = || Ok((row.try_get::<_, Option<String>>(0)?, row.try_get(1)?, row.try_get(2)?));
+            let (mark, partly_compensated, ended) = read().map_err(|error: Error| classify(&error))?;
+            let mark = mark.as_deref().map(columns::read_mark).transpose()?;
+            Ok(LockedStep { mark, partly_compensated, ended })
         };
         rows.iter().map(locked).collect()
     }

@@ -47,16 +47,19 @@ pub(super) fn admit(conn: &Connection, admission: &Admission) -> Result<Before, 
 impl Session {
     /// The actions of these steps. The transaction has the database to itself.
     pub(crate) fn locked(&self, steps: &[(SagaId, &str)]) -> Result<Vec<LockedStep>, StoreError> {
-        let read = |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<(Option<String>, bool)> {
-            let saga_id = saga_id.to_string();
-            let key = params![saga_id, step, columns::op(Op::Action)];
-            let mark = conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()?;
-            Ok((mark, conn.prepare_cached(ARRIVED_PARTLY)?.exists(key)?))
-        };
+        let read =
+            |conn: &Connection, (saga_id, step): &(SagaId, &str)| -> rusqlite::Result<(Option<String>, bool, bool)> {
+                let saga_id = saga_id.to_string();
+                let key = params![saga_id, step, columns::op(Op::Action)];
+                let mark = conn.prepare_cached(MARK)?.query_row(key, |row| row.get(0)).optional()?;
+                let ended = conn.prepare_cached(HAS_ENDED)?.exists(params![saga_id.to_string()])?;
+                Ok((mark, conn.prepare_cached(ARRIVED_PARTLY)?.exists(key)?, ended))
+            };
         self.with(|conn| {
             let locked = |step| {
-                let (mark, partly_compensated) = read(conn, step).map_err(|error| classify(&error))?;
-                Ok(LockedStep { mark: mark.as_deref().map(columns::read_mark).transpose()?, partly_compensated })
+                let (mark, partly_compensated, ended) = read(conn, step).map_err(|error| classify(&error))?;
+                let mark = mark.as_deref().map(columns::read_mark).transpose()?;
+                Ok(LockedStep { mark, partly_compensated, ended })
             };
             steps.iter().map(locked).collect()
         })?

@@ -115,7 +115,7 @@ on_both! {
         let (tx, _) = begin(&f.db, &flight).await;
         f.db.commit(tx, armed(&flight)).await.unwrap();
         let (tx, locked) = fire(&f.db, saga).await;
-        assert_eq!(locked, [LockedStep { mark: Some(Mark::Waiting), partly_compensated: true }]);
+        assert_eq!(locked, [LockedStep { mark: Some(Mark::Waiting), partly_compensated: true, ended: false }]);
         drop(tx);
         let (mut tx, _) = f.db.begin_due(10, PATIENCE).await.unwrap();
         let asked = [(SagaId::random(), STEP), (saga, STEP), (saga, "other")];
@@ -155,6 +155,10 @@ on_both! {
         f.db.commit(tx, armed(&hotel)).await.unwrap();
         let (tx, due) = f.db.begin_due(10, PATIENCE).await.unwrap();
         assert_eq!(due, []);
+        drop(tx);
+        let mut tx = f.db.begin_plain().await.unwrap();
+        let locked = f.db.lock_steps(&mut tx, &[(saga, STEP), (other, STEP)]).await.unwrap();
+        assert_eq!(locked.iter().map(|step| step.ended).collect::<Vec<_>>(), [true, false]);
         drop(tx);
         let (_tx, before) = begin(&f.db, &part(other, Op::Action, "hotel.reserved")).await;
         assert_eq!((marks(&before), before.ended), ((Some(Mark::Waiting), None), false));

@@ -12,7 +12,7 @@ use saga_core::{
     graph::Triggers,
     handler::Cx,
     runtime::{Handle, Options, Runtime},
-    store::{Admission, Changes, ParkChange, ParkedAt, Parking, Phase, RoundChange, Store},
+    store::{Admission, Changes, ParkChange, ParkedAt, Parking, Phase, RoundChange, Store, StoreError},
     testing::MemoryBroker,
     trace::TraceContext,
 };
@@ -292,4 +292,31 @@ async fn rounds_on(f: &crate::support::Fixture) {
     }
     assert_eq!(broker.records("track.events").len(), 1);
     assert_eq!(broker.records("track.dlq"), []);
+}
+
+/// The same record is handled in a second process while the transaction of its first round is open: it waits there, and learns that
+/// the round is committed.
+#[tokio::test]
+async fn an_event_whose_round_is_in_flight_in_another_process_is_not_parked_as_its_first_round() {
+    let Some(f) = crate::support::Fixture::postgres().await else { return };
+    let (other, saga) = (f.another().await, SagaId::random());
+    let first = Admission { rounds: true, ..admission(saga, Op::Action, Phase::Whole) };
+    let (tx, _) = begin(&f.db, &first).await;
+    // It waits for the row longer than its lock timeout, and is then to be parked.
+    let park = Admission { phase: Phase::Recheck, from_parked: true, ..first.clone() };
+    for admission in [&first, &park] {
+        let locked = other.begin(std::slice::from_ref(admission), Duration::from_millis(100)).await.err();
+        assert!(matches!(locked, Some(StoreError::Locked(_))), "{locked:?}");
+    }
+    let next = Parking { cause: first.cause.id, ..aside(saga, "e", 0, Duration::ZERO) };
+    let park_round = vec![ParkChange::Append(next)];
+    let changes = Changes { rounds: vec![enters(saga, Mark::Again, 1, None)], park: park_round, ..Changes::default() };
+    f.db.commit(tx, changes).await.unwrap();
+    let (tx, before) = begin(&other, &park).await;
+    assert_eq!(verdict(&park, 0, &before), Verdict::Skip(Skip::Duplicate));
+    drop(tx);
+    let claimed = claim(&f.db).await;
+    let due = Admission { from_parked: true, ..first };
+    let (_tx, before) = begin(&f.db, &due).await;
+    assert_eq!((claimed.len(), claimed[0].2, verdict(&due, 1, &before)), (1, 1, Verdict::Run));
 }

@@ -149,7 +149,17 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 pub(crate) fn admission(saga_id: SagaId, op: Op, phase: Phase) -> Admission {
     let cause = Cause { id: Uuid::new_v4(), event_type: "order.created".to_owned() };
-    Admission { cause, saga_id, step: STEP, op, phase, effect_key: None, joins: false, from_parked: false }
+    Admission {
+        cause,
+        saga_id,
+        step: STEP,
+        op,
+        phase,
+        effect_key: None,
+        joins: false,
+        rounds: false,
+        from_parked: false,
+    }
 }
 
 /// Admits one event.

@@ -34,7 +34,8 @@ fn too_early(flow: &Choreography, cancellation: &Cancellation<'_>) -> Option<Fin
     let path = std::iter::once(ran(undo, cause)).chain(hops.iter().map(|(n, on)| ran(n, *on)));
     let compensated = list(found.iter().map(|(undo, _)| format!("{}: {}", undo.participant, undo.step)));
     let last = hops.iter().rev().map(|(n, _)| n).find(|n| !flow.is_final(n)).and_then(|n| flow.compensation_of(n));
-    let repair = last.map_or_else(String::new, |last| {
+    let decided = || ": let the participant of the pivot publish it, which knows whether it has gone on".to_owned();
+    let repair = last.map_or_else(decided, |last| {
         let released = list(last.publishes.iter().map(|p| p.event));
         format!(
             ": let {event} start only {} of {}, which closes the last step before the pivot, and let the others follow from \
@@ -93,12 +94,16 @@ fn way_on<'a>(
         let around = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation && !same(n, other));
         !around.has(undo) && !same(other, undo)
     };
+    // The participant of the pivot decides whether its saga is cancelled before it or goes on after it, unless somebody else may
+    // ask for the cancellation.
+    let decides =
+        |pivot: &Node| flow.producers(cancellation.event).all(|(n, how)| how != How::Request || n.owner == pivot.owner);
     let forward = flow.forward();
     let mut seen: BTreeSet<EventKey> = BTreeSet::new();
     let mut next: VecDeque<(EventKey, Vec<Hop<'a>>)> =
         compensated.published(How::Success).map(|event| (event, Vec::new())).collect();
     while let Some((event, hops)) = next.pop_front() {
-        if flow.end(event) == Some(Ending::Completed) && hops.iter().any(|(n, _)| !flow.is_final(n)) {
+        if flow.end(event) == Some(Ending::Completed) && hops.iter().any(|(n, _)| !flow.is_final(n) || !decides(n)) {
             return Some((hops, event));
         }
         if !seen.insert(event) {
@@ -107,12 +112,11 @@ fn way_on<'a>(
         // One part of a join suffices: the other parts of the saga were not compensated yet.
         for node in flow.consumers(event).filter(|n| forward.iter().any(|f| same(f, n))) {
             let is_after_the_pivot = hops.iter().any(|(n, _)| flow.is_final(n));
-            // The participant of the pivot decides whether its saga is cancelled before it or goes on after it. A step that
-            // cannot be compensated is a finding of its own.
+            // A step that cannot be compensated is a finding of its own.
             let can_run = match flow.is_final(node) {
                 _ if cancellation.closed.iter().any(|n| same(n, node)) => false,
                 _ if is_after_the_pivot => true,
-                true => !hops.is_empty(),
+                true => !hops.is_empty() || !decides(node),
                 false => flow.compensation_of(node).is_some() && !is_closed_before(node) && !same(node, compensated),
             };
             if can_run {

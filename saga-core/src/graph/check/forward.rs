@@ -10,13 +10,13 @@ pub(super) fn forward_steps_are_retried(flow: &Choreography) -> Vec<Finding> {
     let starts = flow.starts().into_iter().chain(flow.joined_requests());
     let up_to = flow.reach(starts, |node, p| is_success(node, p.how) && !node.pivot);
     let gives_up = |node: &&Node| {
-        let retried = flow.spec(node).is_some_and(|spec| spec.until_it_succeeds);
+        let retried = flow.spec(node).is_some_and(|spec| spec.until_it_succeeds && spec.rounds.is_none());
         !node.pivot && !retried && node.published(How::Refusal).next().is_none()
     };
     let finding = |node: &Node| {
         let message = format!(
-            "{} comes after the pivot, where nothing is compensated, yet it is dead-lettered when its retries are used up: declare \
-             .retry(RetryPolicy::until_it_succeeds(..))",
+            "{} comes after the pivot, where nothing is compensated, yet it is dead-lettered when its retries or rounds are used up: \
+             declare .retry(RetryPolicy::until_it_succeeds(..)), and a refusal where it runs in rounds",
             node.name,
         );
         Finding::at(Rule::ForwardStepsAreRetried, node, message)

@@ -73,6 +73,14 @@ fn incomplete(flow: &Choreography, node: &Node) -> Option<Finding> {
             }
         }
     }
+    let ends = flow.declarations()[node.owner].ends.iter().map(|end| EventKey::from(end.event));
+    if let Some(end) = ends.into_iter().find(|end| node.kind == NodeKind::Action && flow.after(*end).has(node)) {
+        return Some(finding(format!(
+            "{} waits for what follows from {end}, with which the saga has ended for its participant: what arrives then is late; \
+             end the saga with a later event, or let another participant wait",
+            node.name,
+        )));
+    }
     let (choice, missing) = left_waiting(flow, node)?;
     Some(finding(format!(
         "{} waits for {}, which does not happen when {} ends with {}: add what happens then to that part, an enum with \

@@ -16,8 +16,9 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
     let forward = flow.forward();
     let has_deadline = |node: &Node| {
         let of_saga = |n: &&Node| flow.spec(n).is_some_and(|spec| spec.saga_deadline.is_some());
+        let limits = |n: &&Node| of_saga(n) || is_limit(flow, n);
         flow.spec(node).is_some_and(|spec| spec.deadline.is_some())
-            || actions(flow).filter(of_saga).any(|n| n.owner == node.owner && runs_too(flow, n, node))
+            || actions(flow).filter(limits).any(|n| n.owner == node.owner && runs_too(flow, n, node))
     };
     let mut findings = Vec::new();
     let mut explained: Vec<&Node> = Vec::new();
@@ -62,10 +63,15 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
     findings
 }
 
+/// Whether the step runs in rounds that end in a refusal, which limits what waits beside it.
+fn is_limit(flow: &Choreography, node: &Node) -> bool {
+    flow.spec(node).is_some_and(|spec| spec.rounds.is_some()) && node.published(How::Refusal).next().is_some()
+}
+
 /// Whether the wait of a join has a limit: its own, or that of a step of its participant that has always run when the first part
 /// arrives. An arrival does not end a deadline, only a step that has run does, and it needs a deadline of its own.
 fn is_limited(flow: &Choreography, join: &Node) -> bool {
-    let has_deadline = |n: &&Node| flow.deadlines_after(n).next().is_some();
+    let has_deadline = |n: &&Node| flow.deadlines_after(n).next().is_some() || is_limit(flow, n);
     let of_participant = |n: &&Node| n.owner == join.owner && !same(n, join);
     flow.arrivals_deadline(join).is_some()
         || actions(flow).filter(of_participant).filter(has_deadline).any(|n| is_waiting_before(flow, n, join))

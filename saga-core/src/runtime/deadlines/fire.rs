@@ -158,7 +158,7 @@ async fn open_joins<'a, S: Store, P: Producer, C: Clock>(
     }
     let locked = shared.store.lock_steps(tx, &joins).await?;
     let waiting = |(join, locked): ((SagaId, &'a str), LockedStep)| {
-        (locked.mark == Some(Mark::Waiting)).then_some((join, locked.partly_compensated))
+        (locked.mark == Some(Mark::Waiting) && !locked.ended).then_some((join, locked.partly_compensated))
     };
     Ok(joins.into_iter().zip(locked).filter_map(waiting).collect())
 }

@@ -134,6 +134,7 @@ pub(crate) fn admission<S: Store, P: Producer, C: Clock>(shared: &Shared<S, P, C
         phase,
         effect_key,
         joins: step.triggers(op).is_join(),
+        rounds: op == Op::Action && step.spec.rounds.is_some(),
         from_parked: keeps || matches!(event.origin, TakenFrom::Parked { .. }),
     }
 }

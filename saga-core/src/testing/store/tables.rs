@@ -165,7 +165,7 @@ impl Tables {
         committed
     }
 
-    fn has_ended(&self, saga_id: SagaId) -> bool {
+    pub(super) fn has_ended(&self, saga_id: SagaId) -> bool {
         self.progress.get(&saga_id).is_some_and(|(_, ended)| ended.is_some())
     }
 

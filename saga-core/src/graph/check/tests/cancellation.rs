@@ -112,3 +112,19 @@ fn the_deadline_of_a_join_that_is_the_pivot_has_closed_it_for_the_steps_between(
     flow[0].steps[0].deadline = deadline("trip.not_approved");
     assert_eq!(too_early(&flow), [("flight", "trip.not_approved")]);
 }
+
+#[test]
+fn a_cancellation_that_the_participant_of_the_pivot_does_not_publish_is_found() {
+    let mut flow = [order(), inventory(), payment(), shipping()];
+    also(&mut flow[3].steps[0].compensation.as_mut().unwrap().triggers, event("order.recalled"));
+    let mut support = inventory();
+    (support.participant, support.steps, support.publishes) = ("support", Vec::new(), events(&["order.recalled"]));
+    let found = check(&[flow.to_vec(), vec![support]].concat());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let text = found[0].to_string();
+    assert!(text.starts_with("[cancellations-enter-last] shipping: order.recalled/1"), "{text}");
+    assert!(
+        text.contains("order: confirm runs on shipping.scheduled/1") && text.contains("the participant of the pivot"),
+        "{text}"
+    );
+}

@@ -305,3 +305,30 @@ fn two_starts_of_one_step_are_no_finding() {
     });
     assert_eq!(found, []);
 }
+
+#[test]
+fn a_join_of_what_follows_from_the_end_of_its_participant_is_found() {
+    let found = found(|flow| {
+        let file = |trigger: &'static str, done: &'static str| StepSpec {
+            success: event(done).into(),
+            until_it_succeeds: true,
+            ..step("file", &[trigger])
+        };
+        flow[1].steps.push(file("trip.confirmed", "flight.filed"));
+        flow[2].steps.push(file("trip.confirmed", "hotel.filed"));
+        let archive = StepSpec { triggers: all_of(&[&["flight.filed"], &["hotel.filed"]]), ..step("archive", &[]) };
+        flow[0].steps.push(StepSpec { until_it_succeeds: true, ..archive });
+    });
+    assert!(found.contains(&(Rule::JoinsCanComplete, "trip", "archive")), "{found:?}");
+}
+
+#[test]
+fn rounds_that_end_in_a_refusal_limit_the_wait_beside_them() {
+    let mut trip = participants()[0].clone();
+    let ask =
+        StepSpec { rounds: Some(3), refusal: event("trip.unanswered").into(), ..step("ask", &["trip.requested"]) };
+    let answer = StepSpec { triggers: all_of(&[&["trip.asked"], &["trip.answered"]]), ..step("answer", &[]) };
+    trip.steps = vec![ask, answer];
+    let waits = |trip: &Declaration| trip.check().iter().any(|f| f.rule == Rule::WaitsHaveDeadlines);
+    assert!(!waits(&trip) || !trip.check().iter().any(|f| f.step == Some("answer")), "{:#?}", trip.check());
+}
