@@ -21,7 +21,7 @@ use saga::{
 use tokio::time::timeout;
 
 use crate::{
-    books::{Books, Ending, Evidence},
+    books::{Books, Ending, Evidence, Notes},
     events::TransferRequested,
     payee, payer,
 };
@@ -112,10 +112,10 @@ pub async fn run(transfers: usize) -> Result<Evidence, Box<dyn Error>> {
                 known.push(ending);
             }
         }
-        meanwhile.push(Books::read(&payer, &payee).await?.total());
+        meanwhile.push(Books::read(&payer, &payee).await?);
     }
-    let books = Books::read(&payer, &payee).await?;
-    Ok(Evidence { before, expected, ends, books, meanwhile, dead_letters })
+    let (books, notes) = (Books::read(&payer, &payee).await?, Notes::read(&payer, &payee).await?);
+    Ok(Evidence { before, expected, ends, books, notes, meanwhile, dead_letters })
 }
 
 struct Mix {

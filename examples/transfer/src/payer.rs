@@ -17,7 +17,7 @@ const DEBIT: &str = "UPDATE accounts SET cents = cents - $1 WHERE account = $2 A
 const NOTE: &str = "INSERT INTO debits (transfer_id, account, cents, refunded) VALUES ($1, $2, $3, FALSE)";
 const REFUND: &str = "UPDATE accounts SET cents = cents + (SELECT d.cents FROM debits d WHERE d.transfer_id = $1)
     WHERE account = (SELECT d.account FROM debits d WHERE d.transfer_id = $1)";
-const NOTE_REFUND: &str = "UPDATE debits SET refunded = TRUE WHERE transfer_id = $1";
+const NOTE_REFUND: &str = "UPDATE debits SET refunded = TRUE WHERE transfer_id = $1 AND NOT refunded";
 
 /// The participant.
 pub fn participant() -> Participant<Db> {
@@ -45,7 +45,10 @@ async fn debit(cx: &mut Cx<'_, Db>, transfer: TransferRequested) -> StepResult<P
 
 // payee.refused -> payer.refunded
 async fn refund(cx: &mut Cx<'_, Db>, refunded: PayerRefunded) -> Result<PayerRefunded, StepError> {
-    cx.write(REFUND, params![refunded.transfer_id])?;
-    cx.write(NOTE_REFUND, params![refunded.transfer_id])?;
+    for sql in [NOTE_REFUND, REFUND] {
+        if cx.tx().execute(sql, params![refunded.transfer_id]).await? != 1 {
+            return Err(StepError::permanent("there is no debit to refund, or no account to refund it to"));
+        }
+    }
     Ok(refunded)
 }

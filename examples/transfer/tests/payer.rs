@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{CLOSED, ID, payer_with, requested};
+use common::{CLOSED, ID, execute, payer_with, requested};
 use saga::prelude::*;
 use transfer::{
     events::{PayeeRefused, PayerDebited, PayerRefunded, PayerRefused},
@@ -45,6 +45,19 @@ async fn what_the_payee_refuses_is_refunded_once() {
     assert_eq!(cents(&db).await, 100);
     assert!(Scenario::new(participant(), db.clone()).when(&refused()).await.is_empty(), "the second one does nothing");
     assert_eq!(cents(&db).await, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_finds_no_account_or_no_debit_is_not_one() {
+    for gone in ["DELETE FROM accounts", "DELETE FROM debits"] {
+        let db = payer_with(100).await;
+        Scenario::new(participant(), db.clone()).when(&requested(100)).await;
+        execute(&db, gone, params![]).await;
+        let published = Scenario::new(participant(), db.clone()).when(&refused()).await;
+        assert_eq!(&*published[0].record.topic, "payer.dlq", "{gone}");
+        let refunded = db.query("SELECT transfer_id FROM debits WHERE refunded", params![]).await.unwrap();
+        assert_eq!(refunded.len(), 0, "{gone}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

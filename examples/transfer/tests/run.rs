@@ -13,7 +13,7 @@ fn it_runs_every_ending_and_everything_holds() {
     let run = transfer(&[]);
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
-    assert_eq!(text.matches("  yes  ").count(), 7, "{text}");
+    assert_eq!(text.matches("  yes  ").count(), 8, "{text}");
     for (ending, count) in [("credited", " 200"), ("no cover", " 50"), ("account closed", " 50")] {
         let is_so = |line: &str| line.trim_start().starts_with(ending) && line.ends_with(count);
         assert!(text.lines().any(is_so), "{ending}\n{text}");

@@ -52,8 +52,8 @@ pub struct Books {
     pub free: [i64; 3],
     /// The trips that hold one.
     pub holders: [BTreeSet<Uuid>; 3],
-    /// The trips that are paid.
-    pub paid: BTreeSet<Uuid>,
+    /// What is paid and not refunded for each trip, in cents.
+    pub paid: BTreeMap<Uuid, i64>,
     /// The trips whose customer was told how it ended.
     pub told: BTreeSet<Uuid>,
     /// How often the customer who was asked most was asked.
@@ -72,10 +72,9 @@ impl Databases {
         Ok(Books {
             free: [number(flight, free).await?, number(hotel, free).await?, number(car, free).await?],
             holders: [trips(flight, held).await?, trips(hotel, held).await?, trips(car, held).await?],
-            paid: trips(&self.payment, "SELECT trip_id FROM payments WHERE NOT refunded").await?,
+            paid: paid(&self.payment).await?,
             told: trips(&self.mail, "SELECT trip_id FROM mails WHERE subject <> 'the price has changed'").await?,
-            most_asked: number(&self.trip, "SELECT CAST(coalesce(max(asked), 0) AS bigint) AS n FROM questions")
-                .await?,
+            most_asked: number(&self.trip, "SELECT CAST(coalesce(max(number), 0) AS bigint) AS n FROM asked").await?,
         })
     }
 }
@@ -88,6 +87,11 @@ async fn trips(db: &Db, sql: &'static str) -> Result<BTreeSet<Uuid>, StoreError>
     db.query(sql, params![]).await?.iter().map(|row| row.get("trip_id")).collect()
 }
 
+async fn paid(db: &Db) -> Result<BTreeMap<Uuid, i64>, StoreError> {
+    let rows = db.query("SELECT trip_id, cents FROM payments WHERE NOT refunded", params![]).await?;
+    rows.iter().map(|row| Ok((row.get("trip_id")?, row.get("cents")?))).collect()
+}
+
 /// What a run has left.
 #[derive(Clone, Debug)]
 pub struct Evidence {
@@ -95,6 +99,8 @@ pub struct Evidence {
     pub places: [i64; 3],
     /// How each trip may end.
     pub expected: BTreeMap<Uuid, Vec<Ending>>,
+    /// What each customer has agreed to pay, in cents: the price that they have seen, or the new one that they accepted.
+    pub agreed: BTreeMap<Uuid, i64>,
     /// How each has ended.
     pub ends: BTreeMap<Uuid, Vec<Ending>>,
     /// The books after the last end.
@@ -127,6 +133,11 @@ impl Evidence {
             |trips: &BTreeSet<Uuid>| trips.symmetric_difference(&confirmed).take(3).copied().collect::<Vec<_>>();
         let held: Vec<_> = holders.iter().flat_map(differ).collect();
         let all: Vec<_> = (0..3).map(|i| free[i] + i64::try_from(holders[i].len()).unwrap_or(i64::MAX)).collect();
+        let is_wrongly_paid = |trip: &&Uuid| match (paid.get(trip), confirmed.contains(trip)) {
+            (Some(cents), true) => self.agreed.get(trip) != Some(cents),
+            (paid, is_confirmed) => paid.is_some() || is_confirmed,
+        };
+        let wrongly_paid: BTreeSet<_> = paid.keys().chain(&confirmed).filter(is_wrongly_paid).take(3).collect();
         let untold: Vec<_> = self.ends.keys().filter(|trip| !told.contains(trip)).take(3).collect();
         vec![
             invariant("every trip has ended, and once", not_once.is_empty(), format!("{not_once:?}")),
@@ -137,7 +148,11 @@ impl Evidence {
                 format!("{held:?}"),
             ),
             invariant("no place is lost", all == self.places, format!("{all:?} and not {:?}", self.places)),
-            invariant("a confirmed trip is paid, and no other is", *paid == confirmed, format!("{:?}", differ(paid))),
+            invariant(
+                "a confirmed trip is paid, at the price that its customer agreed to, and no other is",
+                wrongly_paid.is_empty(),
+                format!("{wrongly_paid:?}"),
+            ),
             invariant("every customer is told", untold.is_empty(), format!("{untold:?}")),
             invariant(
                 "nobody is asked more than twice about a price",
@@ -154,6 +169,7 @@ mod tests {
     use super::*;
 
     const CONFIRMED: Uuid = Uuid::from_u128(1);
+    const PAID: &str = "a confirmed trip is paid, at the price that its customer agreed to, and no other is";
     const CANCELLED: Uuid = Uuid::from_u128(2);
 
     /// Two trips, one of each ending.
@@ -165,10 +181,11 @@ mod tests {
             places: [5, 5, 1],
             ends: expected.clone(),
             expected,
+            agreed: [(CONFIRMED, 300), (CANCELLED, 200)].into(),
             books: Books {
                 free: [4, 4, 0],
                 holders: [one.clone(), one.clone(), one.clone()],
-                paid: one,
+                paid: [(CONFIRMED, 300)].into(),
                 told: [CONFIRMED, CANCELLED].into(),
                 most_asked: 2,
             },
@@ -213,8 +230,16 @@ mod tests {
 
     #[test]
     fn a_confirmed_trip_that_is_refunded_and_a_cancelled_one_that_is_paid_are_found() {
-        assert_eq!(broken(|e| e.books.paid.clear()), ["a confirmed trip is paid, and no other is"]);
-        assert_eq!(broken(|e| e.books.paid.extend([CANCELLED])), ["a confirmed trip is paid, and no other is"]);
+        assert_eq!(broken(|e| e.books.paid.clear()), [PAID]);
+        assert_eq!(broken(|e| e.books.paid.extend([(CANCELLED, 200)])), [PAID]);
+    }
+
+    #[test]
+    fn a_price_that_nobody_agreed_to_is_found() {
+        for cents in [299, 301] {
+            assert_eq!(broken(|e| e.books.paid.extend([(CONFIRMED, cents)])), [PAID]);
+        }
+        assert_eq!(broken(|e| e.agreed.clear()), [PAID]);
     }
 
     #[test]

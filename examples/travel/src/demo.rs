@@ -1,5 +1,6 @@
 //! The flow in one process, on the embedded broker and SQLite: trips of every ending, all at once.
 
+mod answers;
 mod customers;
 mod world;
 
@@ -12,28 +13,37 @@ use std::{
 use saga::{
     kafka::{KafkaConsumer, Publisher},
     prelude::*,
+    store::StoreError,
     tools::event,
     transport::{Consumer, Signal},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval, sleep, timeout_at},
+};
 
+use answers::Answers;
 pub use customers::Customer;
 use world::World;
 
 use crate::{
-    books::{Ending, Evidence},
-    events::{PriceAnswered, PriceChanged},
+    books::{Books, Ending, Evidence},
     trip::{Waits, cancel_trip},
 };
 
-/// How long no event may come while trips are in flight.
+/// How long no event may come while trips are in flight, and how long a mail may take after the last one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the topics are read after the last end, for an end too many.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+/// How often customers look whether they are asked something.
+const LOOK: Duration = Duration::from_millis(50);
 /// A customer who cancels at once may be faster than the registration of the trip, and asks again.
 const TRIES: u32 = 200;
 const WAITS: Waits =
     Waits { end: Duration::from_secs(60), places: Duration::from_secs(30), answer: Duration::from_millis(1500) };
+
+/// The customer of each trip, numbered within their kind.
+type Customers = BTreeMap<Uuid, (usize, Customer)>;
 
 /// How the trips of each kind of customer have ended, and what the run has left.
 pub struct Report {
@@ -48,8 +58,7 @@ pub struct Report {
 /// # Errors
 /// When the flow cannot run: a folder, a port or a thread is not to be had.
 pub async fn run(each: usize) -> Result<Report, Box<dyn Error>> {
-    let customers: BTreeMap<Uuid, (usize, Customer)> =
-        (0..each).flat_map(|n| Customer::ALL.map(|who| (Uuid::now_v7(), (n, who)))).collect();
+    let customers: Customers = (0..each).flat_map(|n| Customer::ALL.map(|who| (Uuid::now_v7(), (n, who)))).collect();
     let mut world = World::start(WAITS, customers.len()).await?;
     let publisher = Publisher::new(&world.kafka(), "travel-demo")?;
     let requests: Vec<_> = customers.iter().map(|(trip, (_, who))| who.request(*trip)).collect();
@@ -60,11 +69,16 @@ pub async fn run(each: usize) -> Result<Report, Box<dyn Error>> {
     let mut ends: BTreeMap<Uuid, Vec<Ending>> = BTreeMap::new();
     let (mut seen, mut dead_letters, mut cancelling) = (BTreeSet::new(), 0, JoinSet::new());
     let mut observer = KafkaConsumer::subscribe(&world.kafka(), "travel-demo", &world.topics())?;
+    let (mut answers, mut looks, mut heard) = (Answers::new(&customers), interval(LOOK), Instant::now());
     loop {
         let patience = if ends.len() < customers.len() { PATIENCE } else { AFTERWARDS };
         let signal = tokio::select! {
-            signal = timeout(patience, observer.next(100)) => signal,
+            signal = timeout_at(heard + patience, observer.next(100)) => signal,
             ended = world.ended() => return Err(ended.into()),
+            _ = looks.tick() => {
+                answers.give(&customers, &world.databases().trip, &publisher).await?;
+                continue;
+            }
             Some(cancelled) = cancelling.join_next() => {
                 cancelled??;
                 continue;
@@ -73,6 +87,7 @@ pub async fn run(each: usize) -> Result<Report, Box<dyn Error>> {
         // Nothing more comes.
         let Ok(signal) = signal else { break };
         let Signal::Records(records) = signal else { continue };
+        heard = Instant::now();
         for record in records {
             if event::is_dead_letter(&record) {
                 dead_letters += 1;
@@ -83,9 +98,6 @@ pub async fn run(each: usize) -> Result<Report, Box<dyn Error>> {
             let trip_id = event.saga;
             if let Some(ending) = Ending::of(&event.kind, event.reason.as_deref()) {
                 ends.entry(trip_id).or_default().push(ending);
-            }
-            if let (PriceChanged::NAME, Some(accepted)) = (event.kind.as_str(), who.answer()) {
-                publisher.publish(&PriceAnswered { trip_id, accepted }).await?;
             }
             if who.cancels_at(*n) == Some(event.kind.as_str()) {
                 let outbox = world.outbox();
@@ -108,6 +120,18 @@ pub async fn run(each: usize) -> Result<Report, Box<dyn Error>> {
         }
     }
     let expected = customers.iter().map(|(trip, (_, who))| (*trip, who.expects())).collect();
-    let (places, books) = (world.places(), world.databases().books().await?);
-    Ok(Report { endings, evidence: Evidence { places, expected, ends, books, dead_letters } })
+    let (places, agreed, books) = (world.places(), answers.agreed, books_when_told(&world, &ends).await?);
+    Ok(Report { endings, evidence: Evidence { places, expected, agreed, ends, books, dead_letters } })
+}
+
+/// The books when every customer is told how their trip has ended, or has waited long enough: no event says that a mail is written.
+async fn books_when_told(world: &World, ends: &BTreeMap<Uuid, Vec<Ending>>) -> Result<Books, StoreError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let books = world.databases().books().await?;
+        if ends.keys().all(|trip| books.told.contains(trip)) || Instant::now() > until {
+            return Ok(books);
+        }
+        sleep(LOOK).await;
+    }
 }

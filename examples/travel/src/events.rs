@@ -28,6 +28,13 @@ pub struct TripRequested {
     pub patience_ms: i64,
 }
 
+impl TripRequested {
+    /// The price that the customer has seen of everything together.
+    pub fn quoted_cents(&self) -> i64 {
+        self.flight.quoted_cents + self.hotel.quoted_cents + self.car.quoted_cents
+    }
+}
+
 /// The customer has changed their mind, does not answer, or has waited long enough. It enters at the payment and flows back from there.
 #[saga_event(name = "trip.cancellation_requested", topic = "trip.events", saga = "trip_id")]
 pub struct TripCancellationRequested {
@@ -69,6 +76,8 @@ pub struct QuestionOpened {
 pub struct PriceAnswered {
     /// The trip.
     pub trip_id: Uuid,
+    /// The price that they were asked about.
+    pub cents: i64,
     /// Whether they pay it.
     pub accepted: bool,
 }

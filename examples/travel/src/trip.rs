@@ -14,7 +14,7 @@ use crate::events::{
     TripCancellationRequested, TripCancelled, TripConfirmed, TripPriced, TripRequested,
 };
 
-pub use requests::{cancel as cancel_trip, routes};
+pub use requests::{Asked, asked, cancel as cancel_trip, routes};
 pub use store::MIGRATIONS;
 
 /// How often a customer is asked about a new price.

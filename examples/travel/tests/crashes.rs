@@ -126,6 +126,7 @@ async fn crash_at(
                 Evidence {
                     places: [PLACES; 3],
                     expected: expected.clone(),
+                    agreed: requests.iter().map(|request| (request.trip_id, request.quoted_cents())).collect(),
                     ends: ends(&flow.events()),
                     books: databases.books().await.unwrap(),
                     dead_letters: flow.dead_letters().len(),

@@ -9,7 +9,7 @@ use saga::{database::Outbox, prelude::*, testing::Running, trace::TraceContext};
 use travel::{
     books::{Books, Databases},
     events::{PriceAnswered, TripRequested, Wanted},
-    trip::cancel_trip,
+    trip::{Asked, asked, cancel_trip},
 };
 
 fn named(name: &str) -> Wanted {
@@ -76,15 +76,17 @@ async fn a_new_price_is_paid_when_the_customer_accepts_it_also_after_the_second_
     let request = TripRequested { hotel: named("dear"), ..requested() };
     let (types, books) = run(&databases, async |flow| {
         flow.when(&request).await;
+        let first = Asked { trip_id: ID, number: 1, cents: 400 };
+        assert_eq!(asked(&databases.trip).await.unwrap(), [first]);
         flow.after(WAITS.answer + SOON).await;
-        assert_eq!(databases.books().await.unwrap().most_asked, 2);
+        assert_eq!(asked(&databases.trip).await.unwrap(), [first, Asked { number: 2, ..first }]);
         // The step that waits for its next round does not hold the answer up.
-        flow.when(&PriceAnswered { trip_id: ID, accepted: true }).await;
+        flow.when(&PriceAnswered { trip_id: ID, cents: 400, accepted: true }).await;
         assert_eq!(flow.types().last().unwrap(), "trip.confirmed");
         assert!(flow.after(2 * WAITS.answer).await.is_empty());
     })
     .await;
-    assert_eq!((places(&books), books.paid.len(), books.most_asked), ([1, 1, 1], 1, 2));
+    assert_eq!((places(&books), books.paid, books.most_asked), ([1, 1, 1], [(ID, 400)].into(), 2));
     assert!(!types.iter().any(|event| event == "trip.price_refused"));
 }
 
@@ -97,7 +99,7 @@ async fn a_customer_who_does_not_answer_is_asked_twice_and_then_no_more() {
         assert!(flow.after(WAITS.answer + SOON).await.is_empty());
         let cancelled = flow.after(WAITS.answer + SOON).await;
         assert_eq!(cancelled[0].event_type, "trip.cancellation_requested");
-        assert!(flow.when(&PriceAnswered { trip_id: ID, accepted: true }).await.is_empty(), "too late");
+        assert!(flow.when(&PriceAnswered { trip_id: ID, cents: 400, accepted: true }).await.is_empty(), "too late");
     })
     .await;
     assert!(types.contains(&"trip.cancelled".to_owned()));

@@ -55,7 +55,7 @@ async fn a_price_that_changed_is_not_charged_without_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_decides_and_the_first_one_counts() {
-    let answered = |accepted| PriceAnswered { trip_id: ID, accepted };
+    let answered = |accepted| PriceAnswered { trip_id: ID, cents: 350, accepted };
     let changed = PriceChanged { trip_id: ID, cents: 350 };
     let asked = || async { scenario().await.given(&flight()).given(&car()).given(&hotel(150)).given(&changed) };
     let published = asked().await.when(&answered(true)).await;
@@ -63,6 +63,19 @@ async fn the_answer_decides_and_the_first_one_counts() {
     assert_eq!(types(&asked().await.when(&answered(false)).await), ["trip.price_refused", "trip.offer_withdrawn"]);
     let second = asked().await.given(&answered(true)).when(&answered(false)).await;
     assert!(second.is_empty(), "{second:?}");
+}
+
+/// The join keeps an answer that comes before the question, and nobody has accepted a price that they did not know.
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_another_price_is_a_refusal_also_when_it_comes_first() {
+    let answered = PriceAnswered { trip_id: ID, cents: 320, accepted: true };
+    let changed = PriceChanged { trip_id: ID, cents: 350 };
+    let refused = ["trip.price_refused", "trip.offer_withdrawn"];
+    let reserved = || async { scenario().await.given(&flight()).given(&car()) };
+    let published = reserved().await.given(&hotel(150)).given(&changed).when(&answered).await;
+    assert_eq!(types(&published), refused);
+    let published = reserved().await.given(&answered).when(&hotel(150)).await;
+    assert_eq!(types(&published), [["trip.price_changed", "trip.question_opened"], refused].concat());
 }
 
 #[tokio::test(start_paused = true)]

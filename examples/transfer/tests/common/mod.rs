@@ -36,7 +36,7 @@ async fn in_memory(name: &str, migrations: &'static [Migration]) -> Db {
     Db::connect("sqlite::memory:".parse().unwrap(), name, migrations).await.unwrap()
 }
 
-async fn execute(db: &Db, sql: &'static str, params: impl AsRef<[saga::database::Value]>) {
+pub(crate) async fn execute(db: &Db, sql: &'static str, params: impl AsRef<[saga::database::Value]>) {
     let tx = db.begin_plain().await.unwrap();
     tx.execute(sql, params).await.unwrap();
     db.commit(tx, Changes::default()).await.unwrap();

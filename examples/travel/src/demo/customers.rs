@@ -31,6 +31,8 @@ pub enum Customer {
     WithoutMoney,
     /// The price changes, and they accept.
     Generous,
+    /// The price changes, and they accept only when they are asked again.
+    Forgetful,
     /// The price changes, and they refuse.
     Thrifty,
     /// The price changes, and they do not answer.
@@ -43,7 +45,7 @@ pub enum Customer {
 
 impl Customer {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lucky,
         Self::WithoutFlight,
         Self::WithoutHotel,
@@ -51,6 +53,7 @@ impl Customer {
         Self::WithoutAnything,
         Self::WithoutMoney,
         Self::Generous,
+        Self::Forgetful,
         Self::Thrifty,
         Self::Silent,
         Self::Impatient,
@@ -67,6 +70,7 @@ impl Customer {
             Self::WithoutAnything => "no seat, no room, no car",
             Self::WithoutMoney => "the card is declined",
             Self::Generous => "a new price, accepted",
+            Self::Forgetful => "accepted when asked again",
             Self::Thrifty => "a new price, refused",
             Self::Silent => "a new price, no answer",
             Self::Impatient => "past the deadline",
@@ -86,7 +90,7 @@ impl Customer {
             Wanted { name: name.to_owned(), quoted_cents: CENTS }
         };
         let nothing = self == Self::WithoutAnything;
-        let is_dear = matches!(self, Self::Generous | Self::Thrifty | Self::Silent | Self::Impatient);
+        let is_dear = matches!(self, Self::Generous | Self::Forgetful | Self::Thrifty | Self::Silent | Self::Impatient);
         TripRequested {
             trip_id,
             flight: wanted(nothing || self == Self::WithoutFlight, false),
@@ -97,11 +101,11 @@ impl Customer {
         }
     }
 
-    /// The answer to a new price.
-    pub(crate) fn answer(self) -> Option<bool> {
-        match self {
-            Self::Generous => Some(true),
-            Self::Thrifty => Some(false),
+    /// The answer to the trip's nth question about a new price.
+    pub(crate) fn answer(self, number: i64) -> Option<bool> {
+        match (self, number) {
+            (Self::Generous, 1) | (Self::Forgetful, 2) => Some(true),
+            (Self::Thrifty, 1) => Some(false),
             _ => None,
         }
     }
@@ -124,13 +128,15 @@ impl Customer {
         let cancelled =
             |reasons: &[&str]| reasons.iter().map(|reason| Ending::Cancelled((*reason).to_owned())).collect();
         match self {
-            Self::Lucky | Self::Generous => vec![Ending::Confirmed],
+            Self::Lucky => vec![Ending::Confirmed],
+            // An answer that takes too long on a busy machine is none.
+            Self::Generous | Self::Forgetful => [vec![Ending::Confirmed], cancelled(&["no_answer"])].concat(),
             Self::WithoutFlight => cancelled(&["no_flight"]),
             Self::WithoutHotel => cancelled(&["no_hotel"]),
             Self::WithoutCar => cancelled(&["no_car"]),
             Self::WithoutAnything => cancelled(&["no_flight", "no_hotel", "no_car"]),
             Self::WithoutMoney => cancelled(&["card_declined"]),
-            Self::Thrifty => cancelled(&["price_refused"]),
+            Self::Thrifty => cancelled(&["price_refused", "no_answer"]),
             Self::Silent => cancelled(&["no_answer"]),
             Self::Impatient => cancelled(&["deadline"]),
             // Too late is not cancelled.

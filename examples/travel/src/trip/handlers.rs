@@ -68,11 +68,12 @@ pub(super) async fn ask(
     patience: Duration,
 ) -> StepResult<Never, TripCancellationRequested> {
     let trip_id = opened.trip_id;
-    if question(cx, trip_id).await?.answer.is_some() {
+    let Question { cents, answer, .. } = question(cx, trip_id).await?;
+    if answer.is_some() {
         return Ok(Outcome::Quiet);
     }
     if cx.round() < MOST_QUESTIONS {
-        cx.write(ASKED, params![trip_id])?;
+        cx.write(ASKED, params![trip_id, cx.round() + 1, cents])?;
         return Ok(Outcome::Again { after: patience });
     }
     let request = TripCancellationRequested { trip_id, reason: "no_answer".to_owned() };
@@ -80,16 +81,18 @@ pub(super) async fn ask(
     Ok(if is_pending { Outcome::Refused(request) } else { Outcome::Quiet })
 }
 
-/// The customer has answered what was asked, and is not too late.
+/// The customer has answered what was asked, and is not too late. Whoever accepts another price than this one refuses it: the join
+/// keeps an answer that comes before the question.
 pub(super) async fn answer(
     cx: &mut Cx<'_, Db>,
     (_, answered): (PriceChanged, PriceAnswered),
 ) -> StepResult<TripPriced, PriceRefused> {
-    let PriceAnswered { trip_id, accepted } = answered;
+    let PriceAnswered { trip_id, cents: known, accepted } = answered;
     let Question { cents, card, answer, .. } = question(cx, trip_id).await?;
     if answer.is_some() {
         return Ok(Outcome::Quiet);
     }
+    let accepted = accepted && known == cents;
     cx.write(ANSWER, params![trip_id, if accepted { "accepted" } else { "refused" }])?;
     if accepted {
         Ok(Outcome::Success(TripPriced { trip_id, cents, card }))

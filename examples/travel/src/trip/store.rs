@@ -7,7 +7,9 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
     name: "0001_trips",
     sql: "CREATE TABLE trips (trip_id text PRIMARY KEY, status text NOT NULL, reason text);
           CREATE TABLE questions (
-              trip_id text PRIMARY KEY, cents bigint NOT NULL, card text NOT NULL, asked bigint NOT NULL, answer text)",
+              trip_id text PRIMARY KEY, cents bigint NOT NULL, card text NOT NULL, answer text);
+          CREATE TABLE asked (
+              trip_id text NOT NULL, number bigint NOT NULL, cents bigint NOT NULL, PRIMARY KEY (trip_id, number))",
 }];
 
 pub(super) const REGISTER: &str =
@@ -24,7 +26,9 @@ pub(super) const CANCEL: &str = "INSERT INTO trips (trip_id, status, reason) VAL
     WHERE trips.status <> 'confirmed'
     RETURNING reason";
 
-pub(super) const QUESTION: &str = "INSERT INTO questions (trip_id, cents, card, asked) VALUES ($1, $2, $3, 0)";
+pub(super) const QUESTION: &str = "INSERT INTO questions (trip_id, cents, card) VALUES ($1, $2, $3)";
 pub(super) const LOCK_QUESTION: &str = "SELECT cents, card, answer FROM questions WHERE trip_id = $1 :for_update";
-pub(super) const ASKED: &str = "UPDATE questions SET asked = asked + 1 WHERE trip_id = $1";
+/// What the customer reads: a row for each time they are asked.
+pub(super) const ASKED: &str = "INSERT INTO asked (trip_id, number, cents) VALUES ($1, $2, $3)";
+pub(super) const QUESTIONS: &str = "SELECT trip_id, number, cents FROM asked ORDER BY trip_id, number";
 pub(super) const ANSWER: &str = "UPDATE questions SET answer = $2 WHERE trip_id = $1 AND answer IS NULL";
