@@ -144,7 +144,7 @@ fn an_open_transaction_is_told_when_it_lasts_and_a_paused_partition_says_nothing
     assert!(tick(4, &running, 0).is_none() && tick(5, &running, 9).is_none(), "it moved");
     assert!(tick(5, &running, 12).is_none());
     let why = waiting(tick(5, &running, 20));
-    assert_eq!(why.as_deref(), Some("t/0 is held back at offset 5 by somebody's open transaction"));
+    assert_eq!(why.as_deref(), Some("t/0 is blocked at offset 5 by an open transaction"));
     assert!(matches!(tick(9, &running, 21), Some(Signal::Ready)));
     assert!(tick(5, &[], 22).is_none() && tick(5, &[], 40).is_none());
 }
