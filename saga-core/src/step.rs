@@ -7,7 +7,7 @@ mod limits;
 mod one_of;
 mod rounds;
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     event::{Event, EventType, SagaId},
@@ -15,7 +15,7 @@ use crate::{
     handler::{Action, ActionAfter, Call, Cx, Emit},
     outcome::{Outcome, StepError},
     retry::RetryPolicy,
-    store::Store,
+    store::{Store, TimerKind},
 };
 use erased::{Effect, Half, RunFn, answer_of, call, expire, same_count, trigger_of};
 
@@ -64,9 +64,7 @@ where
             compensation: None,
             retry: RetryPolicy::default(),
             effects: EffectLimits::default(),
-            expire: None,
-            expire_saga: None,
-            expire_arrivals: None,
+            expire: BTreeMap::new(),
         };
         Self { erased, types: PhantomData }
     }
@@ -232,14 +230,12 @@ where
     /// `after`, the handler is called: it publishes an event, or decides that none is needed. The timer is durable. The
     /// step's own handler may choose another duration: see [`Cx::deadline`].
     #[must_use]
-    pub fn deadline<D, F>(mut self, after: Duration, expired: F) -> Self
+    pub fn deadline<D, F>(self, after: Duration, expired: F) -> Self
     where
         D: Event,
         F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
     {
-        self.erased.spec.deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
-        self.erased.expire = Some(expire(expired));
-        self
+        self.limited(TimerKind::Step, after, expired)
     }
 
     /// Joins only: how long the step waits for its other parts, from the first arrival on. When it has not been complete within
@@ -249,14 +245,12 @@ where
     /// A part has arrived when it was handled. One that is parked, or waits behind a parked event of its saga, has not; and a join
     /// whose last part fails waits until that part succeeds or its effect is called. So choose a time that outlasts an outage.
     #[must_use]
-    pub fn arrivals_within<D, F>(mut self, after: Duration, expired: F) -> Self
+    pub fn arrivals_within<D, F>(self, after: Duration, expired: F) -> Self
     where
         D: Event,
         F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
     {
-        self.erased.spec.arrivals_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
-        self.erased.expire_arrivals = Some(expire(expired));
-        self
+        self.limited(TimerKind::Arrivals, after, expired)
     }
 
     /// From this step on the participant waits for the end of the saga, whatever it does meanwhile: an event that it
@@ -292,13 +286,28 @@ where
     /// # assert!(trip.steps[0].saga_deadline.is_some() && trip.steps[0].deadline.is_none());
     /// ```
     #[must_use]
-    pub fn saga_deadline<D, F>(mut self, after: Duration, expired: F) -> Self
+    pub fn saga_deadline<D, F>(self, after: Duration, expired: F) -> Self
     where
         D: Event,
         F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
     {
-        self.erased.spec.saga_deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
-        self.erased.expire_saga = Some(expire(expired));
+        self.limited(TimerKind::Saga, after, expired)
+    }
+
+    /// Declares the deadline of this kind.
+    fn limited<D, F>(mut self, kind: TimerKind, after: Duration, expired: F) -> Self
+    where
+        D: Event,
+        F: AsyncFn(&mut Cx<'_, S>, Vec<SagaId>) -> Result<Vec<Outcome<D>>, StepError> + Send + Sync + 'static,
+    {
+        let spec = &mut self.erased.spec;
+        let deadline = match kind {
+            TimerKind::Step => &mut spec.deadline,
+            TimerKind::Arrivals => &mut spec.arrivals_deadline,
+            TimerKind::Saga => &mut spec.saga_deadline,
+        };
+        *deadline = Some(DeadlineSpec { after, event: EventType::of::<D>() });
+        self.erased.expire.insert(kind, expire(expired));
         self
     }
 }

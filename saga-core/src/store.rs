@@ -197,8 +197,6 @@ pub struct Changes {
     pub arrivals: Vec<NewArrival>,
     /// Sagas that end, whose joins that wait are closed; applied after `marks`.
     pub close: Vec<SagaId>,
-    /// Barrier rows of actions that enter another round.
-    pub rounds: Vec<RoundChange>,
     /// Events to publish, in order.
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows of earlier transactions that the broker has acknowledged.
@@ -250,6 +248,9 @@ pub struct MarkChange {
     pub mark: Mark,
     /// The idempotency key of the row's effect; none leaves the row's own.
     pub effect_key: Option<Uuid>,
+    /// The round that the row enters: the one to come with [`Mark::Again`], the one whose effect is about to be called with
+    /// [`Mark::Started`]. None leaves the row's own.
+    pub round: Option<u32>,
 }
 
 /// A part of a join, to be stored.
@@ -265,21 +266,6 @@ pub struct NewArrival {
     pub arrival: Arrival,
     /// The join has ended with it: the data of all its arrivals is dropped.
     pub is_last: bool,
-}
-
-/// A new round in an existing barrier row of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundChange {
-    /// The saga.
-    pub saga_id: SagaId,
-    /// The step.
-    pub step: &'static str,
-    /// [`Mark::Again`] when the round is to come, [`Mark::Started`] when its effect is about to be called.
-    pub mark: Mark,
-    /// The round.
-    pub round: u32,
-    /// The key of its effect, with [`Mark::Started`]. Without one, the stored key stays.
-    pub effect_key: Option<Uuid>,
 }
 
 /// An event that is committed and perhaps not yet acknowledged by the broker.

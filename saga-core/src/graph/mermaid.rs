@@ -228,6 +228,8 @@ fn text(name: impl AsRef<str>) -> String {
 
 fn duration(after: Duration) -> String {
     match after.as_millis() {
+        ms if ms > 0 && ms % 86_400_000 == 0 => format!("{} d", ms / 86_400_000),
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
         ms if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
         ms => format!("{ms} ms"),

@@ -6,6 +6,7 @@ mod choreography;
 mod emits;
 mod json;
 mod mermaid;
+mod node;
 mod state;
 mod together;
 mod triggers;
@@ -20,11 +21,10 @@ use serde::{Deserialize, Serialize};
 use crate::{event::EventType, store::TimerKind};
 
 pub use check::{Finding, Rule};
-pub use choreography::{
-    Choreography, Edge, EventKey, EventNode, How, Node, NodeKind, NodeOutcome, Publication, Target,
-};
+pub use choreography::{Choreography, Edge, EventKey, EventNode, Target};
 pub use emits::Emits;
 pub use json::DeclarationError;
+pub use node::{How, Node, NodeKind, NodeOutcome, Publication};
 pub use state::{Expected, Joining, Observed, SagaState, SagaStatus, Wait};
 pub use triggers::Triggers;
 

@@ -24,7 +24,7 @@ use crate::runtime::{
     stage::{self, Happened, Stage},
     telemetry::metrics::StepLabel,
     telemetry::spans::HandlingOutcome,
-    transaction::pending_writes::label,
+    transaction::counts::label,
     transaction::result::Done,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! A step after type erasure: boxed functions over erased values, as the runtime needs them.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::LocalBoxFuture;
 
@@ -105,11 +105,8 @@ pub(crate) struct ErasedStep<S: Store> {
     pub(crate) compensation: Option<Half<S>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) effects: EffectLimits,
-    /// Its deadline.
-    pub(crate) expire: Option<Box<ExpireFn<S>>>,
-    /// Its deadline until the end of the saga.
-    pub(crate) expire_saga: Option<Box<ExpireFn<S>>>,
-    pub(crate) expire_arrivals: Option<Box<ExpireFn<S>>>,
+    /// What is called when its timers are due.
+    pub(crate) expire: BTreeMap<TimerKind, Box<ExpireFn<S>>>,
 }
 
 impl<S: Store> Half<S> {
@@ -165,11 +162,7 @@ impl<S: Store> ErasedStep<S> {
 
     /// What is called when a timer of this kind is due.
     pub(crate) fn expires(&self, kind: TimerKind) -> Option<&ExpireFn<S>> {
-        match kind {
-            TimerKind::Step => self.expire.as_deref(),
-            TimerKind::Saga => self.expire_saga.as_deref(),
-            TimerKind::Arrivals => self.expire_arrivals.as_deref(),
-        }
+        self.expire.get(&kind).map(|expire| &**expire)
     }
 }
 

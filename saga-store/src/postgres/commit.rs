@@ -19,9 +19,11 @@ use crate::{columns, deferred::Write};
 
 /// Finds each row through the index, whatever the table's size was when the plan was made. The transaction has inserted
 /// or locked these rows, so they do not move.
-const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) FROM ( \
-        SELECT b.at, k.mark, k.effect_key \
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[]) AS k(saga_id, step, op, mark, effect_key), \
+const MARKS: &str = "UPDATE saga_barrier SET mark = c.mark, effect_key = coalesce(c.effect_key, saga_barrier.effect_key), \
+        round = coalesce(c.round, saga_barrier.round) FROM ( \
+        SELECT b.at, k.mark, k.effect_key, k.round \
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[]) \
+            AS k(saga_id, step, op, mark, effect_key, round), \
         LATERAL (SELECT ctid AS at FROM saga_barrier b \
             WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = k.op OFFSET 0) b) c \
     WHERE saga_barrier.ctid = c.at";
@@ -41,14 +43,6 @@ const CLOSE: &str = "UPDATE saga_barrier SET mark = 'null' FROM ( \
         LATERAL (SELECT * FROM saga_barrier b WHERE b.saga_id = k.saga_id AND b.op = 'action' AND b.mark = 'waiting' \
             ORDER BY b.step FOR UPDATE) b) c \
     WHERE saga_barrier.saga_id = ANY($1) AND saga_barrier.saga_id = c.saga_id AND saga_barrier.step = c.step AND saga_barrier.op = c.op";
-/// As [`MARKS`], for actions that enter another round.
-const ROUNDS: &str = "UPDATE saga_barrier SET mark = c.mark, round = c.round, effect_key = coalesce(c.effect_key, saga_barrier.effect_key) \
-    FROM ( \
-        SELECT b.at, k.mark, k.round, k.effect_key \
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::uuid[]) AS k(saga_id, step, mark, round, effect_key), \
-        LATERAL (SELECT ctid AS at FROM saga_barrier b \
-            WHERE b.saga_id = k.saga_id AND b.step = k.step AND b.op = 'action' OFFSET 0) b) c \
-    WHERE saga_barrier.ctid = c.at";
 const FAILED: &str = "INSERT INTO saga_failed_compensation \
     (saga_id, step, event_id, topic, topic_partition, topic_offset, key, value, headers, attempts, failed_at, reason) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::bytea[], $8::bytea[], \
@@ -83,8 +77,7 @@ const ENDED: &str = "INSERT INTO saga_progress (saga_id, ended_at) \
     ON CONFLICT (saga_id) DO UPDATE SET ended_at = excluded.ended_at WHERE saga_progress.ended_at IS NULL \
     RETURNING saga_id, begun_at";
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[OUTBOX, DISARM, ARM, MARKS, ROUNDS, ARRIVED, FORGET_DATA, CLOSE, FAILED, BEGUN, ENDED];
+pub(super) const STATEMENTS: &[&str] = &[OUTBOX, DISARM, ARM, MARKS, ARRIVED, FORGET_DATA, CLOSE, FAILED, BEGUN, ENDED];
 
 impl Session {
     /// Sends what handlers have left to be sent, writes the changes and commits.
@@ -148,7 +141,7 @@ fn progress(rows: &[Row]) -> Result<Vec<Progress>, StoreError> {
 }
 
 fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
-    let Changes { marks, rounds, arrivals, close, outbox, sent, failed, park, arm, disarm, begun, ended } = changes;
+    let Changes { marks, arrivals, close, outbox, sent, failed, park, arm, disarm, begun, ended } = changes;
     let mut calls = Vec::new();
     let mut add = |needed: bool, sql: &'static str, params: &dyn Fn() -> Vec<Param<'a>>| {
         if needed {
@@ -162,6 +155,7 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
             column(marks, |c| columns::op(c.op)),
             column(marks, |c| columns::mark(c.mark)),
             column(marks, |c| c.effect_key),
+            column(marks, |c| c.round.map(i64::from)),
         ]
     });
     add(!arrivals.is_empty(), ARRIVED, &|| {
@@ -198,15 +192,6 @@ fn calls<'a>(schema: &'a &'a str, changes: &'a Changes) -> Vec<Call<'a>> {
         vec![column(&ended, |a| a.saga_id.as_uuid()), column(&ended, |a| a.step), column(&ended, |a| columns::op(a.op))]
     });
     add(!close.is_empty(), CLOSE, &|| vec![column(close, |saga| saga.as_uuid())]);
-    add(!rounds.is_empty(), ROUNDS, &|| {
-        vec![
-            column(rounds, |c| c.saga_id.as_uuid()),
-            column(rounds, |c| c.step),
-            column(rounds, |c| columns::mark(c.mark)),
-            column(rounds, |c| i64::from(c.round)),
-            column(rounds, |c| c.effect_key),
-        ]
-    });
     add(!outbox.is_empty(), OUTBOX, &|| outbox_params(schema, outbox));
     add(!sent.is_empty(), SENT, &|| vec![one(sent.as_slice())]);
     add(!disarm.is_empty(), DISARM, &|| {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use saga_core::{
     barrier::Arrival,
     event::SagaId,
-    store::{Changes, Committed, Disarm, NewArrival, Progress, RoundChange, StoreError, TimerKind},
+    store::{Changes, Committed, Disarm, NewArrival, Progress, StoreError, TimerKind},
 };
 
 use super::{
@@ -14,15 +14,13 @@ use super::{
 };
 use crate::columns;
 
-const MARK: &str = "UPDATE saga_barrier SET mark = ?4, effect_key = coalesce(?5, effect_key) \
+const MARK: &str = "UPDATE saga_barrier SET mark = ?4, effect_key = coalesce(?5, effect_key), round = coalesce(?6, round) \
     WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const ARRIVED: &str = "INSERT INTO saga_arrival (saga_id, step, op, event_type, version, cause, data, partly_compensated, arrived_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
 const FAILED: &str = "INSERT INTO saga_failed_compensation (saga_id, step, event_id, topic, topic_partition, topic_offset, \
     key, value, headers, attempts, failed_at, reason, recorded_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, unixepoch() * 1000000) ON CONFLICT DO NOTHING";
-const ROUND: &str = "UPDATE saga_barrier SET mark = ?3, round = ?4, effect_key = coalesce(?5, effect_key) \
-    WHERE saga_id = ?1 AND step = ?2 AND op = 'action'";
 const FORGET_DATA: &str = "UPDATE saga_arrival SET data = x'' WHERE saga_id = ?1 AND step = ?2 AND op = ?3";
 const CLOSE: &str = "UPDATE saga_barrier SET mark = 'null' WHERE saga_id = ?1 AND op = 'action' AND mark = 'waiting'";
 const DISARM: &str = "DELETE FROM saga_timer \
@@ -64,7 +62,14 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
     for change in &changes.marks {
         let (op, mark) = (columns::op(change.op), columns::mark(change.mark));
         let key = change.effect_key.map(|key| key.to_string());
-        conn.prepare_cached(MARK)?.execute(params![change.saga_id.to_string(), change.step, op, mark, key])?;
+        conn.prepare_cached(MARK)?.execute(params![
+            change.saga_id.to_string(),
+            change.step,
+            op,
+            mark,
+            key,
+            change.round
+        ])?;
     }
     for NewArrival { saga_id, step, op, arrival: Arrival { cause, version, data, partly_compensated }, is_last } in
         &changes.arrivals
@@ -99,10 +104,6 @@ fn apply(conn: &Connection, schema: &str, changes: &Changes) -> rusqlite::Result
             micros(failed.failed_at),
             columns::clean(&failed.reason)
         ])?;
-    }
-    for RoundChange { saga_id, step, mark, round, effect_key } in &changes.rounds {
-        let (mark, key) = (columns::mark(*mark), effect_key.map(|key| key.to_string()));
-        conn.prepare_cached(ROUND)?.execute(params![saga_id.to_string(), step, mark, round, key])?;
     }
     for saga_id in &changes.close {
         conn.prepare_cached(CLOSE)?.execute(params![saga_id.to_string()])?;

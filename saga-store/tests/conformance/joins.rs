@@ -98,7 +98,7 @@ on_both! {
         let (saga, key) = (SagaId::random(), Uuid::new_v4());
         let start = Admission { phase: Phase::Start, effect_key: Some(key), ..part(saga, Op::Action, "hotel.reserved") };
         let (tx, _) = begin(&f.db, &start).await;
-        let mark = MarkChange { saga_id: saga, step: STEP, op: Op::Action, mark: Mark::Started, effect_key: Some(key) };
+        let mark = MarkChange { saga_id: saga, step: STEP, op: Op::Action, mark: Mark::Started, effect_key: Some(key), round: None };
         f.db.commit(tx, Changes { marks: vec![mark], ..Changes::default() }).await.unwrap();
         let (tx, before) = begin(&f.db, &Admission { phase: Phase::Finish, ..start.clone() }).await;
         let row = before.action.unwrap();

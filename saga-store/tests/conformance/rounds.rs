@@ -12,7 +12,7 @@ use saga_core::{
     graph::Triggers,
     handler::Cx,
     runtime::{Handle, Options, Runtime},
-    store::{Admission, Changes, ParkChange, ParkedAt, Parking, Phase, RoundChange, Store, StoreError},
+    store::{Admission, Changes, MarkChange, ParkChange, ParkedAt, Parking, Phase, Store, StoreError},
     testing::MemoryBroker,
     trace::TraceContext,
 };
@@ -25,8 +25,8 @@ use crate::support::{STEP, admission, append, at, begin, commit, hours_left, mar
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn enters(saga_id: SagaId, mark: Mark, round: u32, effect_key: Option<Uuid>) -> RoundChange {
-    RoundChange { saga_id, step: STEP, mark, round, effect_key }
+fn enters(saga_id: SagaId, mark: Mark, round: u32, effect_key: Option<Uuid>) -> MarkChange {
+    MarkChange { saga_id, step: STEP, op: Op::Action, mark, effect_key, round: Some(round) }
 }
 
 /// Stands aside until its round 1.
@@ -55,7 +55,7 @@ async fn checkpoint(db: &Db, saga: SagaId, key: Option<Uuid>) -> Admission {
     let (tx, _) = begin(db, &first).await;
     let parked = Parking { cause: first.cause.id, ..aside(saga, "e", 0, Duration::ZERO) };
     let changes = Changes {
-        rounds: vec![enters(saga, Mark::Again, 1, None)],
+        marks: vec![enters(saga, Mark::Again, 1, None)],
         park: vec![ParkChange::Append(parked)],
         ..Changes::default()
     };
@@ -78,7 +78,7 @@ on_both! {
         assert_eq!(verdict(&due, 1, &before), Verdict::Run);
         assert_eq!(verdict(&due, 0, &before), Verdict::Skip(Skip::Duplicate));
         let next = Uuid::new_v4();
-        let changes = Changes { rounds: vec![enters(saga, Mark::Started, 1, Some(next))], ..Changes::default() };
+        let changes = Changes { marks: vec![enters(saga, Mark::Started, 1, Some(next))], ..Changes::default() };
         f.db.commit(tx, changes).await.unwrap();
 
         let finish = Admission { phase: Phase::Finish, ..due.clone() };
@@ -86,7 +86,7 @@ on_both! {
         let row = before.action.clone().unwrap();
         assert_eq!((row.mark, row.round, row.effect_key), (Mark::Started, 1, Some(next)));
         // A second round, whose answer is lost: it must not run again as the first.
-        f.db.commit(tx, Changes { rounds: vec![enters(saga, Mark::Again, 2, None)], ..Changes::default() }).await.unwrap();
+        f.db.commit(tx, Changes { marks: vec![enters(saga, Mark::Again, 2, None)], ..Changes::default() }).await.unwrap();
         let (tx, before) = begin(&f.db, &finish).await;
         assert_eq!(verdict(&finish, 1, &before), Verdict::Skip(Skip::Duplicate));
         assert_eq!(before.action.clone().unwrap().effect_key, Some(next), "the call that a compensation reverses");
@@ -310,7 +310,7 @@ async fn an_event_whose_round_is_in_flight_in_another_process_is_not_parked_as_i
     }
     let next = Parking { cause: first.cause.id, ..aside(saga, "e", 0, Duration::ZERO) };
     let park_round = vec![ParkChange::Append(next)];
-    let changes = Changes { rounds: vec![enters(saga, Mark::Again, 1, None)], park: park_round, ..Changes::default() };
+    let changes = Changes { marks: vec![enters(saga, Mark::Again, 1, None)], park: park_round, ..Changes::default() };
     f.db.commit(tx, changes).await.unwrap();
     let (tx, before) = begin(&other, &park).await;
     assert_eq!(verdict(&park, 0, &before), Verdict::Skip(Skip::Duplicate));

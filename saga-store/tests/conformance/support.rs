@@ -191,7 +191,10 @@ pub(crate) async fn run(db: &Db, saga_id: SagaId, op: Op, phase: Phase) -> Verdi
 }
 
 pub(crate) fn marked(saga_id: SagaId, op: Op, mark: Mark) -> Changes {
-    Changes { marks: vec![MarkChange { saga_id, step: STEP, op, mark, effect_key: None }], ..Changes::default() }
+    Changes {
+        marks: vec![MarkChange { saga_id, step: STEP, op, mark, effect_key: None, round: None }],
+        ..Changes::default()
+    }
 }
 
 /// Everything in the outbox, with the time at which it was written as the tests have it.

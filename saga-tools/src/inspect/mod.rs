@@ -6,6 +6,7 @@ mod read_progress;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timeline;
 mod timeline_entry;
 
 use std::{sync::Arc, time::Duration};

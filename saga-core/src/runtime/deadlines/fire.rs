@@ -7,7 +7,7 @@ use futures::FutureExt;
 use crate::runtime::{
     Shared,
     transaction::handler_failures::pause_after,
-    transaction::pending_writes::{Cause, Publication, outbox_rows},
+    transaction::publication::{Cause, Publication, outbox_rows},
 };
 use crate::{
     barrier::{Mark, Op},
@@ -224,7 +224,14 @@ async fn expire<S: Store, P: Producer, C: Clock>(
             }
             if kind == TimerKind::Arrivals {
                 let (saga_id, step, op) = (timer.saga_id, step.spec.name, Op::Action);
-                changes.marks.push(MarkChange { saga_id, step, op, mark: Mark::Refused, effect_key: None });
+                changes.marks.push(MarkChange {
+                    saga_id,
+                    step,
+                    op,
+                    mark: Mark::Refused,
+                    effect_key: None,
+                    round: None,
+                });
             }
             let id = cause_id(timer);
             if shared.ends(&end) {

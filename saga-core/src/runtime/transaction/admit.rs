@@ -4,11 +4,7 @@ use crate::runtime::{
     Shared,
     in_flight::{InFlight, Keys, TakenFrom},
     stage::{Happened, Stage},
-    transaction::{
-        open::Attempt,
-        pending_writes::{Count, Publication},
-        result::Done,
-    },
+    transaction::{counts::Count, open::Attempt, publication::Publication, result::Done},
 };
 use crate::{
     barrier::{Arrival, Before, Mark, Op, Row, Skip, Verdict, decide_round},

@@ -1,4 +1,4 @@
-//! What a transaction will write, collected while its events are decided, and what is counted once it has committed.
+//! What a transaction will write, collected while its events are decided.
 
 use std::time::Duration;
 
@@ -7,25 +7,23 @@ use uuid::Uuid;
 
 use crate::runtime::{
     Shared,
-    in_flight::{InFlight, TakenFrom},
-    stage::Stage,
-    telemetry::metrics::{HandledLabel, StepLabel, StepOnly, op_name},
-    transaction::due::Due,
+    in_flight::InFlight,
+    telemetry::metrics::{HandledLabel, StepOnly, op_name},
+    transaction::{
+        counts::{Count, label},
+        due::Due,
+        publication::{Cause, Publication, outbox_rows},
+    },
 };
 use crate::{
-    barrier::{Arrival, Mark, Op, Skip},
+    barrier::{Arrival, Mark, Op},
     clock::Clock,
     dead_letter::{Poison, cap},
-    envelope::{Outgoing, mark_partly_compensated, open, seal},
-    handler::{ChosenWaits, Emitted},
-    identity,
+    envelope::open,
+    handler::ChosenWaits,
     outcome::StepError,
     step::End,
-    store::{
-        Changes, Disarm, FailedCompensation, MarkChange, NewArrival, OutboxRow, ParkChange, ParkedAt, Parking,
-        Progress, RoundChange, Store, Timer, TimerKind,
-    },
-    trace::TraceContext,
+    store::{Changes, Disarm, FailedCompensation, MarkChange, NewArrival, Progress, Store, Timer, TimerKind},
     transport::Producer,
 };
 
@@ -42,85 +40,17 @@ pub(crate) struct PendingWrites {
     pub(crate) partly_compensated: Vec<bool>,
 }
 
-/// What an event is to say about the compensations of its saga.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Publication {
-    /// There was nothing to compensate.
-    pub(crate) null: bool,
-    /// It is the event of a compensation that failed for good.
-    pub(crate) failed: bool,
-    /// It follows from such a compensation.
-    pub(crate) partly_compensated: bool,
+/// What a barrier row is to say. Without a key and a round it keeps its own.
+pub(crate) struct MarkTo {
+    pub(crate) mark: Mark,
+    pub(crate) effect_key: Option<Uuid>,
+    pub(crate) round: Option<u32>,
 }
 
-/// What to count once the transaction has committed.
-pub(crate) enum Count {
-    Skipped(usize, Skip),
-    /// A parked action whose place its compensation took.
-    Overtaken(usize),
-    Handled(HandledLabel),
-    /// A part of a join that is not complete.
-    Arrived(StepLabel),
-    Null(StepLabel),
-    /// A step asks for another round.
-    Round(StepOnly),
-    /// A compensation that failed for good, and without which its saga goes on.
-    FailedForGood(StepOnly),
-}
-
-impl Count {
-    pub(crate) fn add<S: Store, P: Producer, C: Clock>(self, shared: &Shared<S, P, C>, events: &[InFlight]) {
-        let metrics = &shared.metrics;
-        match self {
-            Self::Skipped(i, skip) => {
-                if skip == Skip::Duplicate {
-                    // Another process may have committed its event without publishing it.
-                    shared.outbox.look_for(events[i].saga_id());
-                }
-                let label = label(&events[i]);
-                match skip {
-                    Skip::Duplicate => metrics.duplicates.get_or_create(&label).inc(),
-                    Skip::Alternative => metrics.alternatives.get_or_create(&label).inc(),
-                    Skip::Repetition => metrics.repetitions.get_or_create(&label).inc(),
-                    Skip::Late => metrics.late.get_or_create(&label).inc(),
-                };
-                let event_type = &events[i].envelope.event_type;
-                events[i].lines().in_scope(|| match skip {
-                    Skip::Alternative => {
-                        tracing::info!(event_type, "skipped: another of the events that start the step came before")
-                    }
-                    _ => tracing::debug!(event_type, ?skip, "skipped"),
-                });
-            }
-            Self::Overtaken(i) => {
-                let label = StepLabel { step: events[i].name, op: op_name(Op::Action) };
-                metrics.late.get_or_create(&label).inc();
-                events[i].lines().in_scope(|| tracing::info!("a parked action was overtaken by its compensation"));
-            }
-            Self::Handled(label) => {
-                if label.op == op_name(Op::Compensate) {
-                    metrics.compensations.get_or_create(&StepOnly { step: label.step }).inc();
-                }
-                metrics.handled.get_or_create(&label).inc();
-            }
-            Self::Arrived(StepLabel { step, op }) => {
-                metrics.handled.get_or_create(&HandledLabel { step, op, outcome: "arrived" }).inc();
-            }
-            Self::Round(step) => {
-                metrics.rounds.get_or_create(&step).inc();
-            }
-            Self::Null(label) => {
-                metrics.null_compensations.get_or_create(&label).inc();
-            }
-            Self::FailedForGood(label) => {
-                metrics.compensations_failed_for_good.get_or_create(&label).inc();
-            }
-        }
+impl From<Mark> for MarkTo {
+    fn from(mark: Mark) -> Self {
+        Self { mark, effect_key: None, round: None }
     }
-}
-
-pub(crate) fn label(event: &InFlight) -> StepLabel {
-    StepLabel { step: event.name, op: op_name(event.op) }
 }
 
 impl PendingWrites {
@@ -193,38 +123,13 @@ impl PendingWrites {
         self.publish(shared, event, end, Publication { failed: true, ..self.publication(at) })
     }
 
-    /// Adds a checkpoint: the event stands aside, and is due again for this round. Deadlines stay as they are, since the step
-    /// has not succeeded yet.
-    pub(crate) fn again<S: Store, P: Producer, C: Clock>(
-        &mut self,
-        shared: &Shared<S, P, C>,
-        (at, event): (usize, &InFlight),
-        round: u32,
-        pause: Duration,
-    ) {
-        let (saga_id, step) = (event.saga_id(), event.name);
-        self.changes.rounds.push(RoundChange { saga_id, step, mark: Mark::Again, round, effect_key: None });
-        self.changes.park.push(match event.parked_at() {
-            Some(at) => ParkChange::Again { at, round, pause },
-            None => {
-                let reason = "waits for its next round".to_owned();
-                let waits = parking(event, reason, false);
-                ParkChange::Append(Parking { aside: true, round, attempts: 0, pause, failed_at: None, ..waits })
-            }
-        });
-        self.wake(pause);
-        if shared.participant.ends_sagas() {
-            self.changes.begun.push(Progress { saga_id, at: self.now });
-        }
-        self.outcomes[at] = Some("again");
-        self.counts.push(Count::Handled(HandledLabel { step, op: op_name(event.op), outcome: "again" }));
-        self.counts.push(Count::Round(StepOnly { step }));
-    }
-
     /// Marks that the effect of another round is about to be called under this key.
     pub(crate) fn starts_round(&mut self, event: &InFlight, key: Uuid) {
-        let (saga_id, step, round) = (event.saga_id(), event.name, event.round);
-        self.changes.rounds.push(RoundChange { saga_id, step, mark: Mark::Started, round, effect_key: Some(key) });
+        self.marked(
+            event,
+            event.op,
+            MarkTo { effect_key: Some(key), round: Some(event.round), ..Mark::Started.into() },
+        );
     }
 
     /// Disarms what no longer waits: everything at the end of the saga, the earlier deadlines at an action, and a step's
@@ -298,24 +203,24 @@ impl PendingWrites {
 
     /// Sets the mark of the barrier row of the event's half of its step.
     pub(crate) fn mark(&mut self, event: &InFlight, mark: Mark) {
-        self.marked(event, event.op, mark, None);
+        self.marked(event, event.op, mark.into());
     }
 
     /// Closes the join that a compensation finds waiting: what arrives from now on is late.
     pub(crate) fn close(&mut self, compensation: &InFlight) {
-        self.marked(compensation, Op::Action, Mark::Null, None);
+        self.marked(compensation, Op::Action, Mark::Null.into());
         let (saga_id, step) = (compensation.saga_id(), compensation.name);
         self.changes.disarm.push(Disarm::one(saga_id, step, TimerKind::Arrivals));
     }
 
     /// The effect of a join is about to be called under this key.
     pub(crate) fn starts(&mut self, event: &InFlight, effect_key: Option<Uuid>) {
-        self.marked(event, event.op, Mark::Started, effect_key);
+        self.marked(event, event.op, MarkTo { effect_key, ..Mark::Started.into() });
     }
 
-    fn marked(&mut self, event: &InFlight, op: Op, mark: Mark, effect_key: Option<Uuid>) {
+    pub(crate) fn marked(&mut self, event: &InFlight, op: Op, MarkTo { mark, effect_key, round }: MarkTo) {
         let (saga_id, step) = (event.saga_id(), event.name);
-        self.changes.marks.push(MarkChange { saga_id, step, op, mark, effect_key });
+        self.changes.marks.push(MarkChange { saga_id, step, op, mark, effect_key, round });
     }
 
     /// Stores an event whose join waits for others.
@@ -337,159 +242,22 @@ impl PendingWrites {
 
     /// Stores an event as an arrival of its join.
     pub(crate) fn arrived(&mut self, event: &InFlight, is_last: bool) -> Result<(), StepError> {
-        let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
-        let opened = open(&event.record).map_err(unreadable)?;
-        let (_, data) = opened.envelope().map_err(unreadable)?;
         let arrival = Arrival {
             cause: event.cause(),
             version: event.envelope.version,
-            data: data.into_owned(),
+            // Nothing reads it once the join has ended.
+            data: if is_last { Vec::new() } else { data_of(event)? },
             partly_compensated: event.envelope.partly_compensated,
         };
         let (saga_id, step, op) = (event.saga_id(), event.name, event.op);
         self.changes.arrivals.push(NewArrival { saga_id, step, op, arrival, is_last });
         Ok(())
     }
-
-    /// Removes a settled event from the parked ones, and an action that it has overtaken.
-    pub(crate) fn settled(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
-        if let Some(seq) = overtakes {
-            self.remove(ParkedAt { saga_id: event.saga_id(), seq, op: Op::Action, round: None });
-            self.counts.push(Count::Overtaken(at));
-        }
-        if let Some(place) = event.parked_at() {
-            self.remove(place);
-        }
-    }
-
-    fn remove(&mut self, at: ParkedAt) {
-        self.changes.park.push(ParkChange::Remove { at });
-        self.wake(Duration::ZERO);
-    }
-
-    /// Appends an event of a parked saga behind its head.
-    pub(crate) fn queue(&mut self, event: &InFlight) {
-        let reason = "waits behind an earlier event of its saga".to_owned();
-        let parking = Parking { pause: Duration::ZERO, failed_at: None, attempts: 0, ..parking(event, reason, false) };
-        self.changes.park.push(ParkChange::Append(parking));
-    }
-
-    /// Puts a compensation whose effect is about to be called in the place of its parked action. If it fails, it then does not
-    /// wait behind that action. Returns its new place.
-    pub(crate) fn overtake<S: Store, P: Producer, C: Clock>(
-        &mut self,
-        shared: &Shared<S, P, C>,
-        (at, event): (usize, &InFlight),
-        action: i64,
-    ) -> TakenFrom {
-        self.counts.push(Count::Overtaken(at));
-        match event.origin {
-            // It is before the action already.
-            TakenFrom::Parked { seq } if seq < action => {
-                self.remove(ParkedAt { saga_id: event.saga_id(), seq: action, op: Op::Action, round: None });
-                event.origin
-            }
-            _ => {
-                let reason = format!("{} is being called", event.half);
-                let by = Parking { pause: shared.options.lease, ..parking(event, reason, false) };
-                self.changes.park.push(ParkChange::Overtake { seq: action, by });
-                TakenFrom::Parked { seq: action }
-            }
-        }
-    }
-
-    /// Parks an event that failed, or keeps one that is dead-lettered.
-    pub(crate) fn keep(&mut self, at: usize, event: &InFlight, overtakes: Option<i64>) {
-        let blocked = event.stage == Stage::Block;
-        let (attempts, pause, failed_at) = (event.attempts, event.pause, event.failed_at.unwrap_or(self.now));
-        let reason = cap(&event.reason()).to_owned();
-        if !blocked {
-            self.wake(pause);
-        }
-        self.outcomes[at] = Some(if blocked { "blocked" } else { "parked" });
-        self.changes.park.push(match (event.parked_at(), overtakes) {
-            // A parked action of its step stays until the compensation ends.
-            (Some(place), _) if blocked => ParkChange::Block { at: place, reason },
-            (Some(at), _) => ParkChange::Retry { at, attempts, pause, failed_at, reason },
-            (None, Some(seq)) => {
-                self.counts.push(Count::Overtaken(at));
-                ParkChange::Overtake { seq, by: parking(event, reason, blocked) }
-            }
-            (None, None) => ParkChange::Append(parking(event, reason, blocked)),
-        });
-    }
-
-    fn wake(&mut self, pause: Duration) {
-        self.due = self.due.or(Due { parked: Some(pause), ..Due::default() });
-    }
 }
 
-fn parking(event: &InFlight, reason: String, blocked: bool) -> Parking {
-    Parking {
-        saga_id: event.saga_id(),
-        cause: event.cause_id,
-        event_id: event.envelope.event_id.clone(),
-        step: event.name,
-        op: event.op,
-        record: (*event.record).clone(),
-        attempts: event.attempts,
-        pause: event.pause,
-        failed_at: event.failed_at,
-        reason,
-        blocked,
-        aside: false,
-        round: event.round,
-    }
-}
-
-/// What caused an event.
-pub(crate) struct Cause<'a> {
-    pub(crate) source: &'a str,
-    pub(crate) id: &'a str,
-    /// It is the last of several, and might have been any of them.
-    pub(crate) joins: bool,
-    pub(crate) step: &'static str,
-    pub(crate) op: Op,
-    pub(crate) trace: &'a TraceContext,
-}
-
-/// The outbox rows of the events that a step or a deadline ended in, in their order; none when it ended quietly.
-pub(crate) fn outbox_rows<S: Store, P: Producer, C: Clock>(
-    shared: &Shared<S, P, C>,
-    saga: crate::SagaId,
-    cause: &Cause<'_>,
-    end: End,
-    publication: Publication,
-    now: Timestamp,
-) -> Result<Vec<OutboxRow>, StepError> {
-    let End::Events { events, .. } = end else { return Ok(Vec::new()) };
-    let &Cause { source, id: caused_by, joins, step, op, trace } = cause;
-    let participant = shared.participant.name;
-    // Ids do not depend on which part of a join came last.
-    let cause = if joins { identity::JOIN } else { (source, caused_by) };
-    let origin = identity::Origin { participant, saga, cause, step, op };
-    let mut rows = Vec::with_capacity(events.len());
-    for (index, Emitted { event_type, data, saga_id: of }) in (0..).zip(events) {
-        if of != saga {
-            return Err(StepError::permanent(format!("{step} published {} of another saga", event_type.name)));
-        }
-        let id = identity::published(origin, index);
-        let span = shared.spans.new_span(trace, saga);
-        let outgoing = Outgoing {
-            id,
-            source: participant,
-            saga_id: saga,
-            causation_id: Some(caused_by),
-            time: now,
-            trace: shared.spans.outgoing(&span),
-            null_compensation: publication.null,
-        };
-        let mut record = shared.outbox.namespace().place(seal(event_type, data, &outgoing));
-        if publication.failed || publication.partly_compensated {
-            mark_partly_compensated(&mut record, publication.failed);
-        }
-        let (event_type, created_at) = (event_type.name.to_owned(), now);
-        rows.push(OutboxRow { id, saga_id: saga, event_type, created_at, record, span: span.ids, link: None });
-    }
-    Ok(rows)
+/// The data of an event, as it is stored for its join.
+fn data_of(event: &InFlight) -> Result<Vec<u8>, StepError> {
+    let unreadable = |why: Poison| StepError::permanent(format!("the event cannot be read again: {}", why.message));
+    let (_, data) = open(&event.record).and_then(|opened| opened.envelope()).map_err(unreadable)?;
+    Ok(data.into_owned())
 }

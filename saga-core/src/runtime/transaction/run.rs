@@ -8,8 +8,8 @@ use futures::FutureExt;
 use crate::runtime::{
     in_flight::InFlight,
     transaction::{
+        counts::label,
         open::Attempt,
-        pending_writes::label,
         result::{FailedAttempt, FailedIn},
     },
 };

@@ -12,8 +12,8 @@ use crate::runtime::{
     publish::dead_letters::{DeadLetterDelivery, DeadLettered},
     stage::{Happened, Stage},
     telemetry::metrics::StepOnly,
+    transaction::counts::label,
     transaction::handler_failures::pause_after,
-    transaction::pending_writes::label,
     worker::Worker,
 };
 use crate::{

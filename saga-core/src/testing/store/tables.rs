@@ -110,6 +110,7 @@ impl Tables {
             if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), change.op)) {
                 row.mark = change.mark;
                 row.effect_key = change.effect_key.or(row.effect_key);
+                row.round = change.round.unwrap_or(row.round);
             }
         }
         for NewArrival { saga_id, step, op, arrival, is_last } in changes.arrivals {
@@ -124,12 +125,6 @@ impl Tables {
         for ((saga_id, _, op), row) in &mut self.barrier {
             if changes.close.contains(saga_id) && *op == Op::Action && row.mark == Mark::Waiting {
                 row.mark = Mark::Null;
-            }
-        }
-        for change in changes.rounds {
-            if let Some(row) = self.barrier.get_mut(&(change.saga_id, change.step.to_owned(), Op::Action)) {
-                (row.mark, row.round) = (change.mark, change.round);
-                row.effect_key = change.effect_key.or(row.effect_key);
             }
         }
         for failed in changes.failed {
