@@ -23,7 +23,10 @@ pub(crate) async fn a_missing_topic_is_waited_for_and_named(fixture: Fixture) {
 }
 
 pub(crate) async fn nothing_listens_at_the_address(_fixture: Fixture) {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Bound and not listening: no other test's broker gets this port.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let nobody = bound.local_addr().unwrap().to_string();
     let started = Instant::now();
     let mut reader = support::consumer(&KafkaConfig::new(&nobody), "group", &["any"]);
     reader.until("the broker is missed", |reader| reader.waiting().is_some()).await;
