@@ -88,16 +88,21 @@ fn way_on<'a>(
 ) -> Option<(Vec<Hop<'a>>, EventKey)> {
     let of_step = |n: &&Node| n.kind == NodeKind::Action && (n.owner, n.spec) == (undo.owner, undo.spec);
     let compensated = flow.before_the_pivot().into_iter().find(of_step)?;
+    // A join that is closed never runs, so that nothing goes on from it.
+    if cancellation.closed.iter().any(|n| same(n, compensated)) {
+        return None;
+    }
     // Other steps whose compensation always comes before this one have been closed.
     let is_closed_before = |step: &Node| {
         let Some(other) = flow.compensation_of(step) else { return false };
         let around = flow.reach([cancellation.event], |n, _| n.kind == NodeKind::Compensation && !same(n, other));
         !around.has(undo) && !same(other, undo)
     };
-    // The participant of the pivot decides whether its saga is cancelled before it or goes on after it, unless somebody else may
-    // ask for the cancellation.
+    // The participant of the pivot decides whether its saga is cancelled before it or goes on after it, unless the cancellation may
+    // come from somebody else, who asks for it or whose deadline passes.
+    let is_anytime = |how| matches!(how, How::Request | How::Deadline);
     let decides =
-        |pivot: &Node| flow.producers(cancellation.event).all(|(n, how)| how != How::Request || n.owner == pivot.owner);
+        |pivot: &Node| flow.producers(cancellation.event).all(|(n, how)| !is_anytime(how) || n.owner == pivot.owner);
     let forward = flow.forward();
     let mut seen: BTreeSet<EventKey> = BTreeSet::new();
     let mut next: VecDeque<(EventKey, Vec<Hop<'a>>)> =

@@ -65,6 +65,20 @@ fn a_deadline_that_releases_a_branch_before_the_join_is_closed_is_found() {
 }
 
 #[test]
+fn a_deadline_of_somebody_who_does_not_decide_at_the_pivot_is_found() {
+    // The flight waits for a day, while the trip is confirmed.
+    let mut flow = participants();
+    flow[1].steps[0].deadline = deadline("flight.lapsed");
+    compensated_on(&mut flow[4], "flight.lapsed");
+    assert_eq!(too_early(&flow), [("payment", "flight.lapsed")]);
+    // The trip itself knows whether it has confirmed.
+    let mut flow = participants();
+    flow[0].steps[0].deadline = deadline("trip.lapsed");
+    compensated_on(&mut flow[4], "trip.lapsed");
+    assert_eq!(too_early(&flow), []);
+}
+
+#[test]
 fn the_deadline_of_a_join_has_closed_it() {
     // It releases all branches at once.
     assert!(too_early(&participants()).is_empty());
