@@ -20,8 +20,8 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         flow.spec(node).is_some_and(|spec| spec.deadline.is_some())
             || actions(flow).filter(limits).any(|n| n.owner == node.owner && runs_too(flow, n, node))
     };
-    let mut findings = Vec::new();
     let mut explained: Vec<&Node> = Vec::new();
+    let mut unlimited: Vec<Unlimited<'_>> = Vec::new();
     // In the order of the declarations.
     for node in flow.nodes().iter().filter(|node| forward.iter().any(|n| same(n, node))) {
         if has_deadline(node) || flow.ends_the_saga(node) {
@@ -32,15 +32,18 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
             continue;
         }
         explained.extend(waits_for.iter().copied());
-        let events: BTreeSet<_> = waits_for.iter().flat_map(|other| &other.triggers).collect();
-        let message = format!(
-            "after {} the participant waits for {} and would wait for ever: add .deadline(..) to {}",
-            node.name,
-            list(events),
-            node.name,
-        );
-        findings.push(Finding::at(Rule::WaitsHaveDeadlines, node, message));
+        let events = waits_for.iter().flat_map(|other| &other.triggers).copied();
+        // One deadline until the end of the saga limits all waits of a participant that begin after it.
+        let limits = |wait: &&mut Unlimited<'_>| wait.steps.first().is_some_and(|first| limits_all(flow, first, node));
+        match unlimited.iter_mut().find(limits) {
+            Some(wait) => {
+                wait.steps.push(node);
+                wait.events.extend(events);
+            }
+            None => unlimited.push(Unlimited { steps: vec![node], events: events.collect() }),
+        }
     }
+    let mut findings: Vec<Finding> = unlimited.iter().filter_map(Unlimited::finding).collect();
     // A compensation that is a join waits for compensations, which are retried until they succeed.
     let is_explained = |join: &&Node| explained.iter().any(|n| same(n, join));
     for join in actions(flow).filter(|n| n.triggers.is_join() && !is_explained(n) && !is_limited(flow, n)) {
@@ -61,6 +64,34 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         findings.push(Finding::at(Rule::WaitsHaveDeadlines, step, message));
     }
     findings
+}
+
+/// Steps of a participant after which it waits for ever, and what it waits for.
+struct Unlimited<'a> {
+    steps: Vec<&'a Node>,
+    events: BTreeSet<EventKey>,
+}
+
+impl Unlimited<'_> {
+    fn finding(&self) -> Option<Finding> {
+        let (first, others) = self.steps.split_first()?;
+        let repair = match others {
+            [] => format!("add .deadline(..) to {}", first.name),
+            _ => format!("add .saga_deadline(..) to {}, or .deadline(..) to each of them", first.name),
+        };
+        let message = format!(
+            "after {} the participant waits for {} and would wait for ever: {repair}",
+            list(self.steps.iter().map(|step| step.name)),
+            list(&self.events),
+        );
+        Some(Finding::at(Rule::WaitsHaveDeadlines, first, message))
+    }
+}
+
+/// Whether a deadline that runs from `first` until the end of the saga limits the wait after `other` too.
+fn limits_all(flow: &Choreography, first: &Node, other: &Node) -> bool {
+    let knows_the_end = flow.declarations().get(first.owner).is_some_and(|declaration| !declaration.ends.is_empty());
+    knows_the_end && first.owner == other.owner && runs_too(flow, first, other)
 }
 
 /// Whether the step runs in rounds that end in a refusal, which limits what waits beside it.
