@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use crate::graph::{
-    Choreography, EventKey, How, Node, NodeKind,
+    Choreography, Ending, EventKey, How, Node, NodeKind,
     causality::{is_forward, same},
     check::{Finding, Rule, list},
 };
@@ -81,6 +81,15 @@ fn incomplete(flow: &Choreography, node: &Node) -> Option<Finding> {
             node.name,
         )));
     }
+    if let Some(end) = ends_beside(flow, node) {
+        return Some(finding(format!(
+            "{} may still wait for {} when {end} ends the saga for its participant, which closes it: let {end} follow from {}, or \
+             let another participant wait",
+            node.name,
+            all_of(node),
+            node.name,
+        )));
+    }
     let (choice, missing) = left_waiting(flow, node)?;
     Some(finding(format!(
         "{} waits for {}, which does not happen when {} ends with {}: add what happens then to that part, an enum with \
@@ -90,6 +99,32 @@ fn incomplete(flow: &Choreography, node: &Node) -> Option<Finding> {
         choice.0.name,
         list(choice.1),
     )))
+}
+
+/// An event with which the saga completes for the participant of the join, in a saga in which parts of the join arrive as well, and
+/// which does not follow from the join.
+fn ends_beside(flow: &Choreography, join: &Node) -> Option<EventKey> {
+    if join.kind != NodeKind::Action || !flow.reach_forward().has(join) {
+        return None;
+    }
+    let completed = flow.declarations()[join.owner].ends.iter().filter(|end| end.ending == Ending::Completed);
+    // The ways to publish the part, and what happens then without the join.
+    let happens = |end: EventKey, part: EventKey| {
+        let makers = flow.reach_forward().nodes.into_iter().filter(|at| !same(at, join));
+        makers.flat_map(|at| at.alternatives(How::Success).map(move |set| (at, set))).any(|(at, set)| {
+            let from = flow.starts().into_iter().chain(flow.joined_requests());
+            let chosen = |n: &Node, event: EventKey| !same(n, at) || set.contains(&event);
+            set.contains(&part)
+                && flow
+                    .reach(from, |n, p| is_forward(n, p) && !same(n, join) && chosen(n, p.event))
+                    .events
+                    .is_superset(&BTreeSet::from([end, part]))
+        })
+    };
+    let is_beside = |end: &EventKey| {
+        join.triggers.iter().any(|part| flow.happen_together(*end, *part) == Some(true) && happens(*end, *part))
+    };
+    completed.map(|end| EventKey::from(end.event)).find(is_beside)
 }
 
 /// A node, and events of it or for it.

@@ -182,6 +182,29 @@ fn a_join_that_one_alternative_of_a_choice_does_not_reach_is_found() {
 }
 
 #[test]
+fn a_short_branch_that_ends_the_saga_beside_a_join_is_found() {
+    // The trip is confirmed when the flight is reserved, and its record of all three is closed.
+    let beside = |owner: usize| {
+        findings(move |flow| {
+            let ready = StepSpec { success: event("trip.recorded").into(), ..step("record", &[]) };
+            let parts: [&[&'static str]; 2] = [&["hotel.reserved"], &["car.reserved"]];
+            let triggers = all_of(&parts);
+            let arrivals_deadline = deadline("trip.not_recorded");
+            flow[owner].steps.push(StepSpec { triggers, arrivals_deadline, ..ready });
+            flow[0].steps[1].triggers = events(&["flight.reserved"]).into();
+        })
+    };
+    let of_ends = |found: &[Finding]| found.iter().filter(|f| f.message.contains("ends the saga")).count();
+    let found = beside(0);
+    let finding = found.iter().find(|f| f.step == Some("record") && f.rule == Rule::JoinsCanComplete).unwrap();
+    assert!(
+        finding.message.contains("when trip.confirmed/1 ends the saga for its participant, which closes it"),
+        "{finding}"
+    );
+    assert_eq!(of_ends(&beside(1)), 0, "another participant does not end the saga");
+}
+
+#[test]
 fn an_answer_from_outside_to_one_alternative_of_a_choice_is_no_finding() {
     // By the sea the customer is asked, and the answer leads on.
     let asked = |flow: &mut Travel, parts: &[&[&'static str]]| {
