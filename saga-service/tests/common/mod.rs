@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod client;
+pub(crate) mod ferry;
 pub(crate) mod meeting;
 pub(crate) mod probe;
 pub(crate) mod tracking;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 #![cfg(unix)]
 
+mod best_effort;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
