@@ -27,6 +27,7 @@ use super::{
     metrics::ConsumerMetrics,
     partitions::{Cursor, Partitions},
     stats::{Drained, Stats},
+    watch::Watch,
 };
 
 /// How long a rebalance, and with it the group, waits for the runtime to release partitions.
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     state: Mutex<State>,
     health: Mutex<Health>,
+    pub(super) watch: Watch,
     /// Drained logs of the last statistics, until the poll thread looks at them.
     pub(super) drained: Mutex<HashMap<TopicPartition, Drained>>,
 }
@@ -64,6 +66,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             state: Mutex::default(),
             health: Mutex::default(),
+            watch: Watch::default(),
             drained: Mutex::default(),
         }
     }

@@ -20,6 +20,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// A broker that owes an answer and sends nothing for this long counts as hanging.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long the start positions of assigned partitions may be unknown before it is reported.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the broker is asked about a failing topic.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,9 @@ pub(super) struct Health {
     /// The failing topics: name and reason.
     topics: BTreeMap<String, String>,
     group: Option<String>,
+    /// Since when some partitions cannot be started.
+    unbegun_since: Option<Instant>,
+    unbegun: Option<String>,
     /// The unreadable records, and the time of the last error about them.
     unreadable: Option<(String, Instant)>,
     held_back: BTreeMap<TopicPartition, HeldBack>,
@@ -183,6 +188,20 @@ impl Health {
         (self.tell(), mended)
     }
 
+    /// Takes the result of starting what was assigned. A failure is reported when it lasts.
+    pub(super) fn begun(&mut self, begun: Result<(), String>, now: Instant) -> Option<Signal> {
+        match begun {
+            Ok(()) => (self.unbegun_since, self.unbegun) = (None, None),
+            Err(why) => {
+                let since = *self.unbegun_since.get_or_insert(now);
+                if now.duration_since(since) >= BEGIN_PATIENCE {
+                    self.unbegun = Some(format!("where reading begins is not known: {why}"));
+                }
+            }
+        }
+        self.tell()
+    }
+
     /// Sets or ends a failure that only the caller knows.
     pub(super) fn group(&mut self, trouble: Option<String>) -> Option<Signal> {
         self.group = trouble;
@@ -193,7 +212,9 @@ impl Health {
     fn tell(&mut self) -> Option<Signal> {
         let unreadable = self.unreadable.as_ref().map(|(text, _)| text);
         let others = self.broker.iter().chain(&self.group).chain(unreadable).chain(&self.held_back_told);
-        let troubles: Vec<&str> = others.chain(self.topics.values()).map(String::as_str).collect();
+        // A broker or a topic that is missed explains it.
+        let unbegun = self.unbegun.iter().filter(|_| self.broker.is_none() && self.topics.is_empty());
+        let troubles: Vec<&str> = others.chain(unbegun).chain(self.topics.values()).map(String::as_str).collect();
         let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         if trouble == self.reported {
             return None;

@@ -11,12 +11,13 @@ mod poll;
 mod positions;
 mod stats;
 mod topic_ids;
+mod watch;
 
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::consumer::Consumer as _;
@@ -33,10 +34,13 @@ pub use stats::Position;
 use crate::{KafkaConfig, KafkaError};
 use context::Shared;
 use partitions::Partitions;
+use watch::Turns;
 
 /// Time limit for committing and leaving the group at the end. After it the broker's session timeout ends the
 /// membership.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the poll thread is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// A member of a consumer group, on a thread of its own.
 ///
@@ -50,11 +54,15 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// - A topic that was deleted and created again is read from its start, whatever was committed before; the runtime sees
 ///   its partitions revoked and assigned. So is a log whose offsets go back. Records that were deleted unread are
 ///   counted and logged as WARN.
+/// - A call of librdkafka that has not returned for a minute is reported, and is [`Signal::Fatal`] after five.
 /// - When another process takes over the instance id, this one releases its partitions at once and rejoins after half a
 ///   second, 1, 2 and 4 seconds. The fifth time within a minute is [`Signal::Fatal`].
 /// - Dropped without [`Consumer::close`], it still commits the stored offsets and leaves, in the background.
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
+    group: String,
+    /// When the poll thread was last looked at.
+    watched: Instant,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -79,7 +87,7 @@ impl KafkaConsumer {
                 let _ = end.send(());
             })
             .map_err(|error| KafkaError::Client(format!("no thread for the consumer: {error}")))?;
-        Ok(Self { shared, ended: Some(ended) })
+        Ok(Self { shared, group: group.to_owned(), watched: Instant::now(), ended: Some(ended) })
     }
 
     /// The consumer's figures, for other tasks.
@@ -92,6 +100,20 @@ impl KafkaConsumer {
         self.shared.buffer.count()
     }
 
+    /// Reports a poll thread that hangs; a signal when it has for too long.
+    fn watch(&self) -> Option<Signal> {
+        let turns = self.shared.watch.judge(Instant::now());
+        if turns != Turns::Well {
+            let trouble = watch::trouble(&self.group);
+            self.shared.health(|health| (health.group(Some(trouble.clone())), ()));
+            if turns == Turns::Dead {
+                tracing::error!("Kafka: {trouble}");
+                return Some(Signal::Fatal(trouble));
+            }
+        }
+        None
+    }
+
     fn stop(&self) {
         self.shared.closing.store(true, Relaxed);
         self.shared.buffer.close();
@@ -100,7 +122,19 @@ impl KafkaConsumer {
 
 impl Consumer for KafkaConsumer {
     async fn next(&mut self, room: usize) -> Signal {
-        let signal = self.shared.buffer.next(room).await;
+        // The caller may drop this future at any time, so the next look has a time of its own.
+        let signal = loop {
+            if self.watched.elapsed() >= WATCH_EVERY {
+                self.watched = Instant::now();
+                if let Some(fatal) = self.watch() {
+                    return fatal;
+                }
+            }
+            let left = WATCH_EVERY.saturating_sub(self.watched.elapsed());
+            if let Ok(signal) = tokio::time::timeout(left, self.shared.buffer.next(room)).await {
+                break signal;
+            }
+        };
         if let Signal::Assigned(partitions) = &signal {
             self.shared.state().partitions.announced(partitions);
         }

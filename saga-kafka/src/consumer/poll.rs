@@ -123,6 +123,7 @@ impl Thread {
         let mut topics = record::Topics::default();
         let (mut looked, mut begin_at) = (Instant::now(), Instant::now());
         loop {
+            self.shared.watch.turned(Instant::now());
             if self.shared.closing.load(Relaxed) {
                 return End::Closing;
             }
@@ -161,8 +162,13 @@ impl Thread {
                 self.hold(client, false);
             }
             self.probe(client);
-            if Instant::now() >= begin_at && !self.begin(client) {
-                begin_at = Instant::now() + BEGIN_PAUSE;
+            if Instant::now() >= begin_at {
+                let begun = self.begin(client);
+                if let Err(why) = &begun {
+                    begin_at = Instant::now() + BEGIN_PAUSE;
+                    tracing::debug!("Kafka: where reading begins is not known yet: {why}");
+                }
+                self.shared.health(|health| (health.begun(begun, Instant::now()), ()));
             }
             if looked.elapsed() >= LOOK_EVERY {
                 self.look_at_ends(client);

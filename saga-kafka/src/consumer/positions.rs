@@ -29,37 +29,37 @@ use super::{
 const REQUEST: Duration = Duration::from_secs(1);
 
 impl Thread {
-    /// Starts the partitions that were assigned, once their start positions are known. Returns false when some have to
-    /// wait, because the broker does not answer or does not know the topic.
-    pub(super) fn begin(&self, client: &Client) -> bool {
+    /// Starts the partitions that were assigned, once their start positions are known.
+    ///
+    /// # Errors
+    /// When some have to wait, because the broker does not answer or does not know the topic; with the reason.
+    pub(super) fn begin(&self, client: &Client) -> Result<(), String> {
         let state = self.shared.state();
         let waiting: Vec<_> =
             state.partitions.assigned.iter().filter(|(_, r)| !r.begun).map(|(p, r)| (p.clone(), r.reset_to)).collect();
         drop(state);
         if waiting.is_empty() {
-            return true;
+            return Ok(());
         }
         let partitions: Vec<TopicPartition> = waiting.iter().map(|(partition, _)| partition.clone()).collect();
         let topics: BTreeSet<&str> = partitions.iter().map(|p| &*p.topic).collect();
         let asked = topic_ids::topic_ids(client, &topics, REQUEST)
             .and_then(|ids| Ok((ids, topic_ids::committed(client, &partitions, REQUEST)?)));
-        let (ids, committed) = match asked {
-            Ok(answers) => answers,
-            Err(why) => {
-                tracing::debug!("Kafka: where reading begins is not known yet: {why}");
-                return false;
-            }
-        };
+        let (ids, committed) = asked?;
+        let mut left = None;
         let mut begun = Vec::with_capacity(waiting.len());
         for (partition, reset_to) in waiting {
-            let Some(id) = ids.get(&*partition.topic) else { continue };
+            let Some(id) = ids.get(&*partition.topic) else {
+                left = Some(format!("the broker does not know topic {}", partition.topic));
+                continue;
+            };
             let committed = committed.get(&partition);
             let start = reset_to.map_or_else(|| topic_ids::start(committed, id.as_deref()), Start::Reset);
             let next = match start {
                 Start::Continue => committed.map(|committed| committed.next),
                 Start::Reset(at) => {
                     if let Err(why) = begin_at(client, &partition, at, id.as_deref()) {
-                        tracing::debug!(%partition, "Kafka: cannot begin anew yet: {why}");
+                        left = Some(format!("{partition} cannot begin anew: {why}"));
                         continue;
                     }
                     if reset_to.is_none() {
@@ -70,9 +70,8 @@ impl Thread {
             };
             begun.push((partition, Cursor { topic_id: id.clone(), begun: true, next, ..Cursor::default() }));
         }
-        let all = begun.len() == partitions.len();
         self.resume(client, begun);
-        all
+        left.map_or(Ok(()), Err)
     }
 
     fn resume(&self, client: &Client, begun: Vec<(TopicPartition, Cursor)>) {

@@ -95,10 +95,13 @@ pub(super) fn topic_ids(
     patience: Duration,
 ) -> Result<BTreeMap<String, Option<String>>, String> {
     // Asks any broker. The default is the controller, which can be down while all else works, and which the embedded
-    // broker does not have.
+    // broker does not have. The connection to a bootstrap address has no id yet.
     let first = topics.first().copied();
     let metadata = client.fetch_metadata(first, patience).map_err(|error| error.to_string())?;
-    let event = describe(client, topics, metadata.orig_broker_id(), patience).ok_or("no answer")?;
+    let answered = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+    let known = || metadata.brokers().first().map(|broker| broker.id());
+    let broker = answered.or_else(known).ok_or("no broker is known")?;
+    let event = describe(client, topics, broker, patience).ok_or("no answer about the topics' ids")?;
     let described = event.descriptions();
     event.error().map_or(Ok(described), |code| Err(code.to_string()))
 }

@@ -148,3 +148,16 @@ fn an_open_transaction_is_told_when_it_lasts_and_a_paused_partition_says_nothing
     assert!(matches!(tick(9, &running, 21), Some(Signal::Ready)));
     assert!(tick(5, &[], 22).is_none() && tick(5, &[], 40).is_none());
 }
+
+#[test]
+fn partitions_that_cannot_be_started_are_told_when_it_lasts() {
+    let (mut health, start) = (Health::default(), Instant::now());
+    let fails = || Err("no answer".to_owned());
+    assert_eq!(waiting(health.begun(fails(), start)), None);
+    assert_eq!(waiting(health.begun(fails(), start + 4 * SECOND)), None);
+    assert_eq!(waiting(health.begun(Ok(()), start + 5 * SECOND)), None);
+    assert_eq!(waiting(health.begun(fails(), start + 6 * SECOND)), None, "it began anew");
+    let why = waiting(health.begun(fails(), start + 12 * SECOND)).unwrap();
+    assert_eq!(why, "where reading begins is not known: no answer");
+    assert!(matches!(health.begun(Ok(()), start + 13 * SECOND), Some(Signal::Ready)));
+}
