@@ -15,6 +15,7 @@ mod watch;
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -63,6 +64,8 @@ pub struct KafkaConsumer {
     group: String,
     /// When the poll thread was last looked at.
     watched: Instant,
+    /// Whether it hung then.
+    hung: bool,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -87,7 +90,7 @@ impl KafkaConsumer {
                 let _ = end.send(());
             })
             .map_err(|error| KafkaError::Client(format!("no thread for the consumer: {error}")))?;
-        Ok(Self { shared, group: group.to_owned(), watched: Instant::now(), ended: Some(ended) })
+        Ok(Self { shared, group: group.to_owned(), watched: Instant::now(), hung: false, ended: Some(ended) })
     }
 
     /// The consumer's figures, for other tasks.
@@ -100,10 +103,12 @@ impl KafkaConsumer {
         self.shared.buffer.count()
     }
 
-    /// Reports a poll thread that hangs; a signal when it has for too long.
-    fn watch(&self) -> Option<Signal> {
+    /// Reports a poll thread that hangs; a signal when it has for too long. Two looks in a row have to say so: after a process was
+    /// stopped and goes on, the first one may come before the poll thread turns.
+    fn watch(&mut self) -> Option<Signal> {
         let turns = self.shared.watch.judge(Instant::now());
-        if turns != Turns::Well {
+        let again = mem::replace(&mut self.hung, turns != Turns::Well);
+        if turns != Turns::Well && again {
             let trouble = watch::trouble(&self.group);
             self.shared.health(|health| (health.group(Some(trouble.clone())), ()));
             if turns == Turns::Dead {

@@ -252,6 +252,7 @@ impl Thread {
     fn rejoin(&self, failures: usize) -> Option<Arc<Client>> {
         let mut pause = Duration::from_millis(500 << failures.saturating_sub(1).min(3));
         loop {
+            self.shared.watch.turned(Instant::now());
             // Two processes with one id must not rejoin in step.
             if self.shared.buffer.wait_for_close(pause + jitter()) {
                 return None;
