@@ -1,86 +1,21 @@
 //! A join on Kafka and PostgreSQL whose two topics are consumed by two processes, which are killed between arrivals.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
-
-use saga_core::Namespace;
-use saga_kafka::{KafkaConfig, Publisher};
-use saga_store::Db;
 use uuid::Uuid;
 
 use crate::{
-    child::{Probe, example},
+    child::Probe,
     common::{
         client,
         meeting::{Left, Right},
     },
+    live::Live,
 };
 
-/// Longer than a rebalance after a process was killed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const HELD: &str = "SELECT count(*) FROM meeting";
 
-struct Meetings {
-    kafka: String,
-    postgres: String,
-    namespace: Namespace,
-    db: Db,
-    publisher: Publisher,
-}
-
-impl Meetings {
-    async fn new(kafka: String, postgres: String) -> Self {
-        // A namespace is short.
-        let namespace: Namespace = format!("m{}", &Uuid::new_v4().simple().to_string()[..12]).parse().unwrap();
-        let db = Db::connect(postgres.parse().unwrap(), &namespace.schema("meeting"), &[]).await.unwrap();
-        let publisher = Publisher::new(&KafkaConfig::new(&kafka), "test").unwrap().in_namespace(namespace.clone());
-        Self { kafka, postgres, namespace, db, publisher }
-    }
-
-    /// A process. With a name of its own it has its partitions back at once when it starts again.
-    fn start(&self, name: &str) -> Probe {
-        let namespace = self.namespace.to_string();
-        let mut command = example(
-            "meeting",
-            &[
-                ("DATABASE_URL", &self.postgres),
-                ("KAFKA_BOOTSTRAP_SERVERS", &self.kafka),
-                ("SAGA_NAMESPACE", &namespace),
-                ("SAGA_INSTANCE_ID", name),
-                ("SAGA_TOPIC_PARTITIONS", "1"),
-                ("RUST_LOG", "warn"),
-            ],
-        );
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Probe::spawn(command)
-    }
-
-    /// Publishes these at the same time.
-    async fn publish(&self, left: &[Left], right: &[Right]) {
-        let (lefts, rights) = tokio::join!(self.publisher.publish_all(left), self.publisher.publish_all(right));
-        lefts.into_iter().chain(rights).collect::<Result<Vec<_>, _>>().unwrap();
-    }
-
-    async fn count(&self, sql: &'static str) -> i64 {
-        self.db.query_opt(sql, []).await.unwrap().unwrap().get(0).unwrap()
-    }
-
-    async fn eventually(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let begun = Instant::now();
-        while !holds().await {
-            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn held(&self) -> i64 {
-        self.count("SELECT count(*) FROM meeting").await
-    }
-
-    async fn published(&self) -> i64 {
-        self.count("SELECT count(*) FROM saga_barrier WHERE mark = 'done'").await
-    }
+/// Publishes these at the same time.
+async fn publish(meetings: &Live, left: &[Left], right: &[Right]) {
+    tokio::join!(meetings.publish(left), meetings.publish(right));
 }
 
 /// Whether the process consumes this topic.
@@ -90,7 +25,7 @@ fn consumes(process: &Probe, topic: &str) -> bool {
 }
 
 /// Two processes of which each consumes one of the two topics.
-async fn two_processes(meetings: &Meetings) -> (Probe, Probe) {
+async fn two_processes(meetings: &Live) -> (Probe, Probe) {
     let (one, other) = (meetings.start("one"), meetings.start("other"));
     let apart = async || {
         let of = |process: &Probe| (consumes(process, "a.events"), consumes(process, "b.events"));
@@ -106,41 +41,37 @@ fn sagas(count: usize) -> (Vec<Left>, Vec<Right>) {
 
 #[tokio::test]
 async fn a_join_survives_kill_9_between_arrivals_that_two_processes_consume() {
-    let (Some(kafka), Some(postgres)) = (saga_test_support::servers::kafka(), saga_test_support::servers::postgres())
-    else {
-        return;
-    };
-    let meetings = Meetings::new(kafka, postgres).await;
+    let Some(meetings) = Live::new("meeting").await else { return };
     let (one, other) = two_processes(&meetings).await;
 
     let (left, right) = sagas(300);
-    meetings.publish(&left, &right).await;
-    meetings.eventually("all meet that come at once in two processes", async || meetings.held().await == 300).await;
+    publish(&meetings, &left, &right).await;
+    meetings.reaches("all meet that come at once in two processes", HELD, 300).await;
 
     let (left, right) = sagas(300);
-    meetings.publish(&left, &[]).await;
+    publish(&meetings, &left, &[]).await;
     let waiting = async || meetings.count("SELECT count(*) FROM saga_barrier WHERE mark = 'waiting'").await == 300;
     meetings.eventually("all wait", waiting).await;
     one.signal("-KILL");
     other.signal("-KILL");
     drop((one, other));
-    meetings.publish(&[], &right).await;
+    publish(&meetings, &[], &right).await;
     let (one, other) = two_processes(&meetings).await;
-    meetings.eventually("all meet that waited", async || meetings.held().await == 600).await;
+    meetings.reaches("all meet that waited", HELD, 600).await;
 
     let (left, right) = sagas(1_000);
-    let begun = meetings.held().await;
+    let begun = meetings.count(HELD).await;
     let killing = async {
-        meetings.eventually("some have met", async || meetings.held().await > begun).await;
+        meetings.eventually("some have met", async || meetings.count(HELD).await > begun).await;
         one.signal("-KILL");
         drop(one);
         meetings.start("one")
     };
-    let ((), _one) = tokio::join!(meetings.publish(&left, &right), killing);
-    meetings.eventually("all meet when one is killed meanwhile", async || meetings.held().await == 1_600).await;
-    assert_eq!(meetings.published().await, 1_600);
+    let ((), _one) = tokio::join!(publish(&meetings, &left, &right), killing);
+    meetings.reaches("all meet when one is killed meanwhile", HELD, 1_600).await;
+    assert_eq!(meetings.count(HELD).await, 1_600);
+    assert_eq!(meetings.count("SELECT count(*) FROM saga_barrier WHERE mark = 'done'").await, 1_600);
     assert_eq!(meetings.count("SELECT count(*) FROM saga_arrival").await, 3_200);
     drop(other);
-    let drop_schema = format!("DROP SCHEMA \"{}\" CASCADE", meetings.namespace.schema("meeting"));
-    meetings.db.query(drop_schema.leak(), []).await.unwrap();
+    meetings.drop_schema().await;
 }

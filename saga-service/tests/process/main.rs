@@ -8,6 +8,7 @@ mod child;
 mod common;
 mod connections;
 mod joins;
+mod live;
 mod renamed_step;
 mod rounds;
 mod telemetry;
