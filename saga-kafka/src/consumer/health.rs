@@ -191,6 +191,8 @@ impl Health {
     /// Takes the result of starting what was assigned. A failure is reported when it lasts.
     pub(super) fn begun(&mut self, begun: Result<(), String>, now: Instant) -> Option<Signal> {
         match begun {
+            // The usual case, at every poll.
+            Ok(()) if self.unbegun_since.is_none() => return None,
             Ok(()) => (self.unbegun_since, self.unbegun) = (None, None),
             Err(why) => {
                 let since = *self.unbegun_since.get_or_insert(now);

@@ -212,3 +212,55 @@ impl Drop for KafkaConsumer {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EmbeddedBroker;
+
+    /// A consumer without a poll thread, which turned so long ago and is looked at now.
+    struct Hanging(KafkaConsumer);
+
+    impl Hanging {
+        fn new() -> Self {
+            let shared = Arc::new(Shared::new("x:1"));
+            Self(KafkaConsumer { shared, group: "hotel".into(), watched: Instant::now(), hung: false, ended: None })
+        }
+
+        /// What a look finds when the thread has not turned for so many seconds.
+        async fn look(&mut self, seconds: u64) -> Option<Signal> {
+            self.0.shared.watch.turned(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
+            self.0.watched = self.0.watched.checked_sub(WATCH_EVERY).unwrap();
+            tokio::time::timeout(Duration::from_millis(10), self.0.next(1)).await.ok()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_is_told_at_the_second_look_and_ends_the_consumer_later() {
+        let mut consumer = Hanging::new();
+        assert!(consumer.look(70).await.is_none(), "the process may have been stopped");
+        let told = consumer.look(75).await;
+        assert!(matches!(&told, Some(Signal::Waiting(why)) if why.contains("group hotel hangs")), "{told:?}");
+        assert!(consumer.look(80).await.is_none(), "it is told once");
+        let ended = consumer.look(301).await;
+        assert!(matches!(&ended, Some(Signal::Fatal(why)) if why.contains("group hotel hangs")), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_stopped_and_goes_on_is_well() {
+        let mut consumer = Hanging::new();
+        assert!(consumer.look(3_600).await.is_none());
+        assert!(consumer.look(0).await.is_none());
+        assert!(consumer.look(3_600).await.is_none(), "the second look in a row counts");
+    }
+
+    #[tokio::test]
+    async fn a_poll_thread_turns() {
+        let broker = EmbeddedBroker::start(&["trip.events"], 1).unwrap();
+        let consumer = KafkaConsumer::subscribe(&broker.config(), "hotel", &["trip.events".to_owned()]).unwrap();
+        consumer.shared.watch.turned(Instant::now().checked_sub(Duration::from_secs(400)).unwrap());
+        let judge = || consumer.shared.watch.judge(Instant::now());
+        saga_test_support::wait_for(judge, |turns| *turns == Turns::Well);
+        consumer.close().await;
+    }
+}

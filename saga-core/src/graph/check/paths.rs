@@ -34,16 +34,16 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
         explained.extend(waits_for.iter().copied());
         let events = waits_for.iter().flat_map(|other| &other.triggers).copied();
         // One deadline until the end of the saga limits all waits of a participant that begin after it.
-        let limits = |wait: &&mut Unlimited<'_>| wait.steps.first().is_some_and(|first| limits_all(flow, first, node));
+        let limits = |wait: &&mut Unlimited<'_>| limits_all(flow, wait.first, node);
         match unlimited.iter_mut().find(limits) {
             Some(wait) => {
-                wait.steps.push(node);
+                wait.others.push(node);
                 wait.events.extend(events);
             }
-            None => unlimited.push(Unlimited { steps: vec![node], events: events.collect() }),
+            None => unlimited.push(Unlimited { first: node, others: Vec::new(), events: events.collect() }),
         }
     }
-    let mut findings: Vec<Finding> = unlimited.iter().filter_map(Unlimited::finding).collect();
+    let mut findings: Vec<Finding> = unlimited.iter().map(Unlimited::finding).collect();
     // A compensation that is a join waits for compensations, which are retried until they succeed.
     let is_explained = |join: &&Node| explained.iter().any(|n| same(n, join));
     for join in actions(flow).filter(|n| n.triggers.is_join() && !is_explained(n) && !is_limited(flow, n)) {
@@ -68,23 +68,24 @@ pub(super) fn waits_have_deadlines(flow: &Choreography) -> Vec<Finding> {
 
 /// Steps of a participant after which it waits for ever, and what it waits for.
 struct Unlimited<'a> {
-    steps: Vec<&'a Node>,
+    first: &'a Node,
+    others: Vec<&'a Node>,
     events: BTreeSet<EventKey>,
 }
 
 impl Unlimited<'_> {
-    fn finding(&self) -> Option<Finding> {
-        let (first, others) = self.steps.split_first()?;
-        let repair = match others {
-            [] => format!("add .deadline(..) to {}", first.name),
-            _ => format!("add .saga_deadline(..) to {}, or .deadline(..) to each of them", first.name),
+    fn finding(&self) -> Finding {
+        let first = self.first.name;
+        let repair = match self.others[..] {
+            [] => format!("add .deadline(..) to {first}"),
+            _ => format!("add .saga_deadline(..) to {first}, or .deadline(..) to each of them"),
         };
         let message = format!(
             "after {} the participant waits for {} and would wait for ever: {repair}",
-            list(self.steps.iter().map(|step| step.name)),
+            list(std::iter::once(first).chain(self.others.iter().map(|step| step.name))),
             list(&self.events),
         );
-        Some(Finding::at(Rule::WaitsHaveDeadlines, first, message))
+        Finding::at(Rule::WaitsHaveDeadlines, self.first, message)
     }
 }
 
